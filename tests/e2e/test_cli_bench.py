@@ -153,7 +153,7 @@ def test_runs_are_compared_measured_or_simulated(repository, folder, penstock) -
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (("fleet.yaml",), "no --policies"), ((".",), "a single run"),
-    (("absent", "fleet.yaml"), "absent"), ((".", "."), "stands twice"),
+    (("absent", "fleet.yaml"), "absent"), ((".", "."), "appears twice"),
     ((".", "--policies", "fcfs"), "goes with a fleet file")])
 def test_what_cannot_be_compared(penstock, arguments, said) -> None:
     done = penstock("compare", *arguments)

@@ -59,7 +59,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
     (("--timers", "as-run,own"), "--timers: 'as-run,own'; expected one of as-run, own"),
     (("--weights", "bf16,fp32"), "--weights: 'bf16,fp32'; expected one of"),
     (("--rates", "4,9999"), "11,998,800 requests in a cell; expected at most 2,000,000"),
-    (("--rates", "4,4"), "one stands twice"), (("--out", "fleet.yaml"), "is a file"),
+    (("--rates", "4,4"), "one appears twice"), (("--out", "fleet.yaml"), "is a file"),
     (("--out", "."), "holds fleet.yaml")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     given = arguments if "--out" in arguments else ("--out", "grid", *arguments)

@@ -181,18 +181,18 @@ PLANS = {
     "tensor degree of 0": ("plan.tensor=[0]", ["plan.tensor[0]", "at least 1", "found 0"]),
     "tensor degree as a number": ("plan.tensor=2", ["expected a list"]),
     "no tensor degree": ("plan.tensor=[]", ["plan.tensor", "empty list"]),
-    "tensor degree twice": ("plan.tensor=[1,2,1]", ["plan.tensor[2]", "1 stands twice"]),
+    "tensor degree twice": ("plan.tensor=[1,2,1]", ["plan.tensor[2]", "1 appears twice"]),
     "half a tensor degree": ("plan.tensor=[1.5]", ["a whole number"]),
     "huge tensor degree": ("plan.tensor=[10000000000]", ["at most"]),
     "no pipeline degree": ("plan.pipeline=[]", ["plan.pipeline", "empty list"]),
     "negative pipeline degree": ("plan.pipeline=[-1]", ["at least 1"]),
-    "pipeline degree twice": ("plan.pipeline=[1,1]", ["stands twice"]),
+    "pipeline degree twice": ("plan.pipeline=[1,1]", ["appears twice"]),
     "unknown KV precision": ("plan.kv_precisions=[fp9]", ["did you mean 'fp8'?"]),
     "no KV precision": ("plan.kv_precisions=[]", ["plan.kv_precisions", "empty list"]),
-    "KV precision twice": ("plan.kv_precisions=[fp8,fp8]", ["fp8 stands twice"]),
+    "KV precision twice": ("plan.kv_precisions=[fp8,fp8]", ["fp8 appears twice"]),
     "no step budget": ("plan.step_tokens=[]", ["plan.step_tokens", "empty list"]),
     "step budget of 0": ("plan.step_tokens=[0]", ["at least 1"]),
-    "step budget twice": ("plan.step_tokens=[512,512]", ["512 stands twice"]),
+    "step budget twice": ("plan.step_tokens=[512,512]", ["512 appears twice"]),
     "mixed as a number": ("plan.mixed=1", ["true or false"]),
     "keep as text": ("plan.keep_accelerators=maybe", ["true or false"]),
     "budget of 0": ("plan.max_cost_per_hour=0", ["more than 0"]),
@@ -207,7 +207,7 @@ PLANS = {
     "plan as a list": ("plan=[]", ["expected a mapping"]),
     "count of 0": ("accelerators[0].count=0", ["accelerators[0].count", "at least 1"]),
     "an accelerator under two names": ("accelerators=[{name: a100-80gb}, {name: a100}]",
-                                       ["accelerators[1].name", "stands twice"]),
+                                       ["accelerators[1].name", "appears twice"]),
     "NaN price": ("accelerators[0].price_per_hour=.nan", ["finite"]),
     "no precision": ("models[0].precisions=[]", ["models[0].precisions"]),
     "warm-up past the traffic": ("run.warmup_s=9999", ["run.warmup_s", "9999 s"]),
@@ -268,7 +268,7 @@ def test_a_bad_plan_section_is_named_by_its_line(fails, folder):
     text = (folder / "unsized.yaml").read_text() + "plan:\n  pooling: class\n  tensor: [1, 1]\n"
     (folder / "bad.yaml").write_text(text)
     line = text.count("\n")
-    assert f"bad.yaml:{line}: plan.tensor[1]: 1 stands twice" in fails("plan", "bad.yaml")
+    assert f"bad.yaml:{line}: plan.tensor[1]: 1 appears twice" in fails("plan", "bad.yaml")
 
 
 @pytest.mark.parametrize("command", [
@@ -313,7 +313,7 @@ def test_a_plan_that_is_cut_short_leaves_the_earlier_one_whole(plan, folder, mon
     (["accelerators[0].cout=3"], "--what-if accelerators[0].cout: unknown key; did you mean"),
     (["accelerators[9].count=3"], "--what-if 'accelerators[9].count': '9' is no entry"),
     (["run.seed=["], "--what-if run.seed=[: not valid YAML"),
-    (["run.seed=3", "run.seed=4"], "--what-if run.seed: stands twice")])
+    (["run.seed=3", "run.seed=4"], "--what-if run.seed: appears twice")])
 def test_a_wrong_what_if_is_reported_as_such(penstock, settings, message) -> None:
     done = penstock("plan", "unsized.yaml", *(
         text for setting in settings for text in ("--what-if", setting)))

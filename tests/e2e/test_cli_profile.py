@@ -183,7 +183,7 @@ def test_import_of_guidellm(penstock, folder, repository):
 @pytest.mark.parametrize(("arguments", "said"), [
     (("model", "lama-3-8b", *SIM), "did you mean 'llama-3-8b'"),
     (("model", "llama-3-8b", "--engine", "vlm"), "--engine 'vlm' is unknown; did you mean 'vllm'"),
-    (("model", "llama-3-8b", "--engine", "sim"), "name it with --with accelerator=NAME"),
+    (("model", "llama-3-8b", "--engine", "sim"), "expected --with accelerator=NAME"),
     (("model", "llama-3-8b", "--engine", "sim", "--with", "acelerator=x"),
      "did you mean 'accelerator'"),
     (("model", "llama-3-8b", *SIM, "--with", "threads"), "expected KEY=VALUE"),

@@ -13,7 +13,7 @@ import aiohttp
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.actuators.protocol import ActuatorError
-from penstock.engines.embedded.options import InsideOptions
+from penstock.engines.embedded.options import EmbeddedOptions
 from penstock.engines.llamacpp.actuator import LlamaCppActuator
 from penstock.engines.llamacpp.serve import LlamaSettings
 from penstock.fleet.load import parse_fleet
@@ -27,7 +27,7 @@ from support.ten_models import CONFIG, NAMES, PENSTOCK, ask, loads, serve_ten
 def actuator(file: Path) -> LlamaCppActuator:
     one = ServiceClass("chat", Slo())
     return LlamaCppActuator(LlamaSettings(file, "tiny", kv_tokens=1024, num_threads=1),
-                            InsideOptions(PRESETS["penstock"], (one,), one), lambda _: None)
+                            EmbeddedOptions(PRESETS["penstock"], (one,), one), lambda _: None)
 
 
 async def said(url: str) -> str:

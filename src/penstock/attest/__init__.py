@@ -1,1 +1,2 @@
-"""Evidence that a replica's accelerators run in confidential mode: made for tests, and verified."""
+"""Evidence that a replica's accelerators run in confidential mode: verification, and test
+evidence."""

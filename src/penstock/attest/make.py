@@ -6,5 +6,5 @@ from penstock.attest.values import Rules, Verifier
 
 
 def make_verifier(rules: Rules) -> Verifier:
-    """The verifier that these rules ask for."""
+    """Return the verifier of these rules."""
     return NvidiaVerifier(rules) if rules.verifier == "nvidia" else SignedVerifier(rules)

@@ -11,8 +11,8 @@ policy files under ``guest_tools/attestation_sdk/tests/policies/remote`` and the
 2.0 and 3.0 under ``tests/pytests/data/gpu``. ``eat_nonce``, ``ueid``, ``dbgstat`` and ``submods``
 are those of RFC 9711 or its drafts.
 
-Measurements of a GPU (SPDM) and its certificates are judged by NRAS; what its signed verdict says
-is what is believed here. No claim names the confidential mode itself.
+NRAS verifies a GPU's measurements (SPDM) and certificates; this module relies on NRAS's signed
+verdict. No claim names the confidential mode itself.
 """
 
 import json
@@ -56,14 +56,15 @@ _CHAIN = {"x-nvidia-cert-status": "valid", "x-nvidia-cert-ocsp-status": "good"}
 
 
 class NvidiaVerifier:
-    """Judges a bundle offline, by the keys that the rules name."""
+    """Verifies a bundle offline by the keys that the rules name."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
     def verify(self, evidence: bytes, challenge: Challenge, now_s: float) -> Attestation:
         overall_token, device_tokens = _bundle(read_json(evidence))
-        keys = read_keys(self._rules.keys)  # afresh: NVIDIA's change from day to day
+        # read each time, since NVIDIA's keys change from day to day
+        keys = read_keys(self._rules.keys)
         issuer = self._rules.issuer or ISSUER
         overall = signed_claims(overall_token, keys, ALGORITHM, issuer, now_s)
         check_nonce(overall, challenge.nonce)
@@ -88,7 +89,7 @@ class NvidiaVerifier:
     def _check_device(self, name: str, claims: Mapping[str, Any], version: str) -> None:
         for claim in (*_TRUE, *_TRUE_OF_VERSION[version]):
             _expect(name, claim, claims.get(claim), expected=True)
-        # The two SDKs differ in its capital letter.
+        # The two SDKs differ in the capitalization of this name.
         _expect(name, "measres", str(claims.get("measres")).lower(), "success")
         _expect(name, "dbgstat", claims.get("dbgstat"), "disabled")
         _expect(name, "x-nvidia-device-type", claims.get("x-nvidia-device-type", "gpu"), "gpu")
@@ -106,7 +107,7 @@ class NvidiaVerifier:
 
 
 def _bundle(document: Any) -> tuple[object, dict[str, object]]:
-    """The overall token and the devices' tokens by name."""
+    """Return the overall token, and the devices' tokens by name."""
     if isinstance(document, dict) and "detached_eat" in document:
         document = document["detached_eat"]
     if isinstance(document, list) and len(document) == 2 and isinstance(document[1], dict):
@@ -115,13 +116,13 @@ def _bundle(document: Any) -> tuple[object, dict[str, object]]:
              and len(document[0]) == 2 and document[0][0] == "JWT"
              and isinstance(document[1], dict) and document[1])
     if not right:
-        raise EvidenceError('is no detached EAT bundle; expected [["JWT", TOKEN], {"GPU-0": '
+        raise EvidenceError('is not a detached EAT bundle; expected [["JWT", TOKEN], {"GPU-0": '
                             'TOKEN}]')
     return document[0][1], document[1]
 
 
 def _check_overall(claims: Mapping[str, Any]) -> str:
-    """The version of the claims."""
+    """Check the overall verdict and return the version of the claims."""
     _expect("the platform", "sub", claims.get("sub"), _SUBJECT)
     _expect("the platform", "x-nvidia-overall-att-result",
             claims.get("x-nvidia-overall-att-result"), expected=True)
@@ -133,7 +134,7 @@ def _check_overall(claims: Mapping[str, Any]) -> str:
 
 
 def _check_digests(overall: Mapping[str, Any], tokens: Mapping[str, object]) -> None:
-    """Whether the devices' tokens are those that the overall token speaks of."""
+    """Check that the devices' tokens match the digests in the overall token."""
     submods = overall.get("submods")
     if not isinstance(submods, dict) or submods.keys() != tokens.keys():
         raise EvidenceError("has device tokens that the overall token does not name")
@@ -144,17 +145,18 @@ def _check_digests(overall: Mapping[str, Any], tokens: Mapping[str, object]) -> 
 
 
 def _expect(name: str, claim: str, found: object, expected: object) -> None:
-    # By type as well: neither 1 nor "true" is true.
+    # By type as well: neither 1 nor "true" counts as true.
     if type(found) is not type(expected) or found != expected:
         raise EvidenceError(f"says of {name} that {claim} is {quote(found)}; expected "
                             f"{quote(expected)}")
 
 
 def collect(nonce: str) -> bytes:
-    """A bundle for this machine's GPUs from NRAS, by NVIDIA's Python SDK (v4 endpoint, claims 3.0).
+    """Request a bundle for this machine's GPUs from NRAS by NVIDIA's Python SDK (v4 endpoint,
+    claims 3.0).
 
-    Needs a GPU in confidential mode and the network. Raises InputError where the library is absent
-    or NRAS says no.
+    Needs a GPU in confidential mode and network access. Raises InputError without the library, and
+    where NRAS rejects the GPUs.
     """
     try:
         from nv_attestation_sdk import attestation

@@ -1,9 +1,9 @@
-"""Evidence for tests: claims that whoever holds a key signs. It shows nothing about any hardware.
+"""Evidence for tests: claims signed by any holder of a key. It proves nothing about hardware.
 
-A document ``{"format": "penstock-test-evidence-1", "token": TOKEN}``; the token is signed by
+The document is ``{"format": "penstock-test-evidence-1", "token": TOKEN}``; the token is signed by
 Ed25519 (EdDSA) and claims ``iss``, ``iat``, ``exp``, ``eat_nonce`` and ``devices``: for each its
-``ueid``, its ``mode`` (``confidential`` or another word), ``dbgstat`` and ``measurements``. The
-names follow RFC 9711 where it has one.
+``ueid``, its ``mode`` (``confidential`` or another word), ``dbgstat`` and ``measurements``. Names
+follow RFC 9711 where it defines them.
 """
 
 import json
@@ -41,7 +41,8 @@ class Device:
 
 
 def new_key(kid: str) -> tuple[str, dict[str, Any]]:
-    """A new private key (PEM text), and the key set with its public part under the name ``kid``."""
+    """Create a private key (PEM text), and a key set with its public part under the name
+    ``kid``."""
     jwt_library()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
@@ -59,7 +60,7 @@ def new_key(kid: str) -> tuple[str, dict[str, Any]]:
 
 def sign(devices: Iterable[Device], nonce: str, now_s: float, valid_s: float, key: str,
          kid: str, issuer: str = ISSUER) -> bytes:
-    """Evidence of these devices, measured at ``now_s`` (since 1970). ``key`` is PEM text.
+    """Sign evidence of these devices, measured at ``now_s`` (since 1970). ``key`` is PEM text.
 
     Raises InputError for a key that cannot sign.
     """
@@ -76,7 +77,7 @@ def sign(devices: Iterable[Device], nonce: str, now_s: float, valid_s: float, ke
 
 
 class SignedVerifier:
-    """Judges what ``sign`` makes."""
+    """Verifies the evidence that ``sign`` makes."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules

@@ -1,4 +1,4 @@
-"""Signed tokens (JSON Web Tokens): keys, signatures, and the claims that all evidence has.
+"""Signed tokens (JSON Web Tokens): keys, signatures, and the claims common to all evidence.
 
 Extra: ``attest`` (PyJWT and cryptography).
 """
@@ -13,13 +13,13 @@ from penstock.attest.values import CLOCK_SKEW_S, EvidenceError
 from penstock.core.errors import InputError, missing_extra, nearest, quote
 
 MOST_BYTES = 1 << 20
-"""Evidence and key sets are far smaller."""
+"""Size limit; evidence and key sets are far smaller."""
 
-_FARTHEST_S = 1e12  # from 1970: no time that anybody means
+_FARTHEST_S = 1e12  # since 1970: bound of plausible times
 
 
 def jwt_library() -> Any:
-    """PyJWT. Raises InputError where the extra is not installed."""
+    """Import PyJWT. Raises InputError where the extra is not installed."""
     try:
         import jwt
     except ImportError as error:
@@ -28,9 +28,10 @@ def jwt_library() -> Any:
 
 
 def read_keys(path: str | Path) -> dict[str, Any]:
-    """The public keys of a JSON Web Key Set by their ``kid`` (RFC 7517).
+    """Read the public keys of a JSON Web Key Set by their ``kid`` (RFC 7517).
 
-    A key that gives only certificates (``x5c``) is that of the first. Raises InputError.
+    For a key with only certificates (``x5c``), the key is that of the first certificate. Raises
+    InputError.
     """
     try:
         document = json.loads(Path(path).read_bytes()[:MOST_BYTES])
@@ -41,7 +42,7 @@ def read_keys(path: str | Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is no JSON Web Key Set, keys with a kid each "
+        raise InputError(f"{path}: is not a JSON Web Key Set, keys with a kid each "
                          f"({type(error).__name__}: {error})") from None
 
 
@@ -58,10 +59,10 @@ def _key(entry: Mapping[str, Any]) -> Any:
 
 def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer: str,
                   now_s: float) -> dict[str, Any]:
-    """The claims of a token after its signature, its issuer and its times have been checked.
+    """Return the claims of a token after checking its signature, issuer and times.
 
-    ``algorithm`` is the only one that is taken, whatever the token's header says (RFC 8725, 3.1).
-    Raises EvidenceError.
+    Only ``algorithm`` is accepted, whatever the token's header states (RFC 8725, 3.1). Raises
+    EvidenceError.
     """
     jwt = jwt_library()
     if not isinstance(token, str):
@@ -74,7 +75,7 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         if kid not in keys:
             raise EvidenceError(f"is signed with key {quote(kid)}, which is not trusted"
                                 f"{nearest(str(kid)[:60], keys)}")
-        # Times are checked below, by the clock of the caller.
+        # Times are checked below, by the caller's clock.
         claims: dict[str, Any] = jwt.decode(
             token, keys[kid], algorithms=[algorithm], issuer=issuer,
             options={"require": ["iss", "iat", "exp"], "verify_exp": False, "verify_nbf": False,
@@ -85,8 +86,8 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         raise EvidenceError("has a bad signature") from None
     except EvidenceError:
         raise
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # of what is no text, or nested
-        raise EvidenceError(f"is no signed token ({error})") from None
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # not text, or nested too deeply
+        raise EvidenceError(f"is not a signed token ({error})") from None
     _check_times(claims, now_s)
     return claims
 
@@ -95,7 +96,7 @@ def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
     for name in ("iat", "exp", "nbf"):
         value = claims.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) \
-                or not -_FARTHEST_S < value < _FARTHEST_S:  # which neither infinity nor NaN is
+                or not -_FARTHEST_S < value < _FARTHEST_S:  # false for infinity and NaN
             raise EvidenceError(f"has no time in {name}, found {quote(value)}")
     if now_s >= claims["exp"]:
         raise EvidenceError(f"expired {now_s - claims['exp']:.0f} s ago")
@@ -105,14 +106,15 @@ def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
 
 
 def check_nonce(claims: Mapping[str, Any], nonce: str) -> None:
-    """Whether a token answers this challenge (``eat_nonce`` of RFC 9711). Raises EvidenceError."""
+    """Check that a token answers this challenge (``eat_nonce`` of RFC 9711). Raises
+    EvidenceError."""
     found = claims.get("eat_nonce")
     if not isinstance(found, str) or found.lower() != nonce.lower():
         raise EvidenceError("answers another challenge: its nonce is not the one asked with")
 
 
 def check_devices(found: list[str], expected: tuple[str, ...]) -> None:
-    """Whether it is of exactly these devices. Raises EvidenceError."""
+    """Check that the evidence covers exactly these devices. Raises EvidenceError."""
     if len(set(found)) != len(found):
         raise EvidenceError("names a device twice")
     if others := sorted(set(found) - set(expected)):
@@ -122,7 +124,7 @@ def check_devices(found: list[str], expected: tuple[str, ...]) -> None:
 
 
 def check_reference(claims: Mapping[str, Any], reference: Mapping[str, tuple[str, ...]]) -> None:
-    """Whether claims that are pinned have one of their values. Raises EvidenceError."""
+    """Check that pinned claims have one of their allowed values. Raises EvidenceError."""
     for name, allowed in reference.items():
         found = claims.get(name)
         text = found if isinstance(found, str) else json.dumps(found)
@@ -132,10 +134,10 @@ def check_reference(claims: Mapping[str, Any], reference: Mapping[str, tuple[str
 
 
 def read_json(evidence: bytes) -> Any:
-    """A JSON document. Raises EvidenceError."""
+    """Parse a JSON document. Raises EvidenceError."""
     if len(evidence) > MOST_BYTES:
         raise EvidenceError(f"has more than {MOST_BYTES:,} bytes")
     try:
         return json.loads(evidence)
-    except (ValueError, RecursionError):  # the latter of lists in lists in lists
+    except (ValueError, RecursionError):  # RecursionError for deeply nested lists
         raise EvidenceError("is not JSON") from None

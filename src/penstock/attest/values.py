@@ -1,4 +1,4 @@
-"""Requirements on evidence, and the rules by which evidence is judged."""
+"""Requirements on evidence, and the rules for verifying it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,22 @@ from penstock.core.errors import InputError
 VerifierName = Literal["test", "nvidia"]
 LEAST_NONCE_BYTES, MOST_NONCE_BYTES = 16, 64
 CLOCK_SKEW_S = 30.0
-"""So much may the signer's clock be ahead of ours."""
+"""Allowed lead of the signer's clock over this clock."""
 
 
 class EvidenceError(InputError):
-    """Evidence that does not show what it must; the message says why, in words that follow on
-    "the evidence"."""
+    """Evidence that does not prove what it must. The message says why, as a predicate after "the
+    evidence"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How evidence is judged.
+    """Rules for verifying evidence.
 
-    ``keys`` is the path of a JSON Web Key Set with the public keys of who may sign; ``issuer`` must
-    have issued the evidence, None stands for the verifier's usual one. Evidence is believed for
-    ``max_age_s`` after it was measured and asked for again every ``renew_s``. ``reference`` gives
-    for a claim (of every device) the values that are allowed.
+    ``keys`` is the path of a JSON Web Key Set with the public keys of allowed signers. ``issuer``
+    must have issued the evidence; None means the verifier's default issuer. Evidence is valid for
+    ``max_age_s`` after its measurement and is requested again every ``renew_s``. ``reference`` has
+    the allowed values of a claim (of every device).
     """
 
     verifier: VerifierName
@@ -46,7 +46,7 @@ class Challenge:
 
 
 def check_nonce_text(nonce: str) -> None:
-    """Raises InputError for what is no challenge."""
+    """Raises InputError for an invalid nonce."""
     try:
         if not LEAST_NONCE_BYTES <= len(bytes.fromhex(nonce)) <= MOST_NONCE_BYTES:
             raise ValueError
@@ -56,7 +56,7 @@ def check_nonce_text(nonce: str) -> None:
 
 
 class Verifier(Protocol):
-    """Judges evidence of one format."""
+    """Verifies evidence of one format."""
 
     def verify(self, evidence: bytes, challenge: Challenge, now_s: float) -> Attestation:
         """Return the attestation that the evidence supports; ``now_s`` is seconds since 1970.

@@ -37,23 +37,24 @@ class Catalog:
     model_aliases: Mapping[str, str]
 
     def accelerator(self, name: str) -> Accelerator:
-        """The accelerator of that name or alias; InputError with the nearest name."""
+        """Return the accelerator of that name or alias. Raises InputError with the nearest name."""
         found = _named(name, self.accelerators, self.accelerator_aliases)
         if found is None:
             raise _unknown("accelerator", name, self.accelerators, self.accelerator_aliases)
         return found
 
     def model(self, name: str) -> ModelSpec:
-        """The model of that name or alias, or that a config.json (or its folder) describes.
+        """Return the model of that name or alias, or of a config.json (or its folder).
 
-        Raises InputError with the nearest name, or with what is wrong with the config.
+        Raises InputError with the nearest name, or with the config's error.
         """
         if _named(name, self.models, self.model_aliases) is None and is_config_path(name):
             return model_from_hf_config(Path(name).expanduser())
         return self.listed_model(name)
 
     def listed_model(self, name: str) -> ModelSpec:
-        """The model of that name or alias, and never a file; InputError with the nearest name."""
+        """Return the model of that name or alias, never from a file. Raises InputError with the
+        nearest name."""
         found = _named(name, self.models, self.model_aliases)
         if found is None:
             raise _unknown("model", name, self.models, self.model_aliases)
@@ -61,10 +62,11 @@ class Catalog:
 
 
 def load_catalog(extra: Path | str | None = None) -> Catalog:
-    """The built-in catalog, extended or overridden by ``extra``: a YAML file or a folder of them.
+    """Load the built-in catalog, extended or overridden by ``extra``: a YAML file or a folder of
+    them.
 
-    A field that a later file states replaces the earlier one; the entry's other fields stay.
-    Raises InputError naming file, entry, field and what was expected.
+    A field in a later file replaces the earlier one; the entry's other fields stay. Raises
+    InputError with file, entry, field and the expected value.
     """
     documents = list(built_in_documents())
     if extra is not None:
@@ -77,7 +79,7 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
 
 def _section(section: str, documents: Iterable[Document], fields: Mapping[str, Field],
              build: Callable[[Entry], _T]) -> tuple[Mapping[str, _T], Mapping[str, str]]:
-    """All entries of one section, merged and built, and their aliases."""
+    """Merge and build all entries of one section. Returns them and their aliases."""
     entries: dict[str, Entry] = {}
     aliases: dict[str, str] = {}
     for document in documents:
@@ -89,14 +91,14 @@ def _section(section: str, documents: Iterable[Document], fields: Mapping[str, F
             entries[key] = entries[key].overridden(entry) if key in entries else entry
         for entry in stated:
             aliases.update(_aliases(entry, entries))
-    # A user's own entry may bear what is an alias of a built-in one: names go before aliases.
+    # A user's entry may be named like an alias of a built-in one: names have priority over aliases.
     aliases = {alias: name for alias, name in aliases.items() if alias not in entries}
     built = {entry.name: build(entry) for entry in entries.values()}
     return MappingProxyType(built), MappingProxyType(aliases)
 
 
 def _aliases(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
-    """The entry's aliases in lower case, none of them another entry's name."""
+    """Yield the entry's aliases in lower case, without those that are another entry's name."""
     name = entries[entry.name.lower()].name
     for alias in entry.aliases:
         owner = entries.get(alias.lower())
@@ -106,7 +108,7 @@ def _aliases(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[tuple[str, 
 
 
 def _check_distinct(entries: Iterable[Entry]) -> None:
-    """Names and aliases of one file must not name two things."""
+    """Check that no name or alias of one file is used twice."""
     owners: dict[str, str] = {}
     for entry in entries:
         for name in dict.fromkeys(n.lower() for n in (entry.name, *entry.aliases)):
@@ -129,7 +131,7 @@ def _named(name: str, values: Mapping[str, _T], aliases: Mapping[str, str]) -> _
 
 
 def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str]) -> InputError:
-    # An alias is worth naming only when it is what was meant: the list of names has none.
+    # An alias is suggested only as the nearest name: the list of names has no aliases.
     hint = nearest(name, [*names, *aliases])
     if not hint.startswith("; did you mean"):
         hint = nearest(name, names)
@@ -137,7 +139,7 @@ def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str])
 
 
 def is_config_path(name: str) -> bool:
-    """Whether a model's name is rather the path of a config.json or of its folder."""
+    """Whether a model's name is the path of a config.json or of its folder."""
     if not name:
         return False
     if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):

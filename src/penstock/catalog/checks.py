@@ -12,7 +12,7 @@ _MOST_SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One key of an entry: which values it accepts, and how to say so."""
+    """One key of an entry: the values it accepts, and their description."""
 
     expected: str
     accepts: Callable[[Any], bool]
@@ -21,7 +21,7 @@ class Field:
 
 def number(low: float, high: float, what: str, *, above: bool = False,
            required: bool = False) -> Field:
-    """A finite number from ``low`` (excluded with ``above``) to ``high``."""
+    """Return a field for a finite number from ``low`` (excluded with ``above``) to ``high``."""
     bound = f"above {low:,g}" if above else f"at least {low:,g}"
 
     def accepts(value: Any) -> bool:
@@ -32,13 +32,13 @@ def number(low: float, high: float, what: str, *, above: bool = False,
 
 
 def whole(low: int, high: int, *, required: bool = False) -> Field:
-    """A whole number from ``low`` to ``high``."""
+    """Return a field for a whole number from ``low`` to ``high``."""
     return Field(f"a whole number from {low:,} to {high:,}",
                  lambda value: is_whole(value) and low <= value <= high, required)
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether ``value`` is an int; true and false are not numbers here."""
+    """Whether ``value`` is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -48,12 +48,12 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Whether ``value`` is text with something in it."""
+    """Whether ``value`` is non-empty text."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def quote(value: Any) -> str:
-    """A value as an error message quotes it: short, on one line."""
+    """Quote a value in one short line for an error message."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list):
@@ -65,7 +65,7 @@ def quote(value: Any) -> str:
 
 
 def checked_model(spec: ModelSpec, where: str) -> ModelSpec:
-    """``spec``, if its fields agree with each other; InputError otherwise."""
+    """Return ``spec`` if its fields agree with each other, else raise InputError."""
     for field, found, expected, holds in _agreements(spec):
         if not holds:
             raise InputError(f"{where}: {field}: found {found}; expected {expected}")
@@ -73,7 +73,7 @@ def checked_model(spec: ModelSpec, where: str) -> ModelSpec:
 
 
 def _agreements(spec: ModelSpec) -> list[tuple[str, int, str, bool]]:
-    """Field, its value, what it must be, and whether it is."""
+    """Return for each field: name, value, expected value, and whether it holds."""
     experts = spec.num_experts
     return [
         ("num_kv_heads", spec.num_kv_heads, f"a divisor of num_heads, {spec.num_heads}",

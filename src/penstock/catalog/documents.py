@@ -1,4 +1,4 @@
-"""Catalog files as plain mappings: YAML 1.2 numbers, no key twice, one-line errors."""
+"""Catalog files as plain mappings: YAML 1.2 numbers, no duplicate keys, one-line errors."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _MAX_DEPTH = 20
 
 
 class _Loader(SafeLoader):
-    """Refuses a key that stands twice: the second would silently win."""
+    """Rejects duplicate keys, of which the second would silently win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -32,13 +32,13 @@ class _Loader(SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"key {quote(key.value)} stands twice", key.start_mark)
+                        None, None, f"key {quote(key.value)} appears twice", key.start_mark)
                 seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
 
-# YAML 1.1 takes 1e12 for text, and PyYAML follows it.
+# PyYAML follows YAML 1.1, in which 1e12 is text.
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float",
                               re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
                               list("-+0123456789"))
@@ -84,7 +84,7 @@ def _read(path: Path) -> Document:
 
 
 def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Document:
-    """A file's sections, each a mapping from names to entries. Raises InputError."""
+    """Parse a file's sections, each a mapping from names to entries. Raises InputError."""
     try:
         if not trusted:
             _check_depth(content, source)
@@ -111,7 +111,7 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
 
 
 def _check_depth(content: bytes, source: str) -> None:
-    """Refuse deep nesting: libyaml's composer recurses, and would end the process."""
+    """Reject deep nesting: libyaml's composer recurses and would crash the process."""
     depth = 0
     for event in yaml.parse(content, Loader=SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

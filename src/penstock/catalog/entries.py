@@ -1,4 +1,4 @@
-"""Catalog entries: checked field by field, merged file over file, built into values."""
+"""Catalog entries: check of fields, merging of files, conversion to values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ MODEL_FIELDS: Mapping[str, Field] = {
     **_COMMON,
 }
 
-# Key in a file -> field of core.hardware.Accelerator and what one unit of it is there.
+# Key in a file -> field of core.hardware.Accelerator, and the value of one unit of the key.
 _UNITS = {
     "memory_gib": ("memory_bytes", GIB),
     "bandwidth_gb_per_s": ("bandwidth_bytes_per_s", GB),
@@ -76,9 +76,9 @@ class Entry:
     aliases: tuple[str, ...]
 
     def overridden(self, by: "Entry") -> "Entry":
-        """The entry with the fields that ``by``, from a later file, states anew."""
+        """Return the entry with the fields of ``by``, from a later file, replaced."""
         values = dict(self.values)
-        if "price_per_hour" in by.values:  # its date was the old price's
+        if "price_per_hour" in by.values:  # the old date belongs to the old price
             values.pop("price_date", None)
         values.update(by.values)
         sources = {key: text for key, text in {**self.sources, **by.sources}.items()
@@ -88,9 +88,10 @@ class Entry:
 
 def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: str,
                   source: str) -> Entry:
-    """One entry of a file's section. Raises InputError naming file, entry, field, expectation.
+    """Check one entry of a file's section. Raises InputError with file, entry, field and expected
+    value.
 
-    A field without a source of its own takes the entry's ``source``, or the file's name.
+    A field without its own source has the entry's ``source``, or the file's name.
     """
     where = f"{source}: {section}: {quote(name) if not is_text(name) else name}"
     if not is_text(name) or name != name.strip():
@@ -136,7 +137,7 @@ def _require(entry: Entry, fields: Mapping[str, Field]) -> None:
 
 
 def accelerator_from(entry: Entry) -> Accelerator:
-    """The accelerator; without ``link_gb_per_s``, accelerators talk over PCIe."""
+    """Build the accelerator. Without ``link_gb_per_s``, accelerators communicate over PCIe."""
     _require(entry, ACCELERATOR_FIELDS)
     values, sources = dict(entry.values), dict(entry.sources)
     if "link_gb_per_s" not in values:
@@ -165,7 +166,7 @@ def _scaled(value: Any, factor: float) -> Any:
 
 
 def model_from(entry: Entry) -> ModelSpec:
-    """The model; its ``source`` names every file that states a field of it."""
+    """Build the model. Its ``source`` names every file that states one of its fields."""
     _require(entry, MODEL_FIELDS)
     source = "; ".join(dict.fromkeys(entry.sources.values()))
     return checked_model(ModelSpec(name=entry.name, **entry.values, source=source), entry.where)

@@ -23,7 +23,7 @@ _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 _MOST = 1_000_000_000
 _MOST_LAYERS = 10_000
 
-# A config names its family, not the shape of its feed-forward: these have two matrices, not three.
+# A config names its family, not the form of its feed-forward: these have two matrices, not three.
 _UNGATED = frozenset({
     "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt",
     "nemotron", "opt", "persimmon", "phi", "phi-msft", "RefinedWeb", "RefinedWebModel",
@@ -38,18 +38,18 @@ _FOURFOLD = frozenset({
     "RefinedWeb", "RefinedWebModel"})
 # Families whose config states the width of gate and up projection together.
 _GATE_AND_UP = frozenset({"qwen", "hf_olmo"})
-# Contexts that a family's configs leave to the code.
+# Contexts that a family's code defines instead of its configs.
 _USUAL_CONTEXT = {"falcon": 2048, "RefinedWeb": 2048, "RefinedWebModel": 2048, "bloom": 2048}
 _NO_CACHE = ("linear_attention", "recurrent", "conv")
 
 
 def model_from_hf_config(config: Path | str | Mapping[str, Any],
                          name: str | None = None) -> ModelSpec:
-    """The model that a config.json describes: its path, its folder, or its content.
+    """Return the model of a config.json, given as its path, its folder, or its content.
 
-    ``name`` defaults to the folder's name. Sliding windows are not expressed: every attention
-    layer counts as keeping its whole KV cache. Raises InputError when the file cannot be read or a
-    key is missing or nonsensical.
+    ``name`` defaults to the folder's name. Sliding windows are ignored: every attention layer
+    counts with its whole KV cache. Raises InputError when the file cannot be read, or a key is
+    missing or invalid.
     """
     if isinstance(config, Mapping):
         where, data = name or "config.json", config
@@ -63,7 +63,7 @@ def model_from_hf_config(config: Path | str | Mapping[str, Any],
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    import json  # most runs name a model of the catalog
+    import json  # most runs use a model of the catalog
 
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -90,7 +90,7 @@ def _folder_name(path: Path) -> str:
 
 
 def _text_model(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The language model's keys, wherever a multi-modal config nests them."""
+    """Return the language model's keys, also where a multi-modal config nests them."""
     for key in _NESTED:
         inner = data.get(key)
         if isinstance(inner, Mapping):
@@ -100,7 +100,7 @@ def _text_model(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Config:
-    """The keys of one config, under all the names that families of models give them."""
+    """The keys of one config, under all names that model families use."""
 
     def __init__(self, data: Mapping[str, Any], where: str) -> None:
         self._data = data
@@ -110,7 +110,7 @@ class _Config:
             self._fail("model_type", quote(self._family), "text")
 
     def model(self, name: str) -> ModelSpec:
-        """The values as a model. Raises InputError."""
+        """Return the values as a model. Raises InputError."""
         self._check_kind()
         num_layers = self._need(_LAYERS, "the number of layers", _MOST_LAYERS)
         hidden_size = self._need(_HIDDEN, "the hidden size")
@@ -129,7 +129,7 @@ class _Config:
         raise InputError(f"{self._where}: {key}: found {found}; expected {expected}")
 
     def _check_kind(self) -> None:
-        """Refuse what would be read without an error and described wrongly."""
+        """Reject configs that would be read without an error but described wrongly."""
         if self._data.get("is_encoder_decoder") is True:
             self._fail("is_encoder_decoder", "true", "a decoder-only model")
         for key, value in self._data.items():
@@ -138,7 +138,7 @@ class _Config:
 
     def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1,
                most: int = _MOST) -> int:
-        """The first of ``keys`` that has a value; ``default`` when none has."""
+        """Return the first of ``keys`` that has a value, ``default`` when none has."""
         for key in keys:
             value = self._data.get(key)
             if value is None:
@@ -213,7 +213,8 @@ class _Config:
         return tied
 
     def _kv_layers(self, num_layers: int) -> int:
-        """0 where all layers cache; fewer where some keep a fixed state instead."""
+        """Return the number of layers with a KV cache, where some keep a fixed state instead; 0
+        where all have one."""
         kinds = self._data.get("layer_types")
         if isinstance(kinds, list):
             caching = sum(kind not in _NO_CACHE for kind in kinds)
@@ -240,7 +241,8 @@ class _Config:
                 "num_dense_layers": num_layers - self._num_sparse_layers(num_layers)}
 
     def _num_sparse_layers(self, num_layers: int) -> int:
-        """Layers with experts: after the first dense ones, every so many, unless excepted."""
+        """Return the number of layers with experts: every n-th after the first dense ones, without
+        exceptions."""
         pattern = self._data.get("moe_layer_freq")
         if isinstance(pattern, list):
             return sum(bool(item) for item in pattern)

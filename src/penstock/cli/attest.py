@@ -247,7 +247,7 @@ async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
 def _check_devices(devices: list[str]) -> None:
     for place, one in enumerate(devices):
         if not one.strip() or one in devices[:place]:
-            raise InputError(f"--device: {one[:60]!r} stands twice" if one.strip() else
+            raise InputError(f"--device: {one[:60]!r} appears twice" if one.strip() else
                              "--device: found an empty identity")
 
 

@@ -62,7 +62,7 @@ def collect(
 
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.engines.client.address import api_key
-    from penstock.engines.client.client import Patience
+    from penstock.engines.client.client import ClientTimeouts
     from penstock.experiment.collect.broadcast import CollectOptions, check_metric
     from penstock.experiment.collect.prompts import read_prompts
     from penstock.experiment.collect.run import Sources
@@ -74,7 +74,7 @@ def collect(
     check_metric(metric, found, str(prompts))
     sources = Sources(fleet, found, digest, [name for name in models.split(",") if name],
                       _judge(judge, judge_model, judge_key_file),
-                      api_key(os.environ, api_key_file), Patience(total_s=timeout_s))
+                      api_key(os.environ, api_key_file), ClientTimeouts(total_s=timeout_s))
     options = CollectOptions(max_tokens, concurrency, api == "chat", metric=metric)
     with progress("collecting") as update:
 

@@ -189,7 +189,7 @@ def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:
     labels = [str(folder) for folder in folders]
     for label in labels:
         if labels.count(label) > 1:
-            raise InputError(f"{label}: stands twice; expected different runs")
+            raise InputError(f"{label}: appears twice; expected different runs")
     for folder in folders:
         read_summary(folder)
     document = compare_runs({label: read_requests(folder / REQUESTS)
@@ -206,7 +206,7 @@ def split_policies(text: str) -> list[str]:
     labels = [label.strip() for label in text.split(",")]
     for place, label in enumerate(labels):
         if not label or label in labels[:place]:
-            fault = f"{label!r} stands twice" if label else "a policy is empty"
+            fault = f"{label!r} appears twice" if label else "a policy is empty"
             raise InputError(f"--policies {text[:80]!r}: {fault}; expected names parted by commas, "
                              "settings after colons")
     return labels
@@ -233,7 +233,7 @@ def _choice(label: str) -> dict[str, Any]:
         if not equals:
             raise InputError(f"found {knob!r}; expected key=value after ':'")
         if key.strip() in choice:
-            raise InputError(f"{key.strip()!r} stands twice; expected one value")
+            raise InputError(f"{key.strip()!r} appears twice; expected one value")
         choice[key.strip()] = parse_value(text, key)
     return choice
 

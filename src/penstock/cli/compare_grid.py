@@ -61,7 +61,7 @@ def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
     axes: dict[str, list[Any]] = {}
     for key, text in (split_setting(text, "--grid") for text in texts if text):
         if key in axes:
-            raise InputError(f"--grid {key}: stands twice; give all its values at once")
+            raise InputError(f"--grid {key}: appears twice; give all its values at once")
         axes[key] = parse_value(f"[{text}]", f"--grid {key}")
     return axes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 
-_GOODBYE_S = 2.0
+_SHUTDOWN_S = 2.0
 
 
 def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,
@@ -36,7 +36,7 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
         async with opened(folder, OpenOptions(queue, start_s, lock_timeout_s=1.0), note) as control:
             stopped = stop_signal()
             app = make_app(LocalDeployments(control), host, note, names)
-            async with listening(app, host, port, _GOODBYE_S) as url:
+            async with listening(app, host, port, _SHUTDOWN_S) as url:
                 announce(folder, url)
                 typer.echo(f"deployments {url}")
                 watching = asyncio.create_task(watch(control, period_s, note))

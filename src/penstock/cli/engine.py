@@ -21,7 +21,7 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.engines.embedded.options import InsideOptions
+    from penstock.engines.embedded.options import EmbeddedOptions
     from penstock.engines.llamacpp.serve import LlamaSettings
 
 app = App()
@@ -56,7 +56,7 @@ def engine(
     """
     import asyncio
 
-    from penstock.engines.embedded.options import inside_options
+    from penstock.engines.embedded.options import embedded_options
     from penstock.engines.llamacpp.serve import LlamaSettings
 
     if fleet_file is not None and policy is not None:
@@ -73,11 +73,11 @@ def engine(
     settings = LlamaSettings(model, name or model.stem, kv_tokens, max_num_seqs,
                              max(max_step_tokens, max_num_seqs), threads,
                              "f32" if kv_precision == "f32" else "f16", host, port)
-    asyncio.run(_serve(settings, inside_options(document), as_json=as_json))
+    asyncio.run(_serve(settings, embedded_options(document), as_json=as_json))
     return OK
 
 
-async def _serve(settings: "LlamaSettings", options: "InsideOptions", *, as_json: bool) -> None:
+async def _serve(settings: "LlamaSettings", options: "EmbeddedOptions", *, as_json: bool) -> None:
     import asyncio
     import sys
 

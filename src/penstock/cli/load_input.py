@@ -21,7 +21,7 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
               tenant_key_file: Path | None = None) -> "Target":
     """Whom to ask and how. Raises InputError."""
     from penstock.engines.client.address import api_key, base_url, header, tenant_keys
-    from penstock.engines.client.client import Patience
+    from penstock.engines.client.client import ClientTimeouts
     from penstock.experiment.load.bench import Target
     from penstock.experiment.load.template import RequestTemplate
 
@@ -34,7 +34,7 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
     manner = RequestTemplate(
         "chat" if api == "chat" else "completions", model, "ids" if prompts == "ids" else "text",
         stream=stream, exact=exact, class_to_engine=class_to_engine, extra=_fields(body))
-    patience = Patience(first_token_s=first_token_timeout_s, total_s=timeout_s)
+    patience = ClientTimeouts(first_token_s=first_token_timeout_s, total_s=timeout_s)
     return Target(base_url(url), manner, patience, api_key(os.environ, api_key_file),
                   shared_prompt_tokens, dict(map(header, headers)),
                   {} if tenant_key_file is None else tenant_keys(tenant_key_file))

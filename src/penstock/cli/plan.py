@@ -168,7 +168,7 @@ def _as_it_might_be(what_if: list[str], source: "Path | Draft", settings: list[s
     changes: dict[str, Any] = {}
     for key, text in (split_setting(setting, "--what-if") for setting in what_if):
         if key in changes:
-            raise InputError(f"--what-if {key[:60]}: stands twice; expected one value")
+            raise InputError(f"--what-if {key[:60]}: appears twice; expected one value")
         changes[key] = parse_value(text, f"--what-if {key}")
     try:
         return _read(source, settings, data, seed, changes)

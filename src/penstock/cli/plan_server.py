@@ -10,7 +10,7 @@ from penstock.cli.options import AllowedHosts, Host, Port, TimeLimit
 from penstock.core.errors import InputError
 
 app = App()
-_GOODBYE_S = 5.0
+_SHUTDOWN_S = 5.0
 
 
 @app.command(epilog="Example: penstock lab plan-server --port 8080")
@@ -51,7 +51,7 @@ def plan_server(
         app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host,
                        tuple(allowed_hosts or ()))
         stopped = stop_signal()
-        async with listening(app, host, port, _GOODBYE_S) as url:
+        async with listening(app, host, port, _SHUTDOWN_S) as url:
             note(f"listening on {url} (operations: /docs); Ctrl-C stops")
             sys.stderr.flush()
             await stopped.wait()

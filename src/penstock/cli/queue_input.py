@@ -139,7 +139,7 @@ def _read(path: Path) -> QueueInput:
     import json
 
     try:
-        # Pairs, since a mapping would hide a key that stands twice.
+        # Pairs, since a mapping would hide a key that appears twice.
         document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error

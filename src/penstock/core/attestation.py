@@ -14,10 +14,10 @@ NOT_YET = "has an attestation that is not valid yet"
 class Attestation:
     """Statement of a verifier about accelerators, and its period of validity.
 
-    ``devices`` are the identities of all accelerators that the evidence is of. It is valid from
-    ``measured_at_s`` until just before ``expires_at_s``, both in seconds of the clock of whoever
-    asks: of the run in a simulation, since 1970 in a gateway. ``digest`` is the SHA-256 of the
-    evidence, in hexadecimal digits.
+    ``devices`` are the identities of all accelerators that the evidence covers. It is valid from
+    ``measured_at_s`` until just before ``expires_at_s``, both in seconds of the user's clock: of
+    the run in a simulation, since 1970 in a gateway. ``digest`` is the SHA-256 of the evidence, in
+    hexadecimal digits.
     """
 
     verifier: str
@@ -27,17 +27,17 @@ class Attestation:
     digest: str = ""
 
     def fresh(self, now_s: float) -> bool:
-        """Whether it may be relied on at that time."""
+        """Whether the attestation is valid at that time."""
         return self.measured_at_s <= now_s < self.expires_at_s
 
 
 @dataclass(frozen=True, slots=True)
 class Confidentiality:
-    """State of one replica with regard to confidential requests.
+    """State of one replica for confidential requests.
 
     ``mode_on`` says that its accelerators are meant to run in confidential mode, ``attestations``
-    that they were found to do so; ``doubt`` is why its latest evidence was not accepted, empty
-    where it was. Nothing known is as bad as bad news: nobody may go there.
+    prove that they do. ``doubt`` says why the latest evidence was rejected, empty where it was
+    accepted. Without evidence, as with rejected evidence, no confidential request may go there.
     """
 
     mode_on: bool = False
@@ -49,8 +49,8 @@ NOT_KNOWN = Confidentiality()
 
 
 class AttestationViolation(NamedTuple):
-    """Why a replica may not take confidential requests: one of this module's reasons, and what
-    else there is to say of this replica at this time."""
+    """Why a replica may not take confidential requests: one of this module's reasons, and further
+    details of this replica at this time."""
 
     reason: str
     detail: str = ""
@@ -76,7 +76,7 @@ def attestation_violation(replica: Confidentiality, now_s: float) -> Attestation
 
 
 def refusal(violations: Iterable[AttestationViolation]) -> str:
-    """Why a confidential request is refused where every replica has a barrier: each reason once, so
-    that equal refusals read alike."""
+    """Return the message for a confidential request that no replica may take. It has each reason
+    once, so that equal refusals have equal texts."""
     reasons = " or ".join(sorted({one.reason for one in violations}))
     return f"no replica may take a confidential request: every one that could serve it {reasons}"

@@ -1,4 +1,4 @@
-"""Decisions as values: what a policy answers, with its reasons."""
+"""Decisions as values: a policy's answers with their reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The request may enter as it is."""
+    """The request is admitted unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relax:
-    """The request may enter, but one of its targets will not be kept."""
+    """The request is admitted, but one of its targets will not be met."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The request is refused; the client may try again after ``retry_after_s``."""
+    """The request is rejected; the client may retry after ``retry_after_s``."""
 
     reason: str
     retry_after_s: float | None = None
@@ -31,11 +31,12 @@ ACCEPT = Accept()
 NOWHERE = -1
 
 
-class Prospect(NamedTuple):
-    """Expectation of a router for one request on one replica: money, seconds, chances.
+class ScoredCandidate(NamedTuple):
+    """A router's score of one replica for one request: money, seconds, probabilities.
 
-    ``chance`` is of keeping every target of its class, ``others_s`` how long all other requests of
-    the replica together would wait for it. ``reason`` says why the replica was not eligible.
+    ``chance`` is the probability of meeting every target of its class, ``others_s`` the total
+    additional wait of the replica's other requests. ``reason`` says why the replica was not
+    eligible.
     """
 
     replica_id: int
@@ -50,11 +51,11 @@ class Prospect(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The chosen replica, the terms that the choice rests on and why others were rejected.
+    """The chosen replica, the terms of the choice, and why others were rejected.
 
-    ``replica_id`` is NOWHERE where the request is refused; ``admit`` says why. ``max_tokens`` caps
-    the answer where the client's budget does not pay for all that it asked for. ``prospects`` are
-    the candidates as they were judged, for policies that judge.
+    ``replica_id`` is NOWHERE where the request is rejected; ``admit`` says why. ``max_tokens`` caps
+    the answer where the client's budget does not pay for all of it. ``prospects`` are the scored
+    candidates of policies that score.
     """
 
     replica_id: int
@@ -62,4 +63,4 @@ class Route(NamedTuple):
     rejected: Mapping[int, str] = MappingProxyType({})
     admit: Admit = ACCEPT
     max_tokens: int | None = None
-    prospects: tuple[Prospect, ...] = ()
+    prospects: tuple[ScoredCandidate, ...] = ()

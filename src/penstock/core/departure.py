@@ -1,10 +1,10 @@
-"""How a request went on a replica, as far as a router can see it."""
+"""Outcome of a request on a replica, as observed by a router."""
 
 from typing import NamedTuple
 
 
 class Departure(NamedTuple):
-    """A request that has left its replica: at its natural end where ``finished``.
+    """A request that has left its replica: with a complete answer where ``finished``.
 
     ``ttft_s`` and ``e2e_s`` count from its arrival; ``ttft_s`` is ``None`` where no token came.
     """

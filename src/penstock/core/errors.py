@@ -1,4 +1,4 @@
-"""The one error a user can cause, and how it helps them mend their input."""
+"""The error for invalid input, and hints for correcting the input."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,14 +16,14 @@ class InputError(ValueError):
 
 
 def missing_extra(what: str, extra: str, error: Exception) -> InputError:
-    """The error for ``what`` needs packages of an extra that is not installed."""
+    """Return the error for a feature whose extra is not installed."""
     return InputError(f"{what} needs the extra {extra!r} ({str(error)[:120]}); in the folder of "
                       f"Penstock's checkout: pip install '.[{extra}]'")
 
 
 @contextmanager
 def fields_called(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors that begin with one of our fields begin with what its caller calls it instead."""
+    """Rename the field at the beginning of an InputError to the caller's name for it."""
     try:
         yield
     except InputError as error:
@@ -41,7 +41,7 @@ def kind_of(value: Any) -> str:
 
 
 def quote(value: Any) -> str:
-    """A JSON value as an error shows it: short ones themselves, others by their kind."""
+    """Quote a JSON value for an error: short values themselves, others by their kind."""
     if isinstance(value, Mapping | list):
         return kind_of(value)
     if value is None or isinstance(value, bool):
@@ -51,7 +51,8 @@ def quote(value: Any) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint such as ``; did you mean 'x'?`` or the list of valid names when none is close."""
+    """Return a hint such as ``; did you mean 'x'?``, or the list of valid names when none is
+    close."""
     names = sorted(valid)
     likely = _likeliest(name.lower(), names)
     if likely is not None:
@@ -60,20 +61,21 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def suggested(message: str) -> str | None:
-    """The name that ``nearest`` put into a message, where it found one."""
+    """Return the name that ``nearest`` suggested in a message, None where it suggested none."""
     found = re.search(r"; did you mean '([^']+)'\?", message)
     return found and found[1]
 
 
 def one_of(names: Iterable[str]) -> str:
-    """The hint that lists what is valid, at most sixteen of it."""
+    """Return the hint that lists up to sixteen valid names."""
     known = sorted(names)
     listed = ", ".join(known[:16]) + (", ..." if len(known) > 16 else "")
     return f"; expected one of: {listed}" if known else ""
 
 
 def _likeliest(name: str, names: list[str]) -> str | None:
-    """The name that was begun or is contained, else one that differs by a slip; None if none is."""
+    """Return a name that begins with or contains the text, else one with a small difference, else
+    None."""
     if not name:
         return None
     begun = [n for n in names if n.lower().startswith(name)]
@@ -81,7 +83,7 @@ def _likeliest(name: str, names: list[str]) -> str | None:
     for found in (begun if len(begun) == 1 or len(name) > 1 else [], holding):
         if found:
             return max(found, key=lambda n: SequenceMatcher(None, name, n.lower()).ratio())
-    # Below 0.6 two words merely share letters, as 'nosuch' and 'schema' do, or a beginning.
+    # Below 0.6 two words share only some letters, such as 'nosuch' and 'schema', or a beginning.
     for candidate in get_close_matches(name, [n.lower() for n in names], n=3, cutoff=0.5):
         alike = SequenceMatcher(None, name, candidate).ratio() >= 0.6
         if alike or name[:3] == candidate[:3]:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 class Forecast(NamedTuple):
     """A prediction for a pair of request and model.
 
-    ``output_tokens`` is the mean, ``output_high_tokens`` what nine of ten such requests stay below.
-    ``quality`` is the expected quality of the answer, 0 to 1, and ``quality_sd`` how unsure that
-    expectation is (not how much answers differ). ``source`` says who predicts.
+    ``output_tokens`` is the mean, ``output_high_tokens`` the 0.9 quantile. ``quality`` is the
+    expected quality of the answer, 0 to 1, and ``quality_sd`` the uncertainty of that expectation
+    (not the variation of answers). ``source`` names the predictor.
     """
 
     output_tokens: float

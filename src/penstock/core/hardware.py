@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One accelerator as its vendor describes it.
+    """One accelerator by its vendor's data.
 
     ``peak_flops`` maps a precision (``fp32``, ``fp16``, ``bf16``, ``fp8``, ``int8``, ``fp4``) to
     dense operations per second, without sparsity. ``link_bytes_per_s`` is the one-way rate between
-    accelerators of one node; ``sources`` gives, per field, where its number comes from.
+    accelerators of one node; ``sources`` has the source of each field's number.
     """
 
     name: str
@@ -46,5 +46,5 @@ class Parallelism:
 
     @property
     def num_accelerators(self) -> int:
-        """Accelerators that one replica occupies."""
+        """Number of accelerators of one replica."""
         return self.tensor * self.pipeline

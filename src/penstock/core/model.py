@@ -6,13 +6,13 @@ BYTES_PER_VALUE = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.
                    "int4": 0.5}
 
 _VOCAB_BLOCK = 64
-"""Engines fill the vocabulary up to a multiple of this many rows before ranks share it (vLLM's and
+"""Engines pad the vocabulary to a multiple of this many rows before ranks share it (vLLM's and
 SGLang's ``VocabParallelEmbedding``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A decoder-only transformer, dense or mixture-of-experts, as its public config states it.
+    """A decoder-only transformer, dense or mixture-of-experts, by its public config.
 
     ``num_experts`` = 0 means dense. For a mixture, ``num_dense_layers`` leading layers keep the
     dense feed-forward of ``intermediate_size``; the others route each token to
@@ -108,12 +108,12 @@ class ModelSpec:
         return head + attention + dense + moe * (expert + router + shared)
 
     def indivisible(self, tensor: int) -> str:
-        """Why so many tensor-parallel ranks cannot share the model, empty where they can.
+        """Return why this many tensor-parallel ranks cannot share the model, empty where they can.
 
-        Each takes whole attention heads, whole heads of keys and values (or a copy of one, where
-        ranks are more; the latent of latent attention is copied), and equal parts of the dense and
-        shared feed-forward and of the vocabulary: what vLLM and SGLang insist on. Routed experts
-        may be dealt out whole, so that their width does not matter.
+        Each rank has whole attention heads, whole heads of keys and values (or a copy of one, where
+        there are more ranks than heads; latent attention is copied), and equal parts of the dense
+        and shared feed-forward and of the vocabulary, as vLLM and SGLang require. Routed experts
+        may be distributed whole, so their width does not matter.
         """
         latent = bool(self.kv_latent_size)
         kv_heads = tensor if latent else self.num_kv_heads
@@ -133,13 +133,13 @@ class ModelSpec:
         return ""
 
     def weight_bytes(self, precision: str) -> int:
-        """Bytes of all weights; below 16 bits the embeddings stay at 16."""
+        """Return the bytes of all weights. Below 16 bits the embeddings stay at 16."""
         width = BYTES_PER_VALUE[precision]
         body = self.num_params - self.embedding_params
         return round(body * width + self.embedding_params * max(width, 2.0))
 
     def kv_bytes_per_token(self, precision: str) -> int:
-        """Bytes that one token occupies in the KV cache, all layers together."""
+        """Return the bytes of one token in the KV cache over all layers."""
         layers = self.kv_layers or self.num_layers
         values = self.kv_latent_size or 2 * self.num_kv_heads * self.head_dim
         return round(layers * values * BYTES_PER_VALUE[precision])

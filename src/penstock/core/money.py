@@ -1,6 +1,6 @@
-"""Money: prices of tokens, and sums that are whole numbers so that they always add up.
+"""Money: prices of tokens, and exact sums in whole numbers.
 
-Amounts are counted in nanos, billionths of whatever unit of money the fleet file's prices are in.
+Amounts are in nanos, billionths of the fleet file's unit of money.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ _PICOS = NANOS * PICOS_PER_NANO
 
 
 def to_nanos(amount: float) -> int:
-    """An amount of money as whole nanos, rounded to the nearest."""
+    """Return an amount of money in whole nanos, rounded to the nearest."""
     return round(amount * NANOS)
 
 
 def to_money(nanos: int) -> float:
-    """Nanos as an amount of money."""
+    """Return nanos as an amount of money."""
     return nanos / NANOS
 
 
@@ -40,10 +40,10 @@ FREE = Price()
 
 
 def per_million(input_per_million: float, output_per_million: float) -> Price:
-    """The price from figures per million tokens."""
+    """Return the price from figures per million tokens."""
     return Price(round(input_per_million * 1e6) / _PICOS, round(output_per_million * 1e6) / _PICOS)
 
 
 def in_millions(per_token: float) -> float:
-    """A price per token as a figure per million tokens; the inverse of ``per_million``."""
+    """Return a price per token as a figure per million tokens; the inverse of ``per_million``."""
     return round(per_token * _PICOS) / 1e6

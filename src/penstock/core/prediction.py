@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """``value`` is the point estimate; the truth lies within ``low`` and ``high`` in ``coverage``
-    of the cases (0.9 = nine of ten). ``extrapolated`` says in words where the question left what
-    was measured, empty where it did not.
+    """``value`` is the point estimate. The true value lies within ``low`` and ``high`` in
+    ``coverage`` of all cases (0.9 = nine of ten). ``extrapolated`` says where the input left the
+    measured range, empty where it did not.
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""A request as the client sent it: what a live system sees, and nothing more."""
+"""A request as the client sent it, without anything that a live system cannot see."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,14 +8,14 @@ from penstock.core.forecast import Forecast
 from penstock.core.slo import ServiceClass
 
 AUTO = "auto"
-"""The name by which clients and fleet files leave the choice of the model to the router."""
+"""The model name that leaves the choice of the model to the router."""
 
 NO_FORECASTS: Mapping[str, Forecast] = MappingProxyType({})
 
 
 class Needs(NamedTuple):
-    """Demands of a client beyond the service class: a floor under the expected quality (0 to 1), a
-    ceiling on the price of the answer (money), replicas attested to run in confidential mode."""
+    """Requirements of a client beyond the service class: minimum expected quality (0 to 1), maximum
+    price of the answer (money), replicas attested to run in confidential mode."""
 
     min_quality: float | None = None
     max_cost: float | None = None
@@ -32,8 +32,8 @@ class Request(NamedTuple):
     A named tuple rather than a dataclass because a simulation makes millions of them.
     ``prefix_hashes`` name the prompt's leading blocks of ``hash_block_tokens`` tokens, each hash
     covering everything before it, so equal hashes mean equal prefixes. An empty ``model`` leaves
-    the choice to the router; ``forecasts`` say by model what is expected there. ``session`` names a
-    conversation that has been here before. The true output length is deliberately absent: only the
+    the choice to the router; ``forecasts`` are the predictions by model. ``session`` names a
+    conversation with earlier requests. The true output length is deliberately absent: only the
     simulator's oracle knows it.
     """
 

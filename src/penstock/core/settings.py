@@ -1,4 +1,4 @@
-"""Kinds of settings: what a named implementation accepts beside its name."""
+"""Kinds of settings that a named implementation accepts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from penstock.core.errors import nearest
 
 LARGEST = 1e9
-"""Upper bound of a number that nothing else bounds."""
+"""Default upper bound of a number."""
 
 
 class Number(NamedTuple):
@@ -82,12 +82,12 @@ Settings = Mapping[str, Setting]
 
 
 def unknown_setting(key: str, known: Settings) -> str:
-    """The end of a message about a setting that does not exist: the nearest one that does."""
+    """Return the hint for an unknown setting: the nearest known one."""
     return nearest(key, known) or "; it takes none"
 
 
 def refused(given: Mapping[str, Any], known: Settings) -> Iterator[tuple[str, str]]:
-    """Keys of known settings whose value is refused, each with the reason."""
+    """Yield the keys of known settings whose value is invalid, each with the reason."""
     for key, value in given.items():
         if key in known and (problem := known[key].problem(value)):
             yield key, problem

@@ -1,4 +1,4 @@
-"""Service-level objectives and the classes of traffic that carry them."""
+"""Service-level objectives and the traffic classes that have them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,15 +23,15 @@ class Slo:
 
     def late_allowance(self, num_tokens: int) -> int:
         """How many of ``num_tokens`` may be late before the pace counts as missed."""
-        # The small term keeps 1 % of 100 tokens at one token despite binary fractions.
+        # The small term absorbs rounding: 1 % of 100 tokens is one token.
         return int(num_tokens * (100.0 - self.percentile) / 100.0 + 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
     """A named kind of traffic. A lower ``priority`` number is more urgent; ``weight`` is the value
-    of one request that meets its targets, relative to other classes. Every request of a class that
-    is ``confidential`` is."""
+    of one request that meets its targets, relative to other classes. Every request of a
+    ``confidential`` class is confidential."""
 
     name: str
     slo: Slo = Slo()

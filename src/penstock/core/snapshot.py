@@ -16,10 +16,10 @@ class ReplicaSnapshot(NamedTuple):
 
     A named tuple rather than a dataclass because routing makes one per replica and request.
     ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
-    ``pending_output_tokens`` is how many output tokens its requests are expected to get yet.
-    ``speed`` is how fast the replica computes, relative to the fastest of its model. ``queue``
-    lists its requests in order of service, where the routing policy asks for that. ``load_s`` is
-    how long the model is expected to take to load; 0 where it is loaded.
+    ``pending_output_tokens`` are the expected remaining output tokens of its requests. ``speed`` is
+    relative to the fastest replica of its model. ``queue`` lists its requests in order of service,
+    where the routing policy needs it. ``load_s`` is the expected time to load the model, 0 where it
+    is loaded.
     """
 
     replica_id: int

@@ -1,4 +1,4 @@
-"""One engine step: what is planned, what it costs, what came back."""
+"""One engine step: its plan, its cost and its result."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class StepPlan(NamedTuple):
 
     ``decode_ids`` get one token each. ``joined`` and ``left`` tell an executor which sequences
     entered or left a decode group since the last plan: (request id, group). ``groups`` are the
-    decode groups that run in this step. ``shed`` requests are refused for good, with a reason.
+    decode groups that run in this step. ``shed`` requests are rejected for good, with a reason.
     """
 
     step: int

@@ -8,19 +8,19 @@ GIB = 1024 * MIB
 GB = 1_000_000_000
 SECONDS_PER_HOUR = 3600.0
 
-# The simulator's clock counts whole picoseconds. Sums of whole numbers are exact, so a jump over k
-# steps lands on the very instant that k single steps reach, ties included.
+# The simulator's clock counts whole picoseconds. Sums of integers are exact, so a jump over k steps
+# ends at exactly the same instant as k single steps, including ties.
 PS_PER_S: Final = 1_000_000_000_000
 
 
 def to_ps(seconds: float) -> int:
-    """Seconds as whole picoseconds, rounded to the nearest."""
+    """Return seconds as whole picoseconds, rounded to the nearest."""
     return round(seconds * PS_PER_S)
 
 
 def to_later_ps(seconds: float) -> int:
-    """The first whole picosecond, to the nearest, that as seconds is not before ``seconds``: a wake
-    must not come too early."""
+    """Return the first whole picosecond that is not before ``seconds`` when converted back: a timer
+    must not fire early."""
     picoseconds = to_ps(seconds)
     while picoseconds / PS_PER_S < seconds:
         picoseconds += 1
@@ -28,5 +28,5 @@ def to_later_ps(seconds: float) -> int:
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
-    """Whole-number division, rounded up."""
+    """Divide whole numbers, rounding up."""
     return -(-numerator // denominator)

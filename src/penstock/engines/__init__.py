@@ -1,1 +1,2 @@
-"""Engines that Penstock calls, starts or schedules: one folder an engine, shared parts beside."""
+"""Engines that Penstock calls, starts or schedules: one folder for each engine, and shared
+parts."""

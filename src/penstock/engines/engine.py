@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from penstock.perf.profiling.protocol import ProfiledEngine
 
 Get = Callable[[str], Awaitable[tuple[int, bytes]]]
-"""Asks a URL: status and body."""
+"""Gets a URL; returns status and body."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The place in which engines are begun. Those that are processes have their logs in ``folder``,
-    which is made, and run in the folder around it. ``note`` is told what an operator should know.
+class EngineEnvironment:
+    """Environment in which engines are started. Processes have their logs in ``folder``, which is
+    created, and run in its parent folder. ``note`` gets messages for operators.
     """
 
     session: "aiohttp.ClientSession"
@@ -46,7 +46,7 @@ class ActuatorContext:
     model: SwappedModel
     engine: SwapEngine
     device: int
-    around: Surroundings
+    around: EngineEnvironment
 
     @property
     def name(self) -> str:
@@ -55,14 +55,14 @@ class ActuatorContext:
 
     @property
     def url(self) -> str:
-        """Where the engine of this device answers."""
+        """The URL of this device's engine."""
         return self.engine.endpoints[self.device]
 
 
 async def look_at_openai(get: Get, url: str, _model: str) -> tuple[bool, EngineLoad]:
-    """Whether a server of OpenAI's API is well, and how busy by its metrics."""
+    """Return whether a server with OpenAI's API is healthy, and its load by its metrics."""
     status, _ = await get(f"{url}/health")
-    if status in (404, 405, 501):  # some know of no health, but all tell their models
+    if status in (404, 405, 501):  # some have no health endpoint, but all list their models
         status, _ = await get(f"{url}/v1/models")
     if status != 200:
         return False, EngineLoad()
@@ -72,12 +72,13 @@ async def look_at_openai(get: Get, url: str, _model: str) -> tuple[bool, EngineL
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A kind of engine: how it is called, watched, loaded and unloaded, and measured.
+    """A kind of engine: how it is called, observed, loaded, unloaded and measured.
 
-    ``look(get, url, model)`` answers whether the server is well and how busy. ``actuator`` and
-    ``profiled`` are None where Penstock cannot load models, or measure. ``while_multiplexed`` goes
-    with every request to a model that shares devices. ``called_as`` is the kind by which an engine
-    is called that itself is only a way to load; empty for its own.
+    ``look(get, url, model)`` returns whether the server is healthy, and its load. ``actuator`` is
+    None where Penstock cannot load models, ``profiled`` where it cannot measure.
+    ``while_multiplexed`` has fields that are added to every request to a multiplexed model.
+    ``called_as`` is the kind whose dialect is used, for an engine that is only a way to load
+    models; empty for the engine's own.
     """
 
     dialect: Dialect = field(default_factory=lambda: OpenAiDialect(tells_class=False))
@@ -91,6 +92,6 @@ class Engine:
 
 @cache
 def engine_of(kind: str) -> Engine:
-    """The engine of that kind. Raises InputError for an unknown one."""
+    """Return the engine of that kind. Raises InputError for an unknown kind."""
     made: Engine = ENGINES.load(kind)()
     return made

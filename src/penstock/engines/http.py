@@ -26,7 +26,7 @@ _TICK_S = 0.01
 
 
 class HttpError(Exception):
-    """An answer other than 200."""
+    """An answer with a status other than 200."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -40,14 +40,14 @@ class HttpError(Exception):
 
 def json_response(document: Any, status: int = 200,
                   headers: Mapping[str, str] | None = None) -> web.Response:
-    """A document as an answer."""
+    """Return a JSON response."""
     return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON,
                         headers=headers)
 
 
 @lru_cache(maxsize=1024)
 def is_loopback(name: str | None) -> bool:
-    """Whether an address or name is this machine's own; unknown is not."""
+    """Whether an address or name is this machine's loopback; False where it is unknown."""
     try:
         address = ip_address(name or "")
     except ValueError:
@@ -57,19 +57,19 @@ def is_loopback(name: str | None) -> bool:
 
 
 def server_logger() -> logging.Logger:
-    """A logger for one server, to be handed to its runner."""
+    """Return a logger for one server, which is passed to its runner."""
     logger = logging.Logger("penstock.http")
     logger.parent = logging.root
     logger.addFilter(DiscreetFilter())
     return logger
 
 
-def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
+def json_errors(wrong: Callable[[web.Request, int, str], HttpError],
                 on_bug: Callable[[str], None]) -> Any:
-    """A middleware that turns whatever goes wrong into JSON; no client sees a traceback.
+    """Return a middleware that turns every error into JSON. No client sees a traceback.
 
-    ``wrong`` makes the server's own error of a request, a status and a message; ``on_bug`` is told
-    the trace of an error that is not the client's.
+    ``wrong`` builds the server's own error from a request, a status and a message. ``on_bug`` gets
+    the traceback of an error that the client did not cause.
     """
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -86,9 +86,9 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
         except web.RequestPayloadError:
             answer = wrong(request, 400,
                            "body: is not as long as its headers say, or not in chunks")
-            answer.headers["Connection"] = "close"  # where the body ends is not known
+            answer.headers["Connection"] = "close"  # the end of the body is unknown
         except ConnectionError:
-            raise  # the client has gone; there is nobody to tell
+            raise  # the client has disconnected
         except Exception as error:
             on_bug(trace_of(error))
             answer = wrong(request, 500, f"this is a bug in Penstock ({type(error).__name__})")
@@ -99,14 +99,14 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int,
-                    goodbye_s: float, head_s: float = 75.0,
+                    shutdown_s: float, head_s: float = 75.0,
                     settle_s: float = 0.0) -> AsyncIterator[str]:
-    """The URL of a server, which is there until the context ends.
+    """Yield the URL of a server, which runs until the context ends.
 
     Then requests of open connections are still accepted for ``settle_s``, twice (while the address
-    is open, and after), and what is under way has ``goodbye_s`` to end. A connection on which no
-    whole head of a request came for ``head_s`` is closed. Raises InputError for an address on which
-    the server cannot listen.
+    is open, and after), and requests in progress have ``shutdown_s`` to end. A connection without a
+    complete request head for ``head_s`` is closed. Raises InputError where the address cannot be
+    bound.
     """
     closing = False
 
@@ -116,10 +116,10 @@ async def listening(app: web.Application, host: str, port: int,
             response.headers["Connection"] = "close"
 
     app.on_response_prepare.append(say_goodbye)
-    # With handler_cancellation, a client who hangs up stops the work that was done for it. Bodies
-    # stay packed until a handler asks for one (``http_body``).
+    # With handler_cancellation, a client that disconnects stops its work. Bodies stay packed until
+    # a handler asks for one (``http_body``).
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, auto_decompress=False,
-                           logger=server_logger(), shutdown_timeout=goodbye_s,
+                           logger=server_logger(), shutdown_timeout=shutdown_s,
                            keepalive_timeout=head_s)
     await runner.setup()
     try:
@@ -131,7 +131,7 @@ async def listening(app: web.Application, host: str, port: int,
                     error.errno == errno.EADDRNOTAVAIL:
                 raise InputError(f"--host: cannot listen on {host[:60]} port {port}: it is no "
                                  "address of this machine") from error
-            # The text of a failed bind repeats the address. An error of a host name has no errno.
+            # The text of a failed bind repeats the address. A host name error has no errno.
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror
             raise InputError(f"cannot listen on {host} port {port}: {why}") from error
@@ -163,12 +163,12 @@ def run_server(work: Coroutine[Any, Any, None]) -> None:
 
 
 def url_of(address: str, port: int) -> str:
-    """The URL of an address, of the sixth version too."""
+    """Return the URL of an address, also of IPv6."""
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set."""
+    """Return an event that SIGINT and SIGTERM set."""
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

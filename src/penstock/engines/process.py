@@ -1,8 +1,9 @@
-"""One process of ours: begun so that it cannot be lost, told from others, and ended whole (POSIX).
+"""Child processes of Penstock: started so that none is lost, identified, and ended with all
+descendants (POSIX).
 
-A child first waits at a gate. Its id is written down, then the gate opens and it becomes the
-command; if we die before, the gate closes and the child ends. So no engine runs of which nobody
-knows. Each has a session of its own: a signal to the group reaches whatever it started.
+A child first waits at a gate. Its id is recorded, then the gate opens and the child becomes the
+command. If Penstock dies before, the gate closes and the child ends. So every running engine is
+recorded. Each child has its own session: a signal to the group reaches all its descendants.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from penstock.core.errors import InputError
 
 _GATE = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 _LOOK_S = 0.02
-_KILLED_S = 30.0  # nothing outlives SIGKILL but what waits for a device
+_KILLED_S = 30.0  # only a process that waits for a device outlives SIGKILL
 _TAIL_BYTES = 4096
 
 
 class Gated:
-    """A child at its gate. ``open`` lets it become the command, ``shut`` ends it."""
+    """A child that waits at its gate. ``open`` lets it become the command, ``shut`` ends it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", gate: int) -> None:
         self.process = process
@@ -31,31 +32,32 @@ class Gated:
 
     @property
     def pid(self) -> int:
-        """Id of the process and of its group."""
+        """Id of the process and of its process group."""
         return self.process.pid
 
     def open(self) -> None:
-        """Let it run."""
+        """Open the gate: the child runs the command."""
         try:
             os.write(self._gate, b"go\n")
         except BrokenPipeError:
-            pass  # it was killed; whoever watches it will notice
+            pass  # the child was killed, which its supervisor will notice
         finally:
             os.close(self._gate)
-            # It may outlive us, and is followed by its id from here on, not by this object.
+            # The child may outlive this process. From here on it is identified by its id, not by
+            # this object.
             self.process.returncode = 0
 
     def shut(self) -> None:
-        """Let it end."""
+        """Close the gate: the child ends."""
         os.close(self._gate)
         self.process.wait()
 
 
 def begin(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes],
           folder: Path) -> Gated:
-    """A child that will become ``command``, with all its output in ``log``.
+    """Start a child that will become ``command``, with all its output in ``log``.
 
-    Raises InputError where there are no processes of this kind, or no such program.
+    Raises InputError on an unsupported platform, and for a missing program.
     """
     if os.name != "posix":
         raise InputError("engines are started as process groups, which needs Linux or macOS")
@@ -73,15 +75,15 @@ def begin(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with a child's ``own`` variables; keys of ours that are no business of an
-    engine are left out."""
+    """Return this process' environment with a child's ``own`` variables, without keys that engines
+    must not get."""
     kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
     return {**kept, **own}
 
 
 def started_mark(pid: int) -> str:
-    """When a process began, as its system tells it; empty if there is none, or only what is left of
-    one that ended. With the id, it names one process until the next boot."""
+    """Return the operating system's start time of a process, empty without a process or for a
+    zombie. Id and start time identify a process until the next boot."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -102,7 +104,7 @@ def _boot() -> str:
 
 
 def _asked_mark(pid: int) -> str:
-    """Return the mark of a process by asking ``ps``, where there is no /proc (macOS)."""
+    """Return the start time of a process by ``ps``, where there is no /proc (macOS)."""
     done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True,
                           text=True, check=False)
     state, _, began = done.stdout.strip().partition(" ")
@@ -111,35 +113,35 @@ def _asked_mark(pid: int) -> str:
 
 
 def is_same(pid: int, mark: str) -> bool:
-    """Whether the process that had this id and mark still runs."""
+    """Whether the process with this id and start time still runs."""
     if mark:
         _reap(pid)
     return bool(mark) and started_mark(pid) == mark
 
 
-async def end(pid: int, mark: str, patience_s: float) -> None:
-    """End a process of ours with its whole group: SIGTERM, then SIGKILL after ``patience_s``.
+async def end(pid: int, mark: str, grace_s: float) -> None:
+    """End a child process with its whole group: SIGTERM, then SIGKILL after ``grace_s``.
 
-    What it left behind when it died itself ends too: it may hold an accelerator's memory. Another
-    process that has its id by now is left alone.
+    Descendants of a child that has died end, too: they may hold an accelerator's memory. A later
+    process with the same id is not touched.
     """
     if not mark or started_mark(pid) not in ("", mark) or not mark.startswith(_boot()):
         return
     if _signal(pid, signal.SIGTERM):
-        await _gone(pid, mark, patience_s)
+        await _gone(pid, mark, grace_s)
         _signal(pid, signal.SIGKILL)
         await _gone(pid, mark, _KILLED_S)
 
 
-async def _gone(pid: int, mark: str, patience_s: float) -> None:
+async def _gone(pid: int, mark: str, grace_s: float) -> None:
     waited_s = 0.0
-    while waited_s < patience_s and (is_same(pid, mark) or _has_members(pid)):
+    while waited_s < grace_s and (is_same(pid, mark) or _has_members(pid)):
         await asyncio.sleep(_LOOK_S)
         waited_s += _LOOK_S
 
 
 def _has_members(group: int) -> bool:
-    """Whether any process of a group still runs; what is left of ended ones does not count."""
+    """Whether any process of a group still runs; zombies do not count."""
     if not Path("/proc/self/stat").exists():
         return _signal(group, 0)
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -153,15 +155,15 @@ def _has_members(group: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """Return a loopback port that is free now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def last_words(log: Path, since_bytes: int = 0) -> str:
-    """The last line of what a process printed, as the end of a sentence about it. It began to print
-    when its log had ``since_bytes``: what stands before is of others."""
+    """Return the last line of a process' log, as the end of a sentence. The process began to write
+    at ``since_bytes``; text before that is of earlier processes."""
     try:
         with log.open("rb") as file:
             file.seek(max(since_bytes, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -174,7 +176,7 @@ def last_words(log: Path, since_bytes: int = 0) -> str:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Whether there was anybody to tell."""
+    """Send a signal to a group. Returns whether the group exists."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -183,7 +185,7 @@ def _signal(group: int, number: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Take notice of a child's end; one that another process of ours began is none of ours."""
+    """Reap a child that has ended. A process that another process started is not a child."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

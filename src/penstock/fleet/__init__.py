@@ -1,1 +1,1 @@
-"""The fleet file: read, checked, resolved to frozen values, written back."""
+"""The fleet file: reading, checking, resolving to frozen values, writing."""

@@ -1,4 +1,4 @@
-"""Confidential fleets: what is wrong with their sections, and these to values and back."""
+"""Confidential fleets: problems of their sections, and conversion to values and back."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
@@ -28,7 +28,8 @@ _OF_FILES = "is for files; a URL is sent a new one each time"
 
 def confidential_models(document: "FleetDocument",
                         classes: Collection[str] | None = None) -> set[str]:
-    """Models, as the file spells them, with confidential traffic in these classes (None: any)."""
+    """Return the models, as the file spells them, with confidential traffic in these classes (None:
+    any)."""
     own_classes = {one.name for one in document.service_classes if one.confidential
                    and (classes is None or one.name in classes)}
     tenants = {one.name for one in document.gateway.tenants if one.confidential} \
@@ -45,8 +46,8 @@ def confidential_models(document: "FleetDocument",
 
 
 def attestation_problems(document: "FleetDocument", catalog: Catalog) -> Iterator[Problem]:
-    """Modes that a chip does not have, traffic that nobody may ever take, evidence that does not
-    belong to its replicas."""
+    """Yield modes that an accelerator does not have, traffic that no replica may ever take, and
+    evidence that does not belong to its replicas."""
     for i, section in enumerate(document.accelerators):
         if section.attestation is not None:
             yield from _pool_problems(("accelerators", i, "attestation"), section.attestation,
@@ -56,7 +57,7 @@ def attestation_problems(document: "FleetDocument", catalog: Catalog) -> Iterato
         try:
             capable = catalog.accelerator(section.name).confidential
         except InputError:
-            continue  # said elsewhere
+            continue  # reported elsewhere
         if not capable:
             yield Problem(("accelerators", i, "confidential"),
                           f"{section.name} has no confidential-computing mode, by the catalog")
@@ -83,7 +84,7 @@ def _evidence_problems(path: Path, document: "FleetDocument", replica: "ReplicaS
                                         "for each")
     if section.evidence is not None:
         if document.attestation is None:
-            yield Problem((*path, "evidence"), "nothing says how to judge it; expected a section "
+            yield Problem((*path, "evidence"), "no rules to verify it; expected a section "
                                                "attestation")
         if section.devices is None:
             yield Problem(path, "no devices; evidence must say which accelerators it is of")
@@ -123,7 +124,7 @@ def _window_problems(path: Path, simulated: "list[WindowSection] | None") -> Ite
 
 def resolve_rules(section: "AttestationSection | None",
                   files: FileFinder) -> Rules | None:
-    """How evidence is judged. Raises PlacedError where the keys are not there."""
+    """Return the rules for verifying evidence. Raises PlacedError where the keys are missing."""
     if section is None:
         return None
     return Rules(
@@ -150,7 +151,7 @@ def resolve_evidence(path: Path, replica: "ReplicaSection", files: FileFinder,
 
 
 def windows(section: "EvidenceSection | PoolEvidenceSection | None") -> tuple[Window, ...]:
-    """When a simulation takes whatever the section is of to be attested."""
+    """Return the times at which a simulation assumes the section's devices to be attested."""
     given = section.simulated if section is not None else None
     return tuple(Window(one.from_s, one.until_s) for one in given or ())
 
@@ -161,7 +162,7 @@ def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
     section = pool.attestation
     if section is None or section.evidence is None:
         return None
-    assert section.devices is not None, "the file is read so"
+    assert section.devices is not None, "the fleet file was validated"
     if len(set(section.devices)) != pool.count:
         raise PlacedError((*path, "devices"), f"{len(set(section.devices))} for "
                                               f"{pool.count or 'no stated number of'} accelerators")
@@ -171,7 +172,7 @@ def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
 
 
 def rules_section(rules: Rules | None) -> dict[str, Any] | None:
-    """The section of a file that holds these rules."""
+    """Return the section of a file for these rules."""
     if rules is None:
         return None
     return asdict(rules) | {"reference": {claim: list(values)
@@ -180,7 +181,7 @@ def rules_section(rules: Rules | None) -> dict[str, Any] | None:
 
 def pool_evidence_section(source: PoolEvidence | None,
                           simulated: tuple[Window, ...]) -> dict[str, Any] | None:
-    """The section of an accelerator's entry that says this."""
+    """Return the section of an accelerator's entry for this source."""
     if source is None and not simulated:
         return None
     found: dict[str, Any] = {"simulated": [asdict(window) for window in simulated] or None}
@@ -191,7 +192,7 @@ def pool_evidence_section(source: PoolEvidence | None,
 
 
 def evidence_section(source: EvidenceSource) -> dict[str, Any] | None:
-    """The section of a replica's entry that says this."""
+    """Return the section of a replica's entry for this source."""
     if source == NO_EVIDENCE:
         return None
     return {"evidence": list(source.evidence) or None, "nonce": source.nonce,

@@ -1,8 +1,8 @@
 """Every problem of a fleet file at once, each with its line and a fix where one is known.
 
-A file is checked in turns: shape, references, values, traffic; the next turn needs data that passes
-the turn before. So what is found is mended in a copy, by its fix or by leaving it out, and the copy
-is checked further. Places are those of the file as it stands.
+A file is checked in stages: shape, references, values, traffic. Each stage needs data that passes
+the stage before. So every problem is repaired in a copy, by its fix or by leaving the part out, and
+the copy is checked further. Reported places are those of the original file.
 """
 
 from copy import deepcopy
@@ -22,7 +22,7 @@ _ABSENT = object()
 
 
 class Finding(NamedTuple):
-    """A problem as people read it. ``line`` is None where an override is to blame."""
+    """A problem in readable form. ``line`` is None where an override is the cause."""
 
     line: int | None
     field: str
@@ -31,11 +31,11 @@ class Finding(NamedTuple):
 
 
 def find_problems(marked: MarkedData, files: FileFinder) -> tuple[Fleet | None, list[Finding]]:
-    """The fleet where the file has no problem, and else all problems in the file's order."""
+    """Return the fleet where the file has no problem, else all problems in the file's order."""
     copy = _Copy(deepcopy(marked.data))
     found: dict[tuple[Path, str], Finding] = {}
     for _ in range(_MOST_TURNS):
-        outcome = _turn(MarkedData(copy.data, marked.lines, marked.source), files)
+        outcome = _stage(MarkedData(copy.data, marked.lines, marked.source), files)
         if isinstance(outcome, Fleet):
             return (None if found else outcome), _in_order(found)
         places = [(copy.origin(problem.path), problem) for problem in copy.to_mend_now(outcome)]
@@ -47,7 +47,7 @@ def find_problems(marked: MarkedData, files: FileFinder) -> tuple[Fleet | None, 
             line = None if marked.place(origin) == "override" else marked.line(origin)
             found[origin, problem.text] = Finding(
                 line, dotted(origin), problem.text, fix and fix.text)
-        # Later places first, so that the earlier ones still hold.
+        # Later places first, so that earlier paths stay valid.
         changed = [copy.mend(problem) for _, problem in sorted(
             places, key=lambda place: [str(part).zfill(9) for part in place[1].path],
             reverse=True)]
@@ -60,8 +60,9 @@ def _in_order(found: dict[tuple[Path, str], Finding]) -> list[Finding]:
     return sorted(found.values(), key=lambda finding: finding.line or 0)
 
 
-def _turn(marked: MarkedData, files: FileFinder) -> Fleet | list[Problem]:
-    """The fleet, its traffic drawn once, or the problems of the first check that finds any."""
+def _stage(marked: MarkedData, files: FileFinder) -> Fleet | list[Problem]:
+    """Return the fleet after drawing its traffic once, or the problems of the first stage that
+    finds any."""
     from penstock.fleet.sources import fleet_workload
 
     try:
@@ -84,18 +85,18 @@ class _Fix(NamedTuple):
 
 @dataclass
 class _Copy:
-    """The file's data while it is mended, and where each part stands in the file."""
+    """The file's data during repair, with the original place of each part."""
 
     data: Any
     incomplete: bool = False
-    """Whether an entry that others refer to by name is gone: references say nothing then."""
+    """Whether a named entry was left out: problems of references to it are then ignored."""
     _indices: dict[Path, list[int]] = field(default_factory=dict)
     _old_names: dict[Path, str] = field(default_factory=dict)
     _gone: set[Path] = field(default_factory=set)
     _replaced: set[Path] = field(default_factory=set)
 
     def origin(self, path: Path) -> Path:
-        """The path in the file of what is at ``path`` in the copy."""
+        """Return the path in the file of the part at ``path`` in the copy."""
         place: Path = ()
         for part in path:
             if isinstance(part, int):
@@ -107,7 +108,7 @@ class _Copy:
         return place
 
     def caused(self, origin: Path) -> bool:
-        """Whether what is wrong here comes of what was left out."""
+        """Whether a problem at this place is a consequence of a part that was left out."""
         return any(gone[:len(origin)] == origin or origin[:len(gone)] == gone
                    or (origin[:-1] == gone[:-1] and isinstance(gone[-1], str))
                    for gone in self._gone)
@@ -117,8 +118,8 @@ class _Copy:
         return any(origin[:len(replaced)] == replaced for replaced in self._replaced)
 
     def to_mend_now(self, problems: list[Problem]) -> list[Problem]:
-        """The problems without those that may come of others: of a whole with a faulty part, and of
-        a name that only differs from a misspelt one."""
+        """Return the problems without possible consequences of others: of a whole with a faulty
+        part, and of a name that only differs from a misspelt one."""
         misspelt = {self._value(path) for path, text in problems
                     if path[:1] and path[0] in _NAMED_SECTIONS and path[-1] == "name"
                     and suggested(text)}
@@ -127,7 +128,7 @@ class _Copy:
                             for other in problems)]
 
     def fix_of(self, problem: Problem) -> _Fix | None:
-        """The change that the problem's text speaks for."""
+        """Return the fix that the problem's text suggests."""
         path, text = problem
         value, name = self._value(path), suggested(text)
         last = str(path[-1]) if path else ""
@@ -150,7 +151,7 @@ class _Copy:
         return _Fix(path, None, part, f"for example {keys[-1]}: {_flow(example)}")
 
     def mend(self, problem: Problem) -> bool:
-        """Apply the fix, or leave out what is wrong; whether the copy changed."""
+        """Apply the fix, or leave out the faulty part. Returns whether the copy changed."""
         if self.caused(self.origin(problem.path)):
             absent = self._value(problem.path) is _ABSENT
             return self._leave_out(problem.path[:-1] if absent else problem.path)
@@ -161,7 +162,7 @@ class _Copy:
         *parents, last = fix.path
         node = self._value(tuple(parents))
         if last == "name" and isinstance(node, dict) and last not in node:
-            return self._leave_out(tuple(parents))  # an example is nobody's name
+            return self._leave_out(tuple(parents))  # an example is not a name that others refer to
         if not isinstance(node, dict | list):
             return False
         if fix.name is not None:
@@ -209,7 +210,7 @@ class _Copy:
 
 
 def _example(path: Path) -> Any:
-    """The first example of a field in the schema."""
+    """Return the first example of a field in the schema."""
     from penstock.fleet.declared import declared
 
     try:
@@ -220,7 +221,7 @@ def _example(path: Path) -> Any:
 
 
 def _flow(value: Any) -> str:
-    """An example in the file's notation."""
+    """Return an example in YAML flow notation."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @cache
 def declared(path: str) -> "FieldInfo":
-    """The declaration of the field at a path."""
+    """Return the declaration of the field at a dotted path such as ``service_classes.slo.ttft_s``,
+    without list indexes; a request's field has the request before it (``plan:seed``)."""
     request, _, place = path.rpartition(":")
     section: type[BaseModel] = REQUESTS[request] if request else FleetDocument
     *sections, name = place.split(".")
@@ -34,7 +35,7 @@ def declared(path: str) -> "FieldInfo":
 
 
 def _section(annotation: Any) -> type[BaseModel]:
-    """The section that an annotation allows, whatever else it allows."""
+    """Return the section type within an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Annotated, Union, UnionType, list):
@@ -47,8 +48,8 @@ def _section(annotation: Any) -> type[BaseModel]:
 
 
 def field_value(path: str, text: str) -> Any:
-    """A text as the file would read this field's value. Raises InputError that says what was
-    expected."""
+    """Return the value of a text, read as the file reads this field. Raises InputError that states
+    the expected value."""
     if _is_text(declared(path).annotation):
         return checked(path, text)
     try:
@@ -88,8 +89,8 @@ def _adapter(path: str) -> TypeAdapter[Any]:
 
 
 def field_help(path: str, default: str | float | None = None) -> str:
-    """The field's description, range and default, as a help page shows them; ``default`` is told in
-    place of the field's own, and none if it is empty."""
+    """Return the field's description, range and default for a help page. ``default`` replaces the
+    field's own default; an empty one leaves it out."""
     found = declared(path)
     text = (found.description or "").replace("`", "")
     notes = [f"{LIMITS[name]} {figure(limit)}" for name, limit in limits_of(found)

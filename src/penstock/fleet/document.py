@@ -1,4 +1,4 @@
-"""The fleet file's sections as they are written, before names are resolved."""
+"""The sections of the fleet file as written, before names are resolved."""
 
 from typing import Annotated, Any, Literal
 
@@ -123,7 +123,7 @@ class StepTimeSection(Section):
 
     kind: Name | None = described("roofline, kernels, linear, knee, niyama, tabulated, file, or "
                                   "a published model's name.", "roofline")
-    name: Name | None = described("Another word for `kind`.", "vidur-a100-llama-3-8b")
+    name: Name | None = described("Another name for `kind`.", "vidur-a100-llama-3-8b")
     factor: Positive | None = described("Multiplies every duration.", 1.1)
     host_overhead_s: NotNegative | None = described(
         "Time that the host adds to every step, seconds (roofline, kernels).", 0.002)
@@ -179,7 +179,7 @@ class ReplicaSection(VariantSection):
 
     count: Count = described("Number of equal replicas.", 2, default=1)
     endpoints: list[Endpoint] | None = described(
-        "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
+        "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     engine: Name = described(
         "Engine software at the endpoints: vllm, sglang, llamacpp, ollama or openai (any "
@@ -258,7 +258,7 @@ class RunSection(Section):
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
     beliefs: Literal["exact", "model"] = described(
-        "What policies know of simulated step times: their mean on each device (exact), or only "
+        "What policies know about simulated step times: their mean on each device (exact), or only "
         "the step-time model, from which each device deviates within the interval that the model "
         "states (model).", "model", default="exact")
 
@@ -301,12 +301,12 @@ class FleetDocument(Section):
     gateway: GatewaySection | None = described(
         "Tenants and model aliases of `penstock serve`.", {"tenants": [{"name": "shop"}]})
     attestation: AttestationSection | None = described(
-        "How `penstock serve` judges the evidence of replicas in confidential mode.",
+        "How `penstock serve` verifies the evidence of replicas in confidential mode.",
         {"verifier": "nvidia", "keys": "trusted-keys.json"})
     disclosure: DisclosureSection = described(
         "How far figures of confidential requests are rounded.", {"least_count": 100},
         default=DisclosureSection.model_construct())
 
     def multiplexed_models(self) -> set[str]:
-        """Names of the models that take turns on devices."""
+        """Return the names of multiplexed models."""
         return {model.model for pool in self.multiplexing or () for model in pool.models}

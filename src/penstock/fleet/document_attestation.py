@@ -1,4 +1,4 @@
-"""How replicas show that they run in confidential mode, in the fleet file."""
+"""The sections of the fleet file about evidence of confidential mode."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class WindowSection(Section):
 
 
 class EvidenceSection(Section):
-    """How the replicas of a group show that they run in confidential mode."""
+    """Source of evidence that the replicas of a group run in confidential mode."""
 
     evidence: list[FilePath] | None = described(
         "For every replica, a URL that answers a challenge with evidence, or a file of evidence.",
@@ -43,11 +43,11 @@ class EvidenceSection(Section):
 
 
 class PoolEvidenceSection(Section):
-    """How all accelerators of a kind show that they run in confidential mode."""
+    """Source of evidence that all accelerators of a kind run in confidential mode."""
 
     evidence: FilePath | None = described(
-        "A URL that answers a challenge with evidence of all of them, which `penstock serve` asks, "
-        "or a file of it.", "evidence.json")
+        "A URL that answers a challenge with evidence of all of them, which `penstock serve` "
+        "requests, or a file of it.", "evidence.json")
     nonce: Nonce | None = described(
         "Nonce of an evidence file, 16 to 64 bytes in hexadecimal digits.",
         "5b" * 32)
@@ -66,7 +66,7 @@ class DisclosureSection(Section):
 
 
 class AttestationSection(Section):
-    """How evidence is judged."""
+    """Rules for verifying evidence."""
 
     verifier: VerifierName = described(
         "Format of evidence: nvidia (tokens of NVIDIA's attestation service), or test (signed "
@@ -81,5 +81,5 @@ class AttestationSection(Section):
     renew_s: Positive = described("Interval of requests for new evidence, seconds.", 600,
                                   default=600.0)
     reference: dict[Name, list[str]] = described(
-        "Values that are allowed of a claim, of every device.",
+        "Allowed values of claims, for every device.",
         {"x-nvidia-gpu-driver-version": ["570.86.15"]}, default={})

@@ -28,7 +28,7 @@ class RequestParametersSection(Section):
 
 
 class AliasSection(RequestParametersSection):
-    """A model name that stands for a choice of models and for request parameters."""
+    """A model name that stands for a set of models and for request parameters."""
 
     models: list[Name] | None = described("Models that may answer; left out, any.",
                                           ["llama-3-8b"])
@@ -54,7 +54,7 @@ class BudgetSection(Section):
 
 
 class TenantSection(Section):
-    """Somebody who asks, with keys of their own; what is left out is not limited."""
+    """A tenant with its own keys. A limit that is left out does not apply."""
 
     name: Name = described("Name that keys and reports refer to.", "shop", default=...)
     defaults: DefaultsSection = described("Default parameters of its requests.",
@@ -62,7 +62,7 @@ class TenantSection(Section):
                                           default=DefaultsSection.model_construct())
     models: list[Name] | None = described("Models that it may use; left out, all.",
                                           ["llama-3-8b"])
-    service_classes: list[Name] | None = described("Service classes that it may ask for; left "
+    service_classes: list[Name] | None = described("Service classes that it may use; left "
                                                    "out, all.", ["interactive"])
     confidential: bool = described(
         "Whether all its requests are confidential; a request cannot undo this.", True,
@@ -70,7 +70,7 @@ class TenantSection(Section):
     requests_per_minute: Count | None = described("Most requests per minute.", 600)
     tokens_per_minute: Count | None = described(
         "Most tokens per minute, prompts and answers together.", 100_000)
-    max_in_flight: Count | None = described("Most requests under way at once.", 32)
+    max_in_flight: Count | None = described("Most requests in flight at once.", 32)
     budget: BudgetSection | None = described("Money that it may spend.",
                                              {"amount": 100, "per": "month"})
 
@@ -79,7 +79,7 @@ class GatewaySection(Section):
     """Tenants of `penstock serve`, and the model names that they may use."""
 
     aliases: dict[Name, AliasSection] = described(
-        "Model names that stand for a choice; `auto` (any model) is always there.",
+        "Model names that stand for a set of models; `auto` (any model) always exists.",
         {"cheap": {"models": ["llama-3-8b"], "max_cost": 0.001}}, default={})
     forecasts: FilePath | None = described(
         "A forecaster of answers' length and quality, as `penstock lab train` writes it; left out, "

@@ -1,4 +1,4 @@
-"""Devices that several models take turns on, in the fleet file."""
+"""The section of the fleet file about model multiplexing."""
 
 from typing import Annotated, Literal
 
@@ -22,14 +22,14 @@ Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class SwapEngineSection(Section):
-    """The engine that holds a model, and how it is told to load it and to let go of it."""
+    """The engine of a multiplexed model, and how it loads and unloads the model."""
 
     kind: Name = described(
         "vllm: a running server that is put to sleep and woken; ollama, llama-server: a running "
         "server that loads and unloads; llamacpp: a file that Penstock loads itself; process: a "
         "command that is started and ended.", "vllm", default=...)
     endpoints: list[Endpoint] | None = described(
-        "Where the engine answers on each device of the pool, one URL each (vllm, ollama, "
+        "Base URLs of the engine on each device of the pool, one for each (vllm, ollama, "
         "llama-server).", ["http://127.0.0.1:8001"])
     served_as: Name | None = described("The engine's name for the model; left out, the model's "
                                        "name.",
@@ -44,7 +44,7 @@ class SwapEngineSection(Section):
         "device's number, {model} for the model's name.",
         ["vllm", "serve", "my/model", "--port", "{port}", "--served-model-name", "{model}"])
     environment: dict[Name, Argument] = described(
-        "process: variables of its environment, with the same words in braces.",
+        "process: environment variables, with the same placeholders.",
         {"CUDA_VISIBLE_DEVICES": "{device}"}, default={})
     kv_tokens: Count | None = described("llamacpp: tokens in its KV cache.", 8192)
     threads: Count | None = described("llamacpp: threads that compute.", 2)
@@ -58,7 +58,7 @@ class BatchTimeSection(Section):
 
 
 class HostedModelSection(Section):
-    """A model that takes turns on the devices of a pool."""
+    """A model of a pool of devices."""
 
     model: Name = described("Model, from `models`.", "llama-3-8b", default=...)
     precision: Name | None = described(
@@ -80,13 +80,13 @@ class HostedModelSection(Section):
     min_share: ShareOrZero = described(
         "Share of a device's time that it may claim while its requests wait.", 0.05, default=0.0)
     engine: SwapEngineSection | None = described(
-        "The real engine; needed by `penstock serve` alone.",
+        "The real engine; needed only by `penstock serve`.",
         {"kind": "vllm", "endpoints": ["http://127.0.0.1:8001"]})
 
 
 class HostSection(Section):
-    """Source of loads. Files that pass through the host's memory stay there until others take their
-    place, so a load reads from disk only the parts that have left memory."""
+    """The host from which models are loaded. Files stay in host memory until others replace them,
+    so a load reads from disk only the parts that are no longer in memory."""
 
     memory_gib: NotNegative = described("Host memory for files of models, GiB.", 200,
                                         default=...)
@@ -97,11 +97,11 @@ class HostSection(Section):
     fixed_s: NotNegative = described("Additional fixed time of every load, seconds.", 2,
                                     default=0.0)
     overlap: ShareOrZero = described(
-        "How much of reading and copying is done at the same time, 0 to 1.", 1, default=0.0)
+        "Share of reading and copying that overlaps, 0 to 1.", 1, default=0.0)
 
 
 class DevicePoolSection(Section):
-    """Equal devices, on each of which the same models take turns."""
+    """Equal devices that share the same set of models."""
 
     name: Name | None = described("Name in reports; left out, the accelerator's.", "gpu")
     accelerator: Name | None = described("Accelerator, from `accelerators`; left out, the first.",
@@ -123,7 +123,8 @@ class DevicePoolSection(Section):
     load_timeout_s: Positive = described(
         "A load that takes longer counts as failed, seconds.", 600, default=600.0)
     load_attempts: Count = described(
-        "Loads in a row that may fail before a model is set apart.", 3, default=3)
+        "Consecutive failures after which a model is set apart (gets no requests for a while).", 3,
+        default=3)
     set_apart_s: NotNegative = described(
         "Time for which requests of a model that cannot be loaded are refused, seconds.", 60,
         default=60.0)
@@ -135,5 +136,5 @@ class DevicePoolSection(Section):
         "Host that models are loaded from, for simulations; left out, every load takes its "
         "model's load_s.", {"memory_gib": 200, "disk_gb_per_s": 5})
     models: list[HostedModelSection] = Field(
-        min_length=1, description="The models that take turns.",
+        min_length=1, description="The models of the pool.",
         examples=[[{"model": "llama-3-8b", "max_batch": 64}]])

@@ -11,7 +11,7 @@ Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
 class PlanSection(Section):
-    """Bounds on what `penstock plan` may propose; what is left out is free."""
+    """Bounds of the plans that `penstock plan` may propose. Keys that are left out do not bind."""
 
     pooling: Literal["model", "class"] = described(
         "Which requests share replicas: all of a model, or each class of it alone.", "class",

@@ -1,4 +1,4 @@
-"""A scheduling policy in the fleet file: a preset's name and the knobs to change."""
+"""A scheduling policy in the fleet file: a preset's name and the settings to change."""
 
 from typing import Annotated, Any
 
@@ -24,8 +24,8 @@ from penstock.policy.schedule.options import ChunkingName, OrderName, Relegation
 class ScheduleSection(Section):
     """Scheduling policy of a replica: the requests of its next step, and how many of their tokens.
 
-    Knobs that are left out keep the value of the named policy. A plugged-in policy may have
-    settings of its own beside them.
+    Settings that are left out keep the value of the named policy. A plug-in policy may have further
+    settings of its own.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -68,12 +68,12 @@ class ScheduleSection(Section):
         "Share of a request's banked slack that one step may spend.", 0.125)
     time_margin: NotNegative | None = described("Relative margin on predicted step time.", 0.05)
     length_quantile: Share | None = described(
-        "Quantile of the predicted output length that plans rest on.", 0.9)
+        "Quantile of the predicted output length that plans use.", 0.9)
     review_s: Positive | None = described("Seconds between reviews of feasibility.", 0.25)
     queue_timeout_s: NotNegative | None = described(
         "Seconds past its deadline after which a waiting request is shed.", 60.0)
     decodes_may_wait: bool | None = described(
-        "Whether decodes with banked slack may sit out a step.", True)
+        "Whether decodes with banked slack may skip a step.", True)
 
 
 ScheduleChoice = Annotated[AsName | Annotated[ScheduleSection, Tag(SETTINGS_TAG)],

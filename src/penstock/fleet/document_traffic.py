@@ -1,4 +1,4 @@
-"""A traffic entry in the fleet file: whose lengths, when they arrive, in which classes."""
+"""A traffic entry in the fleet file: lengths, arrivals, classes."""
 
 from typing import Annotated, Literal
 
@@ -66,7 +66,7 @@ class TokensSection(Section):
     shares: list[ShareOrZero] | None = described(
         "Shares of a quantile table, rising from 0 to 1.", [0, 0.5, 1])
     tokens: list[Positive] | None = described(
-        "Tokens at those shares, never falling; between them ln(tokens) runs straight.",
+        "Tokens at those shares, never falling; ln(tokens) is interpolated linearly.",
         [10, 400, 8000])
     weights: list[Positive] | None = described(
         "Relative weights of a mixture of lognormals.", [0.7, 0.3])
@@ -133,5 +133,5 @@ class TrafficSection(Section):
     duration_s: Positive | None = described("Stop after this many seconds.", 600)
     start_s: NotNegative = described("When this traffic starts, seconds.", 0, default=0.0)
     max_tokens: Count | None = described(
-        "Most output tokens that a request asks for, raised to the longest output of the "
+        "Token limit of requests, raised to the longest output of the "
         "lengths; left out, that output.", 1024)

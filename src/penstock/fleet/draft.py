@@ -1,7 +1,7 @@
 """A fleet file drafted from a few answers: a model, accelerators, traffic and its targets.
 
-A question that nobody answered gets a usual value, and the draft says so: each ``Assumption`` names
-the value and the option that states another.
+A question without an answer gets a default value, and the draft reports it: each ``Assumption``
+names the value and the option that states another.
 """
 
 import math
@@ -25,7 +25,7 @@ USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
     "code": (2, {"ttft_s": 5.0, "itl_s": 0.1}),
     "batch": (3, {"e2e_s": 300.0}),
 }
-"""Service classes that need no targets: their priority and usual targets."""
+"""Service classes with default targets: their priority and targets."""
 
 ENGINES = ("penstock", "sglang", "vllm")
 _USUAL_ENGINE = "vllm"
@@ -36,7 +36,7 @@ _FEWEST_REQUESTS, _MOST_REQUESTS = 1000, 20_000
 
 
 class Assumption(NamedTuple):
-    """A value that nobody stated, and the option that states another."""
+    """An assumed value, and the option that states another."""
 
     what: str
     value: str
@@ -45,7 +45,7 @@ class Assumption(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GpuAnswer:
-    """Accelerators of one kind; without a count, as many as needed may be rented."""
+    """Accelerators of one kind. Without a count, any number may be rented."""
 
     name: str
     count: int | None = None
@@ -66,9 +66,9 @@ class ClassAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers that a fleet is drafted from. Only ``model`` and ``gpus`` must be there.
+    """The answers from which a fleet is drafted. Only ``model`` and ``gpus`` are required.
 
-    A ``model`` that is a path stands in the file as ``config``, seen from the file's folder.
+    A ``model`` that is a path becomes ``config`` in the file, relative to the file's folder.
     """
 
     model: str
@@ -87,15 +87,15 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The data of a fleet file, and the values in the file that nobody stated."""
+    """The data of a fleet file, and its assumed values."""
 
     data: dict[str, Any]
     assumed: tuple[Assumption, ...]
 
 
 def drafted(answers: Answers, catalog: Catalog) -> Draft:
-    """The fleet file of these answers. Raises InputError for an unknown name, and for a rate,
-    targets or lengths that are missing and have no usual value."""
+    """Draft the fleet file of these answers. Raises InputError for an unknown name, and for a
+    missing rate, target or length without a default."""
     assumed: list[Assumption] = []
     accelerators = [named_gpu(catalog, gpu.name) for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
@@ -140,7 +140,7 @@ def _named(lookup: Any, name: str, option: str) -> Any:
 
 
 def _model(answers: Answers, catalog: Catalog) -> tuple[ModelSpec, dict[str, Any]]:
-    """The model and its entry in the file; a path to a config.json gives a model of its own."""
+    """Return the model and its entry in the file. A path to a config.json defines a new model."""
     entry: dict[str, Any] = {}
     if is_config_path(answers.model):
         path = Path(answers.model).expanduser()
@@ -176,7 +176,7 @@ def _catalog_price(found: Accelerator, option: str) -> Assumption:
 
 
 def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict[str, Any]:
-    """The entry of one kind of accelerator."""
+    """Return the entry of one kind of accelerator."""
     price = gpu.price_per_hour
     if price is None:
         price = found.price_per_hour
@@ -190,7 +190,7 @@ def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict
 
 
 def _usual(answers: Answers) -> tuple[ClassAnswer, ...]:
-    """The one class of traffic whose classes nobody named, by the targets that it has."""
+    """Return the single class of traffic without named classes, by its targets."""
     return (ClassAnswer("batch" if {*answers.slo} - {"percentile"} == {"e2e_s"} else "chat"),)
 
 
@@ -205,7 +205,8 @@ def check_targets(answer: ClassAnswer) -> None:
 
 def _service_class(answer: ClassAnswer, answers: Answers,
                    assumed: list[Assumption]) -> dict[str, Any]:
-    """A class with its own targets, else the general ones that its kind has, else the usual."""
+    """Return a class with its own targets, else the general targets that apply to its kind, else
+    the defaults."""
     priority, usual = USUAL_CLASSES.get(answer.name, (1, {}))
     general = dict(answers.slo)
     percentile = general.pop("percentile", None)
@@ -230,7 +231,8 @@ def _service_class(answer: ClassAnswer, answers: Answers,
 
 
 def _traffic(answers: Answers, model: ModelSpec, assumed: list[Assumption]) -> list[dict[str, Any]]:
-    """One entry with a mix of the classes; one each where a class has lengths or a rate."""
+    """Return one entry with a mix of the classes, or one for each class where a class has lengths
+    or a rate."""
     classes = answers.classes or _usual(answers)
     apart = any(c.lengths or c.rate_per_s is not None for c in classes)
     lengths = answers.lengths
@@ -260,7 +262,7 @@ def _traffic(answers: Answers, model: ModelSpec, assumed: list[Assumption]) -> l
 
 
 def _usual_table(context_tokens: int) -> str:
-    """The first table of lengths whose longest prompt is within the model's context."""
+    """Return the first table of lengths whose longest prompt fits the model's context."""
     for name in _USUAL_LENGTHS:
         prompt: Any = length_table(name).prompt
         if prompt.tokens[-1] <= context_tokens:
@@ -270,7 +272,7 @@ def _usual_table(context_tokens: int) -> str:
 
 
 def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[str, float]:
-    """The share of every class; those that state none get equal parts of the rest."""
+    """Return the share of every class. Classes without a stated share divide the rest equally."""
     stated = {c.name: c.share for c in classes if c.share is not None}
     silent = [c.name for c in classes if c.share is None]
     rest = 1.0 - math.fsum(stated.values())
@@ -286,7 +288,7 @@ def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[s
 
 def _schedule(engine: str | None, accelerators: Sequence[Accelerator],
               assumed: list[Assumption]) -> str | dict[str, Any]:
-    """The scheduling policy that imitates an engine with its default settings."""
+    """Return the scheduling policy that imitates an engine with its default settings."""
     name = engine or _USUAL_ENGINE
     if name not in ENGINES:
         raise InputError(f"--engine {name[:60]!r}{nearest(name, ENGINES)}")
@@ -302,9 +304,10 @@ def _schedule(engine: str | None, accelerators: Sequence[Accelerator],
 
 
 def _vllm(accelerator: Accelerator) -> dict[str, Any]:
-    """As vLLM V1 (0.33): decodes first, the rest of the token budget to prompts by arrival.
+    """Return vLLM V1's policy (0.33): decodes first, the rest of the token budget to prompts by
+    arrival.
 
-    Its defaults go by the device: ``arg_utils.py``, API server.
+    Its defaults depend on the device: ``arg_utils.py``, API server.
     """
     gib = accelerator.memory_bytes / GIB
     large = gib >= 70 and "a100" not in accelerator.name
@@ -313,7 +316,7 @@ def _vllm(accelerator: Accelerator) -> dict[str, Any]:
 
 
 def _sglang(accelerator: Accelerator) -> dict[str, Any]:
-    """As SGLang (0.5): prompts first, in chunks; all decodes wait meanwhile."""
+    """Return SGLang's policy (0.5): prompts first, in chunks, while all decodes wait."""
     gib = accelerator.memory_bytes / GIB
     chunk = 2048 if gib < 35 else 4096 if gib < 60 else 8192 if gib < 160 else 16_384
     return {"name": "sarathi", "prefill_first": True, "chunk_tokens": chunk, "max_num_seqs": 2048}
@@ -321,7 +324,7 @@ def _sglang(accelerator: Accelerator) -> dict[str, Any]:
 
 def _num_requests(classes: Sequence[Mapping[str, Any]],
                   traffic: Sequence[Mapping[str, Any]]) -> int | None:
-    """Enough drawn requests that arrivals outlast the longest target; None for trace files."""
+    """Return enough requests that arrivals outlast the longest target, None for trace files."""
     if any(isinstance(entry.get("trace"), Mapping) for entry in traffic):
         return None
     longest_s: float = max(value for c in classes for key, value in c["slo"].items()

@@ -7,11 +7,11 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.fields import FieldInfo
 
-# Tags of a union's branches appear in pydantic's error locations, and are taken out of ours.
+# Tags of a union's branches appear in pydantic's error locations and are removed from Penstock's.
 NAME_TAG, SETTINGS_TAG = "<name>", "<settings>"
 
 MOST = 1_000_000_000
-"""Bound of counts and seconds: far beyond any real fleet, far below trouble with arithmetic."""
+"""Bound of counts and seconds: far above any real fleet, far below numeric overflow."""
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
@@ -44,12 +44,12 @@ class Section(BaseModel):
                               hide_input_in_errors=True)
 
     def given(self) -> dict[str, Any]:
-        """The section's own values without those left out; cheaper than ``model_dump``."""
+        """Return the section's stated values; cheaper than ``model_dump``."""
         return {key: value for key, value in self if value is not None}
 
 
 def described(description: str, *examples: Any, default: Any = None) -> Any:
-    """A field with its documentation; ``...`` as default makes it required."""
+    """Declare a field with its documentation. ``...`` as default makes it required."""
     return Field(default, description=description, examples=list(examples))
 
 
@@ -81,7 +81,7 @@ def limits_of(found: FieldInfo) -> Iterator[tuple[str, Any]]:
 
 
 class Named(Section):
-    """A named implementation with its own settings beside the name."""
+    """A named implementation, with its settings beside the name."""
 
     model_config = ConfigDict(extra="allow")
 

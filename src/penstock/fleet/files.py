@@ -13,14 +13,14 @@ from penstock.fleet.problems import PlacedError, quote
 class FileFinder:
     """Looks for relative paths in ``base``, then in ``data_dir``.
 
-    Without a ``base`` no file may be named: what came from elsewhere must not read this disk.
+    Without a ``base`` no file may be named: a file from another machine must not read this disk.
     """
 
     base: Path | None
     data_dir: Path | None = None
 
     def find(self, name: str, field: FieldPath) -> str:
-        """The absolute path of a file or folder that the document names in ``field``."""
+        """Return the absolute path of a file or folder that the document names in ``field``."""
         if self.base is None:
             raise PlacedError(field, f"names a file, {quote(name)}, and no files are read here; "
                               "expected a built-in name, or the values themselves")
@@ -38,7 +38,7 @@ class FileFinder:
 
 
 def read_text(path: Path) -> str:
-    """A fleet file's text. Raises InputError, one line, for anything that is not one."""
+    """Read a fleet file's text. Raises InputError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
 
 
 def decoded(content: bytes, source: str) -> str:
-    """UTF-8 text, a byte-order mark at its beginning left out."""
+    """Decode UTF-8 text without its byte-order mark."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

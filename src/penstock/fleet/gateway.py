@@ -1,4 +1,4 @@
-"""The gateway's section of a fleet file to values, and back."""
+"""Conversion of the gateway's section to values, and back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,7 +21,7 @@ _REQUEST_PARAMETERS = ("service_class", "deadline_s", "min_quality", "max_cost",
 
 def resolve_gateway(section: "GatewaySection | None",
                     models: Mapping[str, ModelChoice], files: FileFinder) -> GatewayOptions:
-    """The options; ``models`` by the name that the file gives them. Raises PlacedError."""
+    """Return the gateway's options. ``models`` are by the file's own names. Raises PlacedError."""
     if section is None:
         return GatewayOptions()
     known = {model.spec.name for model in models.values()}
@@ -57,7 +57,7 @@ def _names(names: list[str] | None, models: Mapping[str, ModelChoice]) -> tuple[
 
 
 def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
-    """The section of a file that holds these options; None where there is nothing to say."""
+    """Return the section of a file for these options, None where they are the defaults."""
     if options == GatewayOptions():
         return None
     return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.parameters)}

@@ -1,4 +1,4 @@
-"""Kinds of replica: what the file leaves out is chosen here, and what cannot be is said."""
+"""Kinds of replica: missing values are chosen here, and impossible ones are reported."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ _STEP_TIME_FILES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Building blocks of groups, and the folders of their files."""
+    """Resources for building groups, and the folders of their files."""
 
     pools: Mapping[str, AcceleratorPool]
     models: Mapping[str, ModelChoice]
@@ -48,7 +48,7 @@ class Resources:
 
 
 def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaGroup, ...]:
-    """The replicas that run now."""
+    """Return the replicas that run now."""
     groups = tuple(_replica_group(("replicas", i), section, have)
                    for i, section in enumerate(document.replicas or ()))
     for problem in pool_problems(groups, have.pools):
@@ -60,7 +60,7 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
     """Return the groups to size with: those of the file, its variant, or one default group per
     model.
 
-    A model of which no plain replica fits has no default group; a plan may know better.
+    A model for which no default replica fits has no default group; a plan may find another kind.
     """
     section, lacks = document.sizing, None
     max_replicas = section.max_replicas if section else Sizing().max_replicas
@@ -85,7 +85,7 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
 
 def _default_groups(document: FleetDocument,
                     have: Resources) -> tuple[list[ReplicaGroup], str | None]:
-    """A plain group for every model with traffic, and why one has none."""
+    """Return a default group for every model with traffic, and the reason why a model has none."""
     only = next(iter(have.models))
     groups, lacks = [], None
     swapped = document.multiplexed_models()
@@ -93,7 +93,7 @@ def _default_groups(document: FleetDocument,
         if model in swapped or (model == AUTO and swapped):
             continue
         if model == AUTO:
-            lacks = lacks or ("traffic: leaves the model to the router, so nobody can say how many "
+            lacks = lacks or ("traffic: leaves the model to the router, so it is unknown how many "
                               "replicas each model needs; state replicas")
             continue
         section = VariantSection.model_construct(model=model)
@@ -127,8 +127,8 @@ def _sizing_group(path: Path, section: SizingGroupSection, document: FleetDocume
 
 def _proposed(path: Path, section: VariantSection, classes: list[str] | None,
               document: FleetDocument, have: Resources) -> ReplicaGroup:
-    """A group that does not run yet: on accelerators in confidential mode where its classes (None:
-    all) have confidential traffic, and taken to be attested there."""
+    """Return a group that does not run yet. Where its classes (None: all) have confidential
+    traffic, it is on accelerators in confidential mode and assumed to be attested."""
     model = section.model or next(iter(have.models))
     if model in confidential_models(document, classes):
         pools = {name: pool for name, pool in have.pools.items() if pool.accelerator.confidential}
@@ -167,7 +167,8 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
 def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],
                parallelism: Parallelism | None, precision: str, kv_precision: str,
                engine: EngineOptions) -> tuple[Accelerator, Parallelism]:
-    """The first accelerator, and its least tensor parallelism, that holds weights and a block."""
+    """Return the first accelerator, with its least tensor parallelism, that holds the weights and
+    one KV block."""
     failure: InputError | None = None
     for pool in candidates:
         accelerator = pool.accelerator
@@ -210,7 +211,7 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],
                   pools: Mapping[str, AcceleratorPool]) -> Iterator[Problem]:
-    """Groups that together need more accelerators than there are."""
+    """Yield groups that together need more accelerators than there are."""
     needed: dict[str, int] = {}
     for i, group in enumerate(groups):
         name = group.accelerator.name
@@ -223,7 +224,8 @@ def pool_problems(groups: tuple[ReplicaGroup, ...],
 
 def resolve_schedule(path: Path, choice: str | ScheduleSection,
                      engine: EngineOptions) -> SchedulerOptions:
-    """The named scheduling policy with the file's knobs and the engine's sequence limit."""
+    """Return the named scheduling policy with the file's settings and the engine's sequence
+    limit."""
     changes: dict[str, Any] = {}
     if engine.max_num_seqs is not None:
         changes["max_num_seqs"] = engine.max_num_seqs

@@ -1,5 +1,4 @@
-"""Judgement of a fleet's requests: which count, which are confidential, how many met their targets,
-and the cost."""
+"""Evaluation of a fleet's requests: counted and confidential requests, attainment, cost."""
 
 from collections.abc import Mapping
 
@@ -14,14 +13,14 @@ from penstock.workload.workload import Workload
 
 
 def counted(fleet: Fleet, table: RequestTable) -> RequestTable:
-    """The requests that a run counts: all but those that arrive while it warms up."""
+    """Return the requests that a run counts: all except arrivals during warm-up."""
     if fleet.run.warmup_s <= 0:
         return table
     return table.take(table.arrival_s >= fleet.run.warmup_s)
 
 
 def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolColumn:
-    """Mask of the requests that are confidential, by their class or their tenant."""
+    """Return a mask of confidential requests, by class or tenant."""
     secret = {one.name for one in fleet.service_classes if one.confidential}
     tenants = fleet.gateway.confidential_tenants
     of_class = np.array([name in secret for name in requests.service_classes], dtype=np.bool_)
@@ -33,7 +32,7 @@ def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolCo
 
 
 def cost_per_hour(fleet: Fleet) -> float:
-    """Return the cost per hour of all replicas and of all devices that models take turns on."""
+    """Return the cost per hour of all replicas and of all multiplexed devices."""
     held = [(group.num_accelerators, group.accelerator) for group in fleet.replicas]
     held += [(pool.count, pool.accelerator) for pool in fleet.multiplexing]
     return sum(number * fleet.pool(accelerator.name).price_per_hour
@@ -41,7 +40,7 @@ def cost_per_hour(fleet: Fleet) -> float:
 
 
 def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
-    """Attainment of every class that received requests."""
+    """Return the attainment of every class that received requests."""
     table = counted(fleet, table)
     found: dict[str, Attainment] = {}
     for service_class in fleet.service_classes:
@@ -58,7 +57,7 @@ def meets_all(fleet: Fleet, attainment: Mapping[str, Attainment]) -> bool:
 
 
 def missed_by_class(fleet: Fleet, table: RequestTable) -> dict[str, dict[str, int]]:
-    """Per class that misses its objective, how many requests missed which target."""
+    """Return, for every class that misses its objective, how many requests missed each target."""
     table = counted(fleet, table)
     found: dict[str, dict[str, int]] = {}
     for service_class in fleet.service_classes:

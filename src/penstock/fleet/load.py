@@ -1,4 +1,4 @@
-"""Reads a fleet file: text, shape, references, values, each checked before the next."""
+"""Reads a fleet file in stages: text, shape, references, values."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def load_fleet(path: Path | str, overrides: Mapping[str, Any] | None = None,
                data_dir: Path | str | None = None, *, to_plan: bool = False) -> Fleet:
-    """The fleet that the file at ``path`` describes.
+    """Return the fleet of the file at ``path``.
 
-    Its replicas must take all traffic, unless the file is read ``to_plan``. ``overrides`` maps
-    dotted paths to values that replace the file's own. Files that it names are looked for beside
-    it, then in ``data_dir``. Raises InputError with one line: file, line, field, what was found and
-    what was expected.
+    Its replicas must serve all traffic, unless the file is read ``to_plan``. ``overrides`` maps
+    dotted paths to values that replace the file's own. Files that it names are searched beside it,
+    then in ``data_dir``. Raises InputError with one line: file, line, field, the value found and
+    the value expected.
     """
     path = Path(path)
     return parse_fleet(read_text(path), str(path), overrides, data_dir, base=path.parent,
@@ -34,10 +34,10 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
                 overrides: Mapping[str, Any] | None = None,
                 data_dir: Path | str | None = None, *, base: Path | str | None = ".",
                 to_plan: bool = False) -> Fleet:
-    """The fleet that ``text`` describes; ``source`` names it in errors, ``base`` is its folder.
+    """Return the fleet of ``text``. ``source`` names it in errors, ``base`` is its folder.
 
-    With a ``base`` of None, text that names a file is an error and no such file is looked for.
-    ``to_plan`` as for ``load_fleet``.
+    With a ``base`` of None, naming a file is an error, and no file is searched. ``to_plan`` as for
+    ``load_fleet``.
     """
     marked = read_marked(text, source, overrides)
     found = examined(marked, fleet_name(source), finder(base, data_dir), to_plan=to_plan)
@@ -50,7 +50,7 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
 
 def read_marked(text: str | bytes, source: str,
                 overrides: Mapping[str, Any] | None = None) -> MarkedData:
-    """The text's data with the overrides. Raises InputError unless the data is a mapping."""
+    """Return the text's data with the overrides. Raises InputError unless the data is a mapping."""
     if isinstance(text, bytes):
         text = decoded(text, source)
     marked = read_yaml(text, source)
@@ -63,7 +63,7 @@ def read_marked(text: str | bytes, source: str,
 
 
 def fleet_name(source: str) -> str:
-    """The name of a fleet whose file states none."""
+    """Return the name of a fleet whose file states none."""
     return re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
 
 
@@ -74,8 +74,9 @@ def finder(base: Path | str | None, data_dir: Path | str | None) -> FileFinder:
 
 def examined(marked: MarkedData, name: str, files: FileFinder, *,
              to_plan: bool) -> "Fleet | list[Problem]":
-    """The fleet, or the problems of the first check that finds any: shape, references, values."""
-    # Pydantic takes a tenth of a second to import: only what reads a fleet pays for it.
+    """Return the fleet, or the problems of the first stage that finds any: shape, references,
+    values."""
+    # Importing Pydantic takes 0.1 s, which only readers of a fleet file pay.
     from pydantic import ValidationError
 
     from penstock.catalog import load_catalog

@@ -1,8 +1,8 @@
 """YAML text to plain data, with the line of every key and item, within strict limits.
 
-The parser's events are read one by one, so nothing is ever built that breaks a limit: aliases
-count in full each time they are used, and no tag can name a Python type. Plain scalars follow
-YAML 1.2's core schema: ``1e6`` is a number; ``on`` and ``2023-01-01`` are text.
+The parser's events are read one by one, so data beyond a limit is never built: aliases count in
+full at every use, and no tag can name a Python type. Plain scalars follow YAML 1.2's core schema:
+``1e6`` is a number; ``on`` and ``2023-01-01`` are text.
 """
 
 import math
@@ -44,20 +44,20 @@ class MarkedData:
     overridden: tuple[Path, ...] = ()
 
     def line(self, path: Path) -> int:
-        """The line of ``path``, or of its nearest enclosing part."""
+        """Return the line of ``path``, or of its nearest enclosing part."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
     def place(self, path: Path) -> str:
-        """File and line of ``path``, or a word that it was overridden."""
+        """Return file and line of ``path``, or that it was overridden."""
         if any(path[:len(own)] == own for own in self.overridden):
             return "override"
         return f"{self.source}:{self.line(path)}"
 
 
 def read_yaml(text: str, source: str) -> MarkedData:
-    """The one document of ``text``. Raises InputError naming ``source`` and the line."""
+    """Return the single document of ``text``. Raises InputError with ``source`` and the line."""
     size = len(text)
     if size > MAX_BYTES:
         raise InputError(f"{source}: {size:,} characters; a fleet file has at most {MAX_BYTES:,}")
@@ -83,7 +83,7 @@ def _one_line(text: object) -> str:
 
 
 class _Reader:
-    """Turns a stream of events into data, noting lines and counting nodes."""
+    """Converts a stream of events to data, recording lines and counting nodes."""
 
     def __init__(self, events: Iterator[Any], source: str) -> None:
         self.lines: dict[Path, int] = {}
@@ -93,7 +93,7 @@ class _Reader:
         self._num_nodes = 0
 
     def document(self) -> Any:
-        """The first document's data; a second document is an error."""
+        """Return the first document's data. A second document is an error."""
         next(self._events)  # the stream's start
         event = next(self._events)
         if isinstance(event, yaml.StreamEndEvent):
@@ -149,7 +149,7 @@ class _Reader:
             key = event.value
             if key in data:
                 first = self.lines[(*path, key)]
-                self._fail(event, f"key {_quote(key)} stands twice, first on line {first}")
+                self._fail(event, f"key {_quote(key)} appears twice, first on line {first}")
             self.lines[(*path, key)] = _line(event)
             data[key] = None
             data[key] = self._node(next(self._events), (*path, key), depth + 1)
@@ -184,7 +184,7 @@ def _quote(text: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether a plain scalar of this spelling is text, rather than a number, truth or nothing."""
+    """Whether a plain scalar with this spelling is text, and not a number, a boolean or null."""
     return isinstance(_plain_value(text), str)
 
 

@@ -13,7 +13,7 @@ from penstock.registry.make import make_multiplexer
 
 
 def devices_of(pool: DevicePool) -> list[Device]:
-    """The pool's devices, with nothing on them."""
+    """Return the pool's devices without models."""
     models = [model.hosted() for model in pool.models]
     return [Device(index, pool.memory_bytes, models, continuous=pool.continuous,
                    max_residents=pool.max_residents) for index in range(pool.count)]
@@ -21,8 +21,8 @@ def devices_of(pool: DevicePool) -> list[Device]:
 
 def policy_of(pool: DevicePool, classes: Iterable[ServiceClass],
               loads: LoadBelief | None = None) -> Multiplexer:
-    """The pool's policy. ``loads`` is what loads are believed to take; left out, what the file says
-    of each model."""
+    """Return the pool's policy. ``loads`` are believed load times; by default those that the file
+    states for each model."""
     models = [model.hosted() for model in pool.models]
     load_s = [model.load_s for model in pool.models]
     classes = tuple(classes)
@@ -33,7 +33,8 @@ def policy_of(pool: DevicePool, classes: Iterable[ServiceClass],
 
 
 def deadline_after_s(model: SwappedModel, service_class: ServiceClass) -> float:
-    """Seconds from a request's arrival until its last token is due; infinite where nothing says."""
+    """Return the seconds from a request's arrival to the deadline of its last token, infinite
+    without a deadline."""
     own = inf if model.e2e_s is None else model.e2e_s
     e2e_s = service_class.slo.e2e_s
     return own if e2e_s is None else min(own, e2e_s)

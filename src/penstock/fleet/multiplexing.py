@@ -1,4 +1,4 @@
-"""The section ``multiplexing`` of a fleet file: what is wrong with it, its values, and back."""
+"""The section ``multiplexing`` of a fleet file: its problems, and conversion to values and back."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.fleet.values import ReplicaGroup
 
 USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
-"""The request of which a batch is taken to be made where the file does not say how long it is."""
+"""The request of which batches consist where the file states no batch time."""
 
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
 
@@ -42,14 +42,14 @@ def multiplexing_problems(pools: "list[DevicePoolSection] | None",
     for i, pool in enumerate(pools or ()):
         path: Path = ("multiplexing", i)
         if pool.name is not None and pool.name in names:
-            yield Problem((*path, "name"), f"{quote(pool.name)} stands twice")
+            yield Problem((*path, "name"), f"{quote(pool.name)} appears twice")
         names.add(pool.name or "")
         yield from _strategy_problems(path, pool)
         seen: set[str] = set()
         for j, one in enumerate(pool.models):
             place: Path = (*path, "models", j)
             if one.model in seen:
-                yield Problem((*place, "model"), f"{quote(one.model)} stands twice")
+                yield Problem((*place, "model"), f"{quote(one.model)} appears twice")
             if one.model in elsewhere:
                 yield Problem((*place, "model"), f"{quote(one.model)} has replicas with endpoints, "
                                                  "too; expected it in one place")
@@ -62,8 +62,8 @@ def multiplexing_problems(pools: "list[DevicePoolSection] | None",
 
 
 def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Problem]:
-    """Limits of the policy: SINCERE's strategies know one lock, on one device, that one batch at a
-    time holds."""
+    """Yield violations of the policy's limits: SINCERE's strategies have one lock on one device,
+    held by one batch at a time."""
     name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
     traits = MULTIPLEXERS.entry(name).traits if MULTIPLEXERS.knows(name) else ()
     if "static" in traits and pool.batching != "static":
@@ -94,7 +94,7 @@ def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Ite
 
 
 def _may_have(kind: str) -> set[str]:
-    """Optional keys of an engine of that kind."""
+    """Return the optional keys of an engine of that kind."""
     own = set(ENGINES.entry(kind).settings)
     return own | {"environment"} if needs_of(kind) == "command" else own
 
@@ -104,13 +104,13 @@ def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Prob
         yield Problem(path, f"{len(urls)} for {count} devices; expected one for each")
     for place, url in enumerate(urls):
         if url.rstrip("/") in [other.rstrip("/") for other in urls[:place]]:
-            yield Problem((*path, place), f"{quote(url)} stands twice; expected a server for each "
+            yield Problem((*path, place), f"{quote(url)} appears twice; expected a server for each "
                                           "device")
 
 
 def resolve_multiplexing(pools: "list[DevicePoolSection] | None", have: "Resources",
                       replicas: "Iterable[ReplicaGroup]" = ()) -> tuple[DevicePool, ...]:
-    """The pools beside these replicas. Raises PlacedError."""
+    """Return the pools beside these replicas. Raises PlacedError."""
     found: list[DevicePool] = []
     by_replicas: dict[str, int] = {}
     for group in replicas:
@@ -183,8 +183,8 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
 
 
 def usual_batch(model: ModelSpec, accelerator: Accelerator, precision: str) -> BatchTime:
-    """A static batch of usual requests by the roofline: prompts one after the other, then steps of
-    all of them, which take longer by a little with each request."""
+    """Return the time of a static batch of typical requests by the roofline: prompts one after the
+    other, then steps of all requests, which get slightly longer with each request."""
     seconds = make_step_time(None, model, accelerator, precision=precision).seconds
     prompt, output = USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS
     context = prompt + output // 2
@@ -203,7 +203,7 @@ def _engine(path: Path, section: "SwapEngineSection", files: FileFinder) -> Swap
 
 
 def multiplexing_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
-    """The section of a file that holds these pools; None where there are none."""
+    """Return the section of a file for these pools, None without pools."""
     return [_pool_section(pool) for pool in pools] or None
 
 

@@ -13,10 +13,10 @@ _PARTS = re.compile(r"[^.\[\]]+")
 
 
 def overridden(marked: MarkedData, overrides: Mapping[str, Any]) -> MarkedData:
-    """The data with each dotted path set to its value; sections on the way are made if absent.
+    """Return the data with each dotted path set to its value. Missing sections are created.
 
-    A setting of something given by name alone (``policies.schedule.chunk_tokens``) keeps the name.
-    Raises InputError for a path that leads nowhere.
+    A setting of an entry given only by name (``policies.schedule.chunk_tokens``) keeps the name.
+    Raises InputError for an invalid path.
     """
     data, paths = marked.data, []
     for dotted, value in overrides.items():
@@ -30,7 +30,8 @@ def overridden(marked: MarkedData, overrides: Mapping[str, Any]) -> MarkedData:
 
 def _with_value(node: Any, parts: list[str], value: Any, path: Path,
                 dotted: str) -> tuple[Any, Path]:
-    """A copy of ``node`` with one value set: an alias elsewhere in the file is left alone."""
+    """Return a copy of ``node`` with one value set, so that YAML aliases of the node do not
+    change."""
     if not parts:
         return value, path
     head, rest = parts[0], parts[1:]

@@ -19,7 +19,7 @@ _TEXTS = {"^https?://": "a URL such as http://127.0.0.1:8001, without ? and #",
           "^([0-9a-f]{2})": "16 to 64 bytes in lower-case hexadecimal digits",
           r"^[^\x00]*": "text without NUL characters",
           r"^[^\x00-\x1f\x7f]": "a path without control characters"}
-"""Expected form of a text, by the beginning of its pattern."""
+"""Expected form of a text in words, by the beginning of its pattern."""
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt",
            "less_than_equal": "le"}
 _MOST_SHOWN = 60
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 
 class PlacedError(Exception):
-    """A problem met while resolving, on its way to the loader."""
+    """A problem found while resolving, which the loader reports."""
 
     def __init__(self, path: Path, text: str) -> None:
         super().__init__(text)
@@ -41,8 +41,8 @@ class PlacedError(Exception):
 
 
 def first_of(problems: Iterable[Problem], marked: MarkedData) -> InputError:
-    """The error of the problem that stands first in the file, with the others' number. Expects at
-    least one."""
+    """Return the error of the first problem in the file, with the number of others. Expects at
+    least one problem."""
     found = sorted(problems, key=lambda problem: marked.line(problem.path))
     path, text = found[0]
     where = f"{dotted(path)}: " if path else ""
@@ -52,7 +52,7 @@ def first_of(problems: Iterable[Problem], marked: MarkedData) -> InputError:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it: ``service_classes[0].slo.ttft_s``."""
+    """Return a path in dotted notation: ``service_classes[0].slo.ttft_s``."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -72,7 +72,7 @@ def figure(limit: float) -> str:
 
 
 def quote(value: object) -> str:
-    """A value found in the file, as a short single line."""
+    """Quote a value of the file in one short line."""
     if isinstance(value, str):
         return repr(_cut(value))
     if isinstance(value, dict):
@@ -91,7 +91,7 @@ def _cut(text: str) -> str:
 
 
 def shape_problems(error: "ValidationError", schema: Mapping[str, Any]) -> list[Problem]:
-    """Pydantic's findings in our words; ``schema`` tells which keys are valid where."""
+    """Return Pydantic's errors as problems. ``schema`` has the valid keys of each place."""
     return [Problem(_path(item["loc"]), _reworded(dict(item), schema))
             for item in error.errors(include_url=False)]
 
@@ -115,7 +115,8 @@ def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def nearest_key(name: str, keys: Iterable[str]) -> str:
-    """A key without its unit (``rate`` for ``rate_per_s``) is the likeliest slip of all."""
+    """Return a hint to the nearest key. A key without its unit (``rate`` for ``rate_per_s``) is the
+    most common error."""
     key, colon, _ = name.partition(":")
     if colon:
         return f"; YAML needs a space after the colon of {key!r}{one_of(keys)}"
@@ -147,7 +148,7 @@ def _expected(kind: str, loc: tuple[str | int, ...], limits: Mapping[str, Any]) 
 
 
 def _keys_at(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]:
-    """Valid keys of the mapping that holds the last part of ``loc``."""
+    """Return the valid keys of the mapping that contains the last part of ``loc``."""
     nodes = [schema]
     for part in loc[:-1]:
         if part in (NAME_TAG, SETTINGS_TAG):
@@ -158,7 +159,7 @@ def _keys_at(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]
 
 
 def _spread(node: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A schema node's alternatives, with references followed."""
+    """Return a schema node's alternatives, with references resolved."""
     if "$ref" in node:
         return _spread(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]], schema)
     branches = [*node.get("anyOf", ()), *node.get("oneOf", ()), *node.get("allOf", ())]
@@ -169,6 +170,6 @@ def _children(nodes: Iterable[Mapping[str, Any]], part: str | int) -> list[Mappi
     if isinstance(part, int):
         return [node["items"] for node in nodes if "items" in node]
     named = [node["properties"][part] for node in nodes if part in node.get("properties", {})]
-    return named or [child for node in nodes  # else a mapping whose keys are the file's own
+    return named or [child for node in nodes  # else a mapping with user-defined keys
                      for child in (*node.get("patternProperties", {}).values(),
                                    node.get("additionalProperties")) if isinstance(child, dict)]

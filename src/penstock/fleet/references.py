@@ -1,4 +1,4 @@
-"""Faults between sections: names that are not there, shares that do not add up, doubles."""
+"""Problems between sections: unknown names, shares that do not add up, duplicates."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import fsum
@@ -34,7 +34,7 @@ _SHARE_TOLERANCE = 0.005
 
 
 class Names(NamedTuple):
-    """Names, as this file spells them, that its other sections may refer to."""
+    """Names in this file that its other sections may refer to."""
 
     accelerators: tuple[str, ...]
     models: Mapping[str, tuple[str, ...]]
@@ -43,8 +43,8 @@ class Names(NamedTuple):
 
 def reference_problems(document: FleetDocument, catalog: Catalog, *,
                        to_plan: bool = False) -> Iterator[Problem]:
-    """Everything wrong with the names and shares of a well-formed document. What is ``to_plan`` may
-    have traffic that no replicas take yet."""
+    """Yield all problems of the names and shares of a well-formed document. With ``to_plan``,
+    traffic may have no replicas yet."""
     yield from _catalog_problems(document, catalog)
     names = Names(tuple(a.name for a in document.accelerators),
                   {m.name: tuple(m.precisions) for m in document.models},
@@ -63,7 +63,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
 
 
 def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
-    """The problem of a name that nothing bears."""
+    """Return the problem of an unknown name."""
     return Problem(path, f"unknown {what} {quote(name)}{nearest(name, valid)}")
 
 
@@ -72,14 +72,14 @@ def _duplicates(section: str, names: Iterable[str]) -> Iterator[Problem]:
     for i, name in enumerate(names):
         if name in first:
             yield Problem((section, i, "name"),
-                          f"{quote(name)} stands twice, first as {section}[{first[name]}]")
+                          f"{quote(name)} appears twice, first as {section}[{first[name]}]")
         first.setdefault(name, i)
 
 
 def _catalog_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Problem]:
     yield from _entry_problems("accelerators", [a.name for a in document.accelerators],
                                catalog.accelerator)
-    # A model with a config of its own is known by that.
+    # A model with its own config needs no catalog entry.
     yield from _entry_problems("models", [m.name for m in document.models],
                                lambda name: catalog_model(catalog, name),
                                [m.name for m in document.models if m.config is not None])
@@ -87,11 +87,11 @@ def _catalog_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Pro
         if not model.precisions:
             yield Problem(("models", i, "precisions"), "expected at least one, found none")
         if len(set(model.precisions)) < len(model.precisions):
-            yield Problem(("models", i, "precisions"), "a precision stands twice")
+            yield Problem(("models", i, "precisions"), "a precision appears twice")
 
 
 def catalog_model(catalog: Catalog, name: str) -> ModelSpec:
-    """The catalog's model of that name or alias, never a file that happens to bear it."""
+    """Return the catalog's model of that name or alias, never a file of that name."""
     if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):
         raise InputError(f"{quote(name)} is a path; give it as config, beside a name of your own")
     return catalog.listed_model(name)
@@ -100,7 +100,7 @@ def catalog_model(catalog: Catalog, name: str) -> ModelSpec:
 def _entry_problems(section: str, names: list[str],
                     lookup: Callable[[str], Accelerator | ModelSpec],
                     own: Iterable[str] = ()) -> Iterator[Problem]:
-    """Names that the catalog does not know, and aliases of one entry."""
+    """Yield names that are not in the catalog, and several aliases of one entry."""
     canonical: list[str] = []
     for i, name in enumerate(names):
         try:
@@ -158,7 +158,7 @@ def _group_problems(document: FleetDocument, names: Names, to_plan: bool) -> Ite
     groups = (document.sizing and document.sizing.groups) or []
     problems = list(_kinds_problems(document, replicas, groups, names))
     yield from problems
-    if problems:  # a class that seems unserved may only be misspelt
+    if problems:  # a class that seems unserved may be misspelt
         return
     if not to_plan:
         yield from _unserved(("replicas",), replicas, document, names)
@@ -217,7 +217,7 @@ def _class_list_problems(path: Path, classes: list[str] | None, names: Names) ->
         if name not in names.classes:
             yield unknown((*path, i), "service class", name, names.classes)
         if name in (classes or ())[:i]:
-            yield Problem((*path, i), f"{quote(name)} stands twice")
+            yield Problem((*path, i), f"{quote(name)} appears twice")
 
 
 def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iterator[Problem]:
@@ -234,7 +234,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
 
 def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
-    """Classes of traffic that no group takes, of models that do not take turns on devices."""
+    """Yield classes of traffic that no group serves, for models that are not multiplexed."""
     groups, swapped = list(groups), document.multiplexed_models()
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
@@ -256,14 +256,14 @@ def _classes_of(group: VariantSection) -> list[str] | None:
 
 
 def _plan_problems(document: FleetDocument) -> Iterator[Problem]:
-    """Lists of what to consider that are empty or name something twice."""
+    """Yield lists of the plan's choices that are empty or have duplicates."""
     for key, value in document.plan.given().items() if document.plan else ():
         if value == []:
             yield Problem(("plan", key), "expected at least one entry, found an empty list; leave "
                                          "the key out to have them chosen")
         for i, entry in enumerate(value if isinstance(value, list) else ()):
             if entry in value[:i]:
-                yield Problem(("plan", key, i), f"{entry} stands twice")
+                yield Problem(("plan", key, i), f"{entry} appears twice")
 
 
 def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem]:
@@ -302,7 +302,7 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
         if name not in valid:
             yield unknown((*path, i), what, name, valid)
         if name in (found or ())[:i]:
-            yield Problem((*path, i), f"{quote(name)} stands twice")
+            yield Problem((*path, i), f"{quote(name)} appears twice")
 
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
@@ -332,11 +332,12 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
 
 
 def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iterator[Problem]:
-    """A scheduling policy has the knobs of the section, and settings of its own if plugged in."""
+    """Yield problems of a policy's settings: those of the section, and those that a plug-in
+    declares."""
     if choice is None or isinstance(choice, str):
         yield from _choice_problems(path, choice or "penstock", SCHEDULES)
         return
-    knobs = {*ScheduleSection.model_fields} - {"name"}
+    settings = {*ScheduleSection.model_fields} - {"name"}
     extra = choice.__pydantic_extra__ or {}
     try:
         known = SCHEDULES.entry(choice.name).settings
@@ -345,6 +346,6 @@ def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iter
         return
     for key in extra:
         if key not in known:
-            yield Problem((*path, key), f"unknown key{nearest_key(key[:200], {*knobs, *known})}")
+            yield Problem((*path, key), f"unknown key{nearest_key(key[:200], {*settings, *known})}")
     for key, problem in refused(extra, known):
         yield Problem((*path, key), f"{problem}, found {quote(extra[key])}")

@@ -1,4 +1,4 @@
-"""Old keys of the fleet file, which keep working for one release and are told on stderr."""
+"""Old keys of the fleet file, which work for one more release with a warning on stderr."""
 
 import sys
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.marked_yaml import MarkedData, Path
 from penstock.policy.schedule.options import OLD_KNOBS
 
-# (section, old key) -> key; the section is the nearest enclosing key, empty at the top.
+# (section, old key) -> key; the section is the nearest enclosing key, empty at the top level.
 RENAMED: Mapping[tuple[str, str], str] = {
     ("", "residency"): "multiplexing",
     **{("schedule", old): new for old, new in OLD_KNOBS.items()},
@@ -64,7 +64,7 @@ def _current(node: Any, path: Path, new_path: Path, marked: MarkedData,
 
 
 def _moved(path: Path, moved: Mapping[Path, Path]) -> Path:
-    """The path in the current data of a path in the file."""
+    """Return the path in the current data for a path in the file."""
     for length in range(len(path), 0, -1):
         new = moved.get(path[:length])
         if new is not None:

@@ -1,4 +1,4 @@
-"""Builds the parts of a replica, for every driver."""
+"""Builds the parts of a replica for all drivers."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,28 +24,28 @@ from penstock.registry.step_times import make_step_time
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:
-    """The step-time model of a group's replicas."""
+    """Return the step-time model of a group's replicas."""
     return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
                           group.precision, group.kv_precision)
 
 
 def true_step_time(fleet: Fleet, believed: StepTimeModel,
                    rng: np.random.Generator) -> StepTimeModel:
-    """The step times of one simulated device, of which policies know only ``believed``."""
+    """Return the true step times of one simulated device. Policies know only ``believed``."""
     return believed if fleet.run.beliefs == "exact" else deviating(believed, rng)
 
 
 def step_noise(fleet: Fleet, rng: np.random.Generator) -> Callable[[], float] | None:
-    """Draws a factor on a step's duration; None where steps take what the model says."""
+    """Return a function that draws a factor on a step's duration, None without noise."""
     noise = fleet.run.step_time_noise
     if noise <= 0:
         return None
-    # Mean 1, so that noise alone makes a replica neither faster nor slower.
+    # Mean 1, so that noise does not change a replica's mean speed.
     return lambda: float(rng.lognormal(-noise * noise / 2, noise))
 
 
 def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
-    """The random stream of one purpose, independent of all others."""
+    """Return the random stream of one purpose, independent of all others."""
     return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
@@ -59,16 +59,15 @@ def kv_cache(fleet: Fleet, num_tokens: int) -> KvAllocator:
 
 
 def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
-    """Return the header of a replica's journal, from which ``journal.replay`` can make its
-    scheduler again."""
+    """Return the header of a replica's journal, from which ``journal.replay`` can rebuild its
+    scheduler."""
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
             "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
 
 
 def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
-    """Return the facts about every replica that a router may know beforehand, in order of
-    number."""
+    """Return the constant facts about every replica for routers, in order of number."""
     choices = {choice.spec.name: choice for choice in fleet.models}
     facts: list[ReplicaFacts] = []
     for group in fleet.replicas:
@@ -86,8 +85,8 @@ def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
 
 def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
                 dual_price: Callable[[str], float] = free_of_charge) -> Router:
-    """The fleet's router with its admission; ``draw(n)`` gives a random whole number below n,
-    ``dual_price`` a tenant's markup on prices."""
+    """Return the fleet's router with its admission policy. ``draw(n)`` returns a random whole
+    number below n, ``dual_price`` a tenant's markup on prices."""
     route, admit = fleet.policies.route, fleet.policies.admit
     return make_dispatch((route.name, route.options), (admit.name, admit.options),
                          RouterContext(replica_facts(fleet), draw, dual_price),
@@ -95,10 +94,11 @@ def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
 
 
 def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:
-    """Return the cost of a token on own accelerators: its share of a step, at the hourly price.
+    """Return the cost of a token on the fleet's accelerators: its share of a step at the hourly
+    price.
 
-    A prompt token's share is that of a step of 1,024; an output token's that of a step of 32
-    sequences with 1,024 tokens of context each, a moderate load.
+    A prompt token has 1/1,024 of a step of 1,024 prompt tokens. An output token has 1/32 of a step
+    of 32 sequences with 1,024 tokens of context each, a moderate load.
     """
     hourly = fleet.pool(group.accelerator.name).price_per_hour
     per_s = hourly * group.parallelism.num_accelerators / 3600.0

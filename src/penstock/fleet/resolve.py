@@ -1,4 +1,4 @@
-"""From a well-formed document to a fleet of resolved values."""
+"""Resolves a well-formed document to a fleet of values."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +36,8 @@ from penstock.perf.memory import kv_capacity_tokens
 
 
 def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
-    """The fleet. The document's references are known to hold; raises PlacedError for the rest."""
+    """Return the fleet. The document's references must be valid. Raises PlacedError for other
+    problems."""
     engine = EngineOptions(**document.engine.given())
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
                      files)
@@ -60,11 +61,11 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
 
 def _pools(document: FleetDocument, catalog: Catalog,
            files: FileFinder) -> dict[str, AcceleratorPool]:
-    """Pools by the name that the file gives them, which may be an alias."""
+    """Return pools by their name in the file, which may be an alias."""
     pools = {}
     for i, section in enumerate(document.accelerators):
         accelerator = catalog.accelerator(section.name)
-        # The catalog says what a chip is capable of; the mode is on where the file says so.
+        # The catalog says whether a chip supports the mode; the file says whether it is on.
         accelerator = replace(accelerator, confidential=bool(section.confidential))
         price = section.price_per_hour
         pools[section.name] = AcceleratorPool(
@@ -75,7 +76,7 @@ def _pools(document: FleetDocument, catalog: Catalog,
 
 
 def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dict[str, ModelChoice]:
-    """Models by the name that the file gives them, which may be an alias."""
+    """Return models by their name in the file, which may be an alias."""
     models = {}
     for i, section in enumerate(document.models):
         config = None
@@ -111,8 +112,9 @@ def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
 
 
 def _usual_route(document: FleetDocument) -> str:
-    """Joint choice where there is more to choose than a queue; counting, which is cheaper to
-    simulate and as good, where all replicas serve what is asked."""
+    """Return the default router: joint choice where models or real engines differ, else
+    least_loaded, which is cheaper to simulate and as good where all replicas serve every
+    request."""
     open_model = any(entry.model == AUTO for entry in document.traffic)
     live = any(replica.endpoints for replica in document.replicas or ())
     return "joint" if open_model or live else "least_loaded"
@@ -133,7 +135,8 @@ def _choice(section: str | Named) -> Choice:
 
 
 def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
-    """Prompts that are known to be longer than the model's context or a replica's KV cache."""
+    """Yield prompts longer than the model's context or a replica's KV cache, as far as lengths are
+    known."""
     for i, spec in enumerate(fleet.traffic):
         longest = longest_prompt(spec.lengths)
         if longest is None:
@@ -160,7 +163,8 @@ def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
 
 
 def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
-    """Tokens that one replica's KV cache holds: as the file says, or as memory allows."""
+    """Return the tokens of one replica's KV cache: those that the file states, or as many as memory
+    allows."""
     engine = fleet.engine
     if engine.kv_tokens is not None:
         return engine.kv_tokens

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 
-@cache  # pydantic takes 40 ms for it, and each problem of a file is told with its help
+@cache  # pydantic takes 40 ms for it, and every problem of a file needs it
 def fleet_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the fleet file, every field with description and examples.
 
-    Callers share one value and do not change it.
+    Callers share one value and must not change it.
     """
     from penstock.fleet.document import FleetDocument
 

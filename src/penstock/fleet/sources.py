@@ -1,4 +1,5 @@
-"""A fleet's traffic as a workload: trace files are read and numbers drawn here, not on loading."""
+"""A fleet's traffic as a workload. Trace files are read and random numbers drawn here, not on
+loading."""
 
 import numpy as np
 
@@ -15,14 +16,13 @@ from penstock.workload.trace import Trace
 from penstock.workload.workload import Workload
 
 DEFAULT_NUM_REQUESTS = 1000
-"""Length of drawn traffic that nothing bounds."""
+"""Default duration of drawn traffic without a bound."""
 
 
 def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
-    """The requests of all traffic, cut to the run's bounds.
+    """Return the requests of all traffic within the run's bounds.
 
-    Raises InputError for a trace file that cannot be used and for a prompt longer than its model's
-    context.
+    Raises InputError for an unusable trace file and for a prompt longer than its model's context.
     """
     workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
     workload = _cut(workload, fleet.run)
@@ -85,7 +85,7 @@ def _check_times(workload: Workload) -> None:
 
 
 def _check_names(fleet: Fleet, workload: Workload) -> None:
-    """Models and classes may come from a trace's own columns."""
+    """Check models and classes, which may come from a trace's own columns."""
     models = [*(model.spec.name for model in fleet.models), AUTO]
     classes = [service_class.name for service_class in fleet.service_classes]
     for kind, found, known in (("model", workload.models, models),
@@ -97,7 +97,7 @@ def _check_names(fleet: Fleet, workload: Workload) -> None:
 
 
 def _cut(workload: Workload, run: RunOptions) -> Workload:
-    """The first requests, within the run's number and duration."""
+    """Return the first requests, within the run's number and duration."""
     num = len(workload) if run.num_requests is None else min(run.num_requests, len(workload))
     if run.duration_s is not None:
         num = min(num, int(workload.arrival_s.searchsorted(run.duration_s, "right")))

@@ -1,4 +1,4 @@
-"""Traffic entries: from what the file says to what the workload room generates."""
+"""Traffic entries: conversion of the file's entries to sources of a workload."""
 
 from collections.abc import Callable, Mapping
 
@@ -29,7 +29,7 @@ from penstock.workload.lengths import (
 )
 
 _COMMON = ("gap_cap", "exact_rate")
-# Per process: the settings that it must have, and those that it may have.
+# By process: its required settings, and its optional ones.
 _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "poisson": ((), _COMMON),
     "gamma": (("gap_cv",), _COMMON),
@@ -43,13 +43,13 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def resolve_traffic(document: FleetDocument, have: Resources) -> tuple[TrafficSpec, ...]:
-    """The document's entries with every name found and every default filled in."""
+    """Return the document's entries with every name resolved and every default filled in."""
     specs: list[TrafficSpec] = []
     for i, entry in enumerate(document.traffic):
         spec = _entry(("traffic", i), entry, document, have)
         if any(spec.name == other.name for other in specs):
             if entry.name is not None:
-                raise PlacedError(("traffic", i, "name"), f"{quote(spec.name)} stands twice")
+                raise PlacedError(("traffic", i, "name"), f"{quote(spec.name)} appears twice")
             spec = _entry(("traffic", i), entry.model_copy(update={"name": f"{spec.name}-{i}"}),
                           document, have)
         specs.append(spec)
@@ -141,7 +141,7 @@ def _marginal(path: Path, section: TokensSection) -> Marginal:
 
 
 def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
-    """The arrival process; ``None`` when a trace keeps its own times."""
+    """Return the arrival process, ``None`` when a trace keeps its own times."""
     at: Path = (*path, "arrivals")
     section = entry.arrivals
     if isinstance(entry.trace, TraceSection):
@@ -181,7 +181,8 @@ def _arrival_choice(path: Path, section: str | ArrivalsSection) -> Choice:
 
 
 def arrival_process(choice: Choice) -> ArrivalProcess:
-    """The workload room's process. Raises InputError for settings out of range."""
+    """Return the arrival process of the workload package. Raises InputError for settings out of
+    range."""
     options = dict(choice.options)
     gap_cv = float(options.pop("gap_cv", 1.0))
     gap_cap, exact_rate = options.pop("gap_cap", None), bool(options.pop("exact_rate", False))
@@ -197,7 +198,7 @@ def arrival_process(choice: Choice) -> ArrivalProcess:
 
 
 def longest_prompt(lengths: TraceFile | LengthDistribution | str) -> int | None:
-    """The longest prompt that the lengths can give; ``None`` while a file is unread."""
+    """Return the longest prompt of these lengths, ``None`` where a file must be read first."""
     if isinstance(lengths, TraceFile):
         return None
     drawn = length_table(lengths) if isinstance(lengths, str) else lengths

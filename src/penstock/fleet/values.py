@@ -39,9 +39,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorPool:
-    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented.
-    ``attestation`` is how all of them show that they run in confidential mode, ``simulated`` when a
-    simulation takes them to be attested."""
+    """Accelerators of one kind. ``count`` is ``None`` where any number may be rented.
+    ``attestation`` is the source of evidence that all of them run in confidential mode;
+    ``simulated`` are the times at which a simulation assumes them to be attested."""
 
     accelerator: Accelerator
     count: int | None
@@ -54,8 +54,8 @@ class AcceleratorPool:
 class ModelChoice:
     """A model and the precisions that its weights may be served in.
 
-    ``config`` is the Hugging Face config.json that it was read from, where there is one; ``price``
-    is None where its tokens cost nothing.
+    ``config`` is its Hugging Face config.json, if it was read from one. ``price`` is None where its
+    tokens are free.
     """
 
     spec: ModelSpec
@@ -69,12 +69,11 @@ class ModelChoice:
 class ReplicaGroup:
     """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
 
-    ``step_time`` is what ``registry.step_times.make_step_time`` takes, files as absolute paths;
-    ``schedule`` is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the
-    base URL of every replica, without a slash at its end, where they are real engines that can be
-    asked; ``engine`` is the kind of software that answers there and ``served_as`` its name for the
-    model, None where that is the model's own. ``attestation`` is how they show that they run in
-    confidential mode.
+    ``step_time`` is the argument of ``registry.step_times.make_step_time``, with absolute paths of
+    files. ``schedule`` is ``None`` where the fleet's scheduling policy applies. ``endpoints`` has
+    the base URL of every replica, without a trailing slash, where they are real engines. ``engine``
+    is the kind of their software, and ``served_as`` its name for the model, None where that is the
+    model's own. ``attestation`` is the source of evidence that they run in confidential mode.
     """
 
     model: ModelSpec
@@ -93,12 +92,12 @@ class ReplicaGroup:
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """State of each simulated replica with regard to confidential requests."""
+        """State of each simulated replica for confidential requests."""
         return in_simulation(self.attestation.simulated, mode_on=self.accelerator.confidential)
 
     @property
     def num_accelerators(self) -> int:
-        """Accelerators that all replicas of the group occupy."""
+        """Number of accelerators of all replicas of the group."""
         return self.count * self.parallelism.num_accelerators
 
 
@@ -106,8 +105,8 @@ class ReplicaGroup:
 class TraceFile:
     """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
 
-    ``scale`` multiplies the rate of the trace's own times, where it is given; ``format`` is
-    ``auto`` or one that ``registry.sources.TRACES`` knows.
+    ``scale`` multiplies the rate of the trace's own times, if stated. ``format`` is ``auto`` or a
+    name in ``registry.sources.TRACES``.
     """
 
     path: str
@@ -119,11 +118,11 @@ class TraceFile:
 
 @dataclass(frozen=True, slots=True)
 class TrafficSpec:
-    """Requests to come, before any file is read or number drawn.
+    """Future requests, before any file is read or random number drawn.
 
     ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` is
-    ``None`` where a trace file keeps its own times, pressed to ``rate_per_s`` if that is given.
-    Shares sum to 1; where ``mix`` is empty, the trace file says each request's class.
+    ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated.
+    Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
     """
 
     name: str
@@ -141,10 +140,10 @@ class TrafficSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """Kinds of replica to size the fleet with; each group's count is the fewest to try.
+    """Kinds of replica for sizing the fleet. Each group's count is the fewest to try.
 
-    ``stated`` says that the file asks for it; otherwise the groups are one default per model, and
-    ``lacks`` says why a model has none.
+    ``stated`` says that the file states the groups. Otherwise there is one default group per model,
+    and ``lacks`` says why a model has none.
     """
 
     groups: tuple[ReplicaGroup, ...] = ()
@@ -153,7 +152,7 @@ class Sizing:
     lacks: str | None = None
 
     def kinds(self) -> tuple[ReplicaGroup, ...]:
-        """The groups. Raises InputError where a model with traffic has none."""
+        """Return the groups. Raises InputError where a model with traffic has none."""
         if self.lacks is not None:
             raise InputError(self.lacks)
         return self.groups
@@ -184,8 +183,8 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Policies for the next step, the replica, admission and the number of replicas; and the share
-    of requests that explores: they go to any eligible replica, to learn from."""
+    """Policies for the next step, the replica, admission and the number of replicas, and the share
+    of requests for exploration, which go to a random eligible replica."""
 
     schedule: SchedulerOptions = PRESETS["penstock"]
     route: Choice = Choice("least_loaded")
@@ -216,7 +215,7 @@ class RunOptions:
     ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
     ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
     ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
-    ``beliefs`` says what policies know of step times: the mean of what each simulated device takes
+    ``beliefs`` says what policies know about step times: the true mean of each simulated device
     (``exact``), or only the model, from which each device deviates (``model``).
     """
 
@@ -231,8 +230,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Everything that a fleet file says. ``replicas`` is empty where the fleet is to be sized;
-    ``multiplexing`` has the devices that models take turns on."""
+    """The content of a fleet file. ``replicas`` is empty where the fleet is to be sized;
+    ``multiplexing`` has the pools of devices that models share."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -252,21 +251,21 @@ class Fleet:
     multiplexing: tuple[DevicePool, ...] = ()
 
     def pool(self, accelerator: str) -> AcceleratorPool:
-        """The pool of that name."""
+        """Return the pool of that name."""
         return next(p for p in self.accelerators if p.accelerator.name == accelerator)
 
     def model(self, name: str) -> ModelSpec:
-        """The model of that name."""
+        """Return the model of that name."""
         return next(m.spec for m in self.models if m.spec.name == name)
 
     def longest_context_tokens(self, model: str) -> int:
-        """The longest context of a model, AUTO standing for any."""
+        """Return the longest context of a model; AUTO means any model."""
         return max(m.spec.max_context_tokens for m in self.models if model in (m.spec.name, AUTO))
 
     def service_class(self, name: str) -> ServiceClass:
-        """The service class of that name."""
+        """Return the service class of that name."""
         return next(c for c in self.service_classes if c.name == name)
 
     def schedule_of(self, group: ReplicaGroup) -> SchedulerOptions:
-        """The scheduling policy that a group's replicas follow."""
+        """Return the scheduling policy of a group's replicas."""
         return group.schedule or self.policies.schedule

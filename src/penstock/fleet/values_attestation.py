@@ -1,4 +1,4 @@
-"""How replicas show that they run in confidential mode: values of the fleet file's sections."""
+"""Values of the fleet file's sections about evidence of confidential mode."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from penstock.core.attestation import Attestation, Confidentiality
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From when until when (None: to the end of the run) a simulated attestation is valid."""
+    """The time in which a simulated attestation is valid (``until_s`` None: to the end of the
+    run)."""
 
     from_s: float = 0.0
     until_s: float | None = None
@@ -26,10 +27,10 @@ def in_simulation(windows: Iterable[Window], *, mode_on: bool) -> Confidentialit
 class EvidenceSource:
     """Source of the evidence of a group's replicas, and the identities that it must cover.
 
-    ``evidence`` has a URL or the absolute path of a file for every replica; ``nonce`` is the one
-    that files hold, in hexadecimal digits (a URL is given a new one each time). ``devices`` are the
-    identities of every replica's accelerators. ``simulated`` is when a simulation takes its
-    replicas to be attested; no engine that answers over HTTP is trusted for it.
+    ``evidence`` has a URL or the absolute path of a file for every replica; ``nonce`` is the nonce
+    of evidence in files, in hexadecimal digits (a URL gets a new one each time). ``devices`` are
+    the identities of every replica's accelerators. ``simulated`` are the times at which a
+    simulation assumes its replicas to be attested. Real engines are never trusted because of it.
     """
 
     evidence: tuple[str, ...] = ()
@@ -40,8 +41,8 @@ class EvidenceSource:
 
 @dataclass(frozen=True, slots=True)
 class PoolEvidence:
-    """The evidence of all accelerators of a pool together: a URL, or an absolute path and the nonce
-    that the file was made with; and the identities of the accelerators."""
+    """Source of the evidence of all accelerators of a pool: a URL, or an absolute path and the
+    nonce of the file; and the identities of the accelerators."""
 
     evidence: str
     nonce: str | None

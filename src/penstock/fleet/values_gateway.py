@@ -9,7 +9,7 @@ Span = Literal["day", "month", "total"]
 
 @dataclass(frozen=True, slots=True)
 class RequestParameters:
-    """Demands on an answer; None where none is stated.
+    """Parameters of a request for its answer. None means not stated.
 
     ``deadline_s`` is seconds from arrival to the last token, ``min_quality`` from 0 to 1,
     ``max_cost`` money for the whole answer.
@@ -35,9 +35,9 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Money for each ``per``; a day or a month is one of the UTC calendar.
+    """Money for each ``per``: a day or a month of the UTC calendar, or in total.
 
-    ``when_ledger_fails`` says what becomes of requests while spending cannot be written down.
+    ``when_ledger_fails`` says whether requests are served while spending cannot be recorded.
     """
 
     amount: float
@@ -47,10 +47,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Somebody who asks. A limit that is None does not bind.
+    """A tenant. A limit that is None does not bind.
 
-    ``model`` (a model or an alias) and ``defaults`` fill in what a request leaves open. Every
-    request of a ``confidential`` tenant is.
+    ``model`` (a model or an alias) and ``defaults`` apply where a request states nothing. Every
+    request of a ``confidential`` tenant is confidential.
     """
 
     name: str
@@ -75,7 +75,7 @@ class GatewayOptions:
 
     @property
     def confidential_tenants(self) -> frozenset[str]:
-        """Names of the tenants whose every request is confidential."""
+        """Return the names of tenants whose requests are all confidential."""
         return frozenset(tenant.name for tenant in self.tenants if tenant.confidential)
 
 

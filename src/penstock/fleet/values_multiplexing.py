@@ -34,9 +34,9 @@ class SwapEngine:
 class SwappedModel:
     """A model in a pool.
 
-    ``size_bytes`` is what it holds of a device while loaded, ``request_bytes`` what each running
-    request adds; ``batch`` and ``load_s`` are what is believed before anything was seen. ``e2e_s``
-    narrows the objective of its requests. ``engine`` is None where it is simulated only.
+    ``size_bytes`` is its memory on a device while loaded, ``request_bytes`` the additional memory
+    of each running request. ``batch`` and ``load_s`` are beliefs before any observation. ``e2e_s``
+    narrows the objective of its requests. ``engine`` is None for simulation only.
     """
 
     spec: ModelSpec
@@ -60,8 +60,8 @@ class SwappedModel:
 class Host:
     """Source of a pool's loads: a disk, read through the host's page cache.
 
-    ``fixed_s`` is what every load takes beside reading and copying, ``overlap`` the part of these
-    that is done at the same time.
+    ``fixed_s`` is the time of every load besides reading and copying, ``overlap`` the share of
+    reading and copying that overlaps.
     """
 
     memory_bytes: int
@@ -73,13 +73,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class DevicePool:
-    """``count`` equal devices of ``memory_bytes`` each, on which the same models take turns.
+    """``count`` equal devices of ``memory_bytes`` each, which the same models share.
 
-    ``policy`` is a name, ``settings`` its knobs. A load that takes longer than ``load_timeout_s``
-    has failed; after ``load_attempts`` failures in a row a model is set apart for ``set_apart_s``.
+    ``policy`` is a name with its ``settings``. A load that takes longer than ``load_timeout_s`` has
+    failed. After ``load_attempts`` consecutive failures a model is set apart for ``set_apart_s``.
     At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``. ``attestation``
-    is how the devices show that they run in confidential mode, ``simulated`` when a simulation
-    takes them to be attested.
+    is the source of evidence that the devices run in confidential mode, ``simulated`` the times at
+    which a simulation assumes them to be attested.
     """
 
     name: str
@@ -102,5 +102,5 @@ class DevicePool:
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """State of the simulated devices with regard to confidential requests."""
+        """State of the simulated devices for confidential requests."""
         return in_simulation(self.simulated, mode_on=self.accelerator.confidential)

@@ -1,4 +1,4 @@
-"""A fleet back as plain data in the file's own shape, with every default written out."""
+"""Conversion of a fleet to plain data in the file's form, with every default written out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def resolved(fleet: Fleet) -> dict[str, Any]:
-    """The fleet as a dictionary that a fleet file may hold; it parses back to an equal fleet."""
+    """Return the fleet as the data of a fleet file, which parses back to an equal fleet."""
     engine = fleet.engine
     document: dict[str, Any] = _without_none({
         "name": fleet.name,
@@ -98,7 +98,8 @@ def to_yaml(fleet: Fleet) -> str:
 
 
 def _quoted_if_ambiguous(dumper: "SafeDumper", text: str) -> "ScalarNode":
-    # PyYAML decides by YAML 1.1, where 1e6 is text; our reader goes by 1.2, where it is a number.
+    # PyYAML follows YAML 1.1, where 1e6 is text; the fleet file's reader follows 1.2, where it is a
+    # number.
     return dumper.represent_scalar("tag:yaml.org,2002:str", text,
                                    style=None if is_text(text) else "'")
 
@@ -151,7 +152,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
 
 
 def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
-    """The fleet's ``replicas`` as its file states them, without what is left at its default."""
+    """Return the fleet's ``replicas`` as its file states them, without defaults."""
     found = []
     for group in fleet.replicas:
         section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
@@ -172,11 +173,11 @@ def _choice(choice: Choice) -> str | dict[str, Any]:
 
 
 def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any]:
-    """The policy's name and what differs from it."""
+    """Return the policy's name, with the settings that differ from it."""
     preset = schedule_options(options.policy)
     changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
                if getattr(options, field.name) != getattr(preset, field.name)}
-    if engine.max_num_seqs is not None:  # else the engine's limit would take the preset's place
+    if engine.max_num_seqs is not None:  # else the engine's limit would replace the preset's
         changed["max_num_seqs"] = options.max_num_seqs
     changed.pop("settings", None)
     return {"name": options.policy, **changed, **dict(options.settings)}

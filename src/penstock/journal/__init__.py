@@ -1,1 +1,1 @@
-"""Journals of schedulers: every call and plan, written by drivers and replayed."""
+"""Journals of schedulers: every call and plan, written by drivers, for replay."""

@@ -1,4 +1,4 @@
-"""A record of everything a scheduler was told and everything it decided."""
+"""A record of all calls of a scheduler and of all its decisions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,17 +14,16 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
 VERSION = 1
-_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not look at these
+_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not use these
 
 
 class Journal:
     """Writes one replica's calls as JSON lines: add, abort, plan, commit, in the order made.
 
-    Inside an engine with a will of its own there are two more: amend, where it ran a plan otherwise
-    than asked, and believe, where the step-time model was fitted anew.
+    Inside a real engine there are two more: amend, where the engine deviated from a plan, and
+    believe, where the step-time model was fitted again.
 
-    A plan that changed nothing (None) is not written: a scheduler that is asked again without it
-    answers the same.
+    A plan that changed nothing (None) is not written, since a replay without it has the same plans.
     """
 
     def __init__(self, stream: IO[bytes], header: dict[str, Any]) -> None:
@@ -38,7 +37,7 @@ class Journal:
         self._stream.write(orjson.dumps(record, default=list, option=orjson.OPT_APPEND_NEWLINE))
 
     def add(self, request: Request, now_s: float) -> None:
-        """A request was handed in."""
+        """A request was added."""
         fields = request._asdict()
         for name in _OF_THE_ROUTER:
             del fields[name]
@@ -51,7 +50,7 @@ class Journal:
         self._write({"kind": "add", "now_s": now_s, "request": fields})
 
     def abort(self, request_id: int, now_s: float) -> None:
-        """A request was withdrawn."""
+        """A request was aborted."""
         self._write({"kind": "abort", "now_s": now_s, "request_id": request_id})
 
     def plan(self, plan: StepPlan, now_s: float) -> None:
@@ -61,7 +60,8 @@ class Journal:
 
     def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
               lost: Iterable[int]) -> None:
-        """The engine ran the latest plan otherwise; arguments as of the scheduler's ``amend``."""
+        """The engine deviated from the latest plan. The arguments are those of the scheduler's
+        ``amend``."""
         rows = [(request_id, tokens, past) for request_id, (tokens, past) in ran.items()]
         self._write({"kind": "amend", "step": plan.step, "ran": rows, "lost": sorted(lost)})
 
@@ -70,18 +70,18 @@ class Journal:
         self._write({"kind": "believe", "step_time": step_time_document(step_time)})
 
     def flush(self) -> None:
-        """Hand everything written to the operating system."""
+        """Flush to the operating system."""
         self._stream.flush()
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Close the file."""
         self._stream.close()
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """A planned step has run."""
         started_s = max(self._planned_s.pop(plan.step, now_s), self._last_commit_s)
         self._last_commit_s = now_s
-        # A run of several steps tells the duration of none of them.
+        # The duration of a run of several steps says nothing about a single step.
         duration_s = now_s - started_s if result.num_steps == 1 and plan.num_tokens else None
         self._write({"kind": "commit", "now_s": now_s, "duration_s": duration_s, "step": plan.step,
                      "features": plan.features, "finished": result.finished,
@@ -89,7 +89,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a journal file, the header first.
+    """Yield the records of a journal file, the header first.
 
     Raises InputError with the line number for anything that is not a journal of this version.
     """
@@ -121,7 +121,7 @@ def _records(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_plan(fields: dict[str, Any]) -> StepPlan:
-    """A plan from its journal form."""
+    """Read a plan from its journal form."""
     return StepPlan(
         step=fields["step"], chunks=tuple(Chunk(*chunk) for chunk in fields["chunks"]),
         decode_ids=tuple(fields["decode_ids"]), features=StepFeatures(*fields["features"]),
@@ -132,7 +132,7 @@ def read_plan(fields: dict[str, Any]) -> StepPlan:
 
 
 def read_request(fields: dict[str, Any]) -> Request:
-    """A request from its journal form."""
+    """Read a request from its journal form."""
     service_class = dict(fields["service_class"])
     slo = Slo(**service_class.pop("slo"))
     values = {**fields, "service_class": ServiceClass(slo=slo, **service_class),

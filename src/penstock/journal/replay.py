@@ -1,4 +1,4 @@
-"""Feeds a journal to a fresh scheduler: the same calls must bring the same plans."""
+"""Replays a journal on a new scheduler: the same calls must give the same plans."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from penstock.registry.step_times import step_time_from
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """How many plans agreed, and the first that did not: (step, journaled plan, plan got)."""
+    """The number of equal plans, and the first difference: (step, journaled plan, replayed
+    plan)."""
 
     num_plans: int
     mismatch: tuple[int, StepPlan, StepPlan | None] | None = None
@@ -38,10 +39,10 @@ Call = Request | int | StepPlan | StepResult | Amendment | StepTimeModel
 
 
 def replay(records: Iterable[Mapping[str, Any]], scheduler: AdaptableScheduler) -> ReplayReport:
-    """Make the journaled calls, header ignored, and stop at the first plan that differs.
+    """Repeat the journaled calls, without the header, and stop at the first plan that differs.
 
-    ``scheduler`` must be fresh and made as the journaled one was. Raises InputError for a commit
-    whose step was never planned or is committed already.
+    ``scheduler`` must be new and built like the journaled one. Raises InputError for a commit of a
+    step that was never planned or is already committed.
     """
     num_plans = 0
     in_flight: dict[int, StepPlan] = {}
@@ -76,7 +77,7 @@ def _taken(in_flight: dict[int, StepPlan], step: int, number: int, does: str) ->
 
 
 def _read(record: Mapping[str, Any], number: int) -> Call | None:
-    """The argument of a journaled call, plan's answer for plan; None for other records."""
+    """Return the argument of a journaled call (for a plan its result), None for other records."""
     kind = record["kind"]
     try:
         if kind in _READERS:
@@ -105,7 +106,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Call]] = {
 
 def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
                  lengths: LengthPredictor | None = None) -> AdaptableScheduler:
-    """The fresh scheduler that a journal's header describes.
+    """Build the new scheduler that a journal's header describes.
 
     ``step_time`` and ``lengths`` are the beliefs that the journaled scheduler had. Raises
     InputError when the header lacks something.

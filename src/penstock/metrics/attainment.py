@@ -1,4 +1,4 @@
-"""How many requests met their targets: attainment, its interval, goodput and its window."""
+"""Attainment with its interval, goodput and the windows of rates."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -31,20 +31,21 @@ class Attainment:
         share, weight = self.met / self.received, Z_95**2 / self.received
         centre = (share + weight / 2) / (1 + weight)
         half = Z_95 * sqrt((share * (1 - share) + weight / 4) / self.received) / (1 + weight)
-        # At the ends the formula gives exactly 0 and 1, but for rounding.
+        # At the ends the formula gives exactly 0 and 1, except for rounding.
         low = 0.0 if self.met == 0 else max(0.0, centre - half)
         high = 1.0 if self.met == self.received else min(1.0, centre + half)
         return low, high
 
     def meets(self, percentile: float) -> bool | None:
-        """Whether at least ``percentile`` % met their targets; ``None`` when none came."""
+        """Whether at least ``percentile`` % met their targets, ``None`` without requests."""
         if not self.received:
             return None
         return self.met * 100.0 >= percentile * self.received - 1e-9
 
 
 def observed_span_s(table: RequestTable) -> tuple[float, float]:
-    """The first arrival, and the last arrival or token, whichever is later; twice 0 when empty."""
+    """Return the first arrival, and the last arrival or token, whichever is later; two zeros when
+    empty."""
     if not len(table):
         return 0.0, 0.0
     moments = np.concatenate((table.arrival_s, table.last_token_s))
@@ -52,7 +53,8 @@ def observed_span_s(table: RequestTable) -> tuple[float, float]:
 
 
 def observed_window_s(table: RequestTable) -> float:
-    """From the first arrival to the last arrival or token, whichever is later; 0 when empty.
+    """Return the time from the first arrival to the last arrival or token, whichever is later; 0
+    when empty.
 
     The time a fleet takes to drain its last requests counts: otherwise a run that accepts a burst
     and serves it an hour later would show the burst's own rate as goodput.
@@ -62,10 +64,11 @@ def observed_window_s(table: RequestTable) -> float:
 
 
 def arrival_window_s(table: RequestTable) -> float:
-    """From the first to the last arrival; 0 when empty. Rates of arrivals are over it."""
+    """Return the time from the first to the last arrival, 0 when empty. Arrival rates are over this
+    window."""
     return float(np.ptp(table.arrival_s)) if len(table) else 0.0
 
 
 def per_second(amount: float, window_s: float) -> float | None:
-    """A rate over the window, or ``None`` for an empty one."""
+    """Return a rate over the window, ``None`` for an empty window."""
     return amount / window_s if window_s > 0 else None

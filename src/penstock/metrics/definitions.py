@@ -1,7 +1,8 @@
-"""The one place where timestamps become latencies.
+"""The definitions of latencies from timestamps.
 
-Every function takes whole columns, one value per request, in seconds. A moment that never came
-is NaN and so is every latency that needs it. ``docs/reference/metrics.md`` says the same in prose.
+Every function takes whole columns, one value per request, in seconds. A time that never happened is
+NaN, and so is every latency that depends on it. ``docs/reference/metrics.md`` has the same
+definitions in prose.
 """
 
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def itl_p99_s(gaps: FloatColumn) -> FloatColumn:
 
 
 def first_due_s(slo: Slo, arrival_s: FloatColumn, first_token_s: FloatColumn) -> FloatColumn:
-    """When the paced schedule of each request begins.
+    """Return when the paced schedule of each request begins.
 
     That is arrival + ``ttft_s``. A class without a first-token target has no other anchor than the
     first token itself, which is then never late.
@@ -90,7 +91,8 @@ def late_by_gap(gaps: FloatColumn, itl_s: FloatColumn) -> BoolColumn:
 
 
 def within(latency_s: FloatColumn, target_s: float | None) -> BoolColumn:
-    """Whether each latency keeps its target; no target is always kept, NaN never keeps one."""
+    """Whether each latency meets its target. Without a target it always does; NaN never meets
+    one."""
     if target_s is None:
         return np.ones(latency_s.shape, dtype=np.bool_)
     return latency_s <= target_s + TOLERANCE_S
@@ -101,7 +103,7 @@ def keeps_pace(slo: Slo, num_tokens: IntColumn, num_late_tokens: IntColumn) -> B
     kept = np.ones(num_late_tokens.shape, dtype=np.bool_)
     if slo.itl_s is None:
         return kept
-    # Most requests are never late, so the allowance is worked out only where it matters.
+    # Most requests are never late, so the allowance is computed only where it matters.
     rows = np.flatnonzero(num_late_tokens)
     num_judged = num_tokens[rows] - (1 if slo.itl == "strict" else 0)
     counts, which = np.unique(num_judged, return_inverse=True)
@@ -118,7 +120,7 @@ def met_slo(slo: Slo, finished: BoolColumn, ttft: FloatColumn, e2e: FloatColumn,
 
 
 class GapStatistics(NamedTuple):
-    """Summary of token gaps that outlives the token times, one value per request.
+    """Summary of token gaps, kept without the token times; one value per request.
 
     The first three are NaN for requests with fewer than two tokens. ``num_late_tokens`` counts
     late tokens (paced) or late gaps (strict), 0 without a pace target.
@@ -132,7 +134,7 @@ class GapStatistics(NamedTuple):
 
 def gap_statistics(token_s: FloatColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
                    strict: bool) -> GapStatistics:
-    """Statistics of a block of requests with equally many tokens, shape (requests, tokens).
+    """Return statistics of a block of requests with equally many tokens, shape (requests, tokens).
 
     ``itl_s`` is the pace target of each request, NaN for none.
     """
@@ -166,7 +168,7 @@ class Latencies(NamedTuple):
 
 def request_latencies(slo: Slo, arrival_s: float, first_scheduled_s: float,
                       token_s: FloatColumn, finished: bool = True) -> Latencies:
-    """The same definitions for one request whose token times are all known."""
+    """Return the latencies of one request with all its token times."""
     num = np.array([len(token_s)])
     ends = token_s[[0, -1]] if len(token_s) else np.full(2, np.nan)
     arrival, first, last = np.array([arrival_s]), ends[:1], ends[1:]

@@ -8,7 +8,8 @@ from penstock.metrics.table import RequestTable
 
 
 def missed_targets(table: RequestTable, slo: Slo) -> dict[str, int]:
-    """Requests that missed each target that is set, and ``unserved`` ones, which did not finish.
+    """Count the requests that missed each stated target, and ``unserved`` ones, which did not
+    finish.
 
     A finished request counts under every target that it missed, so the sum may exceed the misses.
     """
@@ -24,9 +25,9 @@ def missed_targets(table: RequestTable, slo: Slo) -> dict[str, int]:
 
 
 def late_token_shares(table: RequestTable, slo: Slo) -> FloatColumn:
-    """Late tokens (paced) or gaps (strict) of each finished request / those it was judged by.
+    """Return late tokens (paced) or gaps (strict) of each finished request / all that count.
 
-    NaN without a pace target or anything to judge. A request keeps its pace exactly when its share
+    NaN without a pace target or tokens that count. A request keeps its pace exactly when its share
     is at most (100 - percentile) %.
     """
     done = table.take(table.finished)

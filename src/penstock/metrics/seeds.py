@@ -12,7 +12,8 @@ _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18,
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """Half of the 95 % confidence interval of the mean (Student's t); None below two values."""
+    """Return half of the 95 % confidence interval of the mean (Student's t), None below two
+    values."""
     count = len(values)
     if count < 2:
         return None
@@ -22,7 +23,7 @@ def half_width(values: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class SeedMean:
-    """A mean over those seeds that have a value.
+    """A mean over the seeds that have a value.
 
     ``mean`` is None when none has one, ``half_width`` below two.
     """
@@ -34,7 +35,7 @@ class SeedMean:
 
 
 def seed_mean(values: Iterable[float | None]) -> SeedMean:
-    """The mean of what is known, and how much of it there is."""
+    """Return the mean of the known values, with their number."""
     every = list(values)
     known = [value for value in every if value is not None]
     return SeedMean(float(np.mean(known)) if known else None, half_width(known), len(known),
@@ -43,9 +44,9 @@ def seed_mean(values: Iterable[float | None]) -> SeedMean:
 
 def paired_difference(values: Iterable[float | None],
                       base: Iterable[float | None]) -> SeedMean:
-    """The mean of value - base over the seeds in which both are known.
+    """Return the mean of value - base over the seeds in which both are known.
 
-    What all runs of a seed share, such as a burst, cancels out of each difference.
+    Effects common to all runs of a seed, such as a burst, cancel out in each difference.
     """
     return seed_mean(None if value is None or other is None else value - other
                      for value, other in zip(values, base, strict=True))

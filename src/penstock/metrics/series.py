@@ -10,9 +10,9 @@ from penstock.metrics.definitions import FloatColumn, IntColumn
 class ReplicaSeries:
     """Steps of one replica in order of time; all arrays have one length.
 
-    ``num_waiting`` and ``kv_used_tokens`` are as of the step's end. Rows may be a sample, or the
-    last of a run of like steps: a row speaks for the time since the row before it. ``every_step``
-    says that nothing but such runs was left out.
+    ``num_waiting`` and ``kv_used_tokens`` are those at the step's end. Rows may be samples, or the
+    last of a run of equal steps: a row represents the time since the row before. ``every_step``
+    says that only such runs were left out.
     """
 
     replica: int

@@ -34,8 +34,8 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Times that rates are over: ``arrival_s`` for rates of arrivals, ``whole_s``, which lasts
-    until the last token, for all else."""
+    """Windows of rates: ``arrival_s`` for arrival rates; ``whole_s``, which lasts until the last
+    token, for all others."""
 
     arrival_s: float
     whole_s: float
@@ -53,7 +53,8 @@ class Usage:
     replicas: Sequence[int] = ()
 
     def busy(self, window_s: float) -> float | None:
-        """Share of the replicas' time spent computing; ``None`` without replicas or time."""
+        """Return the share of the replicas' time spent computing, ``None`` without replicas or
+        time."""
         if not len(self.busy_s) or window_s <= 0:
             return None
         return float(self.busy_s.sum()) / (len(self.busy_s) * window_s)
@@ -89,7 +90,7 @@ def summarise(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage
 
 
 def percentiles(values: FloatColumn) -> Percentiles:
-    """p50, p90, p95 and p99 by nearest rank over the values that exist."""
+    """Return p50, p90, p95 and p99 by nearest rank over the values that exist."""
     known = np.sort(values[~np.isnan(values)])
     p50, p90, p95, p99 = (float(known[ceil(q * len(known) / 100) - 1]) if len(known) else None
                           for q in PERCENTILES)
@@ -101,14 +102,15 @@ def _attainment(table: RequestTable) -> Attainment:
 
 
 def computed_tokens(table: RequestTable) -> int:
-    """Prompt and output tokens of requests that started."""
-    # A client of a live engine learns of the start by the first token only.
+    """Return the prompt and output tokens of requests that started."""
+    # A client of a live engine observes the start only by the first token.
     started = ~(np.isnan(table.first_scheduled_s) & np.isnan(table.first_token_s))
     return int(table.prompt_tokens[started].sum() + table.output_tokens[started].sum())
 
 
 def cost_per_million_tokens(cost_per_hour: float, window_s: float, tokens: int) -> float | None:
-    """Cost of a window over the prompt and output tokens computed in it; ``None`` without any."""
+    """Return the cost of a window divided by its computed tokens in millions, ``None`` without
+    tokens."""
     return _ratio(cost_per_hour * window_s / SECONDS_PER_HOUR * MILLION, tokens)
 
 
@@ -134,8 +136,7 @@ def _outcome(table: RequestTable, windows: Windows, usage: Usage, share: float) 
 
 
 def _latencies(table: RequestTable) -> Latencies:
-    """Return latencies: of first tokens for every request that got one, others for finished
-    ones."""
+    """Return latencies: TTFT of every request with a first token, others of finished requests."""
     finished = table.take(table.finished)
     return Latencies(
         ttft_s=percentiles(table.ttft_s), queue_s=percentiles(table.queue_s),

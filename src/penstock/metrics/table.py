@@ -23,9 +23,9 @@ NO_REPLICA = -1
 class RequestTable:
     """One row per request received; all columns have one length.
 
-    ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Moments are seconds on
-    the run's clock, NaN when they never came; ``replica`` is NO_REPLICA for a request never placed.
-    ``output_tokens`` counts tokens produced, also of requests cut short.
+    ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Times are seconds on
+    the run's clock, NaN when they never happened. ``replica`` is NO_REPLICA for a request that was
+    never routed. ``output_tokens`` counts produced tokens, also of unfinished requests.
     """
 
     request_id: IntColumn
@@ -56,7 +56,7 @@ class RequestTable:
 
     @property
     def finished(self) -> BoolColumn:
-        """Return a mask of the requests that came to their natural end."""
+        """Return a mask of the finished requests."""
         return np.equal(self.status, FINISHED)
 
     @property
@@ -81,17 +81,17 @@ class RequestTable:
         return definitions.queue_s(self.arrival_s, self.first_scheduled_s)
 
     def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
-        """The chosen rows, by position or mask."""
+        """Return the chosen rows, by position or mask."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
     def of_class(self, name: str) -> "RequestTable":
-        """The requests of one service class; empty when the table does not know it."""
+        """Return the requests of one service class, empty for an unknown class."""
         if name not in self.service_classes:
             return self.take(slice(0, 0))
         return self.take(self.class_index == self.service_classes.index(name))
 
     def judged(self, slos: Mapping[str, Slo]) -> "RequestTable":
-        """The same rows with ``met_slo`` worked out from the targets of each class."""
+        """Return the same rows with ``met_slo`` computed from the targets of each class."""
         met = np.zeros(len(self), dtype=np.bool_)
         for index, name in enumerate(self.service_classes):
             rows = np.flatnonzero(self.class_index == index)
@@ -112,7 +112,7 @@ def _met(table: RequestTable, slo: Slo) -> BoolColumn:
 
 
 def concat(tables: Iterable[RequestTable]) -> RequestTable:
-    """All rows of all tables in turn; names are merged and codes renumbered.
+    """Concatenate tables. Names are merged and codes renumbered.
 
     Raises ValueError when there is no table.
     """

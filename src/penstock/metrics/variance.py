@@ -1,4 +1,4 @@
-"""How much values vary, and how much of that lies between groups."""
+"""Spread of values, and its share between groups."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -13,7 +13,7 @@ QUANTILES = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95}
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Location and spread of values; None where there are too few of them.
+    """Location and spread of values, None where there are too few values.
 
     ``sd`` is the sample standard deviation (n - 1), ``cv`` that divided by the mean.
     """
@@ -31,10 +31,10 @@ class Spread:
 class BetweenGroups:
     """A one-way decomposition of the variance of values.
 
-    ``share`` is the part of a single value's variance that its group explains: the intraclass
-    correlation, 0 where groups differ less than chance makes them. ``explained`` is the part of the
-    sum of squares (eta squared), which chance alone makes positive. ``f`` and ``p_value`` are of
-    the test that all groups have one mean.
+    ``share`` is the share of a single value's variance that its group explains: the intraclass
+    correlation, 0 where groups differ less than by chance. ``explained`` is the share of the sum of
+    squares (eta squared), which is positive even by chance. ``f`` and ``p_value`` belong to the
+    test that all groups have the same mean.
     """
 
     num_groups: int
@@ -58,11 +58,11 @@ def spread(values: FloatColumn) -> Spread:
 
 
 def between_groups(values: FloatColumn, groups: Sequence[Hashable]) -> BetweenGroups | None:
-    """How much of the variance lies between the groups (``groups[i]`` is that of value i).
+    """Decompose the variance into groups (``groups[i]`` is the group of value i).
 
     Analysis of variance with random groups of any size; the variance between groups is estimated by
-    (MSB - MSW) / n0 (Searle, Casella, McCulloch, "Variance Components", 1992, section 3.6). None
-    with fewer than two groups, without a group of two values, and where nothing varies.
+    (MSB - MSW) / n0 (Searle, Casella, McCulloch, "Variance Components", 1992, section 3.6). Returns
+    None with fewer than two groups, without a group of two values, and without variance.
     """
     by_group: dict[Hashable, list[float]] = {}
     for value, group in zip(values.tolist(), groups, strict=True):
@@ -90,7 +90,7 @@ def between_groups(values: FloatColumn, groups: Sequence[Hashable]) -> BetweenGr
 
 
 def _f_tail(f: float, between_freedom: int, within_freedom: int) -> float:
-    """Chance of so large an F, or a larger one, where all groups have one mean."""
+    """Return the probability of this F, or a larger one, if all groups have the same mean."""
     from scipy.special import betainc  # type: ignore[import-untyped]
 
     # The F distribution's tail is a regularised incomplete beta function.

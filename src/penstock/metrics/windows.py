@@ -1,7 +1,7 @@
 """Gap statistics of many requests without storing their tokens.
 
-A replica gives at most one token per request and decode turn, so a request's tokens after the first
-are a window of the turns' end times. Requests with equally many tokens form a matrix of such
+A replica computes at most one token per request and decode turn, so a request's tokens after the
+first are a window of the turns' end times. Requests with equally many tokens form a matrix of such
 windows; the definitions then work on whole matrices.
 """
 
@@ -26,12 +26,12 @@ BLOCK_TOKENS = 1 << 17
 def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_token_s: FloatColumn,
                       num_tokens: IntColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
                       strict: BoolColumn) -> GapStatistics:
-    """Statistics of requests whose tokens came without a pause, one value per request.
+    """Return statistics of requests whose tokens came without a pause, one value per request.
 
     The first token came at ``first_token_s``, the others at the ends of turns ``first_turn`` to
     ``first_turn + num_tokens - 2``. ``due_first_s`` is when the first token was due (NaN: when it
-    came), ``itl_s`` the pace target (NaN: none), ``strict`` whether gaps rather than due times are
-    judged.
+    came), ``itl_s`` the pace target (NaN: none), ``strict`` whether gaps count instead of due
+    times.
     """
     order = np.lexsort((strict, num_tokens))
     turn, first, tokens = first_turn[order], first_token_s[order], num_tokens[order]
@@ -55,7 +55,7 @@ def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_toke
 
 def token_list_statistics(token_s: Sequence[FloatColumn], due_first_s: FloatColumn,
                           itl_s: FloatColumn, strict: BoolColumn) -> GapStatistics:
-    """The same for the few requests that paused: each brings the times of all its tokens."""
+    """Return statistics of the few requests that paused, from the times of all their tokens."""
     result = _empty(len(token_s))
     for row, times_s in enumerate(token_s):
         if len(times_s):
@@ -77,7 +77,7 @@ def _store(result: GapStatistics, rows: slice, block: GapStatistics) -> None:
 
 
 def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
-    """Rows back in the caller's order."""
+    """Return rows in the caller's order."""
     inverse = np.empty_like(order)
     inverse[order] = np.arange(len(order))
     return GapStatistics(result.itl_mean_s[inverse], result.itl_p99_s[inverse],
@@ -85,7 +85,8 @@ def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
 
 
 def _blocks(num_tokens: IntColumn, strict: BoolColumn) -> Iterator[slice]:
-    """Runs of sorted rows alike in token count and way of judging, at most BLOCK_TOKENS each."""
+    """Yield runs of sorted rows with equal token count and ``strict``, at most BLOCK_TOKENS
+    each."""
     changes = np.flatnonzero((np.diff(num_tokens) != 0) | (strict[1:] != strict[:-1])) + 1
     starts = [0, *changes.tolist(), len(num_tokens)]
     for start, end in pairwise(starts):

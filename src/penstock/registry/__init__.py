@@ -1,4 +1,4 @@
-"""Names of everything that can be chosen, built in and plugged in.
+"""Names of everything that can be chosen: built-in implementations and plug-ins.
 
 A plug-in needs this package and ``penstock.core.settings``; see docs/howto/write-a-plugin.md.
 """

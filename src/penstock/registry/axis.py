@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlugIn:
-    """The object that a plug-in's entry point names.
+    """The object that a plug-in's entry point refers to.
 
     ``factory`` makes the implementation; docs/howto/write-a-plugin.md has the arguments for each
     axis. ``settings`` are the settings that users may give. ``base`` is for scheduling policies
-    only: the built-in policy that supplies the knobs and parts which the plug-in leaves out.
-    ``traits`` say where the implementation may be used: a multiplexing policy may be ``static``
-    (no continuous batching) and for ``one_device``; an engine may ``serve``, ``multiplex`` and
+    only: the built-in policy that supplies the settings and parts that the plug-in leaves out.
+    ``traits`` say where the implementation may be used: a multiplexing policy may be ``static`` (no
+    continuous batching) and for ``one_device``; an engine may ``serve``, ``multiplex`` and
     ``profile``.
     """
 
@@ -36,9 +36,9 @@ class PlugIn:
 class Entry:
     """A name's implementation: ``target`` is ``module:attribute``, imported only when it is loaded.
 
-    Where the attribute is a mapping, the implementation stands in it under its name. ``plug_in`` is
-    the distribution that brought the entry, empty for a built-in one. ``base`` and ``traits`` are
-    as in ``PlugIn``.
+    Where the attribute is a mapping, it has the implementation under its name. ``plug_in`` is the
+    distribution of the entry, empty for a built-in one. ``base`` and ``traits`` are as in
+    ``PlugIn``.
     """
 
     target: str
@@ -51,9 +51,9 @@ class Entry:
 class Axis:
     """Everything that can be chosen in one place of the system.
 
-    ``kind`` is what messages call an implementation, such as ``routing policy``; ``group`` is the
-    entry-point group of its plug-ins. Reading the metadata of installed packages costs about 45 ms,
-    so it happens only for listings and for names that are not built in.
+    ``kind`` is the word for an implementation in messages, such as ``routing policy``; ``group`` is
+    the entry-point group of its plug-ins. Reading the metadata of installed packages costs about 45
+    ms, so it happens only for listings and for names that are not built in.
     """
 
     def __init__(self, kind: str, group: str, built_in: Mapping[str, Entry]) -> None:
@@ -62,19 +62,19 @@ class Axis:
         self._built_in = built_in
 
     def names(self) -> tuple[str, ...]:
-        """Names that are built in."""
+        """Return the built-in names."""
         return tuple(self._built_in)
 
     def all_names(self) -> tuple[str, ...]:
-        """Names that are built in, then those of plug-ins."""
+        """Return the built-in names, then those of plug-ins."""
         return tuple(dict.fromkeys((*self._built_in, *sorted(_plug_ins(self.group)))))
 
     def knows(self, name: str) -> bool:
-        """Whether a name is built in or plugged in."""
+        """Whether a name is built in or of a plug-in."""
         return name in self._built_in or name in _plug_ins(self.group)
 
     def entry(self, name: str) -> Entry:
-        """The entry of that name.
+        """Return the entry of that name.
 
         Raises InputError with the nearest name for an unknown one, and for a plug-in that cannot be
         imported.
@@ -88,7 +88,8 @@ class Axis:
         return Entry(found.value, made.settings, made.base, made.traits, plug_in=_origin(found))
 
     def load(self, name: str) -> Any:
-        """The implementation of that name: a built-in entry's target, a plug-in's factory."""
+        """Return the implementation of that name: a built-in entry's target, or a plug-in's
+        factory."""
         if name not in self._built_in and self.entry(name).plug_in:
             return self._plug_in(_plug_ins(self.group)[name]).factory
         module, _, attribute = self.entry(name).target.partition(":")
@@ -96,7 +97,7 @@ class Axis:
         return found[name] if isinstance(found, Mapping) else found
 
     def nearest(self, name: str) -> str:
-        """The end of a message about an unknown name, plug-ins' names included."""
+        """Return the hint for an unknown name, which includes plug-ins' names."""
         return nearest(name[:60], self.all_names())
 
     def _plug_in(self, found: "EntryPoint") -> PlugIn:
@@ -119,7 +120,7 @@ def _plug_ins(group: str) -> Mapping[str, "EntryPoint"]:
 
 @cache
 def _entry_points(group: str, _path: tuple[str, ...]) -> Mapping[str, "EntryPoint"]:
-    """Entry points of a group by name; ``_path`` is where packages are looked for."""
+    """Return the entry points of a group by name; ``_path`` is the search path of packages."""
     from importlib.metadata import entry_points
 
     found: dict[str, EntryPoint] = {}

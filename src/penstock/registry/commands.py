@@ -3,4 +3,4 @@
 from penstock.registry.axis import Axis
 
 PLUGGED_IN = Axis("command", "penstock.command", {})
-"""A plug-in's factory answers its Typer app."""
+"""A plug-in's factory returns its Typer app."""

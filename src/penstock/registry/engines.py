@@ -1,11 +1,11 @@
-"""Engines that Penstock calls, loads, measures: a new engine is a folder and an entry here."""
+"""Engines that Penstock calls, loads or measures. A new engine is a folder and an entry here."""
 
 from penstock.core.settings import LARGEST, Number
 from penstock.registry.axis import Axis, Entry
 
 _TOKENS = Number(1, LARGEST, whole=True)
 NEEDS = ("endpoints", "file", "command")
-"""Traits of engines that multiplex: the key without which the fleet file's entry means nothing."""
+"""Traits of multiplexing engines: the key that their entry in the fleet file must have."""
 
 ENGINES = Axis("engine", "penstock.engine", {
     "auto": Entry("penstock.engines.openai.kind:engine", traits=("serve",)),
@@ -29,7 +29,7 @@ ENGINES = Axis("engine", "penstock.engine", {
 
 
 def engines_for(trait: str) -> tuple[str, ...]:
-    """Built-in engines that can serve, multiplex or profile."""
+    """Return the built-in engines that can serve, multiplex or profile."""
     return tuple(name for name in ENGINES.names() if trait in ENGINES.entry(name).traits)
 
 
@@ -39,6 +39,6 @@ def engine_can(name: str, trait: str) -> bool:
 
 
 def needs_of(name: str) -> str:
-    """The key that the fleet file's entry of a multiplexing engine must have."""
+    """Return the key that the fleet file's entry of a multiplexing engine must have."""
     traits = ENGINES.entry(name).traits
     return next((need for need in NEEDS if need in traits), "endpoints")

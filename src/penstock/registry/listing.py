@@ -32,7 +32,7 @@ class Listed(NamedTuple):
 
 
 def listed() -> Iterator[Listed]:
-    """Everything that can be chosen, by axis."""
+    """Yield everything that can be chosen, by axis."""
     for axis in AXES:
         for name in axis.all_names():
             try:

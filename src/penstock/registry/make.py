@@ -22,13 +22,13 @@ from penstock.predict.length import HistoryLengths, LengthPredictor
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
 
 Named = tuple[str, Mapping[str, Any]]
-"""A policy's name and its settings, which are known to be right."""
+"""A policy's name with its validated settings."""
 
 
 def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
-    """The options of the named scheduling policy with some knobs or settings of its own changed.
+    """Return the options of the named scheduling policy with some settings changed.
 
-    Raises InputError for an unknown policy or knob, naming the nearest valid one.
+    Raises InputError for an unknown policy or setting, with the nearest valid name.
     """
     entry = SCHEDULES.entry(policy)
     own = {**dict(changes.pop("settings", ())),
@@ -44,10 +44,10 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
 def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
                     lengths: LengthPredictor | None = None,
                     max_in_flight: int = 1) -> AdaptableScheduler:
-    """A fresh scheduler.
+    """Build a new scheduler.
 
-    ``step_time`` is what the policy believes about the device, which need not be what a simulator
-    charges; ``lengths`` is what it believes about outputs (default: learnt from finished ones).
+    ``step_time`` is the policy's belief about the device, which may differ from a simulator's true
+    durations. ``lengths`` is its belief about outputs (default: learned from finished requests).
     """
     context = SchedulerContext(options, step_time, lengths or HistoryLengths())
     parts: SchedulerParts = SCHEDULES.load(options.policy)(dict(options.settings), context)
@@ -55,9 +55,9 @@ def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvA
 
 
 def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) -> Router:
-    """The named router over the context's replicas.
+    """Build the named router over the context's replicas.
 
-    Raises InputError for an unknown name; settings are known to be right (``ROUTERS.entry``).
+    Raises InputError for an unknown name. Settings must be validated (``ROUTERS.entry``).
     """
     router: Router = ROUTERS.load(name)(settings, context)
     return router
@@ -65,8 +65,7 @@ def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) 
 
 def make_dispatch(route: Named, admit: Named, context: RouterContext,
                   explore: float = 0.0) -> Router:
-    """The router, which also refuses where admission says so, and explores with a share of the
-    requests."""
+    """Build the router with its admission policy and its share of exploration."""
     name, settings = admit
     router: Router = ADMISSIONS.load(name)(settings, make_router(*route, context), context)
     return Exploring(router, explore, context.draw) if explore > 0.0 else router
@@ -74,12 +73,12 @@ def make_dispatch(route: Named, admit: Named, context: RouterContext,
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],
                      context: MultiplexContext) -> Multiplexer:
-    """The named policy for devices that models share. Raises InputError for an unknown name."""
+    """Build the named multiplexing policy. Raises InputError for an unknown name."""
     policy: Multiplexer = MULTIPLEXERS.load(name)(settings, context)
     return policy
 
 
 def make_placer(name: str, settings: Mapping[str, Any] | None = None) -> Placer:
-    """The named placer. Raises InputError for an unknown name."""
+    """Build the named placer. Raises InputError for an unknown name."""
     placer: Placer = PLACERS.load(name)(settings or {})
     return placer

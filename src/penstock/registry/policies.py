@@ -1,4 +1,4 @@
-"""The policies that can be chosen, with their settings: a new policy is added here by one entry."""
+"""The policies that can be chosen, with their settings. A new policy is one entry here."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,8 @@ from penstock.policy.schedule.options import PRESETS
 from penstock.registry.axis import Axis, Entry
 
 MIN_CHANCE = Number(0, 0.95)
-"""No higher: as long as little was seen, nobody can promise more, and refusals teach nothing."""
+"""Upper bound: with few observations no higher chance can be promised, and rejected requests teach
+nothing."""
 
 SCHEDULES = Axis("scheduling policy", "penstock.schedule", {
     **{name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS},

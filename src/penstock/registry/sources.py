@@ -38,8 +38,8 @@ QUEUE_MODES = Axis("queue mode", "penstock.queue", {
 mode reads."""
 
 _SHORTENED: Settings = {"requests": Number(100, LARGEST, whole=True)}
-"""Systems of which something simulated may be shorter than published; of the others every figure is
-of all of their requests or of none."""
+"""Systems whose simulations may be shortened. For other systems, every figure needs all
+requests."""
 _RUN = "penstock.published"
 SYSTEMS = Axis("system", "penstock.reproduce", {
     "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
@@ -60,7 +60,8 @@ def inputs_of_other_modes(mode: str) -> dict[str, str]:
 
 
 def read_foreign(path: Path, tool: str) -> "Imported":
-    """Rows of a tool's file. Raises InputError for an unknown tool and for a broken file."""
+    """Read the rows of a tool's file. Raises InputError for an unknown tool and for a broken
+    file."""
     if not PROFILES.knows(tool):
         raise InputError(f"--from {tool[:40]!r} is unknown{PROFILES.nearest(tool)}")
     read: Callable[[Path], Imported] = PROFILES.load(tool)
@@ -68,9 +69,9 @@ def read_foreign(path: Path, tool: str) -> "Imported":
 
 
 def read_trace(path: Path | str, trace_format: str | None = None) -> "Trace":
-    """The requests recorded in ``path``; the format is told from the file where it is None.
+    """Read the requests recorded in ``path``. A format of None is detected from the file.
 
-    Raises InputError for an unknown format and for anything that is not such a trace.
+    Raises InputError for an unknown format and for an invalid trace.
     """
     from penstock.workload.readers import read_trace as read
 

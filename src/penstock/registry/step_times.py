@@ -35,7 +35,7 @@ FORMS = ("linear", "knee", "niyama", "tabulated")
 
 
 class StepTimeContext(NamedTuple):
-    """The replica that a step-time model is for; ``base`` is the folder of relative paths."""
+    """The replica of a step-time model. ``base`` is the folder of relative paths."""
 
     model: ModelSpec
     accelerator: Accelerator
@@ -59,12 +59,13 @@ def step_time_from(document: Any, where: str) -> StepTimeModel:
 
 
 def load_step_time(path: Path | str) -> StepTimeModel:
-    """Read a model that ``save_step_time`` wrote (YAML, of which JSON is a part)."""
+    """Read a model that ``save_step_time`` wrote (YAML, which includes JSON)."""
     return store.load_step_time(path, form_of)
 
 
 def published_step_time(name: str) -> StepTimeModel:
-    """A published model by name; InputError with the nearest name when there is none."""
+    """Return a published model by name. Raises InputError with the nearest name for an unknown
+    one."""
     return store.published_step_time(name, form_of)
 
 
@@ -72,7 +73,7 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
                    accelerator: Accelerator, parallelism: Parallelism = ONE_ACCELERATOR,
                    precision: str = "bf16", kv_precision: str = "bf16", *,
                    base: Path | str = ".") -> StepTimeModel:
-    """The model that ``spec`` asks for; ``None`` and ``roofline`` mean the roofline.
+    """Build the model of ``spec``; ``None`` and ``roofline`` mean the roofline.
 
     A name is ``roofline``, a published model, or a saved file (relative to ``base``). A mapping has
     ``kind`` (or ``name``) with that kind's own keys: ``host_overhead_s`` for roofline,

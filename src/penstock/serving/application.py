@@ -1,4 +1,4 @@
-"""The one way to make an HTTP application of services: limits, errors, description, who may call.
+"""One factory for the HTTP applications of services: limits, errors, OpenAPI document, access.
 
 Engine servers and the evidence agent are apart (ADR 16).
 """
@@ -13,7 +13,7 @@ from penstock import __version__
 from penstock.engines.http import (
     Handler,
     HttpError,
-    errors_told,
+    json_errors,
     json_response,
 )
 from penstock.serving.callers import Address, from_own_site, of_type
@@ -39,12 +39,13 @@ class Part:
 
 def make_application(address: Address, parts: Sequence[Part],
                      on_bug: Callable[[str], None]) -> web.Application:
-    """The application of several services; its runner must cancel handlers whose client has gone.
+    """Return the application of several services. Its runner must cancel handlers whose client has
+    disconnected.
 
-    ``on_bug`` is told the trace of an error that is not the client's.
+    ``on_bug`` gets the traceback of an error that the client did not cause.
     """
     app = web.Application(client_max_size=max(part.max_body_bytes for part in parts), middlewares=[
-        errors_told(_wrong(address), on_bug), from_own_site(address)])
+        json_errors(_wrong(address), on_bug), from_own_site(address)])
     for part in parts:
         for method, path, handler in part.routes:
             add = app.router.add_get if method == "GET" else app.router.add_post
@@ -60,7 +61,7 @@ def make_application(address: Address, parts: Sequence[Part],
 
 
 def description(title: str, parts: Sequence[Part]) -> dict[str, Any]:
-    """One OpenAPI document of several services."""
+    """Return one OpenAPI document for several services."""
     whole: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": title, "version": __version__},
                              "paths": {}, "components": {}}
     whole["paths"]["/openapi.json"] = {"get": {
@@ -97,14 +98,14 @@ def _closing(closing: Callable[[], Awaitable[None]]) -> Callable[[web.Applicatio
 
 
 def _wrong(address: Address) -> Callable[[web.Request, int, str], HttpError]:
-    """Makes an error of what HTTP itself does not allow."""
+    """Return a function that turns HTTP's own errors into the service's errors."""
     def wrong(request: web.Request, status: int, message: str) -> HttpError:
         path = request.path[:80]
         if status == 500:
             return ServiceError(status, f"{message}; please report it", "bug")
-        told = {404: f"no operation {path!r}; see {address.see}",
-                405: f"{path} does not take {request.method}; see {address.see}",
-                413: f"{message}{address.size_hint}"}
-        return ServiceError(status, told.get(status, message), address.code)
+        messages = {404: f"no operation {path!r}; see {address.see}",
+                    405: f"{path} does not take {request.method}; see {address.see}",
+                    413: f"{message}{address.size_hint}"}
+        return ServiceError(status, messages.get(status, message), address.code)
 
     return wrong

@@ -1,4 +1,4 @@
-"""Replicas behind a router, as sources of the event kernel, and pools beside them."""
+"""Replicas behind a router and pools, as sources of the event kernel."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,7 +13,7 @@ OnRefused = Callable[[Request, str], None]
 
 
 class RoutedReplica(EventSource):
-    """A replica of a fleet. The dispatcher is told whenever the replica changes."""
+    """A replica of a fleet, which reports its changes to the dispatcher."""
 
     def __init__(self, number: int, replica: SimReplica, dispatcher: Dispatcher,
                  on_refused: OnRefused) -> None:
@@ -23,7 +23,7 @@ class RoutedReplica(EventSource):
         self._on_refused = on_refused
 
     def arrive(self, request: Request, now_ps: int) -> None:
-        """A request was routed here; its arrival may shorten the run of steps under way."""
+        """Take a routed request. Its arrival may shorten the present run of steps."""
         self._dispatcher.changed(self.number)
         reason = self._replica.arrive(request, now_ps)
         if reason is not None:
@@ -49,8 +49,8 @@ class RoutedReplica(EventSource):
 
 
 class RoutedRequests(Arrivals):
-    """Requests of a stream, each to a pool that ``door`` chooses, if any, or else to the replica
-    that the dispatcher chooses."""
+    """A stream of requests. Each goes to a pool that ``door`` chooses, or else to the replica that
+    the dispatcher chooses."""
 
     def __init__(self, requests: Iterator[Request], dispatcher: Dispatcher,
                  replicas: Sequence[RoutedReplica], door: PoolDoor | None = None) -> None:
@@ -76,7 +76,7 @@ class RoutedRequests(Arrivals):
         return number
 
     def close(self) -> None:
-        """The run is over: pools count what comes after its end."""
+        """End the run: pools count requests that arrive after its end."""
         while self._door is not None and self._upcoming is not None:
             self._door.missed(self._upcoming)
             self._advance()
@@ -87,8 +87,8 @@ class RoutedRequests(Arrivals):
 
 
 class Cluster:
-    """Runs requests through routed replicas and, where ``pools`` are given, the pools beside them,
-    whose numbers follow on those of the replicas."""
+    """Runs requests through routed replicas and, where ``pools`` are given, pools, which are
+    numbered after the replicas."""
 
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  on_refused: OnRefused, pools: Sequence[EventSource] = (),

@@ -1,4 +1,4 @@
-"""The outcome of every request of a workload, filled in as requests end."""
+"""Columns with the outcome of every request, filled in as requests end."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -15,7 +15,8 @@ from penstock.workload.workload import Workload
 
 
 class Outcomes:
-    """One row per request received. A row not filled in by the end is an unfinished request."""
+    """One row per received request. A row that is not filled in at the end is an unfinished
+    request."""
 
     def __init__(self, workload: Workload, slos: Sequence[Slo]) -> None:
         self._workload = workload
@@ -33,7 +34,7 @@ class Outcomes:
             "output_tokens", "num_late_tokens", "num_preemptions", "num_relegations")}
 
     def store(self, replica_id: int, ended: Ended, unfinished: Set[int]) -> None:
-        """Requests that ended on a replica, or were cut off by the end of the run."""
+        """Store requests that ended on a replica, or were cut off by the end of the run."""
         rows = ended.request_id
         for name, column in self._moments.items():
             column[rows] = getattr(ended, name)
@@ -45,12 +46,12 @@ class Outcomes:
         self.num_stored += len(rows)
 
     def refuse(self, request: Request, reason: str) -> None:
-        """A request was turned away on arrival."""
+        """Store a request that was rejected on arrival."""
         self._status[request.request_id] = REJECTED
         self.reasons[reason] += 1
 
     def shed(self, replica_id: int, requests: Iterable[tuple[Request, str, int]]) -> None:
-        """Requests that were let in and given up later, with reason and relegations."""
+        """Store requests that were admitted and shed later, with reason and relegations."""
         for request, reason, num_relegations in requests:
             row = request.request_id
             self._status[row] = SHED
@@ -60,8 +61,8 @@ class Outcomes:
 
     def whole(self, rows: IntColumn, devices: Sequence[int], begin_s: FloatColumn,
               end_s: FloatColumn) -> None:
-        """Requests of static batches: all tokens come when the batch ends, NaN where it never
-        did."""
+        """Store requests of static batches: all tokens arrive when the batch ends, NaN where it
+        never did."""
         served = ~np.isnan(end_s)
         self._replica[rows] = devices
         self._moments["first_scheduled_s"][rows] = begin_s
@@ -72,18 +73,18 @@ class Outcomes:
 
     def turned_away(self, shed: IntColumn, rejected: Sequence[int],
                     reasons: Mapping[str, int]) -> None:
-        """Rows that pools gave up, or never let in, and how many for which reason."""
+        """Store rows that pools shed or rejected, and the number for each reason."""
         self._status[shed] = SHED
         self._status[list(rejected)] = REJECTED
         for reason, num in reasons.items():
             self.reasons[reason] += num
 
     def late(self, rows: IntColumn) -> None:
-        """Rows that missed a deadline of their own."""
+        """Mark rows that missed their own deadline."""
         self._late[rows] = True
 
     def table(self) -> RequestTable:
-        """All rows, in order of arrival, with the targets judged."""
+        """Return all rows in order of arrival, with the outcome of each target."""
         workload = self._workload
         count = len(workload)
         table = RequestTable(

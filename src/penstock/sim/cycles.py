@@ -1,4 +1,4 @@
-"""The garbage collector, kept out of event loops that make no cycles."""
+"""Suspension of the garbage collector in event loops that create no cycles."""
 
 import gc
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_cycle_search() -> Iterator[None]:
-    """Keep the garbage collector from searching for cycles: it would walk every live request again
-    and again, an eighth of the run time."""
+    """Suspend the search for cycles, which would visit every live request repeatedly and take an
+    eighth of the run time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

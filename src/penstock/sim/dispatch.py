@@ -1,4 +1,4 @@
-"""Between arrivals and replicas: what the router is shown, and what it learns afterwards."""
+"""The dispatcher between arrivals and replicas: snapshots for the router, and its learning."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,12 +15,13 @@ from penstock.predict.length import HistoryLengths
 from penstock.sim.replica import SimReplica
 
 NO_REPLICA = "no replica serves this model and class"
-_LEAST_LEFT = 0.25  # of a mean answer, of each request that has outlived its prediction
+# remaining share of a mean answer, for a request that has passed its predicted length
+_LEAST_LEFT = 0.25
 
 
 class ReplicaSpec(NamedTuple):
-    """Facts about a replica: its model and classes, its speed relative to the fastest of its
-    model, and when the replica may take confidential requests."""
+    """Facts about a replica: its model and classes, its speed relative to the fastest replica of
+    its model, and the times at which it may take confidential requests."""
 
     model: str
     service_classes: frozenset[str] | None = None
@@ -28,16 +29,16 @@ class ReplicaSpec(NamedTuple):
     confidentiality: Confidentiality = NOT_KNOWN
 
     def serves(self, model: str, service_class: str) -> bool:
-        """Whether it takes such requests; an empty model is any."""
+        """Whether it serves such requests. An empty model means any model."""
         return (not model or model == self.model) and (
             self.service_classes is None or service_class in self.service_classes)
 
 
 class Dispatcher:
-    """Asks the router, and for routers that learn keeps the accounts that they need.
+    """Calls the router, and keeps the records that learning routers need.
 
-    Expected lengths are those of the request's forecast, else the mean of its class so far: what a
-    gateway would know, too.
+    Expected lengths are those of the request's forecast, else the observed mean of its class, as in
+    a gateway.
     """
 
     def __init__(self, router: Router, replicas: Sequence[SimReplica], specs: Sequence[ReplicaSpec],
@@ -52,11 +53,11 @@ class Dispatcher:
         self._lengths = HistoryLengths()
         self._expected: dict[int, tuple[int, float]] = {}
         self._expected_sum = [0.0] * len(specs)
-        self._num_known = [0] * len(specs)  # ended requests of each replica that are known
+        self._num_known = [0] * len(specs)  # ended requests of each replica that were reported
         self._num_shed_known = [0] * len(specs)
 
     def availability(self, request: Request, now_s: float) -> Availability:
-        """Whether a replica may take a request, now and at some time."""
+        """Whether any replica may take a request, now, and now or later."""
         able = [self._specs[i] for i in self._serving(request)
                 if request.prompt_tokens < self._replicas[i].scheduler.kv_total_tokens]
         if not request.needs.confidential:
@@ -67,7 +68,7 @@ class Dispatcher:
         return Availability(now, bool(known))
 
     def _serving(self, request: Request) -> list[int]:
-        """Replicas that serve such requests."""
+        """Return the replicas that serve such requests."""
         key = (request.model, request.service_class.name)
         candidates = self._candidates.get(key)
         if candidates is None:
@@ -76,7 +77,8 @@ class Dispatcher:
         return candidates
 
     def choose(self, request: Request, now_ps: int) -> int:
-        """The replica for a request, -1 when it is refused (which has been told)."""
+        """Return the replica for a request, -1 when the request is rejected, which is already
+        recorded."""
         candidates = self._serving(request)
         if not candidates:
             self._on_refused(request, NO_REPLICA)
@@ -101,24 +103,24 @@ class Dispatcher:
         return route.replica_id
 
     def changed(self, index: int) -> None:
-        """A replica is not as it was seen."""
+        """Drop the snapshot of a replica that has changed."""
         self._seen[index] = None
 
     def turned_away(self, request: Request) -> None:
-        """The chosen replica did not let the request in."""
+        """Record that the chosen replica rejected the request."""
         booked = self._expected.get(request.request_id)
         if booked is not None:
             self._unbook(request.request_id)
             self._router.ended(Departure(request.request_id, booked[0], False, 0, None, 0.0))
 
     def learn(self, index: int) -> None:
-        """Tell the router which requests have left a replica since the last time."""
+        """Report to the router the requests that have left a replica since the last call."""
         if not self._keeps_accounts:
             return
         replica = self._replicas[index]
         for request, tokens, first_ps, end_ps in replica.recorder.ended_since(
                 self._num_known[index]):
-            # A request that was given up after some steps also stands among the shed.
+            # A request that was shed after some steps is also in the list of shed requests.
             shed = any(given_up[0].request_id == request.request_id
                        for given_up in replica.shed[self._num_shed_known[index]:])
             if not shed:
@@ -133,7 +135,7 @@ class Dispatcher:
         """The replica's recorder has been emptied."""
         self._num_known[index] = 0
 
-    # -- accounts -------------------------------------------------------------------------------
+    # -- records --------------------------------------------------------------------------------
 
     def _book(self, request: Request, index: int) -> None:
         forecast = request.forecasts.get(self._specs[index].model)
@@ -157,10 +159,11 @@ class Dispatcher:
         self._router.ended(Departure(request.request_id, index, True, tokens, first_s,
                                      end_ps / PS_PER_S - request.arrival_s))
 
-    # -- what the router is shown ---------------------------------------------------------------
+    # -- snapshots ------------------------------------------------------------------------------
 
     def _snapshot(self, index: int, now_ps: int) -> ReplicaSnapshot:
-        """A replica as it stands; kept until it changes, which it does all through a jump."""
+        """Return a replica's snapshot. It is kept until the replica changes, which it does
+        throughout a jump."""
         replica = self._replicas[index]
         seen = self._seen[index]
         if seen is None or replica.jumping:
@@ -175,7 +178,7 @@ class Dispatcher:
         return seen
 
     def _pending(self, index: int, generated: int) -> float:
-        """Output tokens still to come: what was expected, less what has come already."""
+        """Return the expected remaining output tokens."""
         if not self._keeps_accounts:
             return 0.0
         scheduler = self._replicas[index].scheduler

@@ -1,7 +1,8 @@
-"""Time on accelerators that serve one start at a time: what MaverIQ's engines do, as events.
+"""Simulation of accelerators that serve one start at a time, as MaverIQ's engines do.
 
-A start occupies all devices of its set from its dispatch to its end. Arrivals, ends and the ends of
-pauses are the only events, each taken once and in order of time, so runs are exact and repeat.
+A start occupies all devices of its set from its dispatch to its end. The only events are arrivals,
+ends of starts and ends of pauses, each processed once in order of time, so runs are exact and
+repeatable.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +21,8 @@ from penstock.sim.in_order import check_in_order
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Delays between a turn and the engine's start of work: seconds by deployment, in which the
-    devices are taken; and pauses (from, until) in which no request is given a turn."""
+    """Delays between dispatch and the engine's work: seconds by deployment, during which the
+    devices are occupied; and pauses (from, until) in which no request is dispatched."""
 
     overhead_s: Sequence[float]
     pauses: tuple[tuple[float, float], ...] = ()
@@ -29,9 +30,8 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One entry per request, in the order of the requests: moments, the set that served it, the
-    number that started with it, and seconds of work of that start. NaN and -1 where it never
-    started."""
+    """Columns with an entry per request, in order: times, the device set, the number of requests of
+    its start, and the seconds of work of that start. NaN and -1 where it never started."""
 
     arrival_s: FloatColumn
     start_s: FloatColumn
@@ -42,14 +42,14 @@ class Served:
 
     @property
     def e2e_s(self) -> FloatColumn:
-        """From arrival to end."""
+        """Seconds from arrival to end."""
         return np.asarray(self.end_s - self.arrival_s)
 
 
 def serve(requests: Sequence[Waiting], queue: ExclusiveDeviceQueue,
           work_s: Callable[[Start], float], dispatch: Dispatch) -> Served:
-    """Serve requests, whose ``request_id`` must be their place in the sequence, which is in order
-    of arrival. ``work_s`` says how long the engine computes for a start.
+    """Serve requests in order of arrival, whose ``request_id`` must be their place. ``work_s``
+    returns how long the engine computes for a start.
 
     Raises InputError for requests out of order.
     """
@@ -80,12 +80,12 @@ def serve(requests: Sequence[Waiting], queue: ExclusiveDeviceQueue,
 
 
 def _pause_over_s(pauses: Iterable[tuple[float, float]], now_s: float) -> float:
-    """When the pause is over that ``now_s`` lies in; infinity outside pauses."""
+    """Return the end of the pause that contains ``now_s``, infinity outside pauses."""
     return max((until_s for from_s, until_s in pauses if from_s <= now_s < until_s), default=inf)
 
 
 class _Columns:
-    """Entries per request, while they are made."""
+    """Columns under construction."""
 
     def __init__(self, requests: Sequence[Waiting]) -> None:
         check_in_order((one.request_id, one.arrival_s) for one in requests)

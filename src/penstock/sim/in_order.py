@@ -1,4 +1,4 @@
-"""Checks of the requests that an event loop is given."""
+"""Checks of the input of an event loop."""
 
 from collections.abc import Iterable
 from math import inf
@@ -7,8 +7,8 @@ from penstock.core.errors import InputError
 
 
 def check_in_order(requests: Iterable[tuple[int, float]]) -> None:
-    """Requests, as pairs of name and arrival in seconds, must come in order of arrival and be named
-    by their place. Raises InputError for the first that does not."""
+    """Check that requests (pairs of id and arrival in seconds) are in order of arrival, and that
+    each id is its place. Raises InputError for the first violation."""
     before_s = -inf
     for place, (request_id, arrival_s) in enumerate(requests):
         if request_id != place or not before_s <= arrival_s < inf:

@@ -1,21 +1,21 @@
-"""The event kernel: all that happens in a simulation, in one order of time."""
+"""The event kernel: all events of a simulation in one order of time."""
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
 NEVER_PS: Final = (1 << 62) - 1
-"""Later than any moment, and the largest whole number that native code keeps without a box."""
+"""Later than any time, and the largest integer that native code keeps unboxed."""
 
 NO_SOURCE: Final = -1
 
 
 class EventSource:
-    """A part of a simulation with a next moment: a replica whose steps end, a pool whose loads end.
+    """A part of a simulation with a next event: a replica whose steps end, a pool whose loads end.
 
-    ``number`` is its place among the kernel's sources. ``due_ps`` is the moment of its next commit,
-    NEVER_PS where it waits for others; the source changes it in the methods below and when it is
-    handed an arrival, never at other times.
+    ``number`` is its place among the kernel's sources. ``due_ps`` is the time of its next commit,
+    NEVER_PS where it waits for others. The source changes it only in the methods below and when it
+    takes an arrival.
     """
 
     def __init__(self, number: int) -> None:
@@ -23,31 +23,32 @@ class EventSource:
         self.due_ps = NEVER_PS
 
     def commit(self, now_ps: int) -> None:
-        """Take everything that ends now; ``due_ps`` is later afterwards."""
+        """Process everything that ends now. Afterwards ``due_ps`` is later."""
         raise NotImplementedError
 
     def plan(self, now_ps: int) -> None:
-        """Begin what can begin, after everything that happens at this instant is known."""
+        """Begin new work, once all events of this instant are known."""
         raise NotImplementedError
 
     def stop(self, now_ps: int) -> None:
-        """The run is cut off: keep what has ended, drop the rest."""
+        """End the run: keep finished work, drop the rest."""
         raise NotImplementedError
 
 
 class Arrivals:
-    """Arrivals from outside, in order of time. ``due_ps`` is the moment of the next one."""
+    """Arrivals from outside, in order of time. ``due_ps`` is the time of the next one."""
 
     def __init__(self) -> None:
         self.due_ps = NEVER_PS
 
     def deliver(self, now_ps: int) -> int:
-        """Hand the next arrival over; the number of the source that has it, NO_SOURCE if none."""
+        """Deliver the next arrival. Returns the number of the source that took it, NO_SOURCE if
+        none did."""
         raise NotImplementedError
 
 
 class Kernel:
-    """Runs event sources and what arrives at them.
+    """Runs event sources and their arrivals.
 
     Order is total: (time, commits before arrivals before plans, number of the source). All that
     happens at an instant is taken in before anything is planned at it, so no decision depends on
@@ -58,7 +59,7 @@ class Kernel:
         self._sources = sources
         self._arrivals = arrivals
         self._queue: list[tuple[int, int]] = []  # (due, number of the source)
-        self._queued = [NEVER_PS] * len(sources)  # what was queued last for each source
+        self._queued = [NEVER_PS] * len(sources)  # the latest queued time of each source
         self.now_ps = 0
 
     def run(self, on_instant: Callable[[int], None] | None = None,
@@ -91,7 +92,7 @@ class Kernel:
                 on_instant(now_ps)
 
     def _stop(self, until_ps: int) -> None:
-        """End at ``until_ps``, or where the last source had something to do if that was earlier."""
+        """End at ``until_ps``, or at the last event if that was earlier."""
         if any(source.due_ps < NEVER_PS for source in self._sources):
             self.now_ps = until_ps
         for source in self._sources:
@@ -103,7 +104,7 @@ class Kernel:
             due_ps, number = queue[0]
             if self._sources[number].due_ps == due_ps:
                 return due_ps
-            heappop(queue)  # the source has changed its mind since
+            heappop(queue)  # the source's next event has changed since
         return NEVER_PS
 
     def _commit_due(self, now_ps: int) -> list[int]:

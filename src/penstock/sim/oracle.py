@@ -1,4 +1,4 @@
-"""The only part of a simulation that knows how long answers really are."""
+"""The oracle: the only part of a simulation that knows true answer lengths."""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -7,24 +7,25 @@ from penstock.core.step import StepPlan
 
 
 class Oracle:
-    """Says which requests end with a step.
+    """Determines which requests end with a step.
 
     It follows decode groups through the plans' ``joined`` and ``left``: a member that joins at turn
-    t with r tokens to come ends at turn t + r, so one heap per group finds the next ending without
-    touching the others.
+    t with r tokens left ends at turn t + r, so one heap per group finds the next end without
+    visiting other members.
     """
 
     def __init__(self, output_tokens: Mapping[int, int] | Sequence[int]) -> None:
         self._outputs = output_tokens
-        self._remaining: dict[int, int] = {}  # tokens to come, of requests outside any group
+        self._remaining: dict[int, int] = {}  # remaining tokens of requests outside groups
         self._end: dict[int, tuple[int, int]] = {}  # member -> (group, turn of its last token)
         self._heaps: list[list[tuple[int, int]]] = []
         self._turns: list[int] = []
 
     def begin(self, plan: StepPlan) -> int:
-        """Follow a plan about to run; returns how many copies of it run until one ends a request.
+        """Follow a plan that is about to run. Returns how many copies of it run until one ends a
+        request.
 
-        Zero means that no running group bounds it.
+        Zero means that no running group bounds the number.
         """
         for request_id in plan.left:
             self._leave(request_id)
@@ -42,7 +43,7 @@ class Oracle:
         return steps
 
     def settle(self, plan: StepPlan, num_steps: int) -> tuple[int, ...]:
-        """The plan ran ``num_steps`` times: returns the requests that ended with the last copy."""
+        """The plan ran ``num_steps`` times. Returns the requests that ended with the last copy."""
         finished: list[int] = []
         for group in plan.groups:
             turn = self._turns[group] = self._turns[group] + num_steps
@@ -60,7 +61,7 @@ class Oracle:
         return tuple(finished)
 
     def _first_token(self, request_id: int, group: int, finished: list[int]) -> None:
-        """A computed prompt yields a token, then the request decodes or ends."""
+        """A completed prompt yields a token, then the request decodes or ends."""
         remaining = self._remaining.pop(request_id, None)
         if remaining is None:
             remaining = self._outputs[request_id]
@@ -91,6 +92,6 @@ class Oracle:
         return heap
 
     def forget(self, request_id: int) -> None:
-        """The request was aborted or shed."""
+        """Forget a request that was aborted or shed."""
         self._end.pop(request_id, None)
         self._remaining.pop(request_id, None)

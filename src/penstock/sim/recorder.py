@@ -1,4 +1,4 @@
-"""Records of each request of one replica, ready for the metrics."""
+"""Records of each request of one replica, as input for the metrics."""
 
 from array import array
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class _Life:
         self.request = request
         self.first_scheduled_ps = now_ps
         self.first_token_ps = -1
-        self.token_ps = -1  # end of the step whose prompt chunk gave a token, for this piece
+        self.token_ps = -1  # end of the step whose prompt chunk yielded a token, for this piece
         self.group = -1
         self.start_turn = 0
         self.tokens = 0  # of earlier pieces
@@ -63,7 +63,7 @@ _NONE = -1
 
 
 class ReplicaRecorder:
-    """Follows a replica's plans and keeps, per request, moments and where its tokens lie.
+    """Follows a replica's plans and records the times and the tokens of each request.
 
     Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
     of turns). Nearly every request has one piece; preempted and benched ones have more.
@@ -71,7 +71,7 @@ class ReplicaRecorder:
 
     def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
         self.samples = StepSamples(sample_period_ps)
-        self.busy_ps = 0  # computing, from ``busy_from_ps`` on
+        self.busy_ps = 0  # computing time since ``busy_from_ps``
         self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
         self._busy_from_ps = busy_from_ps
         self.last_end_ps = 0  # of the latest steps
@@ -85,12 +85,12 @@ class ReplicaRecorder:
 
     @property
     def num_ended(self) -> int:
-        """Requests that ended since the last flush."""
+        """Number of requests that ended since the last flush."""
         return len(self._ended_requests)
 
     def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
-        """Requests that ended after the first ``count`` since the last flush: (request, tokens,
-        first token, last token), moments in picoseconds, -1 for none."""
+        """Return requests that ended after the first ``count`` since the last flush: (request,
+        tokens, first token, last token), times in picoseconds, -1 for none."""
         rows, columns = self._ended, _COLUMNS
         return [(request, rows[at * columns], rows[at * columns + 2], rows[at * columns + 3])
                 for at, request in enumerate(self._ended_requests[count:], count)]
@@ -155,7 +155,7 @@ class ReplicaRecorder:
         life.token_ps = -1
 
     def end(self, request_id: int, now_ps: int) -> None:
-        """A request finished, or was given up, at ``now_ps``."""
+        """A request finished, or was shed, at ``now_ps``."""
         life = self._live.pop(request_id, None)
         if life is None:
             return
@@ -175,17 +175,17 @@ class ReplicaRecorder:
         self._ended_requests.append(life.request)
 
     def cut(self) -> None:
-        """The run stops: whatever is live stays unfinished, with the tokens it has."""
+        """End the run. Live requests stay unfinished, with their tokens so far."""
         self.unfinished.update(self._live)
         for request_id in list(self._live):
             self.end(request_id, self.last_end_ps)
 
     def num_relegations(self, request_id: int) -> int:
-        """Relegations of a request that never reached a step."""
+        """Return the relegations of a request that never reached a step."""
         return self._relegations.pop(request_id, 0)
 
     def flush(self) -> Ended:
-        """The requests that ended since the last flush; what they needed is forgotten."""
+        """Return the requests that ended since the last flush, and forget their records."""
         rows = np.frombuffer(self._ended, dtype=np.int64).reshape(-1, _COLUMNS).copy()
         requests = self._ended_requests
         due_s, itl_s, strict = _targets(requests)
@@ -244,7 +244,7 @@ def _seconds(column_ps: IntColumn) -> FloatColumn:
 
 def _targets(requests: list[Request]) -> tuple[FloatColumn, FloatColumn,
                                                np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Due time of the first token, pace, and whether gaps are judged, per request."""
+    """Return per request: due time of the first token, pace, and whether gaps count."""
     slos: list[Slo] = [request.service_class.slo for request in requests]
     due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
            for request, slo in zip(requests, slos, strict=True)]

@@ -52,8 +52,8 @@ _NUM_SAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
-    """How wrong the policies are about the world, for experiments on robustness: factors on the
-    step times and the output lengths that they predict. The world itself does not change."""
+    """Errors of the policies' beliefs, for experiments on robustness: factors on predicted step
+    times and output lengths. True values do not change."""
 
     step_time_factor: float = 1.0
     length_factor: float = 1.0
@@ -61,8 +61,8 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """Result of a simulation: every request, the busy time of replicas, the runs of pools, and the
-    reasons of refusals.
+    """Result of a simulation: every request, the busy time of replicas, the results of pools, and
+    the reasons of rejections.
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas.
@@ -80,7 +80,7 @@ class SimulationResult:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A cluster ready to run, with what is asked of its parts afterwards."""
+    """A cluster ready to run, with the parts that are read afterwards."""
 
     cluster: Cluster
     dispatcher: Dispatcher
@@ -95,9 +95,9 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
              on_progress: Callable[[int], None] | None = None) -> SimulationResult:
     """Run ``workload`` on the replicas and the pools of ``fleet``, in one order of time.
 
-    ``journal_dir`` gets one journal per replica. ``on_progress`` is told now and then how many
-    requests have ended. Raises InputError for requests of a model that a fleet with pools has
-    nowhere.
+    ``journal_dir`` gets one journal per replica. ``on_progress`` is called occasionally with the
+    number of ended requests. Raises InputError for requests of a model that neither a pool nor a
+    replica has.
     """
     _check_models(fleet, workload)
     with ExitStack() as stack:
@@ -136,8 +136,8 @@ def _check_models(fleet: Fleet, workload: Workload) -> None:
 
 
 def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float:
-    """When the last request arrived or was done with, or a load was over. Pools may be woken after
-    that, for nothing."""
+    """Return when the last request arrived or ended, or the last load ended. Timers of pools may be
+    later."""
     if not pools:
         return parts.cluster.now_ps / PS_PER_S
     ends = [workload.duration_s]
@@ -149,7 +149,7 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float
 
 
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
-    """The event loop alone, for measuring it: nothing is collected and nothing written."""
+    """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
         return _assemble(fleet, workload, Beliefs(), None, 0, stack).cluster
 
@@ -180,7 +180,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
 
 
 def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
-    """True output tokens of all requests, by model."""
+    """Return the true output tokens of all requests, by model."""
     models = {group.model.name for group in fleet.replicas}
     if workload.answers is None:
         return dict.fromkeys(models, workload.output_tokens.tolist())
@@ -188,7 +188,7 @@ def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
 
 
 class _Flusher:
-    """Moves ended requests from the recorders to the columns before they pile up."""
+    """Moves ended requests from the recorders to the columns, to limit memory."""
 
     def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None) -> None:
         self._dispatcher = parts.dispatcher

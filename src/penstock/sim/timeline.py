@@ -1,4 +1,4 @@
-"""When every decode turn of a replica ended, kept as runs of steps rather than as tokens."""
+"""End times of a replica's decode turns, stored as runs of steps instead of tokens."""
 
 from array import array
 from typing import ClassVar
@@ -12,9 +12,9 @@ from penstock.metrics.definitions import FloatColumn
 class TurnLog:
     """End times of one decode group's turns.
 
-    A run is ``num`` turns whose durations grow by a constant, so five whole numbers describe it
-    however long it is: first turn, number, start, first duration and growth, in picoseconds.
-    Memory therefore grows with scheduling events, not with tokens.
+    A run is ``num`` turns whose durations grow by a constant, so five integers describe a run of
+    any length: first turn, number, start, first duration and growth, in picoseconds. Memory
+    therefore grows with scheduling events, not with tokens.
     """
 
     __slots__ = ("_runs", "turns")
@@ -29,9 +29,10 @@ class TurnLog:
         self.turns += num
 
     def ends_s(self, first_turn: int, num_turns: int | None = None) -> tuple[int, FloatColumn]:
-        """End times in seconds from the run that holds ``first_turn`` on, and its first turn.
+        """Return end times in seconds from the run that contains ``first_turn``, and that run's
+        first turn.
 
-        With ``num_turns`` no runs beyond those are expanded.
+        With ``num_turns``, later runs are not expanded.
         """
         runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
         if len(runs):
@@ -57,7 +58,7 @@ class TurnLog:
 
 
 class StepSamples:
-    """A thinned record of a replica's steps for plots: the first ones whole, then one a period."""
+    """A sampled record of a replica's steps for plots: all steps at first, then one per period."""
 
     __slots__ = ("_next_ps", "_period_ps", "_rows", "every_step")
 
@@ -72,7 +73,7 @@ class StepSamples:
 
     def add(self, end_ps: int, duration_ps: int, prefill_tokens: int, decode_seqs: int,
             num_waiting: int, kv_used_tokens: int) -> None:
-        """Note a step (or the last of a run of steps)."""
+        """Record a step (or the last of a run of steps)."""
         if len(self._rows) >= self.WHOLE * self.COLUMNS:
             self.every_step = False
             if end_ps < self._next_ps:
@@ -82,5 +83,6 @@ class StepSamples:
                            kv_used_tokens))
 
     def columns(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        """One row per sample: end, duration (ps), prompt tokens, decodes, waiting, KV tokens."""
+        """Return one row per sample: end, duration (ps), prompt tokens, decodes, waiting, KV
+        tokens."""
         return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.COLUMNS).copy()

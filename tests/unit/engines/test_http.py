@@ -8,7 +8,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp import web
 
-from penstock.engines.http import HttpError, errors_told, listening
+from penstock.engines.http import HttpError, json_errors, listening
 from penstock.engines.http_body import read_body
 
 SECRET = b"sk-a-key-that-was-sent-by-mistake"
@@ -49,7 +49,7 @@ def test_a_body_that_is_not_packed_as_its_head_says_leaves_no_trace(caplog) -> N
 
     async def run():
         bugs = []
-        app = web.Application(middlewares=[errors_told(wrong, bugs.append)])
+        app = web.Application(middlewares=[json_errors(wrong, bugs.append)])
         app.router.add_post("/", read)
         async with listening(app, "127.0.0.1", 0, 0.1) as url:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))

@@ -29,8 +29,8 @@ def until(condition):
     raise AssertionError("it did not come to that")
 
 
-def ended(gated, patience_s=5.0):
-    asyncio.run(process.end(gated.pid, process.started_mark(gated.pid), patience_s))
+def ended(gated, grace_s=5.0):
+    asyncio.run(process.end(gated.pid, process.started_mark(gated.pid), grace_s))
 
 
 def test_nothing_runs_before_the_gate_opens(tmp_path):
@@ -95,7 +95,7 @@ def test_the_whole_family_ends(tmp_path, kind):
     gated.open()
     until(lambda: len((tmp_path / "log").read_text().split()) == 2)
     child = next(int(word) for word in (tmp_path / "log").read_text().split() if word != "up")
-    ended(gated, patience_s=0.3 if kind == "deaf" else 1.0)
+    ended(gated, grace_s=0.3 if kind == "deaf" else 1.0)
     assert process.started_mark(gated.pid) == ""
     until(lambda: not process.started_mark(child))
 

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.client.client import Patience
+from penstock.engines.client.client import ClientTimeouts
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.collect.broadcast import CollectOptions, check_metric
 from penstock.experiment.collect.log import open_log
@@ -163,7 +163,8 @@ def test_failed_answers_are_rows_without_figures(tmp_path: Path) -> None:
 def test_engines_that_do_not_answer_are_said(tmp_path: Path) -> None:
     fleet = parse_fleet(fleet_at(["http://127.0.0.1:9"] * 3))
     with pytest.raises(InputError, match=r":9: no engine of llama-3-8b answers"):
-        collect(Sources(fleet, PROMPTS, "d", patience=Patience(connect_s=1.0)), CollectOptions(),
+        collect(Sources(fleet, PROMPTS, "d", patience=ClientTimeouts(connect_s=1.0)),
+                CollectOptions(),
                 tmp_path / "rows")
     with pytest.raises(InputError, match="none has endpoints"):
         collect(Sources(parse_fleet(FLEET % ("", "")), PROMPTS, "d"), CollectOptions(),

@@ -45,7 +45,7 @@ def test_everything_said_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("section", "said"), [
-    ({"tenants": [{"name": "a"}, {"name": "a"}]}, "gateway.tenants[1].name: 'a' stands twice"),
+    ({"tenants": [{"name": "a"}, {"name": "a"}]}, "gateway.tenants[1].name: 'a' appears twice"),
     ({"tenants": [{"name": "a", "models": ["llama-3-9b"]}]},
      "gateway.tenants[0].models[0]: unknown model 'llama-3-9b'; did you mean 'llama-3-8b'?"),
     ({"tenants": [{"name": "a", "models": []}]}, "expected at least one entry"),

@@ -154,7 +154,7 @@ def test_catalog_aliases_lead_to_the_catalog_s_names() -> None:
     assert fleet.traffic[0].model == "llama-3-8b"
     assert fleet.sizing.groups[0].accelerator.name == "a100-80gb"
     twice = text.replace("B}]", "B}, {name: llama-3-8b}]", 1)
-    with pytest.raises(InputError, match="'llama-3-8b' stands twice"):
+    with pytest.raises(InputError, match="'llama-3-8b' appears twice"):
         parse_fleet(twice)
 
 

@@ -68,7 +68,7 @@ def test_models_that_take_turns_need_no_replicas() -> None:
 @pytest.mark.parametrize(("section", "said"), [
     ({"models": [{"model": "llama-3-9b"}]}, "unknown model 'llama-3-9b'"),
     ({"models": [{"model": "llama-3-8b"}] * 2},
-     "multiplexing[0].models[1].model: 'llama-3-8b' stands"),
+     "multiplexing[0].models[1].model: 'llama-3-8b' appears"),
     ({"models": []}, "expected at least one entry"),
     (both(accelerator="a100"), "did you mean 'a100-80gb'?"),
     (both(policy="penstok"), "did you mean 'penstock'?"),
@@ -88,7 +88,7 @@ def test_models_that_take_turns_need_no_replicas() -> None:
      "1 for 2 devices; expected one for each"),
     ({"count": 2, "models": [{"model": "llama-3-8b", "engine": {
         **VLLM, "endpoints": ["http://a:1", "http://a:1/"]}}]},
-     "endpoints[1]: 'http://a:1/' stands twice"),
+     "endpoints[1]: 'http://a:1/' appears twice"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm", "endpoints": ["ftp://a"]}}]},
      "endpoints[0]: expected a URL such as http://127.0.0.1:8001, without ? and #, found 'ftp://a'"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["a\0b"]}}]},
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_one_clear_line(section, said) -> None:
 def test_pools_and_replicas_do_not_overlap() -> None:
     with pytest.raises(InputError, match="is called a100-80gb like another; give it a name"):
         pools(both(), both())
-    with pytest.raises(InputError, match="'gpu' stands twice"):
+    with pytest.raises(InputError, match="'gpu' appears twice"):
         pools(both(name="gpu"), both(name="gpu"))
     with pytest.raises(InputError, match="'llama-3-8b' has replicas with endpoints, too"):
         pools(both(), replicas=[{"model": "llama-3-8b", "endpoints": ["http://127.0.0.1:8"]},

@@ -52,7 +52,7 @@ def test_replicas_are_written_without_defaults_and_read_back():
 @pytest.mark.parametrize("section", [{"tensor": []}, {"pipeline": [2, 2]}, {"step_tokens": []},
                                      {"kv_precisions": ["fp8", "fp8"]}])
 def test_empty_and_repeated_lists_are_refused(section):
-    with pytest.raises(InputError, match=r"plan\.\w+.*(empty list|stands twice)"):
+    with pytest.raises(InputError, match=r"plan\.\w+.*(empty list|appears twice)"):
         fleet(plan=section)
 
 

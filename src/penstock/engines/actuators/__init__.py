@@ -1,1 +1,1 @@
-"""Loading and unloading one model on one device, whatever the engine."""
+"""Loading and unloading one model on one device, for any engine."""

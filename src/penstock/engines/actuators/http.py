@@ -1,4 +1,4 @@
-"""Shared parts of actuators for engines that run by themselves: requests over HTTP."""
+"""Shared parts of actuators for engines that Penstock does not start: requests over HTTP."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,23 +13,23 @@ _LOOK_S = 0.05
 _NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
-class NobodyThereError(ActuatorError):
-    """Nobody listens where the engine should be, so it holds nothing."""
+class EngineUnreachableError(ActuatorError):
+    """No server listens at the engine's address, so the engine holds no model."""
 
 
 class EngineCalls:
-    """Calls of one engine at ``url``; how long they may take is up to the caller."""
+    """Calls to one engine at ``url``. The caller limits their duration."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.url = url
         self._session = session
 
     async def get(self, path: str) -> Any:
-        """The document at a path. Raises ActuatorError."""
+        """Get the document at a path. Raises ActuatorError."""
         return await self._call("GET", path)
 
     async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer to a document. Raises ActuatorError."""
+        """Post a document and return the answer. Raises ActuatorError."""
         return await self._call("POST", path, body)
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -43,18 +43,18 @@ class EngineCalls:
                     raise ActuatorError(f"{self.url}{path.partition('?')[0]} answered "
                                         f"{response.status}{_said(content)}")
         except aiohttp.ClientConnectorError as error:
-            raise NobodyThereError(f"{self.url} does not answer ({error})") from error
+            raise EngineUnreachableError(f"{self.url} does not answer ({error})") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ActuatorError(f"{self.url} does not answer "
                                 f"({str(error) or type(error).__name__})") from error
         try:
             return orjson.loads(content) if content.strip() else None
         except orjson.JSONDecodeError as error:
-            raise ActuatorError(f"{self.url}{path} answered something that is no JSON") from error
+            raise ActuatorError(f"{self.url}{path} did not answer with JSON") from error
 
 
 class ServerActuator:
-    """Base of actuators of one model whose server runs by itself at ``url``."""
+    """Base of actuators for one model of a server at ``url`` that Penstock does not start."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._calls = EngineCalls(session, url)
@@ -67,23 +67,23 @@ class ServerActuator:
     async def is_loaded(self) -> bool:
         try:
             self._loaded = await self._held()
-        except NobodyThereError:
+        except EngineUnreachableError:
             self._loaded = False
         return self._loaded
 
     async def prefetch(self) -> None:
-        """Do nothing: the server reads files by itself."""
+        """Do nothing: the server reads its files itself."""
 
     async def close(self) -> None:
-        """It goes on as it is."""
+        """Do nothing: the server keeps running."""
 
     async def _held(self) -> bool:
-        """Whether the model is there and answers. Raises ActuatorError."""
+        """Whether the model is loaded and answers. Raises ActuatorError."""
         raise NotImplementedError
 
 
 def _said(content: bytes) -> str:
-    """An error's words, as the end of a sentence."""
+    """Return an error's text, as the end of a sentence."""
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -95,5 +95,5 @@ def _said(content: bytes) -> str:
 
 
 async def pause() -> None:
-    """A moment until an engine is asked again whether it is done."""
+    """Wait for a moment between two polls of an engine."""
     await asyncio.sleep(_LOOK_S)

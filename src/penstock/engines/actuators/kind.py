@@ -1,4 +1,4 @@
-"""An engine that is a command: started to load its model and ended to unload it."""
+"""An engine that is any command: started to load its model and stopped to unload it."""
 
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,5 +21,5 @@ def _actuator(context: ActuatorContext) -> "Actuator":
 
 
 def process() -> Engine:
-    """Any command that serves OpenAI's API."""
+    """Return the engine for any command that serves OpenAI's API."""
     return Engine(actuator=_actuator, called_as="auto")

@@ -1,4 +1,4 @@
-"""A model as a process of its own, started to load it and ended to unload it."""
+"""A model as a process of its own, started to load it and stopped to unload it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,15 @@ from penstock.engines.client.client import EngineClient
 
 _LOOK_S = 0.1
 _HEALTH_S = 5.0
-_PATIENCE_S = 10.0  # to end when asked; then it is killed
+_GRACE_S = 10.0  # to end after a signal, before it is killed
 _MOST_LOG_BYTES = 64 * 2**20
 _NO_SUCH = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessCommand:
-    """A command line and its own environment, in which ``{port}``, ``{device}`` and ``{model}``
-    stand for what is known when it is started. It runs in ``folder``; ``served_as`` is the model's
-    name in its API."""
+    """A command line and its environment, in which ``{port}``, ``{device}`` and ``{model}`` are
+    replaced at the start. It runs in ``folder``. ``served_as`` is the model's name in its API."""
 
     argv: Sequence[str]
     served_as: str
@@ -47,7 +46,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Instance:
-    """A process that was begun: the first moment of it tells it from others with its id."""
+    """A started process. Its start time tells it from later processes with the same id."""
 
     url: str
     pid: int
@@ -57,8 +56,8 @@ class _Instance:
 class ProcessActuator:
     """Starts ``command`` on a loopback port and waits until it answers for its model.
 
-    What was begun is written down in ``folder`` before it runs, as NAME.json beside its log:
-    whoever comes after us finds it, takes it over where it is well, and ends it where it is not.
+    A process is recorded in ``folder`` before it runs, as NAME.json beside its log. A later gateway
+    finds the record, adopts the process if it is healthy, and stops it otherwise.
     """
 
     def __init__(self, command: ProcessCommand, device: int, folder: Path, name: str,
@@ -90,7 +89,7 @@ class ProcessActuator:
     async def unload(self) -> None:
         one = self._instance
         if one is not None:
-            await process.end(one.pid, one.started, _PATIENCE_S)
+            await process.end(one.pid, one.started, _GRACE_S)
             if process.is_same(one.pid, one.started):
                 raise ActuatorError(f"process {one.pid} cannot be ended")
         self._instance = None
@@ -101,11 +100,11 @@ class ProcessActuator:
         if self._instance is None or not self._lives():
             return False
         if not await self._answers(self._instance.url):
-            raise ActuatorError("its process lives and does not answer")
+            raise ActuatorError("its process runs and does not answer")
         return True
 
     async def prefetch(self) -> None:
-        """Do nothing: a process reads files by itself."""
+        """Do nothing: the process reads its files itself."""
 
     async def close(self) -> None:
         await self.unload()
@@ -138,7 +137,7 @@ class ProcessActuator:
         return instance
 
     def _found(self) -> _Instance | None:
-        """Return a running process that an earlier gateway left behind."""
+        """Return a running process that an earlier gateway started, if there is one."""
         try:
             found = _Instance(**orjson.loads(self._file.read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -150,7 +149,8 @@ class ProcessActuator:
         return one is not None and process.is_same(one.pid, one.started)
 
     async def _answers(self, url: str) -> bool:
-        """Whether it is well, and the one that we mean: another server may have its port."""
+        """Whether the process is healthy and serves this model: another server may have taken its
+        port."""
         try:
             async with asyncio.timeout(_HEALTH_S):
                 async with self._session.get(f"{url}/health") as response:

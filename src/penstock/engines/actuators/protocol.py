@@ -1,10 +1,11 @@
-"""How one engine is told to hold a model on one device, and to let go of it."""
+"""The contract of an actuator, which loads and unloads a model on one device."""
 
 from typing import Protocol
 
 
 class ActuatorError(Exception):
-    """An engine did not do as told, or does not say what it holds; one line."""
+    """An engine did not carry out an order, or does not report its models. The message is one
+    line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split())[:400])
@@ -13,8 +14,8 @@ class ActuatorError(Exception):
 class Actuator(Protocol):
     """One model on one device.
 
-    ``load`` and ``unload`` are never under way at the same time, and either may be cancelled when
-    it takes too long; ``unload`` after that must leave nothing of a load behind.
+    ``load`` and ``unload`` never run at the same time. Either may be cancelled when it takes too
+    long. An ``unload`` after a cancelled load must remove everything the load left.
     """
 
     @property
@@ -24,23 +25,25 @@ class Actuator(Protocol):
         ...
 
     async def load(self) -> None:
-        """Comes back once the model answers. Raises ActuatorError."""
+        """Load the model and return once it answers. Raises ActuatorError."""
         ...
 
     async def unload(self) -> None:
-        """Gives the device's memory back; harmless where nothing is loaded. Raises
-        ActuatorError."""
+        """Unload the model and free the device's memory. Does nothing where nothing is loaded.
+        Raises ActuatorError."""
         ...
 
     async def is_loaded(self) -> bool:
-        """Whether the engine holds the model now, as it says itself; an engine that nobody runs
-        holds nothing. Raises ActuatorError where it does not say."""
+        """Whether the engine holds the model now, by its own report. An engine that does not run
+        holds nothing. Raises ActuatorError where the engine does not report."""
         ...
 
     async def prefetch(self) -> None:
-        """Brings the model nearer, beside whatever runs; does nothing where that cannot be."""
+        """Prefetch the model while other models run. Does nothing where the engine cannot
+        prefetch."""
         ...
 
     async def close(self) -> None:
-        """The last call: ends what was begun here and nobody else looks after."""
+        """Stop everything that the actuator started and that no other process supervises. This is
+        the last call."""
         ...

@@ -1,1 +1,1 @@
-"""Calling engines over HTTP: addresses, streams, metrics, and the known state of each engine."""
+"""Calling engines over HTTP: addresses, streams, metrics, and the observed state of each engine."""

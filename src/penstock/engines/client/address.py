@@ -13,7 +13,7 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def base_url(text: str) -> str:
-    """The base of an OpenAI-compatible server's paths, without ``/v1`` and a slash at its end.
+    """Return the base URL of an OpenAI-compatible server, without ``/v1`` and a trailing slash.
 
     Raises InputError for anything but an http(s) URL without query, fragment and password.
     """
@@ -34,7 +34,7 @@ def base_url(text: str) -> str:
 
 
 def tenant_keys(file: Path) -> dict[str, str]:
-    """Keys by tenant from a JSON object. Raises InputError, without showing a key."""
+    """Read keys by tenant from a JSON object. Raises InputError, whose message never has a key."""
     import orjson
 
     try:
@@ -51,7 +51,8 @@ def tenant_keys(file: Path) -> dict[str, str]:
 
 
 def header(text: str) -> tuple[str, str]:
-    """Name and value of ``Name: value``. Raises InputError, without showing the value."""
+    """Return name and value of ``Name: value``. Raises InputError, whose message never has the
+    value."""
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()
     if not colon or not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable():
@@ -64,9 +65,10 @@ def _is_key(key: str) -> bool:
 
 
 def api_key(environment: Mapping[str, str], file: Path | None = None) -> str | None:
-    """The key to send: the file's only line, else the first of KEY_VARIABLES that is set.
+    """Return the API key to send: the file's only line, else the first of KEY_VARIABLES that is
+    set.
 
-    Raises InputError, without showing the key, for one that no header can carry.
+    Raises InputError for a key that a header cannot carry. The message never has the key.
     """
     if file is not None:
         try:

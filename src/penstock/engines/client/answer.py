@@ -1,4 +1,4 @@
-"""Answer to one request as the client saw it: moments, tokens, and outcome."""
+"""Answer to one request as observed by the client: times, tokens and outcome."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,25 +13,26 @@ FAILED, UNREACHABLE, TIMED_OUT, BROKEN = "failed", "unreachable", "timed_out", "
 CUT_OFF = "cut_off"
 
 OUTCOMES = {
-    FINISHED: "answered to its end",
-    REFUSED: "turned away for now: status 429 or 503",
-    OUT_OF_BUDGET: "turned away or cut off for want of money: status 402, or an error that says so",
-    INVALID: "not accepted as it is: any other status from 300 to 499",
+    FINISHED: "answered completely",
+    REFUSED: "rejected for now: status 429 or 503",
+    OUT_OF_BUDGET: "rejected or cut off for lack of money: status 402, or an error that says so",
+    INVALID: "not accepted: any other status from 300 to 499",
     FAILED: "the server says that it failed: status 500 and above, or an error in the stream",
     UNREACHABLE: "no connection came about",
     TIMED_OUT: "gave no token, or not all, in the time that it had",
-    BROKEN: "the connection ended, or carried what is no answer, before the answer's end",
-    CUT_OFF: "the client wanted it no more while it was under way",
+    BROKEN: "the connection ended, or carried invalid data, before the answer's end",
+    CUT_OFF: "cancelled by the client while in progress",
 }
-"""How a request can end, and what that means."""
+"""The outcomes of a request, with their meaning."""
 
-# Words by which OpenAI, LiteLLM and Penstock say that it is money that is lacking.
+# Words in errors of OpenAI, LiteLLM and Penstock about an exhausted budget.
 _BUDGET_WORDS = ("insufficient_quota", "budget", "billing", "insufficient_funds",
                  "insufficient_credits")
 
 
 class TokenEvent(NamedTuple):
-    """Text that came at ``at_s``; ``output_tokens`` is the running total where the engine says."""
+    """Text that arrived at ``at_s``. ``output_tokens`` is the engine's running total, if it reports
+    one."""
 
     at_s: float
     text: str
@@ -40,12 +41,12 @@ class TokenEvent(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """One request as its client saw it. Moments are seconds on the client's clock.
+    """One request as observed by its client. Times are seconds on the client's clock.
 
-    ``prompt_tokens`` and ``output_tokens`` are what the server counted (usage), None where it did
-    not say. ``streamed`` is False where the whole answer came at once: it is then one event, so
-    that TTFT equals e2e. ``reason`` is why a request did not finish, one line. ``headers`` are the
-    answer's, with names in lower case.
+    ``prompt_tokens`` and ``output_tokens`` are the server's counts (usage), None where it reports
+    none. ``streamed`` is False for an answer in one piece, which is one event, so that TTFT equals
+    e2e. ``reason`` is one line about why a request did not finish. ``headers`` are the answer's
+    headers, with names in lower case.
     """
 
     sent_s: float
@@ -62,31 +63,30 @@ class Answer:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer came to its own end."""
+        """Whether the answer is complete."""
         return self.outcome == FINISHED
 
     @property
     def text(self) -> str:
-        """All text that came, reasoning included."""
+        """The received text, including reasoning."""
         return "".join(event.text for event in self.events)
 
     @property
     def num_tokens(self) -> int:
-        """Output tokens: as the server counted them, else (or where it counted none) one per
+        """Output tokens by the server's count; without a count, or with a count of 0, one for each
         event."""
         return self.output_tokens or len(self.events)
 
     def token_times_s(self) -> FloatColumn:
-        """When each of ``num_tokens`` tokens came, sorted.
+        """Return the arrival times of all ``num_tokens`` tokens, sorted.
 
-        An event may carry several tokens. Where the engine says how many (a running usage), they
-        all came with it; otherwise tokens are dealt evenly to the events, the first token to the
-        first event and the last to the last.
+        An event may carry several tokens. With a running usage, each event gets its own tokens.
+        Otherwise tokens are spread evenly over the events, from the first event to the last.
         """
         moments = np.array([event.at_s for event in self.events])
         num = self.num_tokens
         if not len(moments):
-            # An answer may end well without text; its tokens are then known by its end only.
+            # A complete answer may have no text. Its tokens then arrive at its end.
             return np.full(num if self.finished else 0, self.ended_s)
         totals = [event.output_tokens for event in self.events]
         known = [total for total in totals if total is not None]
@@ -98,14 +98,15 @@ class Answer:
         return np.asarray(moments[places])
 
     def end(self, outcome: str, reason: str) -> None:
-        """Note how it ended other than well."""
+        """Record an outcome other than success."""
         self.outcome, self.reason = outcome, " ".join(reason.split())[:300]
 
 
 def refusal(status: int, document: Any) -> tuple[str, str]:
-    """Outcome and reason of an answer with a status other than 200, or of an error in a stream.
+    """Return outcome and reason of an answer with a status other than 200, or of an error in a
+    stream.
 
-    ``document`` is the body's JSON, or its text where it is none.
+    ``document`` is the body's JSON, or its text where it is not JSON.
     """
     error = document.get("error", document) if isinstance(document, dict) else document
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}

@@ -1,8 +1,8 @@
-"""A client of an OpenAI-compatible server that notes when every token came (aiohttp).
+"""A client of an OpenAI-compatible server that records the arrival of every token (aiohttp).
 
-``EngineClient.ask`` sends a body to ``/v1/completions`` or ``/v1/chat/completions`` and gives back
-an ``Answer`` (see ``answer.py``) whatever happens: refusals, timeouts and broken streams are
-outcomes, not exceptions.
+``EngineClient.ask`` sends a body to ``/v1/completions`` or ``/v1/chat/completions`` and always
+returns an ``Answer`` (see ``answer.py``): refusals, timeouts and broken streams are outcomes, not
+exceptions.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from penstock.engines.client.answer import (
     Answer,
     refusal,
 )
-from penstock.engines.client.frames import FrameReader, GarbageError, StreamError
+from penstock.engines.client.frames import FrameReader, MalformedAnswerError, StreamError
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 _MOST_ERROR_BYTES = 1 << 16
@@ -34,9 +34,9 @@ _TRAILER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client waits, seconds: for a connection, for the first token, between any two
-    reads, for the whole answer. ``None`` is for ever."""
+class ClientTimeouts:
+    """Timeouts of a client in seconds: for a connection, for the first token, between two reads,
+    for the whole answer. ``None`` is no limit."""
 
     connect_s: float | None = 10.0
     first_token_s: float | None = None
@@ -46,32 +46,32 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model that a server offers, and its longest context where the server says."""
+    """A model that a server offers, with its longest context if the server reports it."""
 
     name: str
     context_tokens: int | None = None
 
 
 def client_session() -> aiohttp.ClientSession:
-    """A session for any number of connections at once, to be closed by the caller."""
+    """Return a session for any number of concurrent connections. The caller closes it."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(
         limit=0, keepalive_timeout=_KEEPALIVE_S))
 
 
 def streamed(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body, asking for a stream that ends with its usage."""
+    """Return the body with a request for a stream that ends with its usage."""
     return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
 class EngineClient:
-    """Asks one server, at ``base_url`` (see ``address.base_url``).
+    """Sends requests to one server at ``base_url`` (see ``address.base_url``).
 
-    ``api_key`` is sent as a bearer token and shown nowhere. ``clock`` gives the seconds of every
-    moment in answers.
+    ``api_key`` is sent as a bearer token and never shown. ``clock`` gives all times in answers, in
+    seconds.
     """
 
     def __init__(self, session: aiohttp.ClientSession, base_url: str,
-                 patience: Patience = Patience(), api_key: str | None = None,
+                 patience: ClientTimeouts = ClientTimeouts(), api_key: str | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.base_url = base_url
         self._session = session
@@ -83,11 +83,11 @@ class EngineClient:
 
     async def ask(self, body: Mapping[str, Any], path: str = COMPLETIONS,
                   headers: Mapping[str, str] | None = None, into: Answer | None = None) -> Answer:
-        """Send ``body`` as it is (see ``streamed``) and follow the answer to its end.
+        """Send ``body`` unchanged (see ``streamed``) and read the answer to its end.
 
-        Never raises but for cancellation: ``Answer.outcome`` says what went wrong. Tokens that came
-        before that are kept. ``into`` is filled in place of a new answer, so that who cancels has
-        what came by then.
+        Raises nothing but cancellation: ``Answer.outcome`` names the failure. Tokens that arrived
+        before it are kept. ``into`` is filled instead of a new answer, so that a caller that
+        cancels has the tokens received so far.
         """
         sent = {"Content-Type": "application/json", **self._headers, **(headers or {})}
         content = orjson.dumps(body)
@@ -114,7 +114,7 @@ class EngineClient:
             raise
         except StreamError as error:
             answer.end(*refusal(error.status, error.document))
-        except GarbageError as error:
+        except MalformedAnswerError as error:
             answer.end(BROKEN, str(error))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             answer.end(UNREACHABLE, str(error) or type(error).__name__)
@@ -135,7 +135,7 @@ class EngineClient:
         async for chunk in response.content.iter_any():
             reader.feed(chunk, self._clock())
             if reader.done:
-                # What is left is the end of the body: reading it keeps the connection of use.
+                # Reading the rest of the body keeps the connection reusable.
                 limit.reschedule(asyncio.get_running_loop().time() + _TRAILER_S)
             elif waiting and reader.answer.events:
                 waiting = False
@@ -144,7 +144,8 @@ class EngineClient:
         reader.close(self._clock())
 
     async def models(self) -> list[ModelCard]:
-        """The models that the server offers. Raises InputError when it does not say."""
+        """Return the models that the server offers. Raises InputError when it does not list
+        them."""
         try:
             async with self._session.get(
                     f"{self.base_url}/v1/models", headers=self._headers,
@@ -164,7 +165,8 @@ class EngineClient:
         return cards
 
     async def metrics(self) -> bytes | None:
-        """The text of the server's ``/metrics``; None where it has none or does not answer."""
+        """Return the text of the server's ``/metrics``, None where it has none or does not
+        answer."""
         try:
             async with self._session.get(f"{self.base_url}/metrics", headers=self._headers,
                                          timeout=aiohttp.ClientTimeout(total=10.0)) as response:
@@ -186,7 +188,7 @@ def _waited(answer: Answer) -> str:
 
 
 def _document(body: bytes) -> Any:
-    """A body's JSON, or its text."""
+    """Return a body's JSON, or its text where it is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""How each kind of engine is spoken to: what is sent where, and how its answer is read."""
+"""Dialects of engines: how requests are sent and how answers are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ _TARGETS = ("ttft_s", "itl_s", "e2e_s")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A client's request as an engine is to get it: ``body`` with every field of it.
+    """A client's request for an engine, with its complete ``body``.
 
-    ``model`` is what the engine calls the model; ``prompt_tokens`` an estimate, for engines that do
-    not count; ``created_s`` the time of day in Unix seconds.
+    ``model`` is the engine's name of the model, ``prompt_tokens`` an estimate for engines that do
+    not count, ``created_s`` the time of day in Unix seconds.
     """
 
     path: str
@@ -28,45 +28,47 @@ class Question:
 
 
 class UnsupportedError(Exception):
-    """A request that this kind of engine cannot serve; another kind may."""
+    """Error: this kind of engine cannot serve the request; another kind may."""
 
 
 class StreamTranslator(Protocol):
-    """Makes OpenAI's events of an engine's own stream.
+    """Translates an engine's own stream to OpenAI's events.
 
-    ``load_s`` is how long the model was loaded for the answer, None where the engine does not tell.
+    ``load_s`` is the time to load the model for this answer, None where the engine does not report
+    it.
     """
 
     load_s: float | None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Events of the bytes that came; the beginning of another event is kept."""
+        """Return the events that these bytes complete. An incomplete event is kept."""
 
     def close(self) -> bytes:
-        """Events that end the stream."""
+        """Return the events that end the stream."""
 
 
 class Dialect(Protocol):
     """One kind of API."""
 
     def call(self, question: Question) -> tuple[str, dict[str, Any]]:
-        """The path and the body to send. Raises UnsupportedError for what it has no words for."""
+        """Return the path and the body to send. Raises UnsupportedError for a request that the API
+        cannot express."""
 
     def is_busy(self, status: int, retry_after: str | None) -> bool:
-        """Whether the engine says that it has no room now, rather than that something is wrong."""
+        """Whether the status means that the engine has no room now, rather than a failure."""
 
     def stream(self, question: Question) -> StreamTranslator | None:
-        """Translator of the engine's stream to OpenAI's events; None where the stream has that
-        form."""
+        """Return a translator of the engine's stream to OpenAI's events, None where the stream has
+        that form."""
 
     def whole(self, question: Question, document: dict[str, Any],
               status: int) -> tuple[dict[str, Any], float | None] | None:
-        """OpenAI's answer in place of the engine's, and how long the model was loaded for it; None
-        where the engine's own answer goes on as it came. Raises ValueError."""
+        """Translate an answer in one piece to OpenAI's form, with the time to load the model for
+        it. Returns None where the engine's answer is passed on unchanged. Raises ValueError."""
 
 
 class OpenAiDialect:
-    """Engines of OpenAI's API: everything goes on as it came, but for the model's name.
+    """Engines with OpenAI's API: everything is passed on unchanged, except the model's name.
 
     ``tells_class``: the engine's scheduler takes a service class and its targets (``vllm_xargs``).
     """

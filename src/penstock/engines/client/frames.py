@@ -1,4 +1,4 @@
-"""Reads OpenAI-style answers, streamed or whole, into an ``Answer``."""
+"""Reads OpenAI-style answers, streamed or in one piece, into an ``Answer``."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from penstock.engines.client.sse import DONE, EventSplitter, data_of
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-class GarbageError(Exception):
-    """Error for bytes that are no answer; the message says why."""
+class MalformedAnswerError(Exception):
+    """Error for bytes that are not an answer. The message says why."""
 
 
 class StreamError(Exception):
-    """The server says within the answer that it failed."""
+    """The server reports a failure within the answer."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__("an error within the answer")
@@ -26,7 +26,7 @@ class StreamError(Exception):
 
 
 class FrameReader:
-    """Fills an answer with what a server sends. ``done`` once the answer's end has come."""
+    """Fills an answer from the bytes of a server. ``done`` once the answer has ended."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -34,12 +34,14 @@ class FrameReader:
         self._splitter = EventSplitter()
 
     def feed(self, chunk: bytes, now_s: float) -> None:
-        """Bytes of a stream that came at ``now_s``. Raises GarbageError and StreamError."""
+        """Read bytes of a stream that arrived at ``now_s``. Raises MalformedAnswerError and
+        StreamError."""
         for event in self._splitter.feed(chunk):
             self._event(event, now_s)
 
     def close(self, now_s: float) -> None:
-        """The stream has ended. Raises GarbageError for a whole answer that is none."""
+        """Handle the end of the stream. Raises MalformedAnswerError for an invalid answer in one
+        piece."""
         rest = self._splitter.close().strip()
         if self.done:
             return
@@ -56,11 +58,11 @@ class FrameReader:
         self._end(now_s)
 
     def whole(self, body: bytes, now_s: float) -> None:
-        """An answer in one piece, as the one event of a stream."""
+        """Read an answer in one piece as a single event."""
         document = _object(body)
         self.answer.streamed = False
         if not self._take(document, now_s):
-            raise GarbageError("the answer has no choices")
+            raise MalformedAnswerError("the answer has no choices")
         self._end(now_s)
 
     def _event(self, event: bytes, now_s: float) -> None:
@@ -73,7 +75,8 @@ class FrameReader:
         self._take(_object(data), now_s)
 
     def _take(self, document: dict[str, Any], now_s: float) -> bool:
-        """Note text, usage and finish reason; whether there were choices. Raises StreamError."""
+        """Record text, usage and finish reason. Returns whether there were choices. Raises
+        StreamError."""
         if document.get("error") or document.get("object") == "error":
             raise StreamError(document)
         found = document.get("choices")
@@ -88,7 +91,8 @@ class FrameReader:
         return bool(choices)
 
     def _count(self, usages: list[dict[str, Any]]) -> int | None:
-        """Note what was counted; the output tokens so far, if this event says."""
+        """Record the counts of an event. Returns the output tokens so far, if the event reports
+        them."""
         counted = None
         for usage in usages:
             prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
@@ -109,15 +113,16 @@ def _object(data: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
-        raise GarbageError(f"not JSON: {data[:60].decode(errors='replace')!r}") from None
+        raise MalformedAnswerError(f"not JSON: {data[:60].decode(errors='replace')!r}") from None
     if not isinstance(document, dict):
-        raise GarbageError(f"not a JSON object: {data[:60].decode(errors='replace')!r}")
+        raise MalformedAnswerError(f"not a JSON object: {data[:60].decode(errors='replace')!r}")
     return document
 
 
 def _usages(document: dict[str, Any], choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Usage wherever servers put it: beside the choices, within one (Moonshot), within
-    ``x_groq`` (Groq), or as llama.cpp's ``timings``; the best place last."""
+    """Return the usage from all places where servers put it: beside the choices, within a choice
+    (Moonshot), within ``x_groq`` (Groq), or as llama.cpp's ``timings``; the most reliable place
+    last."""
     found: list[Any] = []
     timings = document.get("timings")
     if isinstance(timings, dict):

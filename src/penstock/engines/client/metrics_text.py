@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 _LINE = re.compile(rb"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>\S+)", re.MULTILINE)
 
-# The first name that is there counts; sums over engines and labels of one server.
+# The first name that exists counts. Values are sums over the engines and labels of a server.
 _NAMES: Mapping[str, tuple[bytes, ...]] = {
     "num_running": (b"vllm:num_requests_running", b"sglang:num_running_reqs",
                     b"llamacpp:requests_processing"),
@@ -23,10 +23,10 @@ _KINDS = {b"vllm": "vllm", b"sglang": "sglang", b"llamacpp": "llamacpp"}
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """Load as an engine tells it; ``None`` where it does not.
+    """Load as an engine reports it, ``None`` where it does not.
 
-    ``kind`` is the software, as its metrics' names betray it; ``loaded`` whether the model is in
-    memory, where models come and go.
+    ``kind`` is the software, recognised by its metrics' names. ``loaded`` says whether the model is
+    in memory, for engines that load and unload models.
     """
 
     num_running: int | None = None
@@ -37,7 +37,8 @@ class EngineLoad:
 
 
 def read_load(text: bytes) -> EngineLoad:
-    """The load in a Prometheus text; of several engines in one the sum, of KV shares the mean."""
+    """Read the load from Prometheus text. Several engines in one text are summed; their KV shares
+    are averaged."""
     found: dict[bytes, list[float]] = {}
     prefixes: set[bytes] = set()
     for match in _LINE.finditer(text):

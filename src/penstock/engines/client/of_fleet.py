@@ -8,7 +8,7 @@ from penstock.fleet.values_attestation import EvidenceSource
 
 
 def facts_of(fleet: Fleet) -> list[EngineFacts]:
-    """The engines of a fleet that have an endpoint, numbered as the fleet's replicas are."""
+    """Return the engines of a fleet that have an endpoint, numbered like the fleet's replicas."""
     found: list[EngineFacts] = []
     speeds = iter(relative_speeds(fleet))
     replica_id = 0

@@ -1,8 +1,8 @@
-"""Detection of engines that do so much worse than their peers that they get no requests for a
-while.
+"""Outlier detection: an engine that does much worse than its peers is ejected for a while.
 
-Peers serve the same model, so what differs for long is the engine. A breaker sees failures in a
-row; this sees an engine that fails every third request, or answers them all, but ten times as late.
+Peers serve the same model, so a lasting difference is due to the engine. A circuit breaker detects
+consecutive failures; outlier detection finds an engine that fails every third request, or answers
+ten times as late.
 """
 
 import math
@@ -12,23 +12,24 @@ from statistics import median
 
 HALF_LIFE_S = 20.0
 LEAST_SEEN = 5.0
-"""So many requests, weighed by age, must have ended before an engine is judged."""
+"""Requests, weighted by age, that must have ended before an engine is judged."""
 
 MORE_FAILURES = 0.3
-"""An engine is an outlier whose share of failures is this much above its peers' median."""
+"""An engine is an outlier if its share of failures exceeds its peers' median by this much."""
 
 MORE_LATENCY, LEAST_EXTRA_S = 3.0, 0.5
-"""Or whose first bytes take this many times its peers' median, and this many seconds more."""
+"""An engine is also an outlier if its time to the first byte is this many times its peers' median,
+and this many seconds more."""
 
 FIRST_EJECTION_S, MOST_EJECTION_S = 15.0, 300.0
 
 
 @dataclass(slots=True)
-class Track:
-    """How requests on one engine went, the older the less it counts.
+class Outcomes:
+    """Outcomes of requests on one engine. Older ones count less.
 
-    ``num`` requests ended, ``num_failed`` of them badly; ``latency_s`` adds up the times to the
-    first byte of the ``num_timed`` that went well.
+    ``num`` requests ended, ``num_failed`` of them with a failure. ``latency_s`` is the sum of the
+    times to the first byte over the ``num_timed`` successful ones.
     """
 
     num: float = 0.0
@@ -38,7 +39,7 @@ class Track:
     at_s: float = 0.0
 
     def add(self, now_s: float, *, failed: bool, latency_s: float | None = None) -> None:
-        """A request ended."""
+        """Count a request that ended."""
         self._age(now_s)
         self.num += 1.0
         self.num_failed += failed
@@ -51,10 +52,10 @@ class Track:
         return self.num_failed / self.num if self.num else 0.0
 
     def mean_latency_s(self) -> float | None:
-        """Mean time to the first byte; None where too few were seen."""
+        """Return the mean time to the first byte, None with too few requests."""
         return self.latency_s / self.num_timed if self.num_timed >= LEAST_SEEN else None
 
-    def aged(self, now_s: float) -> "Track":
+    def aged(self, now_s: float) -> "Outcomes":
         """Return the counts, aged to this moment."""
         self._age(now_s)
         return self
@@ -70,20 +71,20 @@ class Track:
             self.latency_s *= left
 
 
-def outliers(tracks: Sequence[Track], num_ejected: int) -> dict[int, str]:
-    """Positions of peers to eject, with the reason; the worst first, and never so many that more
-    than half of all peers would be ejected, ``num_ejected`` of which are already.
+def outliers(peers: Sequence[Outcomes], num_ejected: int) -> dict[int, str]:
+    """Return the positions of peers to eject, with the reasons, the worst first. At most half of
+    all peers are ejected, including the ``num_ejected`` that already are.
 
-    ``tracks`` are of peers that may get requests. Two peers cannot tell who is odd by latency, but
-    one of two that fails while the other does not can be told.
+    ``peers`` are the engines that may get requests. Of two peers, latency cannot tell the
+    outlier; failures can, where only one of them fails.
     """
-    room = (len(tracks) + num_ejected) // 2 - num_ejected
-    if room <= 0 or len(tracks) < 2:
+    room = (len(peers) + num_ejected) // 2 - num_ejected
+    if room <= 0 or len(peers) < 2:
         return {}
     found: list[tuple[float, int, str]] = []
-    for i, track in enumerate(tracks):
-        others = [other for j, other in enumerate(tracks) if j != i]
-        verdict = _by_failures(track, others) or _by_latency(track, others)
+    for i, one in enumerate(peers):
+        others = [other for j, other in enumerate(peers) if j != i]
+        verdict = _by_failures(one, others) or _by_latency(one, others)
         if verdict is not None:
             found.append((verdict[0], i, verdict[1]))
     found.sort(key=lambda one: (-one[0], one[1]))
@@ -91,20 +92,20 @@ def outliers(tracks: Sequence[Track], num_ejected: int) -> dict[int, str]:
 
 
 def ejection_s(num_times: int) -> float:
-    """How long the next ejection lasts after so many before it."""
+    """Return the duration of the next ejection after this many earlier ones."""
     return min(FIRST_EJECTION_S * 2.0 ** min(num_times, 10), MOST_EJECTION_S)
 
 
-def _by_failures(track: Track, others: Sequence[Track]) -> tuple[float, str] | None:
-    share = track.failed_share()
+def _by_failures(outcomes: Outcomes, others: Sequence[Outcomes]) -> tuple[float, str] | None:
+    share = outcomes.failed_share()
     usual = median(other.failed_share() for other in others)
-    if track.num < LEAST_SEEN or share < usual + MORE_FAILURES:
+    if outcomes.num < LEAST_SEEN or share < usual + MORE_FAILURES:
         return None
     return 1.0 + share, f"fails {share:.0%} of its requests, its peers {usual:.0%}"
 
 
-def _by_latency(track: Track, others: Sequence[Track]) -> tuple[float, str] | None:
-    mean_s = track.mean_latency_s()
+def _by_latency(outcomes: Outcomes, others: Sequence[Outcomes]) -> tuple[float, str] | None:
+    mean_s = outcomes.mean_latency_s()
     known = [one for other in others if (one := other.mean_latency_s()) is not None]
     if mean_s is None or len(known) < 2:
         return None

@@ -1,4 +1,4 @@
-"""State of one real engine: requests in flight to the engine, and the engine's own metrics."""
+"""State of one real engine: the gateway's requests in flight and the engine's own metrics."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,27 +7,28 @@ from penstock.core.attestation import Attestation, Confidentiality
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
-from penstock.engines.client.outliers import MOST_EJECTION_S, Track, ejection_s
+from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
 
 LEAST_PENDING_TOKENS = 8.0
-"""Output tokens assumed to be left while an answer goes on past its expected length."""
+"""Output tokens assumed to be left in an answer that has passed its expected length."""
 
 SLOW_START_S = 10.0
 LEAST_SPEED_SHARE = 0.1
-"""An engine that comes back counts as this slow at first, and as itself after ``SLOW_START_S``."""
+"""Assumed share of full speed of an engine that has recovered; it rises to 1 within
+``SLOW_START_S``."""
 
 NEVER_S = float("-inf")
 
 COLD_LOAD_S = 0.5
-"""A model that took longer than this to be at hand was not in memory."""
+"""A model that took longer than this to be available was not in memory."""
 
 UNSEEN_LOAD_S = 10.0
-"""How long a model takes to load where nobody has seen it yet: a guess, to be replaced by sight."""
+"""Load time assumed for a model before a first observation."""
 
 
 @dataclass(slots=True)
 class InFlight:
-    """One request that an engine works on, as far as the gateway sees."""
+    """One request on an engine, as seen by the gateway."""
 
     prompt_tokens: int
     expected_output_tokens: float = 0.0
@@ -35,13 +36,13 @@ class InFlight:
 
     @property
     def pending_output_tokens(self) -> float:
-        """Output tokens that are expected to come yet."""
+        """Return the expected remaining output tokens."""
         return max(self.expected_output_tokens - self.output_tokens, LEAST_PENDING_TOKENS)
 
 
 class EvidencePlace(NamedTuple):
-    """Source of one engine's evidence, a URL or a file (made with ``nonce``), and the identities of
-    the accelerators that the evidence must cover."""
+    """Source of an engine's evidence, a URL or a file (created with ``nonce``), and the identities
+    of the accelerators that the evidence must cover."""
 
     source: str
     nonce: str | None
@@ -52,10 +53,10 @@ class EvidencePlace(NamedTuple):
 class EngineFacts:
     """Constant facts about an engine: address, model, size and speed.
 
-    ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
-    ``served_as`` is what it calls the model, where that is not the model's name. ``confidential``
-    says whether its accelerators are meant to run in that mode; ``evidence`` is where that is
-    shown, None where it never is.
+    ``kind`` names the engine's software (``auto``: recognised by its metrics). ``served_as`` is the
+    engine's name for the model, where it differs. ``confidential`` says whether its accelerators
+    are meant to run in confidential mode. ``evidence`` is the source of evidence for that, None
+    without one.
     """
 
     replica_id: int
@@ -71,17 +72,17 @@ class EngineFacts:
 
     @property
     def name(self) -> str:
-        """The engine's name for tenants, who are not told where engines are."""
+        """The engine's name for tenants, who must not learn its address."""
         number = self.replica_id
         return f"replica {number}" if number >= 0 else f"an engine of {self.model}"
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Sums over requests that are on an engine, kept as they change.
+    """Sums over the requests on an engine, updated incrementally.
 
-    A request waits until its first token: then ``queued_prompt_tokens`` has its prompt, afterwards
-    ``held_tokens`` has prompt and output.
+    Until its first token a request waits, and its prompt counts in ``queued_prompt_tokens``.
+    Afterwards its prompt and output count in ``held_tokens``.
     """
 
     requests: dict[int, InFlight] = field(default_factory=dict)
@@ -91,14 +92,14 @@ class Ledger:
     pending_output_tokens: float = 0.0
 
     def begin(self, request_id: int, one: InFlight) -> None:
-        """A request is on its way."""
+        """Add a request."""
         self.requests[request_id] = one
         self.num_waiting += 1
         self.queued_prompt_tokens += one.prompt_tokens
         self.pending_output_tokens += one.pending_output_tokens
 
     def advance(self, one: InFlight, output_tokens: int) -> None:
-        """A request in flight has that many tokens by now (never fewer than before)."""
+        """Update the output tokens of a request in flight (never fewer than before)."""
         if not one.output_tokens:
             self.num_waiting -= 1
             self.queued_prompt_tokens -= one.prompt_tokens
@@ -109,7 +110,7 @@ class Ledger:
         self.pending_output_tokens += one.pending_output_tokens
 
     def end(self, request_id: int) -> None:
-        """A request has left."""
+        """Remove a request."""
         one = self.requests.pop(request_id)
         if one.output_tokens:
             self.held_tokens -= one.prompt_tokens + one.output_tokens
@@ -118,21 +119,21 @@ class Ledger:
             self.queued_prompt_tokens -= one.prompt_tokens
         self.pending_output_tokens -= one.pending_output_tokens
         if not self.requests:
-            self.pending_output_tokens = 0.0  # no rounding is left behind
+            self.pending_output_tokens = 0.0  # removes accumulated rounding errors
 
     def queue(self) -> tuple[QueuedWork, ...]:
-        """Work left for each request, the oldest first."""
+        """Return the remaining work of each request, the oldest first."""
         return tuple(QueuedWork(0 if one.output_tokens else one.prompt_tokens,
                                 one.prompt_tokens + one.output_tokens, one.pending_output_tokens)
                      for one in self.requests.values())
 
 
 class EngineState:
-    """Merges the gateway's own ledger with what was last scraped.
+    """Merges the gateway's own ledger with the engine's latest metrics.
 
-    The ledger is never stale; an engine's own count matters where others use it as well, so the
-    larger of both is believed. An engine that was never seen to be well is not available:
-    unknown is not idle.
+    The ledger is never stale. The engine's own count also includes requests of other clients, so
+    the larger of both is used. An engine that was never observed healthy is unavailable: unknown is
+    not idle.
     """
 
     def __init__(self, facts: EngineFacts) -> None:
@@ -149,7 +150,7 @@ class EngineState:
         self._seen_kind = "openai"
         self._load_s = UNSEEN_LOAD_S
         self._back_since_s = NEVER_S
-        self.track = Track()
+        self.outcomes = Outcomes()
         self._ejection: tuple[float, str] | None = None
         self._ejected_until_s = NEVER_S
         self._num_ejections = 0
@@ -158,87 +159,87 @@ class EngineState:
 
     @property
     def in_flight(self) -> dict[int, InFlight]:
-        """The requests that are on the engine, by number."""
+        """The requests on the engine, by number."""
         return self.ledger.requests
 
     @property
     def kind(self) -> str:
-        """Kind of software that answers."""
+        """The engine's software."""
         if self.facts.kind != "auto":
             return self.facts.kind
         return self._seen_kind
 
-    # -- what is observed -----------------------------------------------------------------------
+    # -- observations ---------------------------------------------------------------------------
 
     def observe(self, load: EngineLoad, now_s: float) -> None:
-        """The engine answered and said this of its load."""
+        """Record the load that a healthy engine reports."""
         if not self.healthy and self.observed_at_s > NEVER_S:
             self._back_since_s = now_s
         self.healthy, self._load, self.observed_at_s = True, load, now_s
         self._seen_kind = load.kind or self._seen_kind
 
     def lost(self) -> None:
-        """The engine does not answer, or says that it is not well."""
+        """Record that the engine does not answer or reports itself unhealthy."""
         self.healthy = False
 
     def begin(self, request_id: int, one: InFlight) -> None:
-        """A request goes to the engine."""
+        """Record that a request goes to the engine."""
         self.ledger.begin(request_id, one)
         self.breaker.begin(request_id)
 
     def end(self, request_id: int) -> None:
-        """The request is over here, however it ended."""
+        """Record that a request has ended, for whatever reason."""
         self.ledger.end(request_id)
         self.breaker.end(request_id)
 
     def loaded_in(self, load_s: float) -> None:
-        """An answer waited that long for its model to be at hand."""
+        """Record the time that an answer waited for its model to be loaded."""
         if load_s >= COLD_LOAD_S:
             self._load_s = load_s
 
     def succeeded(self, now_s: float, latency_s: float | None = None) -> None:
-        """A request went well, with that time to its first byte."""
+        """Record a successful request and its time to the first byte."""
         self.num_served += 1
-        self.track.add(now_s, failed=False, latency_s=latency_s)
+        self.outcomes.add(now_s, failed=False, latency_s=latency_s)
         if self.breaker.succeeded():
             self._back_since_s = now_s
 
     def failed(self, now_s: float) -> None:
-        """A request failed for a reason that lies with the engine."""
+        """Record a failure through a fault of the engine."""
         self.num_failed += 1
-        self.track.add(now_s, failed=True)
+        self.outcomes.add(now_s, failed=True)
         self.breaker.failed(now_s)
 
     def attested(self, attestation: Attestation) -> None:
-        """Its evidence was accepted."""
+        """Record an accepted attestation."""
         self._attestations, self._doubt = (attestation,), ""
 
     def doubted(self, why: str, *, revoked: bool) -> None:
-        """New evidence was not accepted, or (not ``revoked``) not to be had: then what was
-        accepted before is believed until it expires."""
+        """Record evidence that was rejected (``revoked``) or unavailable. In the latter case
+        earlier attestations hold until they expire."""
         self._doubt = why
         if revoked:
             self._attestations = ()
 
     def eject(self, why: str, now_s: float) -> None:
-        """The engine is to be left alone, for longer each time."""
+        """Eject the engine, for longer each time."""
         if now_s - self._ejected_until_s > MOST_EJECTION_S:
-            self._num_ejections = 0  # it did well for long enough since
+            self._num_ejections = 0  # it was healthy for long enough since
         self._ejected_until_s = now_s + ejection_s(self._num_ejections)
         self._ejection = (self._ejected_until_s, why)
         self._num_ejections += 1
-        self.track = Track(at_s=now_s)
+        self.outcomes = Outcomes(at_s=now_s)
 
-    # -- what follows ---------------------------------------------------------------------------
+    # -- conclusions ----------------------------------------------------------------------------
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """State of the engine with regard to confidential requests; times of attestations are
-        seconds since 1970."""
+        """The engine's state for confidential requests. Times of attestations are seconds since
+        1970."""
         return Confidentiality(self.facts.confidential, self._attestations, self._doubt)
 
     def unavailable(self, now_s: float) -> str | None:
-        """Why the engine may get no request now, None if it may."""
+        """Return why the engine may get no request now, None if it may."""
         if self.draining:
             return "is being drained"
         if not self.healthy:
@@ -246,8 +247,8 @@ class EngineState:
         return self.breaker.reason(now_s) or self.ejected(now_s)
 
     def ejected(self, now_s: float) -> str | None:
-        """Why the engine is left alone, None if it is not. Where nobody else is left, it may get
-        requests all the same."""
+        """Return why the engine is ejected, None if it is not. An ejected engine may still get
+        requests where no other engine is left."""
         if self._ejection is None:
             return None
         if now_s < self._ejection[0]:
@@ -256,12 +257,12 @@ class EngineState:
         return None
 
     def last_resort(self, now_s: float) -> bool:
-        """Whether nothing speaks against the engine but that it is ejected."""
+        """Whether the engine could get requests if it were not ejected."""
         return (self.healthy and not self.draining and self.breaker.reason(now_s) is None
                 and self.ejected(now_s) is not None)
 
     def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
-        """The state as a router sees it; the queue is the gateway's own requests in their order."""
+        """Return the state for routers. Its queue has the gateway's own requests, in order."""
         facts, ledger, load = self.facts, self.ledger, self._load
         running = len(ledger.requests) - ledger.num_waiting
         share = load.kv_used_share
@@ -275,8 +276,9 @@ class EngineState:
             self._load_s if load.loaded is False else 0.0)
 
     def _speed_share(self, now_s: float) -> float:
-        """Below 1 for a while after the engine came back: its caches are cold, and all routers
-        would turn to the one that looks idle."""
+        """Return the assumed share of full speed, below 1 for a while after a recovery: the
+        engine's caches are cold, and otherwise all requests would go to the engine that looks
+        idle."""
         if self._back_since_s == NEVER_S:
             return 1.0
         share = (now_s - self._back_since_s) / SLOW_START_S

@@ -1,4 +1,4 @@
-"""Asks engines again and again whether they are well and how busy they are (aiohttp)."""
+"""Polls engines for health and load (aiohttp)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ _MOST_BYTES = 4 * 2**20
 
 
 class Watcher:
-    """Keeps ``EngineState`` up to date, every ``period_s``; an answer may take ``timeout_s``."""
+    """Updates every ``EngineState`` each ``period_s``. An answer may take ``timeout_s``."""
 
     def __init__(self, engines: Sequence[EngineState], session: aiohttp.ClientSession,
                  clock: Callable[[], float], period_s: float = 0.5,
@@ -25,11 +25,11 @@ class Watcher:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def look(self) -> None:
-        """Ask every engine once."""
+        """Poll every engine once."""
         await asyncio.gather(*(self._look_at(engine) for engine in self._engines))
 
     async def run(self) -> None:
-        """Ask until cancelled; a slow engine holds up no other, and new ones are asked as well."""
+        """Poll until cancelled. A slow engine delays no other, and new engines are included."""
         asked: dict[EngineState, asyncio.Task[None]] = {}
         try:
             while True:
@@ -56,7 +56,7 @@ class Watcher:
             engine.lost()
 
     async def _get(self, url: str) -> tuple[int, bytes]:
-        """Status and body, of which the beginning will do."""
+        """Return status and body, of which the beginning suffices."""
         async with self._session.get(url, timeout=self._timeout) as answer:
             found = b""
             while len(found) < _MOST_BYTES and (part := await answer.content.readany()):

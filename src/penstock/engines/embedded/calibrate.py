@@ -1,4 +1,4 @@
-"""Learns a step-time model from the steps of the engine that it will predict."""
+"""Fits a step-time model to the measured steps of the engine that it predicts."""
 
 from collections import deque
 from importlib import import_module
@@ -11,15 +11,15 @@ from penstock.perf.step_time.protocol import StepTimeModel
 
 GUESS = LinearStepTime(0.01, 5e-5, 0.0, 5e-5, 1e-8,
                        Evidence("a guess, until steps are measured", 1.0, 3.0, NO_LIMIT))
-"""Believed step time of an engine without measurements."""
+"""Assumed step time of an engine without measurements."""
 
 
 class Calibrator:
-    """Fits a linear model to the latest steps, each time twice as many have been seen, and later
-    every ``EVERY`` steps.
+    """Fits a linear model to the latest steps: whenever their number has doubled, and later every
+    ``EVERY`` steps.
 
-    Steps with prompts are rare where answers are long, so the latest of both kinds are kept apart:
-    else the rate of prompt tokens would be forgotten while there are none.
+    Steps with prompts are rare where answers are long. So the latest steps of both kinds are kept
+    separately, else the rate of prompt tokens would be forgotten while there are none.
     """
 
     KEEP: ClassVar[int] = 512  # of each kind
@@ -31,13 +31,14 @@ class Calibrator:
         self._decodes: deque[tuple[float, ...]] = deque(maxlen=self.KEEP)
         self._num_steps = 0
         self._next = self.FIRST
-        # A fit takes milliseconds, its imports most of a second: not while requests wait.
+        # A fit takes milliseconds, but its imports most of a second, so they happen before
+        # requests.
         for module in ("scipy.optimize", "penstock.perf.step_time.fitting",
                        "penstock.perf.step_time.steps"):
             import_module(module)
 
     def observe(self, features: StepFeatures, seconds: float) -> StepTimeModel | None:
-        """Learn from one step; a new model when it is time for one."""
+        """Learn from one step. Returns a new model when a fit is due."""
         rows = self._mixed if features.prefill_tokens else self._decodes
         rows.append((*features, seconds))
         self._num_steps += 1

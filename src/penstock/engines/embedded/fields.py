@@ -1,7 +1,7 @@
-"""Objectives that a client states in its request, read inside the engine.
+"""Objectives in a client's request, read inside the engine.
 
-Engines hand on a mapping of plain values (vLLM's ``vllm_xargs``). Nobody can be told of a mistake
-there any more, so what makes no sense counts as not said.
+Engines pass a mapping of plain values (vLLM's ``vllm_xargs``). An error can no longer be reported
+to the client, so invalid values are ignored.
 """
 
 import math
@@ -15,12 +15,13 @@ _TARGETS = ("ttft_s", "itl_s", "e2e_s")
 
 
 class ServiceClasses:
-    """The classes that requests may name; ``default`` has those that name none or an unknown one.
+    """The classes that requests may name. ``default`` is for requests that name none or an unknown
+    one.
 
-    Targets of a request's own (``ttft_s``, ``itl_s``, ``e2e_s``) replace its class's. Decodes of
-    one class advance together at one pace, so a pace of its own makes a class of its own, of which
-    there are ``MOST`` at most: paces are rounded down to two digits, and past that many classes the
-    class's own pace is kept.
+    A request's own targets (``ttft_s``, ``itl_s``, ``e2e_s``) replace those of its class. Decodes
+    of one class advance together at one pace, so a request with its own pace gets its own class.
+    Paces are rounded down to two digits, and there are at most ``MOST`` classes; beyond them the
+    pace of the named class is kept.
     """
 
     MOST: ClassVar[int] = 256
@@ -32,7 +33,8 @@ class ServiceClasses:
         self._made: set[str] = set()
 
     def of(self, said: Mapping[str, Any] | None, priority: int = 0) -> ServiceClass:
-        """The class of a request: by name, else by a priority other than 0, else the default."""
+        """Return the class of a request: by name, else by a priority other than 0, else the
+        default."""
         said = said or {}
         asked = _whole(said.get("priority"))
         if asked is None:
@@ -63,13 +65,13 @@ class ServiceClasses:
 
 
 def _kind(slo: Slo) -> tuple[float | None, bool]:
-    """Return the key that members of one decode group share: the pace, and whether only the end is
-    due."""
+    """Return the key that members of one decode group share: the pace, and whether only the last
+    token has a deadline."""
     return slo.itl_s, slo.itl_s is None and slo.e2e_s is not None
 
 
 def _number(value: Any) -> float | None:
-    """Return the finite number that ``value`` is or spells; None where there is none."""
+    """Return ``value`` as a finite number, also from its text; None where it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -90,6 +92,6 @@ def _whole(value: Any) -> int | None:
 
 
 def _two_digits(seconds: float) -> float:
-    """Rounded down, since a pace that is kept too well is no miss."""
+    """Round down to two digits: a faster pace never causes a miss."""
     unit = 10.0 ** (math.floor(math.log10(seconds)) - 1)
     return float(f"{math.floor(seconds / unit + 1e-9) * unit:.2g}")

@@ -15,15 +15,16 @@ from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
 
 ENVIRONMENT = "PENSTOCK_INSIDE"
-"""Names a file with the options, where the engine's own configuration has none."""
+"""Environment variable that names a file with the options, if the engine's configuration has
+none."""
 
 _KEYS = ("fleet", "replica", "policy", "schedule", "service_classes", "default_class", "step_time",
          "calibrate", "journal")
 
 
 @dataclass(frozen=True, slots=True)
-class InsideOptions:
-    """How one engine is to be scheduled.
+class EmbeddedOptions:
+    """Options of the scheduler in one engine.
 
     ``journal`` is a folder for the engine's journal, None for none. With ``calibrate`` the
     step-time model is fitted to the engine's own steps as they come.
@@ -38,13 +39,13 @@ class InsideOptions:
     replica: int = 0
 
 
-def inside_options(document: Any) -> InsideOptions:
-    """The options that a mapping (or, when it is None, the environment) describes.
+def embedded_options(document: Any) -> EmbeddedOptions:
+    """Read the options from a mapping, or from the environment where it is None.
 
-    ``fleet`` names a fleet file, ``replica`` one of its replicas by number: classes, policy and
-    step time are then those of the file, so that engine, gateway and simulator follow one. Without
-    it, ``policy``, ``schedule`` (knobs), ``service_classes`` and ``step_time`` say the same here.
-    Raises InputError that names the key, what was found and what was expected.
+    ``fleet`` names a fleet file and ``replica`` one of its replicas by number: classes, policy and
+    step time then come from that file, so that engine, gateway and simulator agree. Without it,
+    ``policy``, ``schedule`` (settings), ``service_classes`` and ``step_time`` state them here.
+    Raises InputError with the key, the value found and the value expected.
     """
     if document is None:
         document = _from_environment()
@@ -76,7 +77,7 @@ def _from_environment() -> Any:
                          f"({' '.join(str(error).split())})") from None
 
 
-def _of_fleet(document: Mapping[str, Any]) -> InsideOptions:
+def _of_fleet(document: Mapping[str, Any]) -> EmbeddedOptions:
     from penstock.fleet.load import load_fleet
     from penstock.fleet.replica_factory import step_time
 
@@ -93,21 +94,21 @@ def _of_fleet(document: Mapping[str, Any]) -> InsideOptions:
     group = groups[number]
     named = document.get("default_class") or next(
         iter(group.service_classes or [one.name for one in fleet.service_classes]))
-    return InsideOptions(fleet.schedule_of(group), fleet.service_classes,
-                         _default(fleet.service_classes, named), step_time(group), replica=number)
+    return EmbeddedOptions(fleet.schedule_of(group), fleet.service_classes,
+                           _default(fleet.service_classes, named), step_time(group), replica=number)
 
 
-def _of_mapping(document: Mapping[str, Any]) -> InsideOptions:
-    knobs = document.get("schedule", {})
-    if not isinstance(knobs, Mapping):
-        raise InputError(f"penstock: schedule is {knobs!r}; expected a mapping of knobs")
-    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(knobs))
+def _of_mapping(document: Mapping[str, Any]) -> EmbeddedOptions:
+    settings = document.get("schedule", {})
+    if not isinstance(settings, Mapping):
+        raise InputError(f"penstock: schedule is {settings!r}; expected a mapping of settings")
+    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(settings))
     classes = _classes(document.get("service_classes", []))
     if "default_class" in document:
         default = _default(classes, document["default_class"])
     else:
         default = classes[0] if classes else ServiceClass("default")
-    return InsideOptions(schedule, classes, default, _step_time(document.get("step_time")))
+    return EmbeddedOptions(schedule, classes, default, _step_time(document.get("step_time")))
 
 
 def _default(classes: tuple[ServiceClass, ...], name: Any) -> ServiceClass:
@@ -155,10 +156,10 @@ def _step_time(spec: Any) -> StepTimeModel:
 
 def limited(schedule: SchedulerOptions, max_num_seqs: int, max_step_tokens: int,
             kv_blocks: int, longest_blocks: int) -> SchedulerOptions:
-    """The policy within an engine's limits.
+    """Return the policy within an engine's limits.
 
-    ``longest_blocks`` is what the longest request that the engine takes may hold: the part of the
-    ``kv_blocks`` that stays free when a request starts must leave room for it.
+    ``longest_blocks`` are the blocks of the longest request that the engine accepts. The part of
+    ``kv_blocks`` that is kept free when a request starts must leave room for it.
     """
     spare = max(0, kv_blocks - longest_blocks) / kv_blocks
     return replace(schedule, max_num_seqs=min(schedule.max_num_seqs, max_num_seqs),
@@ -168,12 +169,13 @@ def limited(schedule: SchedulerOptions, max_num_seqs: int, max_step_tokens: int,
 
 
 def schedule_document(schedule: SchedulerOptions) -> dict[str, Any]:
-    """The options as a journal's header has them."""
+    """Return the options for a journal's header."""
     return {field.name: getattr(schedule, field.name) for field in fields(schedule)}
 
 
 def new_journal(folder: Path, number: int, header: Mapping[str, Any]) -> Journal:
-    """A journal in ``folder``, which is made. Raises InputError where there is one already."""
+    """Create a journal in ``folder``, which is created. Raises InputError where there is one
+    already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / f"journal-{number}.jsonl").open("xb")

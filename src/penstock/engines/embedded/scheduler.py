@@ -1,7 +1,7 @@
-"""Steers a real engine's steps by Penstock's scheduler, on a real clock.
+"""Drives a real engine's steps by Penstock's scheduler, on a real clock.
 
-It is the small part of a driver that engines share: calls are stamped and journaled, and what steps
-really took is learnt.
+The part of a driver that engines share: it stamps and journals calls, and learns the durations of
+steps.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ class EmbeddedScheduler:
     def __init__(self, scheduler: AdaptableScheduler, clock: Callable[[], float],
                  journal: Journal | None = None, calibrator: Calibrator | None = None) -> None:
         self.scheduler = scheduler
-        self.num_amended = 0  # steps that the engine ran otherwise than asked
+        self.num_amended = 0  # steps that the engine changed
         self._clock = clock
         self._journal = journal
         self._calibrator = calibrator
@@ -39,21 +39,21 @@ class EmbeddedScheduler:
         return self._clock()
 
     def add(self, request: Request) -> Accept | Reject:
-        """Hand a request in."""
+        """Submit a request."""
         now_s = self._clock()
         if self._journal:
             self._journal.add(request, now_s)
         return self.scheduler.add(request, now_s)
 
     def abort(self, request_id: int) -> None:
-        """A request is wanted no more."""
+        """Abort a request."""
         now_s = self._clock()
         if self.scheduler.abort(request_id, now_s) and self._journal:
             self._journal.abort(request_id, now_s)
             self._journal.flush()
 
     def plan(self) -> StepPlan | None:
-        """The next step that computes anything, or None while there is none."""
+        """Plan the next step that computes anything; None while there is none."""
         while True:
             now_s = self._clock()
             plan = self.scheduler.plan(now_s)
@@ -70,18 +70,19 @@ class EmbeddedScheduler:
             self._commit_idle()
 
     def take_preempted(self) -> list[int]:
-        """Requests whose KV the engine must free before the step that was just planned."""
+        """Return the requests whose KV cache the engine must free before the step that was just
+        planned."""
         taken, self._preempted = self._preempted, []
         return taken
 
     def take_shed(self) -> list[tuple[int, str]]:
-        """Requests refused since the last call, with reasons."""
+        """Return the requests that were shed since the last call, with reasons."""
         taken, self._shed = self._shed, []
         return taken
 
     def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
               lost: Collection[int] = ()) -> StepPlan:
-        """The engine runs the latest plan otherwise; see ``AdaptableScheduler.amend``."""
+        """Change the latest plan to what the engine ran; see ``AdaptableScheduler.amend``."""
         if self._journal:
             self._journal.amend(plan, ran, lost)
         self.num_amended += 1
@@ -90,7 +91,7 @@ class EmbeddedScheduler:
         return amended
 
     def commit(self, plan: StepPlan, finished: tuple[int, ...]) -> None:
-        """The oldest step in flight is over; ``finished`` are the requests that ended with it."""
+        """Commit the oldest step in flight. ``finished`` are the requests that ended with it."""
         assert self._in_flight[0].step == plan.step, "steps end in order"
         now_s = self._clock()
         started_s = max(self._planned_s[plan.step], self._last_commit_s)
@@ -106,7 +107,7 @@ class EmbeddedScheduler:
             self._journal.flush()
 
     def close(self) -> None:
-        """Nothing more will happen."""
+        """Close the journal."""
         if self._journal:
             self._journal.close()
 
@@ -119,6 +120,7 @@ class EmbeddedScheduler:
             self._journal.commit(plan, result, now_s)
 
     def _commit_idle(self) -> None:
-        """Plans that only changed ranks or freed KV are over once their turn has come."""
+        """Commit plans that compute nothing (they changed ranks or freed KV) when they are the
+        oldest."""
         while self._in_flight and not (self._in_flight[0].chunks or self._in_flight[0].groups):
             self._commit_first(StepResult(), self._clock())

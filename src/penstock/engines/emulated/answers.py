@@ -1,4 +1,4 @@
-"""Answers of an emulated model, text and length: the same prompt always gets the same answer."""
+"""Answers of an emulated model. The same prompt always gets the same text and length."""
 
 from dataclasses import replace
 from zlib import crc32
@@ -21,10 +21,9 @@ _WORDS = (
 
 
 class Answers:
-    """Lengths and words of one model's answers.
+    """Lengths and words of a model's answers.
 
-    ``lengths`` are output lengths to choose from; empty where nothing is known of them, and answers
-    then go on for as long as they may.
+    ``lengths`` are output lengths to draw from. Without any, answers run to their token limit.
     """
 
     def __init__(self, lengths: tuple[int, ...], seed: int) -> None:
@@ -32,26 +31,26 @@ class Answers:
         self._seed = seed
 
     def key(self, prompt: bytes) -> int:
-        """The number that everything about the answer to ``prompt`` follows from."""
+        """Return the number that determines the answer to ``prompt``."""
         return crc32(prompt, crc32(str(self._seed).encode()))
 
     def output_tokens(self, key: int, max_tokens: int) -> int:
-        """How long the answer is."""
+        """Return the length of the answer."""
         if not self._lengths:
             return max_tokens
         return min(max_tokens, self._lengths[key % len(self._lengths)])
 
     def text(self, key: int, index: int) -> str:
-        """The word that token ``index`` stands for."""
-        # A stride of the answer's own through a prime number of words: answers differ, and each
-        # uses every word before it repeats one.
+        """Return the word of token ``index``."""
+        # Each answer steps through a prime number of words by a stride of its own. So answers
+        # differ, and each uses every word before it repeats one.
         num = len(_WORDS)
         word = _WORDS[(key + index * (1 + key // num % (num - 1))) % num]
         return word if index == 0 else f" {word}"
 
 
 def answers(fleet: Fleet, model: str, seed: int) -> Answers:
-    """Answers as long as those of the fleet's first traffic for ``model``.
+    """Return answers with the lengths of the fleet's first traffic for ``model``.
 
     Reads its trace file, if it has one. Raises InputError for one that cannot be used.
     """

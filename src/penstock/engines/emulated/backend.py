@@ -1,4 +1,5 @@
-"""An emulated engine as a server sees it: it reads bytes as tokens and says made-up words."""
+"""The server's backend for an emulated engine: bytes are prompt tokens, and answers are made-up
+words."""
 
 from penstock.core.request import Request
 from penstock.engines.emulated.answers import Answers
@@ -8,7 +9,7 @@ from penstock.engines.server.server import Answer, Prompt
 
 
 class EmulatedBackend:
-    """``hash_block_tokens`` is 0 where no prefixes are cached."""
+    """Backend of an emulated engine. ``hash_block_tokens`` is 0 where no prefixes are cached."""
 
     def __init__(self, engine: EmulatedEngine, answers: Answers, hash_block_tokens: int = 0
                  ) -> None:

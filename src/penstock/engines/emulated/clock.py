@@ -7,7 +7,7 @@ from penstock.core.units import PS_PER_S, to_ps
 
 
 class EngineClock:
-    """Engine time in whole picoseconds since the clock was made.
+    """Engine time in whole picoseconds since the clock was created.
 
     ``speed`` engine seconds pass per second of ``loop``. Engines of one cluster share a clock. The
     loop's own clock is monotonic, and so is this one.
@@ -23,5 +23,5 @@ class EngineClock:
         return to_ps((self._loop.time() - self._origin_s) * self.speed)
 
     def call_at(self, moment_ps: int, callback: Callable[[], object]) -> TimerHandle:
-        """Have ``callback`` called when ``moment_ps`` has come, or somewhat later."""
+        """Call ``callback`` at ``moment_ps`` or slightly later."""
         return self._loop.call_at(self._origin_s + moment_ps / PS_PER_S / self.speed, callback)

@@ -30,15 +30,15 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.registry.make import build_scheduler
 
 _LAST_PORT = 65535
-_GOODBYE_S = 2.0
+_SHUTDOWN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How a cluster is emulated.
+    """Options of an emulated cluster.
 
-    ``port`` is the first replica's, the others take the next ones; 0 gives each a free one.
-    ``indexes`` are the replicas to serve, numbered in the fleet file's order; None is all of them.
+    ``port`` is the first replica's port, and the others use the next ones; with 0 each gets a free
+    port. ``indexes`` are the replicas to serve, numbered in the fleet file's order; None means all.
     ``speed`` engine seconds pass per second. ``seed`` draws answers and noise.
     """
 
@@ -74,13 +74,14 @@ class EmulatedCluster:
     tasks: "tuple[asyncio.Task[None], ...]"
 
     async def watch(self) -> None:
-        """Wait until an engine fails, and raise what it failed of."""
+        """Wait until an engine fails, and raise its exception."""
         done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
     async def drain(self, patience_s: float) -> None:
-        """Turn new requests away and wait, at most ``patience_s``, until the others have ended."""
+        """Reject new requests and wait, at most ``patience_s``, until the present ones have
+        ended."""
         for replica in self.replicas:
             replica.server.draining = True
         deadline_s = asyncio.get_running_loop().time() + patience_s
@@ -93,10 +94,10 @@ class EmulatedCluster:
 async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOptions(),
                            on_bug: Callable[[str], None] = lambda _: None
                            ) -> AsyncIterator[EmulatedCluster]:
-    """The fleet's replicas, listening for as long as the context lasts.
+    """Yield the fleet's replicas, which listen until the context ends.
 
-    ``on_bug`` is told the trace of an error that is not the client's. Raises InputError for a fleet
-    without replicas, an unknown index and a port that cannot be had.
+    ``on_bug`` gets the traceback of an error that the client did not cause. Raises InputError for a
+    fleet without replicas, an unknown index and an unavailable port.
     """
     numbered = [group for group in fleet.replicas for _ in range(group.count)]
     indexes = range(len(numbered)) if options.indexes is None else options.indexes
@@ -112,7 +113,7 @@ async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOpti
                                       on_bug, stack)
             port = options.port + place if options.port else 0
             url = await stack.enter_async_context(
-                listening(server.app(), options.host, port, _GOODBYE_S))
+                listening(server.app(), options.host, port, _SHUTDOWN_S))
             replicas.append(EmulatedReplica(index, url, group, engine, server))
         tasks = tuple(asyncio.create_task(replica.engine.run()) for replica in replicas)
         stack.push_async_callback(_stop, tasks)
@@ -150,7 +151,7 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
                   lambda: scheduler.kv_used_tokens / scheduler.kv_total_tokens)
     metrics.watch("penstock:emulator_lag_seconds", "How late the end of a step was noticed.",
                   lambda: engine.lag_s / clock.speed)
-    # No request may need more KV than the scheduler would ever give it.
+    # No request may need more KV cache than the scheduler can ever allocate to it.
     usable = (kv.total_blocks - int(schedule.kv_watermark * kv.total_blocks)) * kv.block_tokens
     classes = group.service_classes or [one.name for one in fleet.service_classes]
     service = Service(

@@ -1,9 +1,9 @@
 """One emulated replica: a scheduler driven in real time, with a step-time model for a device.
 
-It takes one step at a time, by a clock on the wall. Calls are stamped when they are made and
-taken in order of time together with the ends of steps, so it does not matter when the event loop
-comes round to them: a late wake-up delays what a client sees, and neither lengthens a step nor lets
-a step know of a request that came after its start.
+The engine runs one step at a time on a wall clock. Calls are stamped when they are made and
+processed in order of time together with the ends of steps. So the delay of the event loop does not
+matter: a late wake-up delays what a client sees, but it neither lengthens a step nor lets a step
+include a request that arrived after its start.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from penstock.engines.server.metrics import EngineMetrics
 
 _NEVER_PS = 1 << 62
-# So many moments are worked off before others on the event loop get their turn.
+# Events that are processed before other tasks of the event loop may run.
 _AT_ONCE = 32
 
 
@@ -37,15 +37,15 @@ class _Live(LiveRequest):
 class EmulatedEngine(LiveRequests[_Live]):
     """Serves requests on one scheduler. ``run`` must be running for anything to happen.
 
-    ``output_tokens`` of a request is the engine's secret, as an answer's length is a real one's:
-    the scheduler sees ``max_tokens`` only.
+    A request's ``output_tokens`` are hidden from the scheduler, like the length of a real answer:
+    it sees only ``max_tokens``.
     """
 
     def __init__(self, scheduler: ReplicaScheduler, step_clock: StepClock, clock: EngineClock,
                  metrics: "EngineMetrics | None" = None, journal: Journal | None = None) -> None:
         super().__init__(metrics)
         self.scheduler = scheduler
-        self.lag_s = 0.0  # engine time from the end of a step until the event loop came round to it
+        self.lag_s = 0.0  # engine time from the end of a step until the event loop processed it
         self._step_clock = step_clock
         self._clock = clock
         self._journal = journal
@@ -53,13 +53,13 @@ class EmulatedEngine(LiveRequests[_Live]):
         self._end_ps = _NEVER_PS
 
     async def submit(self, request: Request, output_tokens: int) -> TokenStream:
-        """Hand a request in now; its ``arrival_s`` becomes the present engine time.
+        """Submit a request now. Its ``arrival_s`` becomes the present engine time.
 
         It ends after ``output_tokens`` tokens, which must be from 1 to its ``max_tokens``. Raises
         RefusedError with the scheduler's reason.
         """
         now_ps = self._now_ps()
-        return await self._hand_in(_Live(
+        return await self._submit(_Live(
             request=request._replace(arrival_s=now_ps / PS_PER_S), stream=TokenStream(),
             output_tokens=output_tokens), now_ps)
 
@@ -80,19 +80,19 @@ class EmulatedEngine(LiveRequests[_Live]):
     # -- time -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Plan, let time pass, commit, for as long as the task lives."""
+        """Plan, wait, commit, until cancelled."""
         try:
             while True:
                 self._woken.clear()
                 if self._catch_up(self._now_ps()):
-                    await asyncio.sleep(0)  # fast steps must not keep the event loop to themselves
+                    await asyncio.sleep(0)  # fast steps must not block the event loop
                 else:
                     await self._wait()
         finally:
             self.close("the engine has stopped")
 
     async def _wait(self) -> None:
-        """Until the step ends or a client calls."""
+        """Wait until the step ends or a client calls."""
         if self._plan is None:
             await self._woken.wait()
             return
@@ -103,10 +103,10 @@ class EmulatedEngine(LiveRequests[_Live]):
             timer.cancel()
 
     def _catch_up(self, now_ps: int) -> bool:
-        """Work off what is due by now in order of time; whether more may be due.
+        """Process all events due by now, in order of time. Returns whether more may be due.
 
-        At a moment, the step that ends is committed first, then clients are heard, then the next
-        step is planned: the order of ``engine.sim``.
+        At one instant, the ending step is committed first, then calls are processed, then the next
+        step is planned, in the order of the simulator.
         """
         if self._end_ps <= now_ps:
             self.lag_s = (now_ps - self._end_ps) / PS_PER_S
@@ -126,7 +126,7 @@ class EmulatedEngine(LiveRequests[_Live]):
     # -- steps ----------------------------------------------------------------------------------
 
     def _begin(self, now_ps: int) -> None:
-        """Plan the next step, if there is anything to do."""
+        """Plan the next step, if there is work."""
         now_s = now_ps / PS_PER_S
         while True:
             plan = self.scheduler.plan(now_s)
@@ -139,7 +139,7 @@ class EmulatedEngine(LiveRequests[_Live]):
                 self._refuse(request_id, reason, "error")
             if plan.chunks or plan.groups:
                 break
-            # It takes no time, but ranks changed or sequences lost their KV.
+            # The plan takes no time: it changed ranks, or sequences lost their KV cache.
             self.scheduler.commit(plan, StepResult(), now_s)
             if self._journal:
                 self._journal.commit(plan, StepResult(), now_s)
@@ -148,7 +148,7 @@ class EmulatedEngine(LiveRequests[_Live]):
         self._planned(plan, now_s)
 
     def _commit(self, now_ps: int) -> None:
-        """The step under way ends: every decode and every completed prompt gets a token."""
+        """End the running step: every decode and every completed prompt gets a token."""
         plan = self._plan
         assert plan is not None
         now_s = now_ps / PS_PER_S
@@ -161,7 +161,8 @@ class EmulatedEngine(LiveRequests[_Live]):
             self._journal.commit(plan, result, now_s)
 
     def _give_token(self, request_id: int, now_s: float) -> bool:
-        """Whether it was the request's last one; a client that left gets none."""
+        """Give a request a token and return whether it was the last. A cancelled request gets
+        none."""
         live = self._live.get(request_id)
         if live is None:
             return False

@@ -1,4 +1,4 @@
-"""The simulated engine that can be profiled on a clock of its own."""
+"""The simulated engine, which is profiled on a virtual clock."""
 
 from collections.abc import Callable
 from random import Random
@@ -18,13 +18,13 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
     from penstock.engines.emulated.profiled import SimulatedEngine, VirtualClock
 
     if options.accelerator is None:
-        raise InputError("--engine sim simulates an accelerator; name it with --with "
+        raise InputError("--engine sim: found no accelerator to simulate; expected --with "
                          "accelerator=NAME")
-    assert isinstance(clock, VirtualClock), "simulated time passes on its own clock"
+    assert isinstance(clock, VirtualClock), "simulated time needs a virtual clock"
     return SimulatedEngine(architecture, options.accelerator, options.num_accelerators or 8, clock,
                            Random(options.seed), options.noise)
 
 
 def engine() -> Engine:
-    """The simulated engine."""
+    """Return the simulated engine."""
     return Engine(profiled=_profiled)

@@ -1,4 +1,4 @@
-"""No engine at all: a step-time model says how long things would take, on a clock of its own."""
+"""A profiled engine without hardware: a step-time model gives durations, on a virtual clock."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from penstock.perf.profiling.protocol import BatchTimes, Memory, OutOfMemoryErro
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import roofline_step_time
 
-_CONTEXT_BYTES = int(0.8 * GIB)  # what a process keeps on each accelerator beside the model
+_CONTEXT_BYTES = int(0.8 * GIB)  # memory of a process on each accelerator besides the model
 _UNLOAD_S = 0.02
-_START_S = 2.0  # beside moving the weights
+_START_S = 2.0  # besides loading the weights
 
 
 @dataclass(slots=True)
 class VirtualClock:
-    """Seconds that pass only when something is said to have taken them."""
+    """A clock that advances only by ``sleep``."""
 
     now_s: float = 0.0
 
@@ -36,11 +36,11 @@ class VirtualClock:
 
 
 class SimulatedEngine:
-    """Behaves as an engine would whose steps take what a model says, times a random factor.
+    """Behaves like an engine whose steps take the model's predicted time, times a random factor.
 
-    ``noise`` is the factor's standard deviation. ``step_time`` makes the model of a configuration
-    of a (cut) architecture; by default it is the roofline. Nothing that comes of it was measured,
-    and ``describe`` says so.
+    ``noise`` is the factor's standard deviation. ``step_time`` builds the model for a configuration
+    of a (cut) architecture; the default is the roofline. Results are not measurements, and
+    ``describe`` says so.
     """
 
     def __init__(self, architecture: Architecture, accelerator: Accelerator,

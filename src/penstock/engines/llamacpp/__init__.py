@@ -1,4 +1,4 @@
-"""llama.cpp with Penstock's scheduler in charge of every step (extra ``llamacpp``).
+"""llama.cpp with every step planned by Penstock's scheduler (extra ``llamacpp``).
 
 ``device`` is the library, ``executor`` turns a plan into one batch, ``engine`` drives both.
 """

@@ -1,4 +1,4 @@
-"""A model that llama.cpp loads and frees inside this process, behind a loopback port of its own."""
+"""A model that llama.cpp loads and frees inside this process, served on its own loopback port."""
 
 import asyncio
 import os
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.engines.actuators.protocol import ActuatorError
-from penstock.engines.embedded.options import InsideOptions
+from penstock.engines.embedded.options import EmbeddedOptions
 from penstock.engines.llamacpp.serve import LlamaSettings, llama_engine
 
 _PIECE_BYTES = 1 << 24
 
 
 class _Open(NamedTuple):
-    """A model that answers, and what closes it."""
+    """A loaded model, and the context that closes it."""
 
     stack: AsyncExitStack
     url: str
@@ -24,10 +24,10 @@ class _Open(NamedTuple):
 
 
 class LlamaCppActuator:
-    """The model of ``settings``, every step of it planned as ``options`` say. ``note`` is told the
-    trace of an error that is not the client's."""
+    """The model of ``settings``, with steps planned by the policy of ``options``. ``note`` gets the
+    traceback of an error that the client did not cause."""
 
-    def __init__(self, settings: LlamaSettings, options: InsideOptions,
+    def __init__(self, settings: LlamaSettings, options: EmbeddedOptions,
                  note: Callable[[str], None]) -> None:
         self._settings = settings
         self._options = options
@@ -66,7 +66,7 @@ class LlamaCppActuator:
     async def unload(self) -> None:
         if self._loading is None:
             return
-        await asyncio.wait([self._loading])  # of a load that took too long, what is left
+        await asyncio.wait([self._loading])  # the rest of a load that took too long
         opened, self._loading = self._opened, None
         if opened is not None:
             await opened.stack.aclose()
@@ -76,7 +76,7 @@ class LlamaCppActuator:
         return opened is not None and not opened.task.done()
 
     async def prefetch(self) -> None:
-        """Reads the file, so that the page cache has it."""
+        """Read the file, so that it is in the page cache."""
         await asyncio.to_thread(_read, self._settings.model)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""llama.cpp as a server sees it: texts become tokens, and tokens texts."""
+"""The server's backend for llama.cpp: tokenizes prompts and detokenizes answers."""
 
 import codecs
 
@@ -15,7 +15,7 @@ _HOTTEST = 2
 
 
 class LlamaBackend:
-    """One engine and the model's own vocabulary."""
+    """One engine with the model's own vocabulary."""
 
     def __init__(self, engine: SteppedEngine, device: LlamaDevice,
                  classes: ServiceClasses) -> None:
@@ -44,14 +44,14 @@ class LlamaBackend:
                     (lambda _: False) if ask.ignore_eos else self._device.is_end)
         tokens = await self._engine.submit(
             request._replace(service_class=self._classes.of(said)), generation)
-        return Answer(tokens, Speech(self._device))
+        return Answer(tokens, Detokenizer(self._device))
 
     def cancel(self, request_id: int) -> None:
         self._engine.cancel(request_id)
 
 
 def _check(ask: Ask) -> None:
-    """Raise ApiError for a choice of tokens that makes no sense."""
+    """Raise ApiError for invalid sampling parameters."""
     value = ask.temperature
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)
                               or not 0 <= value <= _HOTTEST):
@@ -60,8 +60,8 @@ def _check(ask: Ask) -> None:
         raise ApiError(400, "seed must be a whole number", "seed")
 
 
-class Speech:
-    """The text of an answer's tokens in order; a character may need more than one of them."""
+class Detokenizer:
+    """Detokenizes an answer's tokens in order. A character may span several tokens."""
 
     def __init__(self, device: LlamaDevice) -> None:
         self._device = device

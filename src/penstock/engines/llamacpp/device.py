@@ -16,7 +16,7 @@ _GGML_TYPES = {"f32": 0, "f16": 1}
 
 
 class Row(NamedTuple):
-    """One token of a batch: where it stands in its sequence, and whether what follows is asked."""
+    """One token of a batch: its position in its sequence, and whether its logits are wanted."""
 
     token_id: int
     position: int
@@ -27,15 +27,15 @@ class Row(NamedTuple):
 class LlamaDevice:
     """A model with a KV cache of ``kv_tokens`` that up to ``max_num_seqs`` sequences share.
 
-    One batch has at most ``max_batch_tokens``. A token's logits differ a little with what else is
-    in its batch; with a cache in ``f16`` that is enough to change an answer where two tokens are
-    almost equally likely, about one token in several hundred of a random model. ``close`` gives the
-    memory back.
+    One batch has at most ``max_batch_tokens``. A token's logits depend slightly on the rest of its
+    batch. With a cache in ``f16`` that can change an answer where two tokens are almost equally
+    likely: about one token in several hundred of a random model. ``close`` frees the memory.
     """
 
     def __init__(self, path: Path, kv_tokens: int, max_num_seqs: int, max_batch_tokens: int,
                  num_threads: int, kv_precision: KvPrecision = "f16") -> None:
-        """Load the model. Raises InputError without the extra, and for a file that is no model."""
+        """Load the model. Raises InputError without the extra, and for a file that is not a
+        model."""
         self._lib: Any = _library()
         self._lib.llama_backend_init()
         self._lib.llama_log_set(_silence(), None)
@@ -68,7 +68,7 @@ class LlamaDevice:
         wanted.n_seq_max = max_num_seqs
         wanted.type_k = wanted.type_v = _GGML_TYPES[kv_precision]
         if kv_precision == "f32":
-            wanted.flash_attn_type = 0  # it computes in half precision whatever the cache has
+            wanted.flash_attn_type = 0  # it computes in half precision, independent of the cache
         wanted.kv_unified = True  # any sequence may use any part of the cache
         wanted.n_threads = wanted.n_threads_batch = num_threads
         return wanted
@@ -76,9 +76,10 @@ class LlamaDevice:
     # -- steps ----------------------------------------------------------------------------------
 
     def run(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
-        """Compute rows in one batch; the logits of each wanted one, in order, (vocabulary,).
+        """Compute rows in one batch. Returns the logits, (vocabulary,), of each wanted row in
+        order.
 
-        More rows than a batch holds take several, as where a policy never cuts a prompt.
+        More rows than a batch holds take several batches, as with a policy that never cuts prompts.
         """
         found: list[NDArray[np.float32]] = []
         for start in range(0, len(rows), self._most):
@@ -104,20 +105,20 @@ class LlamaDevice:
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,)).copy()
 
     def forget(self, sequence: int) -> None:
-        """Free what the cache holds of a sequence."""
+        """Free the KV cache of a sequence."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def close(self) -> None:
-        """Free everything. The device must not be used afterwards."""
+        """Free all memory. The device must not be used afterwards."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
-    # -- words ----------------------------------------------------------------------------------
+    # -- vocabulary -----------------------------------------------------------------------------
 
     def tokens(self, text: bytes, *, special: bool = False) -> tuple[int, ...]:
-        """A text's tokens, with what the model wants at the beginning. ``special`` reads names of
-        control tokens as these."""
+        """Tokenize a text, with the model's initial token. ``special`` reads names of control
+        tokens as control tokens."""
         room = len(text) + 8
         buffer = (self._lib.llama_token * room)()
         num = self._lib.llama_tokenize(self._vocabulary, text, len(text), buffer, room, True,
@@ -125,7 +126,7 @@ class LlamaDevice:
         return tuple(buffer[:num])
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes of a token; none for control tokens."""
+        """Return the bytes of a token, empty for control tokens."""
         import ctypes
 
         buffer = ctypes.create_string_buffer(_MOST_PIECE_BYTES)
@@ -138,7 +139,8 @@ class LlamaDevice:
         return bool(self._lib.llama_vocab_is_eog(self._vocabulary, token_id))
 
     def conversation(self, messages: Sequence[tuple[str, str]]) -> bytes:
-        """Messages (role, text) in the model's own template, or as plain lines without one."""
+        """Format messages (role, text) by the model's own template, or as plain lines without
+        one."""
         import ctypes
 
         template = self._lib.llama_model_chat_template(self._model, None)
@@ -157,7 +159,8 @@ class LlamaDevice:
 
 @cache
 def _silence() -> Any:
-    """A log that says nothing. The library holds on to it for good, and so must we."""
+    """Return a log callback that prints nothing. The library keeps it forever, so it must stay
+    referenced."""
     return _library().llama_log_callback(lambda *_: None)
 
 

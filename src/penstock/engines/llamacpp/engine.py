@@ -1,4 +1,4 @@
-"""Drives an executor by Penstock's scheduler: plan, compute in a thread, commit, again."""
+"""Drives an executor by Penstock's scheduler: plan, compute in a thread, commit, repeat."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from penstock.engines.server.stream import TokenStream
 if TYPE_CHECKING:
     from penstock.engines.server.metrics import EngineMetrics
 
-_LOOK_AGAIN_S = 0.05  # where requests wait although nothing runs
+_LOOK_AGAIN_S = 0.05  # poll interval while requests wait although nothing runs
 
 
 class GenerationInput(NamedTuple):
-    """How a request's tokens are to be chosen. ``ends`` says which token ends an answer."""
+    """A prompt and its sampling parameters. ``ends`` says which tokens end an answer."""
 
     token_ids: tuple[int, ...]
     temperature: float
@@ -37,7 +37,7 @@ class _Live(LiveRequest):
 class SteppedEngine(LiveRequests[_Live]):
     """Serves requests on one executor. ``run`` must be running for anything to happen.
 
-    What clients do while a step is computed is heard when it has ended.
+    Calls of clients during a step are processed when it has ended.
     """
 
     def __init__(self, driver: EmbeddedScheduler, executor: PlanExecutor,
@@ -47,10 +47,10 @@ class SteppedEngine(LiveRequests[_Live]):
         self._executor = executor
 
     async def submit(self, request: Request, generation: GenerationInput) -> TokenStream:
-        """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
+        """Submit a request now. Its ``arrival_s`` becomes the present. Raises RefusedError."""
         request = request._replace(arrival_s=self.driver.now_s())
         live = _Live(request=request, stream=TokenStream(), generation=generation)
-        return await self._hand_in(live, to_ps(request.arrival_s))
+        return await self._submit(live, to_ps(request.arrival_s))
 
     def _now_ps(self) -> int:
         return to_ps(self.driver.now_s())
@@ -70,7 +70,7 @@ class SteppedEngine(LiveRequests[_Live]):
     # -- steps ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve for as long as the task lives."""
+        """Serve until cancelled."""
         try:
             while True:
                 while self._calls:
@@ -83,7 +83,7 @@ class SteppedEngine(LiveRequests[_Live]):
                 try:
                     tokens = await asyncio.shield(step)
                 except asyncio.CancelledError:
-                    await step  # the thread has the device's memory in hand until it is done
+                    await step  # the thread uses the device's memory until it is done
                     raise
                 self._commit(plan, tokens)
         finally:
@@ -119,7 +119,7 @@ class SteppedEngine(LiveRequests[_Live]):
         self.driver.commit(plan, finished)
 
     def _give_token(self, request_id: int, token_id: int, now_s: float) -> bool:
-        """Whether this was the request's last token."""
+        """Give a request a token and return whether it was the last."""
         live = self._live[request_id]
         reason = None
         if live.generation.ends(token_id):

@@ -12,7 +12,7 @@ from penstock.engines.llamacpp.device import LlamaDevice, Row
 
 @dataclass(slots=True)
 class _Sequence:
-    """The tokens of one request, prompt and answer, and where it is in the cache (-1: nowhere)."""
+    """The tokens of one request, prompt and answer, and its slot in the cache (-1: none)."""
 
     token_ids: list[int]
     temperature: float
@@ -21,9 +21,9 @@ class _Sequence:
 
 
 class PlanExecutor:
-    """Keeps the tokens of live requests and computes what plans say.
+    """Keeps the tokens of live requests and computes planned steps.
 
-    At most ``max_num_seqs`` requests may hold KV at once, which is the scheduler's to see to.
+    At most ``max_num_seqs`` requests may hold KV at once, which the scheduler guarantees.
     """
 
     def __init__(self, device: LlamaDevice, max_num_seqs: int) -> None:
@@ -33,12 +33,12 @@ class PlanExecutor:
 
     def begin(self, request_id: int, prompt: Sequence[int], temperature: float,
               seed: int) -> None:
-        """A request is handed in; with a ``temperature`` of 0 the likeliest token is taken."""
+        """Add a request. With a ``temperature`` of 0 the likeliest token is taken."""
         self._sequences[request_id] = _Sequence(list(prompt), temperature,
                                                 np.random.default_rng(seed))
 
     def preempt(self, request_id: int) -> None:
-        """A request loses its KV and keeps its tokens."""
+        """Free a request's KV cache and keep its tokens."""
         sequence = self._sequences[request_id]
         if sequence.place >= 0:
             self._device.forget(sequence.place)
@@ -46,13 +46,13 @@ class PlanExecutor:
             sequence.place = -1
 
     def end(self, request_id: int) -> None:
-        """A request is over."""
+        """Remove a request."""
         if request_id in self._sequences:
             self.preempt(request_id)
             del self._sequences[request_id]
 
     def run(self, plan: StepPlan) -> dict[int, int]:
-        """Compute a step: the next token of every decode and of every prompt that it completes."""
+        """Compute a step. Returns the next token of every decode and of every completed prompt."""
         rows: list[Row] = []
         wanted: list[int] = []
         for request_id in plan.decode_ids:
@@ -80,7 +80,8 @@ class PlanExecutor:
 
 
 def chosen(logits: NDArray[np.float32], temperature: float, rng: np.random.Generator) -> int:
-    """A token drawn by softmax(logits / temperature); at 0 the likeliest, the first of equals."""
+    """Sample a token from softmax(logits / temperature); at 0 take the likeliest, the first of
+    equals."""
     if temperature <= 0:
         return int(np.argmax(logits))
     # The largest of logits / temperature + Gumbel noise is distributed as the softmax.

@@ -1,4 +1,5 @@
-"""llama.cpp: a file that Penstock loads and schedules; and llama-server, which loads models."""
+"""llama.cpp in two forms: a library that Penstock schedules, and llama-server as a router of
+models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def _actuator(context: ActuatorContext) -> "Actuator":
-    from penstock.engines.embedded.options import InsideOptions
+    from penstock.engines.embedded.options import EmbeddedOptions
     from penstock.engines.llamacpp.actuator import LlamaCppActuator
     from penstock.engines.llamacpp.serve import LlamaSettings
 
     engine, fleet = context.engine, context.fleet
-    assert engine.file is not None, "the fleet file is read so"
+    assert engine.file is not None, "the fleet file was validated"
     settings = LlamaSettings(Path(engine.file), context.name, max_num_seqs=context.model.max_batch)
     if engine.kv_tokens is not None:
         settings = replace(settings, kv_tokens=engine.kv_tokens)
     if engine.threads is not None:
         settings = replace(settings, num_threads=engine.threads)
     classes = fleet.service_classes
-    return LlamaCppActuator(settings, InsideOptions(fleet.policies.schedule, classes, classes[0]),
+    return LlamaCppActuator(settings, EmbeddedOptions(fleet.policies.schedule, classes, classes[0]),
                             context.around.note)
 
 
@@ -48,10 +49,11 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
 
 
 def engine() -> Engine:
-    """The library in a process of Penstock."""
+    """Return the engine for the library in a process of Penstock."""
     return Engine(actuator=_actuator, profiled=_profiled)
 
 
 def server() -> Engine:
-    """A running llama-server that loads and unloads models; it is called like llama.cpp."""
+    """Return the engine for a running llama-server that loads and unloads models. It is called like
+    llama.cpp."""
     return Engine(actuator=_server_actuator, called_as="llamacpp")

@@ -21,15 +21,15 @@ from penstock.perf.profiling.protocol import BatchTimes, Memory, OutOfMemoryErro
 
 PACKAGES = ("llama-cpp-python", "gguf")
 _KV: Mapping[str, KvPrecision] = {"fp16": "f16", "fp32": "f32"}
-_MOST_SEQUENCES = 256  # what llama.cpp is compiled for
-_SHARE_FOR_KV = 0.5  # of the free memory, where nobody says how many tokens to keep
+_MOST_SEQUENCES = 256  # limit that llama.cpp is compiled with
+_SHARE_FOR_KV = 0.5  # of the free memory, where no number of tokens is stated
 
 
 class LlamaCppEngine:
-    """A GGUF file, or random weights of a shape that are written to ``scratch`` as one.
+    """A GGUF file, or random weights of an architecture, written to ``scratch`` as a GGUF file.
 
-    Prompts are read in batches of at most ``max_step_tokens``, one after the other; every decode
-    step is one call for all sequences.
+    Prompts are computed in batches of at most ``max_step_tokens``, one after the other. Every
+    decode step is one call for all sequences.
     """
 
     def __init__(self, architecture: Architecture, clock: Callable[[], float], *, scratch: Path,
@@ -93,7 +93,7 @@ class LlamaCppEngine:
         tokens = room.kv_tokens
         if tokens is None:
             tokens = wanted if left is None else min(wanted, int(_SHARE_FOR_KV * left / per_token))
-        # A cell of the cache may be needed for the token that is being computed; and it is padded.
+        # One cell of the cache is for the token being computed, and the size is padded.
         tokens = 256 * ceil_div(max(1, tokens) + room.max_batch, 256)
         need = tokens * per_token + path.stat().st_size
         if left is not None and need > left:
@@ -129,7 +129,7 @@ class LlamaCppEngine:
                 steps.append((self._clock() - started_s,
                               [row.sequence for row in rows if row.wanted]))
             for step in range(output_tokens - 1):
-                # Which tokens are fed back costs the same whichever they are.
+                # The cost does not depend on which tokens are fed back.
                 device.run([Row(3 + (step + sequence) % 200, prompt_tokens + step, sequence, True)
                             for sequence in range(batch)])
                 steps.append((self._clock() - started_s, range(batch)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 
-from penstock.engines.actuators.http import NobodyThereError, ServerActuator, pause
+from penstock.engines.actuators.http import EngineUnreachableError, ServerActuator, pause
 from penstock.engines.actuators.protocol import ActuatorError
 
 _HELD = ("loaded", "loading", "sleeping")
@@ -35,7 +35,7 @@ class LlamaServerActuator(ServerActuator):
                 await self._calls.post("/models/unload", {"model": self._name})
             while (await self._status()).get("value") in _HELD:
                 await pause()
-        except NobodyThereError:
+        except EngineUnreachableError:
             return
 
     async def _held(self) -> bool:
@@ -50,6 +50,6 @@ class LlamaServerActuator(ServerActuator):
                 status = one.get("status")
                 if isinstance(status, dict):
                     return status
-                raise ActuatorError(f"{self._calls.url}/models tells no status of {self._name}; it "
-                                    "must be started as a router, without a model")
-        raise ActuatorError(f"{self._calls.url} knows no model {self._name}")
+                raise ActuatorError(f"{self._calls.url}/models reports no status of {self._name}; "
+                                    "it must be started as a router, without a model")
+        raise ActuatorError(f"{self._calls.url} has no model {self._name}")

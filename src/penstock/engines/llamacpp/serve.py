@@ -1,4 +1,4 @@
-"""A llama.cpp engine with everything that it takes, listening."""
+"""Runs a llama.cpp engine with its server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from penstock.core.units import ceil_div
 from penstock.engines.embedded.calibrate import Calibrator
 from penstock.engines.embedded.fields import ServiceClasses
 from penstock.engines.embedded.options import (
-    InsideOptions,
+    EmbeddedOptions,
     limited,
     new_journal,
     schedule_document,
@@ -31,12 +31,12 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.registry.make import build_scheduler
 
 BLOCK_TOKENS = 16
-_GOODBYE_S = 2.0
+_SHUTDOWN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaSettings:
-    """A model file and the limits of its engine; ``port`` 0 takes a free one."""
+    """A model file and the limits of its engine. ``port`` 0 picks a free port."""
 
     model: Path
     name: str
@@ -50,13 +50,13 @@ class LlamaSettings:
 
 
 @asynccontextmanager
-async def llama_engine(settings: LlamaSettings, options: InsideOptions,
+async def llama_engine(settings: LlamaSettings, options: EmbeddedOptions,
                        on_bug: Callable[[str], None] = lambda _: None
                        ) -> "AsyncIterator[tuple[str, SteppedEngine, asyncio.Task[None]]]":
-    """The engine's URL, the engine and the task that runs it, for as long as the context lasts.
+    """Yield the engine's URL, the engine and its task. The engine runs until the context ends.
 
-    ``on_bug`` is told the trace of an error that is not the client's. Raises InputError for a model
-    that cannot be loaded, a missing extra and a port that cannot be had.
+    ``on_bug`` gets the traceback of an error that the client did not cause. Raises InputError for a
+    model that cannot be loaded, a missing extra and an unavailable port.
     """
     device = await asyncio.to_thread(
         LlamaDevice, settings.model, settings.kv_tokens, settings.max_num_seqs,
@@ -72,7 +72,7 @@ async def llama_engine(settings: LlamaSettings, options: InsideOptions,
     server = EngineServer(backend, service, metrics, on_bug)
     task: asyncio.Task[None] = asyncio.create_task(engine.run())
     try:
-        async with listening(server.app(), settings.host, settings.port, _GOODBYE_S) as url:
+        async with listening(server.app(), settings.host, settings.port, _SHUTDOWN_S) as url:
             yield url, engine, task
     finally:
         task.cancel()
@@ -82,11 +82,12 @@ async def llama_engine(settings: LlamaSettings, options: InsideOptions,
 
 
 def _longest(device: LlamaDevice) -> int:
-    """Tokens of the longest request: the model's context, in whole blocks of the cache."""
+    """Return the tokens of the longest request: the model's context in whole blocks of the
+    cache."""
     return min(device.context_tokens, device.kv_tokens // BLOCK_TOKENS * BLOCK_TOKENS)
 
 
-def _embedded_scheduler(settings: LlamaSettings, options: InsideOptions,
+def _embedded_scheduler(settings: LlamaSettings, options: EmbeddedOptions,
                         device: LlamaDevice) -> EmbeddedScheduler:
     kv_blocks = device.kv_tokens // BLOCK_TOKENS
     schedule = limited(options.schedule, settings.max_num_seqs, settings.max_step_tokens, kv_blocks,

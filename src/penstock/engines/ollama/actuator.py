@@ -1,13 +1,13 @@
 """A model that an Ollama server loads and unloads (docs.ollama.com, FAQ and /api/ps).
 
-A request without a prompt loads its model, and ``keep_alive`` says for how long it stays: -1 for
-good, 0 not at all. Whatever others ask of the server may move models, too; it is asked what it
-holds.
+A request without a prompt loads its model, and ``keep_alive`` says how long it stays loaded: -1
+forever, 0 unloads it. Requests of other clients can also load and unload models, so the server is
+asked for its loaded models.
 """
 
 import aiohttp
 
-from penstock.engines.actuators.http import NobodyThereError, ServerActuator, pause
+from penstock.engines.actuators.http import EngineUnreachableError, ServerActuator, pause
 from penstock.engines.actuators.protocol import ActuatorError
 from penstock.engines.ollama.dialect import holds_model
 
@@ -32,7 +32,7 @@ class OllamaActuator(ServerActuator):
                 await self._ask(keep_alive=0)
             while await self._held():
                 await pause()
-        except NobodyThereError:
+        except EngineUnreachableError:
             return
 
     async def _ask(self, keep_alive: int) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's requests in Ollama's words (its /api/chat, /api/generate and /api/embed)."""
+"""Translation of OpenAI's requests to Ollama's (/api/chat, /api/generate and /api/embed)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 from penstock.engines.client.dialects import UnsupportedError
 
-# OpenAI's field (or one that many engines add to it) and the option of Ollama that it is.
+# OpenAI's field (or a common extension) and the matching option of Ollama.
 _OPTIONS = {
     "max_tokens": "num_predict", "max_completion_tokens": "num_predict",
     "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
@@ -15,7 +15,7 @@ _OPTIONS = {
     "presence_penalty": "presence_penalty", "repeat_penalty": "repeat_penalty",
     "repetition_penalty": "repeat_penalty"}
 
-# Fields whose effect Ollama does not have, with what may be said in them all the same.
+# Fields that Ollama does not support, with the values that are still accepted.
 _NO_WORDS: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "best_of": (1,), "echo": (False,), "logprobs": (False,), "top_logprobs": (0,),
     "logit_bias": ({},)}
@@ -25,7 +25,7 @@ _AS_THEY_ARE = ("keep_alive", "think")
 
 def ollama_call(path: str, body: Mapping[str, Any], model: str, *,
                 stream: bool) -> tuple[str, dict[str, Any]]:
-    """Ollama's path and body of a request. Raises UnsupportedError."""
+    """Return Ollama's path and body for a request. Raises UnsupportedError."""
     for name, fine in _NO_WORDS.items():
         if body.get(name) is not None and body[name] not in fine:
             raise UnsupportedError(f"Ollama has no {name}")
@@ -91,7 +91,7 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _message(message: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A message in Ollama's form; ``names`` gathers what the tools are called by their calls."""
+    """Return a message in Ollama's form. ``names`` collects the tools' names by their call ids."""
     text, images = _content(message.get("content"))
     found: dict[str, Any] = {"role": str(message.get("role", "user")), "content": text}
     if images:
@@ -110,7 +110,7 @@ def _message(message: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any
 
 
 def _content(content: Any) -> tuple[str, list[str]]:
-    """Text and images (base64) of a message."""
+    """Return text and images (base64) of a message."""
     if content is None or isinstance(content, str):
         return content or "", []
     texts, images = [], []

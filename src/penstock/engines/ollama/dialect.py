@@ -1,4 +1,4 @@
-"""Ollama's answers as OpenAI's: its lines of JSON become events, its counts become usage."""
+"""Translation of Ollama's answers to OpenAI's: JSON lines become events, counts become usage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ _DURATIONS = {"total_duration": "total_s", "load_duration": "load_s",
 
 
 class OllamaStream:
-    """Makes OpenAI's events of Ollama's stream, which is one JSON object a line, wherever the
-    network has cut it.
+    """Translates Ollama's stream (one JSON object a line) to OpenAI's events, independent of the
+    network's packets.
 
-    The last line has the counts; where it lacks one (older versions leave out the prompt's when all
-    of it was cached), the caller's estimate and the number of lines stand in. ``load_s`` is how
-    long the model was loaded for this answer, None as long as nothing was said of it.
+    The last line has the counts. Where a count is missing (older versions leave out the prompt's
+    when all of it was cached), the caller's estimate and the number of lines replace it. ``load_s``
+    is the time to load the model for this answer, None until it is reported.
     """
 
     def __init__(self, answer_id: str, model: str, created_s: int, prompt_tokens: int, *,
@@ -36,7 +36,7 @@ class OllamaStream:
         self._done = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Events that are complete with these bytes. Raises ValueError for what is no stream."""
+        """Return the events that these bytes complete. Raises ValueError for an invalid stream."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MOST_EVENT_BYTES:
             raise ValueError(f"a line of more than {MOST_EVENT_BYTES:,} bytes")
@@ -50,7 +50,7 @@ class OllamaStream:
     def _events(self, line: bytes) -> bytes:
         document = orjson.loads(line)
         if not isinstance(document, dict):
-            raise ValueError("a line that is no JSON object")
+            raise ValueError("a line that is not a JSON object")
         if document.get("error"):
             return _event(error_document(document, 500))
         out = b""
@@ -87,7 +87,7 @@ class OllamaStream:
 
 
 class OllamaWhole:
-    """Makes OpenAI's answer of one that Ollama gave in one piece."""
+    """Translates an answer of Ollama in one piece to OpenAI's form."""
 
     def __init__(self, answer_id: str, model: str, created_s: int, prompt_tokens: int) -> None:
         self._answer_id = answer_id
@@ -97,7 +97,7 @@ class OllamaWhole:
 
     def document(self, path: str,
                  document: Mapping[str, Any]) -> tuple[dict[str, Any], float | None]:
-        """OpenAI's answer, and the seconds for which the model was loaded. Raises ValueError."""
+        """Return OpenAI's answer, and the seconds to load the model for it. Raises ValueError."""
         if path.endswith("/embeddings"):
             return self._embeddings(document), seconds_of(document).get("load_s")
         chat = path.endswith("/chat/completions")
@@ -129,13 +129,13 @@ class OllamaWhole:
 
 
 def seconds_of(document: Mapping[str, Any]) -> dict[str, float]:
-    """The durations that a last line tells, in seconds; Ollama's own are nanoseconds."""
+    """Return the durations in a last line, converted from Ollama's nanoseconds to seconds."""
     return {ours: value * _NS for theirs, ours in _DURATIONS.items()
             if isinstance(value := document.get(theirs), int) and value >= 0}
 
 
 def usage_of(document: Mapping[str, Any], prompt_tokens: int, num_lines: int) -> dict[str, Any]:
-    """OpenAI's usage of a last line, with Ollama's durations beside it."""
+    """Return OpenAI's usage from a last line, with Ollama's durations."""
     prompt = _count(document, "prompt_eval_count", prompt_tokens)
     output = _count(document, "eval_count", num_lines)
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output,
@@ -149,7 +149,7 @@ def usage_of(document: Mapping[str, Any], prompt_tokens: int, num_lines: int) ->
 
 
 def error_document(document: Mapping[str, Any], status: int) -> dict[str, Any]:
-    """An error of Ollama's in OpenAI's form."""
+    """Return an error of Ollama in OpenAI's form."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {"error": {"message": str(document.get("error") or "no reason was given")[:2000],
                       "type": kind, "param": None, "code": None}}
@@ -161,7 +161,8 @@ def _count(document: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _finish_reason(document: Mapping[str, Any], num_tool_calls: int) -> str:
-    """OpenAI's reason; a model that was only loaded or unloaded has said all it will."""
+    """Return OpenAI's finish reason. A model that was only loaded or unloaded counts as
+    ``stop``."""
     if num_tool_calls:
         return "tool_calls"
     reason = document.get("done_reason")
@@ -199,8 +200,7 @@ def _event(document: Mapping[str, Any]) -> bytes:
 
 
 def holds_model(document: Any, model: str) -> bool:
-    """Whether /api/ps names the model among those that are loaded; a name without a tag means the
-    tag ``latest``."""
+    """Whether /api/ps lists the model as loaded. A name without a tag means the tag ``latest``."""
     models = document.get("models") if isinstance(document, dict) else None
     tagged = model if ":" in model else f"{model}:latest"
     return any(isinstance(one, dict) and tagged in (one.get("name"), one.get("model"))

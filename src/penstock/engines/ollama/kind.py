@@ -1,4 +1,4 @@
-"""Ollama: how it is asked, watched, and told to load a model."""
+"""Ollama as an engine: dialect, health, loading of models."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class OllamaDialect:
-    """Ollama's own API, which tells how long a model was loaded and counts every token."""
+    """Ollama's own API, which reports load times and counts every token."""
 
     def call(self, question: Question) -> tuple[str, dict[str, Any]]:
         return ollama_call(question.path, question.body, question.model, stream=question.stream)
 
     def is_busy(self, status: int, retry_after: str | None) -> bool:
-        return status in (429, 503)  # 503 is its word for a queue that is full
+        return status in (429, 503)  # Ollama answers 503 when its queue is full
 
     def stream(self, question: Question) -> OllamaStream:
         return OllamaStream(question.answer_id, question.model, question.created_s,
@@ -41,7 +41,7 @@ class OllamaDialect:
 
 
 async def look(get: Get, url: str, model: str) -> tuple[bool, EngineLoad]:
-    """Whether the server is well, and whether it holds the model."""
+    """Return whether the server is healthy, and whether it holds the model."""
     status, _ = await get(f"{url}/api/version")
     if status != 200:
         return False, EngineLoad()
@@ -57,5 +57,6 @@ def _actuator(context: ActuatorContext) -> "Actuator":
 
 
 def engine() -> Engine:
-    """Ollama. Clients do not say when a multiplexed model leaves the device: -1 keeps it."""
+    """Return the engine Ollama. Clients do not decide when a multiplexed model is unloaded: -1
+    keeps it."""
     return Engine(OllamaDialect(), look, _actuator, while_multiplexed={"keep_alive": -1})

@@ -1,1 +1,1 @@
-"""Engines that are known by OpenAI's API alone."""
+"""Engines that Penstock knows only by OpenAI's API."""

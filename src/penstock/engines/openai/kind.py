@@ -1,8 +1,8 @@
-"""Any server of OpenAI's API, such as SGLang, and engines that tell what they are by metrics."""
+"""Any server with OpenAI's API, such as SGLang, and engines recognised by their metrics."""
 
 from penstock.engines.engine import Engine
 
 
 def engine() -> Engine:
-    """An engine that Penstock calls and watches, and nothing else."""
+    """Return an engine that Penstock only calls and observes."""
     return Engine()

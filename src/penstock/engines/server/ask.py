@@ -1,6 +1,6 @@
 """Requests to an engine: the bodies of /v1/completions and /v1/chat/completions.
 
-Fields that are not read here are ignored, whatever they hold, as vLLM ignores unknown ones.
+Other fields are ignored, whatever their value, as vLLM ignores unknown fields.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from penstock.engines.http_body import read_json
 from penstock.engines.server.errors import ApiError
 
 BYTES_PER_TOKEN = 4
-"""A prompt of text has as many tokens as its UTF-8 form has bytes, divided by this, rounded up."""
+"""UTF-8 bytes for each token of a text prompt."""
 _DEFAULT_COMPLETION_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A body that makes sense. ``prompt`` has four bytes per token, token ids included.
+    """A valid request. ``prompt`` has four bytes per token, also for token ids.
 
-    ``max_tokens`` is None where the body leaves it to the context. ``service_class`` and
-    ``priority`` are what the body says of them, if anything. ``token_ids`` is a prompt that came as
-    such, ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature``
-    and ``seed`` are what the body has there, whatever that is.
+    ``max_tokens`` is None where only the context limits the answer. ``service_class`` and
+    ``priority`` are those of the body, if stated. ``token_ids`` is a prompt given as token ids,
+    ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature`` and
+    ``seed`` are the body's values, not validated.
     """
 
     model: str | None
@@ -46,11 +46,11 @@ class Ask:
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt, at least 1."""
+        """Number of prompt tokens, at least 1."""
         return max(1, ceil_div(len(self.prompt), BYTES_PER_TOKEN))
 
     def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
-        """Chained hashes of the prompt's whole blocks: equal ones mean equal beginnings."""
+        """Return chained hashes of the prompt's full blocks. Equal hashes mean equal prefixes."""
         size = block_tokens * BYTES_PER_TOKEN
         hashes, last = [], b""
         for start in range(0, len(self.prompt) - size + 1, size):
@@ -60,7 +60,7 @@ class Ask:
 
 
 def read_completion(body: bytes) -> Ask:
-    """The ask of a body of /v1/completions. Raises ApiError."""
+    """Parse a body of /v1/completions. Raises ApiError."""
     document = _document(body)
     prompt, token_ids = _prompt(document)
     ask = _ask(document, prompt, _count(document, "max_tokens") or _DEFAULT_COMPLETION_TOKENS)
@@ -68,7 +68,7 @@ def read_completion(body: bytes) -> Ask:
 
 
 def read_chat(body: bytes) -> Ask:
-    """The ask of a body of /v1/chat/completions. Raises ApiError."""
+    """Parse a body of /v1/chat/completions. Raises ApiError."""
     document = _document(body)
     limit = _count(document, "max_completion_tokens") or _count(document, "max_tokens")
     messages = _conversation(document)
@@ -122,7 +122,7 @@ def _conversation(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _content(message: Any) -> str:
-    """The text of a message; parts that are no text, such as images, count as nothing."""
+    """Return the text of a message. Other parts, such as images, are ignored."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ApiError(400, "every message must be an object with a role", "messages")
     content = message.get("content")

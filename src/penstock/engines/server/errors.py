@@ -10,7 +10,7 @@ _TYPES = {400: "BadRequestError", 404: "NotFoundError", 405: "MethodNotAllowedEr
 
 
 class ApiError(HttpError):
-    """An answer other than 200; ``param`` is the field of the body that is to blame."""
+    """An answer with a status other than 200. ``param`` is the invalid field of the body."""
 
     def __init__(self, status: int, message: str, param: str | None = None) -> None:
         super().__init__(status, message)
@@ -22,6 +22,6 @@ class ApiError(HttpError):
 
 
 def error_document(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape; ``code`` is the HTTP status, as vLLM gives it."""
+    """Return an error in OpenAI's form. ``code`` is the HTTP status, as in vLLM."""
     return {"error": {"message": message, "type": _TYPES.get(status, "APIError"), "param": param,
                       "code": status}}

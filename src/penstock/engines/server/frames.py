@@ -1,4 +1,4 @@
-"""Answers in OpenAI's shapes, whole or as server-sent events."""
+"""Answers in OpenAI's form, in one piece or as server-sent events."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ DONE = b"data: [DONE]\n\n"
 
 
 def frame(document: Any) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + orjson.dumps(document) + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """The answer to one ask. ``answer_id`` is without the prefix that says of which kind it is."""
+    """The answer to one request. ``answer_id`` has no prefix for the kind of answer."""
 
     ask: Ask
     chat: bool
@@ -33,7 +33,7 @@ class Frames:
         return frame(self._chunk(self._delta({"role": "assistant", "content": ""}, None), 0))
 
     def token(self, index: int, text: str, finish_reason: str | None) -> bytes:
-        """One token."""
+        """Return the frame of one token."""
         choice = (self._delta({"content": text}, finish_reason) if self.chat
                   else self._completion(text, finish_reason))
         return frame(self._chunk(choice, index + 1))
@@ -47,7 +47,7 @@ class Frames:
         return frame(document) + DONE
 
     def whole(self, text: str, output_tokens: int, finish_reason: str) -> bytes:
-        """The answer in one piece."""
+        """Return the answer in one piece."""
         if self.chat:
             choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason,
                                       "message": {"role": "assistant", "content": text}}

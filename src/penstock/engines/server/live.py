@@ -1,4 +1,4 @@
-"""The requests of an engine that Penstock schedules: clients hand them in, get tokens, or leave."""
+"""The live requests of an engine that Penstock schedules: submission, tokens, cancellation."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class LiveRequest:
-    """A request that the engine has not finished with; moments in engine time, -1 for not yet."""
+    """A live request. Times are in engine time, -1 for not yet."""
 
     request: Request
     stream: TokenStream
@@ -31,7 +31,7 @@ Live = TypeVar("Live", bound=LiveRequest)
 
 
 class Call(NamedTuple, Generic[Live]):
-    """Something a client did at a moment: it handed a request in, or (``live`` None) left."""
+    """A client's call at a time: it submitted a request, or (``live`` None) cancelled it."""
 
     moment_ps: int
     request_id: int
@@ -39,7 +39,8 @@ class Call(NamedTuple, Generic[Live]):
 
 
 class LiveRequests(ABC, Generic[Live]):
-    """The clients' side of an engine. An engine hears the calls when it can, and gives tokens."""
+    """The clients' side of an engine. The engine processes calls when it can, and returns
+    tokens."""
 
     def __init__(self, metrics: "EngineMetrics | None" = None) -> None:
         self._metrics = metrics
@@ -48,11 +49,11 @@ class LiveRequests(ABC, Generic[Live]):
         self._woken = asyncio.Event()
         self._closed: str | None = None
 
-    # -- what an engine does for them -----------------------------------------------------------
+    # -- implemented by engines -----------------------------------------------------------------
 
     @abstractmethod
     def _now_ps(self) -> int:
-        """The present moment of engine time."""
+        """Return the present engine time."""
 
     @abstractmethod
     def _add(self, live: Live, now_ps: int) -> Accept | Reject:
@@ -60,17 +61,17 @@ class LiveRequests(ABC, Generic[Live]):
 
     @abstractmethod
     def _abort(self, request_id: int, now_ps: int) -> None:
-        """Take a request that is wanted no more from the scheduler."""
+        """Abort a request in the scheduler."""
 
-    # -- what clients do ------------------------------------------------------------------------
+    # -- calls of clients -----------------------------------------------------------------------
 
     @property
     def num_live(self) -> int:
-        """Requests handed in that have neither ended nor been refused."""
+        """Number of submitted requests that have neither ended nor been refused."""
         return len(self._live) + sum(call.live is not None for call in self._calls)
 
-    async def _hand_in(self, live: Live, now_ps: int) -> TokenStream:
-        """The stream of a request's tokens, once it is taken in. Raises RefusedError."""
+    async def _submit(self, live: Live, now_ps: int) -> TokenStream:
+        """Submit a request and return its stream once it is accepted. Raises RefusedError."""
         if self._closed is not None:
             raise RefusedError(self._closed)
         self._call(Call(now_ps, live.request.request_id, live))
@@ -82,7 +83,7 @@ class LiveRequests(ABC, Generic[Live]):
         return live.stream
 
     def cancel(self, request_id: int) -> None:
-        """The client left: the request's KV returns. Nothing happens if it has ended already."""
+        """Cancel a request and free its KV cache. Does nothing if it has already ended."""
         if request_id in self._live or any(call.request_id == request_id for call in self._calls):
             self._call(Call(self._now_ps(), request_id, None))
 
@@ -91,14 +92,14 @@ class LiveRequests(ABC, Generic[Live]):
         self._woken.set()
 
     def close(self, reason: str) -> None:
-        """Refuse whatever is under way and whatever comes."""
+        """Refuse all requests in progress and all new ones."""
         self._closed = reason
         waiting = [call.live for call in self._calls if call.live is not None]
         for live in [*self._live.values(), *waiting]:
             live.stream.refuse(reason)
         self._calls.clear()
 
-    # -- what becomes of them -------------------------------------------------------------------
+    # -- outcomes -------------------------------------------------------------------------------
 
     def _hear(self, call: Call[Live]) -> None:
         if call.live is None:
@@ -114,7 +115,7 @@ class LiveRequests(ABC, Generic[Live]):
         call.live.stream.accept()
 
     def _planned(self, plan: StepPlan, now_s: float) -> None:
-        """Take note of who is computed for the first time."""
+        """Record the requests that are computed for the first time."""
         for chunk in plan.chunks:
             live = self._live[chunk.request_id]
             if live.first_scheduled_s < 0:
@@ -131,7 +132,7 @@ class LiveRequests(ABC, Generic[Live]):
             self._metrics.ended(ended)
 
     def _give(self, live: Live, reason: str | None, now_s: float, token_id: int = -1) -> None:
-        """Give a request its next token; with a ``reason`` it is the last one."""
+        """Give a request its next token. With a ``reason`` it is the last one."""
         live.num_tokens += 1
         live.stream.put(Token(live.num_tokens - 1, now_s, reason, token_id))
         if self._metrics:

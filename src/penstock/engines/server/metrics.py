@@ -41,32 +41,32 @@ class EngineMetrics:
                          buckets=BUCKETS).labels(*self._labels)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge ``name`` that is asked for its value when it is read."""
+        """Add a gauge ``name`` whose value is computed when it is read."""
         Gauge(name, text, LABELS, registry=self.registry).labels(
             *self._labels).set_function(value)
 
     def preempted(self, num: int) -> None:
-        """So many sequences lost their KV."""
+        """Count preempted sequences."""
         self._preemptions.inc(num)
 
     def first_token(self, prompt_tokens: int, ttft_s: float, queue_s: float) -> None:
-        """A prompt is computed and gave its first token; durations in engine time."""
+        """Record a prompt's first token; durations are in engine time."""
         self._prompt_tokens.inc(prompt_tokens)
         self._generation_tokens.inc()
         self._ttft.observe(ttft_s / self._speed)
         self._queue.observe(queue_s / self._speed)
 
     def next_token(self, gap_s: float) -> None:
-        """A further token came ``gap_s`` after the one before."""
+        """Record a further token, ``gap_s`` after the one before."""
         self._generation_tokens.inc()
         self._itl.observe(gap_s / self._speed)
 
     def ended(self, reason: str, e2e_s: float | None = None) -> None:
-        """A request ended, after ``e2e_s`` if with its last token."""
+        """Record the end of a request, with ``e2e_s`` if it was complete."""
         self._success.labels(*self._labels, reason).inc()
         if e2e_s is not None:
             self._e2e.observe(e2e_s / self._speed)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

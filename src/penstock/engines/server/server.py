@@ -12,7 +12,7 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engines.http import errors_told, json_response
+from penstock.engines.http import json_errors, json_response
 from penstock.engines.http_body import read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
 from penstock.engines.server.errors import ApiError
@@ -34,7 +34,7 @@ class Prompt(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer under way: its tokens as they come, and the text of each."""
+    """An answer in progress: its stream of tokens, and the text of each."""
 
     tokens: TokenStream
     text: Callable[[Token], str]
@@ -44,20 +44,20 @@ class Backend(Protocol):
     """The engine behind a server."""
 
     def read(self, ask: Ask) -> Prompt:
-        """The ask's prompt in tokens. Raises ApiError for one that cannot be read."""
+        """Tokenize the prompt of a request. Raises ApiError for an invalid prompt."""
 
     async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
-        """Hand the request in; its ``arrival_s`` is for the engine to set. Raises RefusedError."""
+        """Submit the request; the engine sets its ``arrival_s``. Raises RefusedError."""
 
     def cancel(self, request_id: int) -> None:
-        """The client left. Nothing happens if the request has ended already."""
+        """Cancel a request. Does nothing if it has already ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """Models and classes that a server offers.
 
-    ``classes`` are those that a request may name; ``default_class`` has one that names none.
+    ``classes`` are those that a request may name; ``default_class`` is for requests that name none.
     """
 
     model: str
@@ -67,7 +67,8 @@ class Service:
     version: str
 
     def service_class(self, ask: Ask) -> ServiceClass:
-        """The class of an ask: by name, else by priority, else the default. Raises ApiError."""
+        """Return the class of a request: by name, else by priority, else the default. Raises
+        ApiError."""
         if ask.service_class is not None:
             known = {one.name: one for one in self.classes}
             if ask.service_class not in known:
@@ -80,7 +81,7 @@ class Service:
 
 
 class EngineServer:
-    """Answers for one engine; ``draining`` turns new requests away."""
+    """The HTTP server of one engine. ``draining`` rejects new requests."""
 
     def __init__(self, engine: Backend, service: Service, metrics: EngineMetrics,
                  on_bug: Callable[[str], None]) -> None:
@@ -93,9 +94,9 @@ class EngineServer:
         self._started = int(time.time())
 
     def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
-        """The application. Its runner must cancel handlers whose client has gone."""
+        """Return the application. Its runner must cancel handlers whose client has disconnected."""
         app = web.Application(client_max_size=max_body_bytes,
-                              middlewares=[errors_told(
+                              middlewares=[json_errors(
                                   lambda _, status, message: ApiError(status, message),
                                   self._on_bug)])
         app.router.add_post("/v1/completions", self._completions)
@@ -106,7 +107,7 @@ class EngineServer:
         app.router.add_get("/metrics", self._text)
         return app
 
-    # -- what is asked of the engine itself -----------------------------------------------------
+    # -- health, models, metrics ----------------------------------------------------------------
 
     async def _models(self, _: web.Request) -> web.Response:
         card = {"id": self._service.model, "object": "model", "created": self._started,
@@ -147,7 +148,7 @@ class EngineServer:
                 return await self._stream(http, answer, frames)
             return await self._whole(answer, frames)
         finally:
-            self._engine.cancel(request.request_id)  # of an ended request this does nothing
+            self._engine.cancel(request.request_id)  # does nothing for an ended request
 
     def _request(self, ask: Ask, prompt: Prompt) -> Request:
         service = self._service

@@ -1,4 +1,4 @@
-"""The tokens of one request on their way from an engine to whoever asked."""
+"""The stream of a request's tokens from an engine to the request's reader."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class RefusedError(Exception):
-    """A request will get no (more) tokens; the message says why.
+    """A request gets no (further) tokens. The message says why.
 
-    ``final`` says that the request itself is to blame, and will be refused whenever it comes.
+    ``final`` means that the request itself is at fault, and that a retry would be refused, too.
     """
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
@@ -19,8 +19,8 @@ class RefusedError(Exception):
 class Token(NamedTuple):
     """One output token, numbered from 0; ``time_s`` is when its step ended, in engine time.
 
-    ``finish_reason`` is None but for the last one: ``stop`` or ``length``. ``token_id`` is its
-    place in the vocabulary, where there is one.
+    ``finish_reason`` of the last token is ``stop`` or ``length``, otherwise None. ``token_id`` is
+    the token's index in the vocabulary, if there is a vocabulary.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 class TokenStream:
-    """Tokens in order, as they come. One reader; it may be slower than the engine."""
+    """A stream of tokens in order, for one reader, which may be slower than the engine."""
 
     def __init__(self) -> None:
         self._tokens: list[Token] = []
@@ -41,31 +41,31 @@ class TokenStream:
     # -- the engine's side ----------------------------------------------------------------------
 
     def accept(self) -> None:
-        """The scheduler took the request in."""
+        """The scheduler accepted the request."""
         self._accepted = True
         self._changed.set()
 
     def put(self, token: Token) -> None:
-        """The next token has been computed."""
+        """Append the next token."""
         self._tokens.append(token)
         self._changed.set()
 
     def refuse(self, reason: str, *, final: bool = False) -> None:
-        """No token will follow those that are there."""
+        """End the stream with a refusal after the present tokens."""
         self._refusal = RefusedError(reason, final=final)
         self._changed.set()
 
     # -- the reader's side ----------------------------------------------------------------------
 
     async def accepted(self) -> None:
-        """Return once the request is taken in. Raises RefusedError if it is not."""
+        """Wait until the request is accepted. Raises RefusedError if it is refused."""
         while not self._accepted:
             if self._refusal is not None:
                 raise self._refusal
             await self._change()
 
     async def some(self) -> list[Token]:
-        """All tokens that came since the last call, at least one. Raises RefusedError.
+        """Return all tokens since the last call, at least one. Raises RefusedError.
 
         Must not be called after the token that has a ``finish_reason``.
         """

@@ -1,4 +1,4 @@
-"""Transformers: a model in this process, measured only."""
+"""Transformers as an engine: a model in this process, for measurements only."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,5 +21,5 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
 
 
 def engine() -> Engine:
-    """Transformers on PyTorch."""
+    """Return the engine for transformers on PyTorch."""
     return Engine(profiled=_profiled)

@@ -30,17 +30,18 @@ PACKAGES = ("torch", "transformers", "safetensors")
 
 
 class TorchEngine:
-    """A model of transformers; every step is one call of it, with its own cache of keys and values.
+    """A model of transformers. Every step is one forward pass with the model's own KV cache.
 
-    Random weights come from ``seed``; with ``scratch`` they are written there first and loaded like
-    a checkpoint. Prompts are read in one step each. ``memory_bytes`` limits what a batch may be
-    expected to need on a CPU, where the kernel would kill the process instead of refusing it.
+    Random weights come from ``seed``. With ``scratch`` they are first written there and loaded like
+    a checkpoint. Each prompt is computed in one step. On a CPU, ``memory_bytes`` limits the
+    expected memory of a batch, because the kernel would kill the process instead of refusing
+    memory.
     """
 
     def __init__(self, architecture: Architecture, clock: Callable[[], float], *, device: str = "",
                  num_threads: int = 0, seed: int = 0, scratch: Path | None = None,
                  memory_bytes: float | None = None) -> None:
-        """Raises InputError without the extra, and for a device that is not there."""
+        """Raises InputError without the extra, and for a missing device."""
         self._gpus = Gpus()
         self._torch, _ = libraries("--engine transformers")
         if architecture.is_gguf:
@@ -134,7 +135,8 @@ class TorchEngine:
         tokens = torch.randint(3, self._architecture.spec.vocab_size, (batch, prompt_tokens),
                                generator=generator).to(self._device)
         everyone = range(batch)
-        # Logits of the last position alone, as engines compute them, where the family can.
+        # Logits of the last position only, as engines compute them, where the model family supports
+        # it.
         fewer = {"logits_to_keep": 1} if "logits_to_keep" in signature(
             self._model.forward).parameters else {}
         steps = []
@@ -157,13 +159,13 @@ class TorchEngine:
         cuda = self._torch.cuda
         peak = float(cuda.max_memory_reserved())
         cuda.reset_peak_memory_stats()
-        held = self._gpus.memory_bytes()  # with what the driver keeps for the process
+        held = self._gpus.memory_bytes()  # including the driver's memory for the process
         return Memory(float(cuda.memory_reserved()) if held is None else held, peak)
 
     # -- parts ----------------------------------------------------------------------------------
 
     def _found(self, cut: Architecture, configuration: ModelConfiguration) -> Any:
-        """The checkpoint's model, that of the scratch folder, or one drawn in memory."""
+        """Load the model of the checkpoint or of the scratch folder, or create one in memory."""
         folder = cut.weights
         if folder is None and self._scratch is not None:
             folder = self._scratch / configuration.label
@@ -177,14 +179,16 @@ class TorchEngine:
 
     def _activation_bytes(self, cut: Architecture, configuration: ModelConfiguration, batch: int,
                           prompt_tokens: int) -> float:
-        """Rough: the widest tensor of a feed-forward and the logits, in the model's format."""
+        """Return a rough estimate: the widest tensor of a feed-forward layer and the logits, in the
+        model's format."""
         spec = cut.spec
         width = 4.0 if configuration.precision == "fp32" else 2.0
         widest = 2 * max(spec.intermediate_size, spec.hidden_size) * prompt_tokens
         return batch * width * (widest + spec.vocab_size)
 
     def _expect(self, need_bytes: float, what: str) -> None:
-        """Refuse on a CPU what the kernel would not survive. Raises OutOfMemoryError."""
+        """Check on a CPU that the memory suffices, since the kernel would kill the process. Raises
+        OutOfMemoryError."""
         if self._device != "cpu":
             return
         left = available_memory_bytes()

@@ -1,4 +1,4 @@
-"""vLLM: its scheduler takes service classes, its server sleeps, its steps can be measured."""
+"""vLLM as an engine: service classes in its scheduler, sleep and wake, measurement of steps."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,5 +31,5 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
 
 
 def engine() -> Engine:
-    """VLLM."""
+    """Return the engine vLLM."""
     return Engine(OpenAiDialect(tells_class=True), actuator=_actuator, profiled=_profiled)

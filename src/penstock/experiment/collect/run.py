@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
-from penstock.engines.client.client import EngineClient, Patience, client_session
+from penstock.engines.client.client import ClientTimeouts, EngineClient, client_session
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineState
 from penstock.engines.client.watch import Watcher
@@ -45,7 +45,7 @@ class Sources:
     models: Sequence[str] = ()
     judge: JudgeAt | None = None
     api_key: str | None = None
-    patience: Patience = field(default_factory=Patience)
+    patience: ClientTimeouts = field(default_factory=ClientTimeouts)
 
 
 def collect(sources: Sources, options: CollectOptions, folder: Path,

@@ -13,7 +13,7 @@ import numpy as np
 from penstock import __version__
 from penstock.core.errors import InputError, one_of
 from penstock.engines.client.answer import Answer
-from penstock.engines.client.client import EngineClient, Patience, client_session
+from penstock.engines.client.client import ClientTimeouts, EngineClient, client_session
 from penstock.experiment.load.drive import Send, closed_loop, open_loop
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadPlan
@@ -27,7 +27,7 @@ from penstock.metrics.table import RequestTable
 _SEEDS_APART = 1_000_003
 _LEAD_S = 0.05  # between the decision to start and the first arrival
 Progress = Callable[[int], None]
-_MANNER, _PATIENCE = RequestTemplate(), Patience()
+_MANNER, _PATIENCE = RequestTemplate(), ClientTimeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Target:
 
     url: str
     manner: RequestTemplate = _MANNER
-    patience: Patience = _PATIENCE
+    patience: ClientTimeouts = _PATIENCE
     api_key: str | None = field(default=None, repr=False)
     shared_prompt_tokens: int = 0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -1,1 +1,1 @@
-"""Admission: refusals before any work is spent."""
+"""Admission: rejection of requests before any work is spent on them."""

@@ -1,4 +1,5 @@
-"""Factories of admission: each takes its settings, the router behind it and its context."""
+"""Factories of admission policies: each takes its settings, the router behind it and its
+context."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,10 @@ from penstock.policy.route.protocol import Router
 
 
 def admit_all(_settings: Mapping[str, Any], router: Router, _context: RouterContext) -> Router:
-    """Every request enters."""
+    """Admit every request."""
     return router
 
 
 def feasible(settings: Mapping[str, Any], router: Router, context: RouterContext) -> Router:
-    """Requests enter that a replica is likely to serve in time."""
+    """Admit the requests that some replica is likely to serve in time."""
     return FeasibleOnly(router, context.facts, context.usual(), **settings)

@@ -1,4 +1,4 @@
-"""Refuses what no replica is likely to serve in time, before any work is spent on it."""
+"""Rejects requests that no replica is likely to serve in time, before any work is spent on them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,8 +17,9 @@ from penstock.predict.latency import LatencyPredictor
 
 
 class FeasibleOnly:
-    """A router that is shown only replicas with a fair chance (``min_chance``) of keeping every
-    target of the request, and a refusal where there is none. A class without targets always enters.
+    """Passes to the router only replicas with at least a chance of ``min_chance`` to meet every
+    target of the request, and rejects the request where there is none. A class without targets is
+    always admitted.
     """
 
     learns = True
@@ -35,7 +36,7 @@ class FeasibleOnly:
 
     @property
     def looks_into_queues(self) -> bool:
-        """As the router behind it asks."""
+        """Whether the router behind this one needs queues."""
         return self._inner.looks_into_queues
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:

@@ -1,10 +1,10 @@
-"""KV accounting that only counts: every sequence owns its blocks, nothing is shared."""
+"""KV accounting that only counts blocks: every sequence owns its blocks, and none is shared."""
 
 from penstock.core.units import ceil_div
 
 
 class CountingKv:
-    """Counts blocks in use. Exact where no prefixes are shared, and the cheapest."""
+    """Counts blocks in use. This is exact where no prefixes are shared."""
 
     __slots__ = ("block_tokens", "total_blocks", "used_blocks")
 
@@ -33,7 +33,7 @@ class CountingKv:
         return True
 
     def computed(self, sequence_id: int, tokens: int) -> None:
-        """Nothing is shared, so nothing is published."""
+        """Do nothing, since blocks are not shared."""
 
     def shared_blocks(self, sequence_id: int) -> int:
         return 0

@@ -5,7 +5,8 @@ from penstock.core.units import ceil_div
 
 
 class _Entry:
-    """One cached prompt block: how many sequences use it, and how many KV blocks it fills."""
+    """One cached prompt block, with the number of sequences that use it and the number of KV blocks
+    it fills."""
 
     __slots__ = ("num_blocks", "users")
 
@@ -17,10 +18,10 @@ class _Entry:
 class PrefixKv:
     """Counts blocks and shares prompt prefixes by hash.
 
-    A request names its prompt's leading blocks by chained hashes, so holding hash i implies holding
-    all before it. Blocks of a running sequence are protected; those that no one uses stay cached
-    until room is needed and go in least-recently-used order. A hash is published when its tokens
-    have been computed, never when they are only planned. The design follows vLLM's automatic prefix
+    A request names its prompt's leading blocks by chained hashes, so hash i implies all hashes
+    before it. Blocks of a running sequence are protected. Unused blocks stay cached until room is
+    needed and are evicted in least-recently-used order. A hash is published when its tokens have
+    been computed, never when they are only planned. The design follows vLLM's automatic prefix
     caching and SGLang's evictable/protected split.
     """
 
@@ -30,7 +31,7 @@ class PrefixKv:
     def __init__(self, total_blocks: int, block_tokens: int) -> None:
         self.total_blocks = total_blocks
         self.block_tokens = block_tokens
-        self.used_blocks = 0  # private and protected blocks; evictable ones are counted apart
+        self.used_blocks = 0  # private and protected blocks, without evictable ones
         self._shared: dict[int, _Entry] = {}
         self._evictable: dict[int, None] = {}  # insertion order = least recently used first
         self._evictable_blocks = 0
@@ -109,7 +110,8 @@ class PrefixKv:
         while published[0] < len(hashes) and (published[0] + 1) * per_hash <= tokens:
             key = hashes[published[0]]
             if key in self._shared:
-                break  # another sequence published it first; ours stays private from here on
+                # another sequence published it first; this one's blocks stay private from here on
+                break
             self._shared[key] = _Entry(per_hash // self.block_tokens)
             published[0] += 1
 
@@ -121,7 +123,7 @@ class PrefixKv:
     def free(self, sequence_id: int, num_blocks: int) -> None:
         hashes, _, published = self._held.pop(sequence_id)
         shared_blocks = 0
-        # Later blocks are released first, so that a prefix outlives what extends it.
+        # Later blocks are released first, so that a prefix outlives its extensions.
         for i in range(published[0] - 1, -1, -1):
             entry = self._shared[hashes[i]]
             shared_blocks += entry.num_blocks

@@ -6,8 +6,8 @@ from typing import Protocol
 class KvAllocator(Protocol):
     """Books blocks of ``block_tokens`` tokens out of a fixed number.
 
-    A prompt's blocks are booked when it starts; decoding sequences grow in bulk, since all that a
-    step needs to know is how many of them cross into a new block.
+    A prompt's blocks are booked when it starts. Decoding sequences grow in bulk, since a step only
+    needs the number of sequences that cross into a new block.
     """
 
     block_tokens: int
@@ -15,7 +15,7 @@ class KvAllocator(Protocol):
 
     @property
     def free_blocks(self) -> int:
-        """Blocks that can be booked now, evictable cached ones included."""
+        """Blocks that can be booked now, including evictable cached blocks."""
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
@@ -30,13 +30,15 @@ class KvAllocator(Protocol):
         """Book blocks for decoding sequences; ``False`` (and no change) when too few are free."""
 
     def computed(self, sequence_id: int, tokens: int) -> None:
-        """The first ``tokens`` of the prompt are in the cache now and may be shared."""
+        """Publish the first ``tokens`` of the prompt, which are now in the cache and may be
+        shared."""
 
     def shared_blocks(self, sequence_id: int) -> int:
-        """Blocks of a sequence that others use too, and that would stay if it were freed."""
+        """Return the number of blocks that other sequences also use, which would stay if this
+        sequence were freed."""
 
     def free(self, sequence_id: int, num_blocks: int) -> None:
-        """Return everything of a sequence that holds ``num_blocks`` blocks in all."""
+        """Free a sequence that holds ``num_blocks`` blocks in all."""
 
     def check_integrity(self, held_blocks: int) -> None:
         """Raise AssertionError unless the books agree with ``held_blocks``, the sum of the blocks

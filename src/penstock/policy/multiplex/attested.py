@@ -1,4 +1,4 @@
-"""Confidential requests among others on devices that models take turns on."""
+"""Confidential requests on multiplexed devices."""
 
 from collections import deque
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from penstock.policy.multiplex.values import Action, Batch, Queued, Shed
 
 
 class OnlyAttested:
-    """Another policy, whose ``confidential`` requests (by id) run only on attested devices.
+    """Wraps a policy so that its ``confidential`` requests (by id) run only on attested devices.
 
-    Whether they are is looked at when a request arrives and when its batch begins: minutes may lie
-    between. Who may not run is turned away with the reason; ``refused`` has them all.
+    Attestation is checked when a request arrives and when its batch begins, which may be minutes
+    later. A request that may not run is shed with the reason and listed in ``refused``.
     """
 
     def __init__(self, policy: Multiplexer, devices: Confidentiality,
@@ -22,7 +22,7 @@ class OnlyAttested:
         self._devices = devices
         self._confidential = confidential
         self._turned_away: deque[Shed] = deque()
-        self._rest: dict[int, Batch] = {}  # by device, who may still run of a batch
+        self._rest: dict[int, Batch] = {}  # by device, the requests of a batch that may still run
         self.refused: set[int] = set()
 
     @property
@@ -58,7 +58,7 @@ class OnlyAttested:
         return self._policy.cancel(request_id)
 
     def _allowed(self, device: Device, batch: Batch, now_s: float) -> Batch | Shed:
-        """The batch, if all of it may run. If not, who may not is turned away first."""
+        """Return the batch if all its requests may run. Otherwise shed those that may not first."""
         why = self._why(now_s)
         barred = tuple(one for one in batch.requests if one.request_id in self._confidential)
         if why is None or not barred:
@@ -66,12 +66,13 @@ class OnlyAttested:
         rest = tuple(one for one in batch.requests if one.request_id not in self._confidential)
         if rest:
             self._rest[device.index] = Batch(batch.model, rest)
-        if device.continuous or not rest:  # for the policy they are over; of a static batch, all
+        # for the policy they have ended; with a static batch, all of it
+        if device.continuous or not rest:
             self._policy.ended(device, Batch(batch.model, barred), now_s, failed=False)
         return self._refuse(barred, why)
 
     def _why(self, now_s: float) -> str | None:
-        """Why confidential requests may not run now, None if they may."""
+        """Return why confidential requests may not run now, None if they may."""
         found = attestation_violation(self._devices, now_s)
         return None if found is None else refusal([found])
 

@@ -8,33 +8,34 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.multiplex.values import BatchTime
 
 _LEARNING = 0.1
-_HALF_LIFE_S = 1800.0  # long against what trying costs, short against a day of refusals
-_ONE_SPELL_S = 60.0  # refusals further apart are not one spell of them
+_HALF_LIFE_S = 1800.0  # long against the cost of a trial load, short against a day of shed requests
+_ONE_SPELL_S = 60.0  # shed requests further apart do not count as one period
 _FURTHEST = log(4.0)  # one load that hung must not make all others look as bad
 
 
 class LoadBelief(Protocol):
-    """How long a load is believed to take, given what is believed to be where."""
+    """Believed durations of loads, given the believed places of models."""
 
     def load_s(self, device: int, model: int) -> float:
-        """A load of a model that would begin now."""
+        """Return the duration of a load that would begin now."""
         ...
 
     def prefetch_s(self, model: int) -> float:
-        """Reading a model into the host's memory; 0 where its load would be none the shorter."""
+        """Return the duration of reading a model into host memory, 0 where that would not shorten
+        its load."""
         ...
 
     def loaded(self, device: int, model: int) -> None:
-        """A load is over: the model passed through the host's memory."""
+        """A load has ended: the model passed through host memory."""
         ...
 
     def prefetched(self, model: int) -> None:
-        """The model was read into the host's memory."""
+        """The model was read into host memory."""
         ...
 
 
 class LoadTable:
-    """A fixed time per model, wherever it comes from. Nothing is gained by reading ahead."""
+    """A fixed load time per model, independent of its place. Prefetching gains nothing."""
 
     def __init__(self, seconds: Sequence[float]) -> None:
         self._seconds = seconds
@@ -52,11 +53,12 @@ class LoadTable:
 
 def batch_time(step_time: StepTimeModel, prompt_tokens: int, output_tokens: int,
                max_batch: int) -> BatchTime:
-    """The line through what one request and ``max_batch`` of them take, all of these lengths.
+    """Return the linear batch time through the durations of one request and of ``max_batch``
+    requests of these lengths.
 
-    Begun together, n requests take a step for their prompts and one for every further token. With
-    continuous batching that is also how long a request stays while n run, and n over it their
-    throughput, so one line serves either way of batching.
+    n requests that start together take one step for their prompts and one for every further token.
+    With continuous batching, this is also the residence time of a request while n run, and n
+    divided by it is their throughput. So one line serves both kinds of batching.
     """
     def seconds(num: int) -> float:
         prompts_s = step_time.seconds(num * prompt_tokens, num * prompt_tokens**2 / 2, 0, 0)
@@ -70,8 +72,8 @@ def batch_time(step_time: StepTimeModel, prompt_tokens: int, output_tokens: int,
 
 
 class Correction:
-    """A factor per model on what is believed, learnt from what was measured: a moving mean of the
-    logarithm of measured over believed, which an outlier moves little."""
+    """A correction factor per model for believed durations: a moving mean of log(measured /
+    believed), with outliers limited."""
 
     def __init__(self, num_models: int) -> None:
         self._log = [0.0] * num_models
@@ -79,11 +81,12 @@ class Correction:
         self._doubted_s = [0.0] * num_models
 
     def factor(self, model: int) -> float:
-        """By how much beliefs of a model are off."""
+        """Return the correction factor of a model."""
         return self._factor[model]
 
     def observe(self, model: int, believed_s: float, measured_s: float) -> None:
-        """``believed_s`` without the factor. Durations that are not positive teach nothing."""
+        """Learn from a measured duration; ``believed_s`` is without the factor. Durations that are
+        not positive are ignored."""
         if believed_s <= 0.0 or measured_s <= 0.0:
             return
         off = min(_FURTHEST, max(-_FURTHEST, log(measured_s / believed_s)))
@@ -91,14 +94,14 @@ class Correction:
         self._factor[model] = exp(self._log[model])
 
     def doubt(self, model: int, now_s: float) -> None:
-        """Requests are turned away because of a belief that nothing corrects, because nothing is
-        tried. It halves every ``_HALF_LIFE_S`` of that, until something is."""
+        """Halve the factor for every ``_HALF_LIFE_S`` of shedding: a belief that sheds all requests
+        is never corrected by a measurement, so it must decay until a load is tried."""
         passed_s = min(now_s - self._doubted_s[model], _ONE_SPELL_S)
         self._doubted_s[model] = now_s
         self._log[model] = max(-_FURTHEST, self._log[model] - log(2.0) * passed_s / _HALF_LIFE_S)
         self._factor[model] = exp(self._log[model])
 
     def scaled(self, model: int, batch: BatchTime) -> BatchTime:
-        """A batch's time with the factor."""
+        """Return a batch's time with the factor."""
         factor = self.factor(model)
         return BatchTime(batch.fixed_s * factor, batch.per_request_s * factor)

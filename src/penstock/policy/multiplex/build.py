@@ -10,9 +10,9 @@ from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.penstock import ValueRate
 from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.simple import (
-    InTurn,
     Order,
     RoundRobin,
+    Sequential,
     earliest_deadline,
     first_come,
     longest,
@@ -20,15 +20,15 @@ from penstock.policy.multiplex.simple import (
 from penstock.policy.multiplex.values import HostedModel
 
 USUAL_SLA_S = 60.0
-"""The deadline after arrival that policies go by where no request has one."""
+"""Deadline after arrival that policies assume where no request has a deadline."""
 USUAL_QUANTUM_S = 30.0
 
 
 class MultiplexContext(NamedTuple):
     """The models that share devices, and beliefs about their loads.
 
-    ``load_s`` has each model's load on a device that holds nothing, where ``loads`` changes with
-    what devices and the host hold. ``sla_s`` is the tightest end-to-end objective of any request.
+    ``load_s`` has each model's load time on an empty device, while ``loads`` depends on what
+    devices and host hold. ``sla_s`` is the tightest end-to-end objective of any request.
     """
 
     models: Sequence[HostedModel]
@@ -38,12 +38,12 @@ class MultiplexContext(NamedTuple):
 
 
 def value_rate(settings: Mapping[str, Any], context: MultiplexContext) -> Multiplexer:
-    """Penstock's own policy."""
+    """Return Penstock's own policy."""
     return ValueRate(context.models, context.loads, MultiplexOptions(**settings))
 
 
-def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Multiplexer]:
-    """A policy that takes models one after the other; ``make_order`` is given the quantum."""
+def _sequential(make_order: Callable[[float], Order]) -> Callable[..., Multiplexer]:
+    """Return a factory of sequential policies. ``make_order`` gets the quantum."""
 
     def factory(settings: Mapping[str, Any], context: MultiplexContext) -> Multiplexer:
         keep: Keep = least_recent
@@ -51,15 +51,15 @@ def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Multiplexer]
             loads = context.loads
             keep = dear_and_recent(lambda device, model: loads.load_s(device.index, model))
         order = make_order(settings.get("quantum_s", USUAL_QUANTUM_S))
-        return InTurn(context.models, order, keep, shed=settings.get("shed", False))
+        return Sequential(context.models, order, keep, shed=settings.get("shed", False))
 
     return factory
 
 
 ORDERS: Mapping[str, Callable[..., Multiplexer]] = {
-    "longest-queue": _in_turn(lambda _: longest),
-    "edf": _in_turn(lambda _: earliest_deadline),
-    "round-robin": _in_turn(RoundRobin),
-    "first-come": _in_turn(lambda _: first_come),
+    "longest-queue": _sequential(lambda _: longest),
+    "edf": _sequential(lambda _: earliest_deadline),
+    "round-robin": _sequential(RoundRobin),
+    "first-come": _sequential(lambda _: first_come),
 }
-"""First come with cost-aware eviction is a cache of models: each request is served in its turn."""
+"""First come, first served with cost-aware eviction acts as a cache of models."""

@@ -8,11 +8,13 @@ from penstock.policy.multiplex.values import Batch, HostedModel, Load
 
 
 class NotPossibleError(Exception):
-    """A policy asked for what the device cannot do: a fault of the policy, not of the input."""
+    """A policy requested an action that the device cannot do: a fault of the policy, not of the
+    input."""
 
 
 class Resident:
-    """A model on a device: since when, when it last ended a batch, how many requests it runs."""
+    """A model on a device: when it was loaded, when it last ended a batch, how many requests it
+    runs."""
 
     __slots__ = ("last_used_s", "num_running", "since_s")
 
@@ -25,10 +27,10 @@ class Resident:
 class Device:
     """One device, or a group that always holds the same models.
 
-    ``num_changes`` counts changes of what it holds or loads, so that what follows from it may be
-    remembered until then. ``continuous``: requests may join a model that already runs some, and
-    residents run beside each other. Otherwise one batch at a time, and whoever is in it ends with
-    it.
+    ``num_changes`` counts changes of residents and loads, so that derived values can be cached
+    until the next change. With ``continuous`` batching, requests may join a model that already runs
+    some, and residents run concurrently. Otherwise one batch runs at a time, and all its requests
+    end together.
     """
 
     def __init__(self, index: int, memory_bytes: int, models: Sequence[HostedModel], *,
@@ -45,16 +47,16 @@ class Device:
         self.num_loads = 0
         self.num_changes = 0
         self.free_bytes = memory_bytes
-        """Memory that neither weights, nor what is being loaded, nor running requests hold."""
+        """Memory that is not held by weights, by a load in progress or by running requests."""
 
     def held_bytes(self, models: Iterable[int]) -> int:
-        """Memory of residents and of the requests that they run."""
+        """Return the memory of residents and of their running requests."""
         return sum([self.models[model].size_bytes
                     + self.residents[model].num_running * self.models[model].request_bytes
                     for model in models])
 
     def room(self, model: int) -> int:
-        """How many requests of a resident model may start now."""
+        """Return how many requests of a resident model may start now."""
         one = self.residents.get(model)
         if one is None or (not self.continuous and self.computing is not None):
             return 0
@@ -62,14 +64,14 @@ class Device:
                                                                                  self.free_bytes))
 
     def most_beside(self, model: int, others: Sequence[int]) -> int:
-        """The largest batch of a model, were it resident together with ``others``."""
+        """Return the largest batch of a model if it were resident together with ``others``."""
         held = sum(self.models[other].size_bytes for other in others)
         free = self.memory_bytes - held - self.models[model].size_bytes
         return min(self.models[model].max_batch, self._fitting(model, free))
 
     @property
     def idle(self) -> list[int]:
-        """Residents that run nothing."""
+        """Return the residents that run no requests."""
         return [model for model, one in self.residents.items() if not one.num_running]
 
     def _fitting(self, model: int, free_bytes: int) -> int:
@@ -79,14 +81,14 @@ class Device:
         return free_bytes // each if each else 2**31
 
     def fits(self, model: int, evict: Sequence[int] = ()) -> bool:
-        """Whether a model could be loaded, were ``evict`` dropped."""
+        """Whether a model could be loaded if ``evict`` were dropped."""
         freed = self.held_bytes(evict)
         slots = inf if self.max_residents is None else self.max_residents
         return (self.models[model].size_bytes <= self.free_bytes + freed
                 and len(self.residents) - len(evict) + 1 <= slots)
 
     def begin_load(self, load: Load) -> None:
-        """Drop what is evicted and take the memory of what is loaded. Raises NotPossibleError."""
+        """Drop the evicted models and take the memory of the new one. Raises NotPossibleError."""
         if self.loading is not None:
             raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
         if load.model in self.residents:
@@ -100,19 +102,20 @@ class Device:
         self.num_changes += 1
 
     def drop(self, models: Sequence[int]) -> None:
-        """Residents go. Raises NotPossibleError for those that run or are not there."""
+        """Drop residents. Raises NotPossibleError for models that run requests or are not
+        resident."""
         self._check_idle(models)
         for model in models:
             self.lose(model)
 
     def hold(self, model: int, now_s: float) -> None:
-        """A model is there, as it turns out or after its load."""
+        """Mark a model as resident, after its load or by observation."""
         self.residents[model] = Resident(now_s)
         self.free_bytes -= self.models[model].size_bytes
         self.num_changes += 1
 
     def lose(self, model: int) -> None:
-        """A model is there no more, whatever it runs."""
+        """Remove a lost resident, even if it runs requests."""
         self.free_bytes += self.held_bytes((model,))
         del self.residents[model]
         self.num_changes += 1
@@ -124,7 +127,7 @@ class Device:
                 raise NotPossibleError(f"model {model} runs, or is not on device {self.index}")
 
     def end_load(self, now_s: float, *, loaded: bool) -> None:
-        """The load is over; a failed one leaves its memory free."""
+        """End the load. A failed load frees its memory."""
         model, self.loading = self.loading, None
         if model is None:
             raise NotPossibleError(f"device {self.index} was not loading")
@@ -135,7 +138,7 @@ class Device:
             self.num_loads += 1
 
     def begin_batch(self, batch: Batch) -> None:
-        """Requests start. Raises NotPossibleError where the device has no room for them."""
+        """Start requests. Raises NotPossibleError where the device has no room for them."""
         num = len(batch.requests)
         if not num or num > self.room(batch.model):
             raise NotPossibleError(f"{num} requests of model {batch.model} on device {self.index}: "
@@ -146,7 +149,7 @@ class Device:
             self.computing = batch.model
 
     def end_batch(self, model: int, num_requests: int, now_s: float) -> None:
-        """So many requests of a model are over."""
+        """End this many requests of a model."""
         one = self.residents[model]
         if one.num_running < num_requests:
             raise NotPossibleError(f"{num_requests} of {one.num_running} requests ended")

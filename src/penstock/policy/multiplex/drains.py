@@ -1,4 +1,4 @@
-"""Residents that take no more requests, so that another model can have their memory."""
+"""Draining residents: they take no more requests, so that another model can have their memory."""
 
 from collections.abc import Callable, Container
 from math import ceil
@@ -7,36 +7,36 @@ from penstock.policy.multiplex.device import Device
 
 
 class Drains:
-    """By device, for which model which residents run out.
+    """By device, the draining residents and the model that will get their memory.
 
-    It stands until that model is loaded, or nobody waits for it. Were it weighed anew whenever a
-    request ends, the lines before the residents that run out would grow until they win, and nobody
-    would ever leave.
+    A drain lasts until that model is loaded, or no request waits for it. If it were reconsidered
+    whenever a request ends, the queues of draining residents would grow until they win, and no
+    resident would ever leave.
     """
 
     def __init__(self) -> None:
         self._by_device: dict[int, tuple[int, frozenset[int]]] = {}
 
     def target(self, device: Device) -> int | None:
-        """The model that memory is being freed for."""
+        """Return the model that memory is being freed for."""
         found = self._by_device.get(device.index)
         return None if found is None else found[0]
 
     def leaving(self, device: Device) -> frozenset[int]:
-        """The residents that run out."""
+        """Return the draining residents."""
         found = self._by_device.get(device.index)
         return frozenset() if found is None else found[1]
 
     def begin(self, device: Device, model: int, leaving: tuple[int, ...]) -> None:
-        """Residents run out for a model."""
+        """Begin to drain residents for a model."""
         self._by_device[device.index] = model, frozenset(leaving)
 
     def end(self, device: Device) -> None:
-        """Nobody has to leave any more."""
+        """End the drain."""
         self._by_device.pop(device.index, None)
 
     def review(self, device: Device, waiting: Container[int]) -> None:
-        """End it where nobody waits any longer for the model, or it is resident by now."""
+        """End the drain where no request waits for its model, or the model is resident."""
         target = self.target(device)
         if target is not None and (target not in waiting or target in device.residents):
             self.end(device)
@@ -48,8 +48,8 @@ class Drains:
 
 def share(device: Device, model: int, num_waiting: int, devices: list[Device],
           takes: Callable[[Device, int], bool]) -> int:
-    """How many of those who wait join a model on this device, such that all devices where it takes
-    requests come to run alike many."""
+    """Return how many waiting requests join a model on this device, such that all devices where it
+    accepts requests run equally many."""
     running = [one.residents[model].num_running for one in devices if takes(one, model)]
     level = ceil((sum(running) + num_waiting) / len(running))
     return level - device.residents[model].num_running

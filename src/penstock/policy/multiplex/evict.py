@@ -1,4 +1,4 @@
-"""Choice of the residents that make room for a model."""
+"""Choice of the residents to evict for a model."""
 
 from collections.abc import Callable, Container, Sequence
 from math import inf
@@ -6,30 +6,30 @@ from math import inf
 from penstock.policy.multiplex.device import Device
 
 Keep = Callable[[Device, int, float], float]
-"""How much a resident is worth keeping on a device: those worth least go first."""
+"""Value of keeping a resident on a device. The least valuable are evicted first."""
 
 
 def victims(device: Device, model: int, now_s: float, keep: Keep,
             spare: int = 0) -> tuple[int, ...] | None:
-    """Residents to drop so that a model fits and ``spare`` bytes stay free beside it; None where it
-    would not fit beside what runs. Who is dropped without need, because a later one alone makes
-    room, is kept after all."""
+    """Return the residents to drop so that a model fits with ``spare`` bytes left; None where it
+    does not fit beside running residents. A resident is kept if a later one alone makes enough
+    room."""
     idle = sorted(device.idle, key=lambda one: (keep(device, one, now_s), one))
     return _fewest(device, model, idle, spare)
 
 
 def leavers(device: Device, model: int, now_s: float, keep: Keep,
             spare: int = 0) -> tuple[int, ...] | None:
-    """Residents to drop so that a model fits, once those among them that run requests have ended
-    them; None where it would not fit even so. Those that run nothing go first."""
+    """Return the residents to drop so that a model fits, including residents whose requests must
+    end first; None where it would not fit even then. Idle residents go first."""
     ranked = sorted(device.residents, key=lambda one: (device.residents[one].num_running > 0,
                                                        keep(device, one, now_s), one))
     return _fewest(device, model, ranked, spare)
 
 
 def crowded(device: Device, model: int, now_s: float, keep: Keep) -> int | None:
-    """A resident to drop because another, which runs nothing, has no memory for one request beside
-    it; None where that is not so."""
+    """Return a resident to drop because another, idle resident has no memory for a single request;
+    None where there is no such case."""
     if device.room(model) > 0 or device.residents[model].num_running:
         return None
     others = [other for other in device.idle if other != model]
@@ -62,7 +62,7 @@ def least_recent(device: Device, model: int, _now_s: float) -> float:
 
 
 def sparing(spared: Container[int], keep: Keep) -> Keep:
-    """The same, but some residents are worth more than any other."""
+    """Return ``keep`` with some residents more valuable than all others."""
     return lambda device, model, now_s: inf if model in spared else keep(device, model, now_s)
 
 

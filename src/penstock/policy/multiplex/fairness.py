@@ -1,4 +1,4 @@
-"""A floor under the time that a model gets while its requests wait."""
+"""A minimum share of device time for a model while its requests wait."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,9 +8,10 @@ from penstock.policy.multiplex.values import HostedModel
 class Floor:
     """Credit of device time, in seconds, per model.
 
-    A model earns ``min_share`` of the time of the devices while somebody waits for it, and pays for
-    its loads and batches. Whose credit covers a visit may have it, whatever pays more. Credit ends
-    at ``most_s``, so that a model cannot save up for hours; debt ends at its negative.
+    A model earns ``min_share`` of the devices' time while requests wait for it, and pays for its
+    loads and batches. A model whose credit covers a visit may have the visit, even if another model
+    is worth more. Credit is limited to ``most_s``, so that a model cannot save for hours, and debt
+    to its negative.
     """
 
     def __init__(self, models: Sequence[HostedModel], most_s: float = 120.0) -> None:
@@ -27,8 +28,8 @@ class Floor:
         return self._any
 
     def pass_time(self, waiting: Iterable[int], now_s: float, num_devices: int) -> None:
-        """Time has passed until now, when somebody waits for these models; who did so already the
-        last time has earned it."""
+        """Account for time until now. Models that had waiting requests since the last call earn
+        their share; ``waiting`` are the models with waiting requests now."""
         if not self._any:
             return
         earned_s = (now_s - self._since_s) * num_devices
@@ -39,10 +40,10 @@ class Floor:
                                         + self._shares[model] * earned_s)
 
     def pay(self, model: int, seconds: float) -> None:
-        """A load or a batch begins that takes so long."""
+        """Charge a model for a load or a batch."""
         if self._shares[model]:
             self._credit_s[model] = max(-self._most_s, self._credit_s[model] - seconds)
 
     def covers(self, model: int, seconds: float) -> bool:
-        """Whether a model may claim so much time now."""
+        """Whether a model's credit covers this much time now."""
         return self._any and self._shares[model] > 0.0 and self._credit_s[model] >= seconds

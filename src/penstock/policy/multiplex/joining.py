@@ -1,5 +1,5 @@
-"""Penstock's multiplexing policy under continuous batching: who joins which resident, and for whom
-residents run out."""
+"""Penstock's multiplexing policy under continuous batching: which requests join which resident, and
+which residents drain for which model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ from penstock.policy.multiplex.values import (
 from penstock.policy.multiplex.visits import ExpectedDeadlines, first_batch
 from penstock.policy.multiplex.worth import Choice, Worth
 
-_MOST_LOOKED_AT = 8  # times as many of a line as may join
+_MOST_LOOKED_AT = 8  # requests of a queue that are considered, as a multiple of those that may join
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Actions of the policy beside batches: ``next_absent`` is the choice among waiting models that
-    are not resident, and whether a floor claims it; ``load`` brings a model in without evicting
-    some, if others make room; ``read_ahead`` reads one into the host's memory."""
+    """Actions of the policy other than batches. ``next_absent`` chooses among waiting models that
+    are not resident, and says whether the choice is by minimum share. ``load`` loads a model
+    without evicting protected residents, if others make room. ``read_ahead`` reads a model into
+    host memory."""
 
     next_absent: Callable[[Device, float], tuple[Choice | None, bool]]
     load: Callable[[Device, int, float, Sequence[int]], Load | None]
@@ -36,8 +37,9 @@ class Moves:
 
 
 class Joining:
-    """Requests join residents that have room, those due first, as long as they are in time among
-    all that then runs. A model that answers more per second than residents do has them run out."""
+    """Requests join residents with room in order of deadline, as long as they are in time among all
+    requests that then run. A model that would answer more requests per second than residents do
+    makes them drain."""
 
     def __init__(self, models: Sequence[HostedModel], queues: Queues, where: ModelLocations,
                  floor: Floor, worth: Worth, moves: Moves) -> None:
@@ -49,7 +51,7 @@ class Joining:
         self._moves = moves
         self._drains = Drains()
         self._joined: dict[int, tuple[float, float]] = {}
-        self._looked: set[int] = set()  # devices that have to end something before another look
+        self._looked: set[int] = set()  # devices where a request must end before the next check
 
     def next(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """Return the next action of a device while requests wait for these models."""
@@ -57,16 +59,17 @@ class Joining:
         return self._join(device, waiting, now_s) or self._make_way(device, now_s)
 
     def ended(self, device: Device, batch: Batch, now_s: float) -> None:
-        """Requests are over that had joined: what they took tells how good beliefs are."""
+        """Learn from the durations of joined requests that have ended."""
         self._looked.discard(device.index)
         joined = [self._joined.pop(request.request_id) for request in batch.requests]
         self._worth.batch_took(batch.model, sum(believed_s for _, believed_s in joined),
                                sum(now_s - since_s for since_s, _ in joined), now_s)
 
-    # ---- who joins
+    # ---- joining residents
 
     def _join(self, device: Device, waiting: Sequence[int], now_s: float) -> Batch | Drop | None:
-        """Requests for a resident that takes some; first for whom somebody is due first."""
+        """Return requests for a resident that accepts them, for the resident with the earliest
+        deadline first."""
         leaving = self._drains.leaving(device)
         heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
                        if model in device.residents and model not in leaving)
@@ -83,8 +86,8 @@ class Joining:
         return None
 
     def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
-        """At most so many who would be in time among all that then runs on the device. With nobody
-        to wait for, whoever is due first."""
+        """Return at most ``most`` requests that would be in time among all requests that then run
+        on the device. On an idle device, return those with the earliest deadline."""
         beside = self._among(device, model, self._worth.careful)
         line = self._queues.line(model)[:most * _MOST_LOOKED_AT]
         ahead = ExpectedDeadlines([request.deadline_s for request in line], [now_s] * len(line))
@@ -101,8 +104,8 @@ class Joining:
         return Batch(model, requests)
 
     def _among(self, device: Device, model: int, time: Callable[[int], BatchTime]) -> BatchTime:
-        """How long requests take that join a resident, by what batches of each model take: those
-        that run make every step longer, and the other residents' steps come between."""
+        """Return the duration of requests that join a resident, from the batch times of each model:
+        running requests make every step longer, and the other residents' steps interleave."""
         own = time(model)
         between_s = sum(time(other).seconds(one.num_running)
                         for other, one in device.residents.items()
@@ -110,10 +113,10 @@ class Joining:
         return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
                          own.per_request_s)
 
-    # ---- who is next
+    # ---- the next model
 
     def _make_way(self, device: Device, now_s: float) -> Action | None:
-        """Load the model that is worth most, or let residents run out for it."""
+        """Load the most valuable model, or drain residents for it."""
         if device.loading is not None:
             return None
         model = self._drains.target(device)
@@ -130,7 +133,7 @@ class Joining:
                 or self._empty(device, choice.model, spared, now_s))
 
     def _follow(self, device: Device, model: int, now_s: float) -> Action | None:
-        """Residents run out for a model: load it as soon as they have."""
+        """Load the model of a drain as soon as the residents are idle."""
         leaving = self._drains.leaving(device)
         others = [one for one in device.residents if one not in leaving]
         load = self._moves.load(device, model, now_s, others)
@@ -140,16 +143,17 @@ class Joining:
         return load
 
     def _stay(self, device: Device, model: int, now_s: float) -> float:
-        """Answers in time per second of a resident: of those who wait, or as many as run over how
-        long they stay (Little's law), which is how fast they come if nobody has to wait."""
+        """Return a resident's answers in time per second: of its waiting requests, or its running
+        requests divided by their residence time (Little's law), which is the arrival rate if no
+        request waits."""
         running = device.residents[model].num_running
         flow = running / self._worth.careful(model).seconds(running) if running else 0.0
         return max(flow, self._worth.resident(device, model, now_s))
 
     def _empty(self, device: Device, model: int, spared: Sequence[int],
                now_s: float) -> Action | None:
-        """Residents that run requests take no more, so that a model can have their memory; those
-        worth more do not, and all that is done is to read the model ahead."""
+        """Drain residents so that a model can have their memory. If more valuable residents would
+        have to drain, only read the model ahead."""
         leaving = leavers(device, model, now_s, sparing(spared, self._worth.keep),
                           device.models[model].request_bytes)
         if leaving is None or any(one in spared for one in leaving):

@@ -1,4 +1,4 @@
-"""Knobs of Penstock's multiplexing policy."""
+"""Settings of Penstock's multiplexing policy."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from penstock.core.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class MultiplexOptions:
-    """``max_batches``: how many batches of a visit are looked at. ``horizon_s``: for how long
-    arrivals are expected to go on, in what a visit would bring. ``margin``: what batches are taken
-    to last beyond belief, as a share, before a deadline. ``shed``: whether the hopeless are turned
-    away. ``prefetch``: whether models are read ahead into the host's memory."""
+    """``max_batches``: batches of a visit that are evaluated. ``horizon_s``: time for which
+    arrivals are extrapolated in the value of a visit. ``margin``: share added to believed batch
+    times before a deadline. ``shed``: whether infeasible requests are shed. ``prefetch``: whether
+    models are read ahead into host memory."""
 
     max_batches: int = 8
     horizon_s: float = 30.0

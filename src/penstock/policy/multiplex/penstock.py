@@ -1,5 +1,6 @@
-"""Penstock's multiplexing policy: go where a visit answers most requests in time per second, loads
-counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
+"""Penstock's multiplexing policy: visit the model that answers most requests in time per second,
+including its load; load and prefetch while computing; shed at once requests that are too late in
+any case.
 """
 
 from collections.abc import Sequence
@@ -27,11 +28,11 @@ from penstock.policy.multiplex.visits import Visit
 from penstock.policy.multiplex.worth import Choice, Worth
 
 _BUSY = Wait(arrivals=False)
-_TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
+_TOLD_S = 0.25  # longest delay of shedding while nothing else happens
 
 
 class ValueRate:
-    """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
+    """Serves ``models`` on any number of devices. ``loads`` are believed load times."""
 
     def __init__(self, models: Sequence[HostedModel], loads: LoadBelief,
                  options: MultiplexOptions = USUAL) -> None:
@@ -75,7 +76,7 @@ class ValueRate:
             look_s = self._infeasible.next_s
         if (device.loading is not None and not device.continuous
                 and not self._queues.any_waits(device.residents)):
-            # Beside a load only residents can be served, and the hopeless be told so.
+            # During a load, only residents can be served and infeasible requests shed.
             until_s = min(self._queues.retry_s(now_s), max(look_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
         if self._floor.any:
@@ -94,7 +95,7 @@ class ValueRate:
     def _wait(self, device: Device, now_s: float) -> Wait:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
         if device.loading is None and len(device.idle) == len(device.residents):
-            # Nothing here will end; whoever cannot be served has to be told in time all the same.
+            # No event will come from here, but infeasible requests must still be shed in time.
             until_s = min(until_s, max(self._infeasible.next_s, now_s + _TOLD_S))
         return Wait(until_s, arrivals=device.computing is None)
 
@@ -127,12 +128,12 @@ class ValueRate:
         else:
             self._worth.refresh(batch.model, now_s)
             if self._queues.line(batch.model):
-                self._watch(batch.model)  # those of the batch wait again
+                self._watch(batch.model)  # requests of the batch wait again
 
-    # ---- what an idle device does
+    # ---- idle devices
 
     def _serve(self, device: Device, now_s: float) -> Action | None:
-        """A batch of a resident, or a load."""
+        """Return a batch of a resident, or a load."""
         residents = [one for one in device.residents if self._queues.may_be_had(one, now_s)]
         choice, _ = self._choose(device, residents, now_s, loads=device.loading is None)
         if choice is None:
@@ -160,7 +161,7 @@ class ValueRate:
                 or self._late(device, models, now_s)), False
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
-        """The best visit among models whose floor pays for a visit of one batch."""
+        """Return the best visit among models whose minimum share covers a visit of one batch."""
         if not self._floor.any:
             return None
         worth = self._worth
@@ -183,23 +184,24 @@ class ValueRate:
         return Choice(model, Visit(end_s, 0, 0, num), 0.0)
 
     def _next_absent(self, device: Device, now_s: float) -> tuple[Choice | None, bool]:
-        """Continuous batching: what to load next, and whether its floor claims it."""
+        """Return the model to load next under continuous batching, and whether it is chosen by
+        minimum share."""
         return self._choose(device, (), now_s, loads=True)
 
     def _absent(self, device: Device, now_s: float) -> list[int]:
-        """Models that a device does not hold and for which more wait than those that hold them take
-        at once."""
+        """Return models that a device does not hold and for which more requests wait than the
+        devices that hold them can start at once."""
         return [model for model in self._queues.absent(self._where.counts(), now_s)
                 if model not in device.residents]
 
-    # ---- loads, and what is done beside compute
+    # ---- loads and prefetches during compute
 
     def _prepare(self, device: Device, now_s: float) -> Action | None:
-        """The next model is loaded beside compute if memory allows, or read ahead."""
+        """Load the next model during compute if memory allows, or prefetch it."""
         if device.loading is not None:
             return None
         _, free_s = self._computing.get(device.index, (now_s, now_s))
-        free_s = max(now_s, free_s)  # a batch may outlast what was believed
+        free_s = max(now_s, free_s)  # a batch may outlast its believed end
         choice = self._worth.best(device, self._absent(device, now_s), now_s, free_s)
         if choice is None:
             return None

@@ -7,12 +7,12 @@ from penstock.policy.multiplex.values import Action, Batch, Queued
 
 
 class Multiplexer(Protocol):
-    """Requests that wait, by model, and what each device does next.
+    """Waiting requests by model, and the next action of each device.
 
-    A driver tells what arrives and what ends, in order of time, and then asks ``next`` for every
-    device that has something idle, until it answers Wait. The device is the driver's: it already
-    shows an action's effect when ``next`` is asked again. Whoever is in a Batch or a Shed has left
-    the queues.
+    A driver reports arrivals and ends in order of time, and then calls ``next`` for every device
+    with idle resources until it returns Wait. The driver owns the device, which already shows an
+    action's effect when ``next`` is called again. Requests in a Batch or a Shed have left the
+    queues.
     """
 
     def add(self, request: Queued, now_s: float) -> None:
@@ -24,23 +24,23 @@ class Multiplexer(Protocol):
         ...
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
-        """A load is over, one way or the other."""
+        """A load has ended, successfully or not."""
         ...
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None:
-        """A model has been read into the host's memory."""
+        """A model was read into host memory."""
         ...
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
-        """Requests of a batch are over. Those of a failed one (out of memory) come back: the policy
-        queues them again or sheds them."""
+        """Requests of a batch have ended. Those of a failed batch (out of memory) return: the
+        policy queues them again or sheds them."""
         ...
 
     def cancel(self, request_id: int) -> bool:
-        """Take back a request that waits; False where none of that name does."""
+        """Remove a waiting request. Returns False where it does not wait."""
         ...
 
     @property
     def num_waiting(self) -> int:
-        """Requests that neither started nor were shed."""
+        """Number of requests that have neither started nor been shed."""
         ...

@@ -1,4 +1,4 @@
-"""Requests that wait, by model, those due first at the head; and models that cannot be had now."""
+"""Waiting requests by model in order of deadline, and models that cannot be loaded now."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from penstock.policy.multiplex.values import Batch, HostedModel, Queued, Shed
 
 OUT_OF_MEMORY = "its batch of one ran out of memory on the device"
 NOT_LOADED = "its model could not be loaded"
-HOPELESS = "too late: its answer could no longer be there before its deadline"
+INFEASIBLE = "too late: its answer could no longer be there before its deadline"
 
 MOST_FAILURES = 3
 RETRY_S = 5.0
@@ -20,11 +20,12 @@ def _due(request: Queued) -> tuple[float, int]:
 
 
 class Queues:
-    """A line per model in order of deadline, and what loads and batches that failed have taught.
+    """A queue per model in order of deadline, and the effects of failed loads and batches.
 
-    A model whose load fails is tried again after a pause that doubles; after ``MOST_FAILURES`` in a
-    row all that wait for it are shed, and the next that arrive try again. A batch that runs out of
-    memory comes back, and batches of its model stay at half its size from then on.
+    A model whose load fails is tried again after a pause that doubles. After ``MOST_FAILURES``
+    consecutive failures all requests that wait for it are shed, and later arrivals cause a new try.
+    A batch that runs out of memory returns to the queue, and batches of its model are limited to
+    half its size from then on.
     """
 
     def __init__(self, models: Sequence[HostedModel]) -> None:
@@ -43,18 +44,18 @@ class Queues:
         return len(self._model_of) + sum(len(shed.requests) for shed in self._given_up)
 
     def waiting(self, now_s: float) -> list[int]:
-        """Models that somebody waits for and that may be tried."""
+        """Return the models with waiting requests that may be tried."""
         if not self._failed:
             return list(self._active)
         return [model for model in self._active if self._retry_s[model] <= now_s]
 
     def any_waits(self, models: Iterable[int]) -> bool:
-        """Whether somebody waits for one of these models."""
+        """Whether requests wait for one of these models."""
         return not self._active.keys().isdisjoint(models)
 
     def absent(self, held: Mapping[int, int], now_s: float) -> list[int]:
-        """Models that may be tried and for which more wait than those that hold them take at once;
-        ``held`` says how many hold each."""
+        """Return models that may be tried and for which more requests wait than the devices that
+        hold them can start at once. ``held`` is the number of devices that hold each model."""
         found = list(self._active.keys() - held.keys())
         if self._long:
             self._long = {model for model in self._long
@@ -66,11 +67,11 @@ class Queues:
         return found
 
     def may_be_had(self, model: int, now_s: float) -> bool:
-        """Whether somebody waits for a model, and it may be tried."""
+        """Whether requests wait for a model that may be tried."""
         return model in self._active and self._retry_s[model] <= now_s
 
     def may_be_tried(self, model: int, now_s: float) -> bool:
-        """Whether a model's last load did not fail a moment ago."""
+        """Whether a model may be loaded: it is not in the pause after a failed load."""
         return self._retry_s[model] <= now_s
 
     def line(self, model: int) -> Sequence[Queued]:
@@ -78,18 +79,18 @@ class Queues:
         return self._lines[model]
 
     def most(self, model: int) -> int:
-        """The largest batch that is known to fit in memory, or not known not to."""
+        """Return the largest batch of a model that is not known to exceed memory."""
         return self._most[model]
 
     def retry_s(self, now_s: float) -> float:
-        """When the next model may be tried again that somebody waits for."""
+        """Return when the next model with waiting requests may be tried again."""
         if not self._failed:
             return inf
         return min((self._retry_s[model] for model in self._failed
                     if model in self._active and self._retry_s[model] > now_s), default=inf)
 
     def add(self, request: Queued) -> None:
-        """A request waits."""
+        """Add a waiting request."""
         line = self._lines[request.model]
         insort(line, request, key=_due)
         if len(line) > self._most[request.model]:
@@ -109,14 +110,14 @@ class Queues:
         return taken
 
     def late(self, model: int, by_s: float) -> int:
-        """How many of a line an answer at a moment would be too late for."""
+        """Return how many requests of a queue would be late with an answer at that time."""
         line = self._lines[model]
         if not line or line[0].deadline_s > by_s:
             return 0
         return bisect_right(line, by_s, key=lambda request: request.deadline_s)
 
     def cancel(self, request_id: int) -> bool:
-        """Take back who waits; False where none of that name does."""
+        """Remove a waiting request. Returns False where it does not wait."""
         request = self._model_of.pop(request_id, None)
         if request is None:
             return False
@@ -128,15 +129,15 @@ class Queues:
 
     @property
     def may_have_news(self) -> bool:
-        """Whether somebody has to be told, or a model is to be tried again: rarely."""
+        """Whether requests must be shed or a model may be tried again, which is rare."""
         return bool(self._given_up or self._failed)
 
     def given_up(self) -> Shed | None:
-        """Return and forget the requests that must be told that no answer will come."""
+        """Return and remove the requests to shed because their model cannot be loaded."""
         return self._given_up.pop() if self._given_up else None
 
     def loaded(self, model: int, now_s: float, *, failed: bool) -> None:
-        """A load is over."""
+        """A load has ended."""
         if not failed:
             self._failures[model], self._retry_s[model] = 0, 0.0
             self._failed.discard(model)
@@ -151,7 +152,7 @@ class Queues:
                 self._given_up.append(Shed(everyone, NOT_LOADED))
 
     def ended(self, batch: Batch, *, failed: bool) -> None:
-        """A batch is over; out of memory if it failed."""
+        """A batch has ended; it ran out of memory if it failed."""
         if not failed:
             return
         num = len(batch.requests)
@@ -164,7 +165,8 @@ class Queues:
 
 
 class ModelLocations:
-    """On which devices each model is, or is being loaded, as far as the policy has been asked."""
+    """The devices that hold or load each model, among the devices that the policy was asked
+    about."""
 
     def __init__(self) -> None:
         self._devices: dict[int, Device] = {}
@@ -176,19 +178,19 @@ class ModelLocations:
         return len(self._devices)
 
     def see(self, device: Device) -> None:
-        """A device that asked."""
+        """Add a device that the policy was asked about."""
         if self._devices.get(device.index) is not device:
             self._devices[device.index] = device
             self._counted[device.index] = -1
 
     @property
     def devices(self) -> list[Device]:
-        """Those that asked."""
+        """Return the known devices."""
         return list(self._devices.values())
 
     def counts(self) -> dict[int, int]:
-        """How many devices have a model or are loading it; those that none has are left out. Not to
-        be changed."""
+        """Return how many devices hold or load each model, without models on no device. Callers
+        must not change the result."""
         for index, device in self._devices.items():
             if device.num_changes != self._counted[index]:
                 self._count(device)

@@ -1,11 +1,11 @@
-"""One model after another: which is next, is all that these policies differ in."""
+"""Sequential multiplexing policies, which differ only in the order of models."""
 
 from collections.abc import Callable, Sequence
 
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.drains import Drains, share
 from penstock.policy.multiplex.evict import Keep, crowded, least_recent, leavers, victims
-from penstock.policy.multiplex.queues import HOPELESS, ModelLocations, Queues
+from penstock.policy.multiplex.queues import INFEASIBLE, ModelLocations, Queues
 from penstock.policy.multiplex.values import (
     Action,
     Batch,
@@ -39,30 +39,31 @@ def first_come(_device: Device, queues: Queues, models: Sequence[int], _now_s: f
 
 
 class RoundRobin:
-    """Models in a circle, each for ``quantum_s`` of a device from its load on, if others wait."""
+    """Cycles through the models. Each has a device for ``quantum_s`` from its load on, if others
+    wait."""
 
     def __init__(self, quantum_s: float) -> None:
         self._quantum_s = quantum_s
-        self._turn: dict[int, tuple[int, float]] = {}
+        self._current: dict[int, tuple[int, float]] = {}
 
     def __call__(self, device: Device, queues: Queues, models: Sequence[int],
                  now_s: float) -> int:
-        at, since_s = self._turn.get(device.index, (-1, now_s))
+        at, since_s = self._current.get(device.index, (-1, now_s))
         if at in models and now_s - since_s < self._quantum_s:
             return at
         following = [model for model in models if model > at]
         chosen = following[0] if following else models[0]
-        self._turn[device.index] = (chosen, now_s)
+        self._current[device.index] = (chosen, now_s)
         return chosen
 
 
-class InTurn:
-    """The next model by an order is loaded if need be and runs one batch of those due first.
+class Sequential:
+    """Loads the next model by an order if necessary, and runs one batch of its earliest deadlines.
 
-    With continuous batching requests join any resident that has room; if the next model is not
-    resident, others take no more requests until they can be dropped for it. With ``shed``, who is
-    past the deadline is turned away rather than answered late. A model that other devices hold is
-    left to them unless more wait than a batch for each.
+    With continuous batching, requests join any resident with room; if the next model is not
+    resident, others drain until they can be dropped for it. With ``shed``, requests past their
+    deadline are shed instead of answered late. A model that other devices hold is left to them
+    unless more requests wait than one batch for each.
     """
 
     def __init__(self, models: Sequence[HostedModel], order: Order, keep: Keep = least_recent, *,
@@ -72,7 +73,7 @@ class InTurn:
         self._keep = keep
         self._shed = shed
         self._where = ModelLocations()
-        self._came_for: dict[int, int] = {}  # what a device loaded runs before anything else
+        self._came_for: dict[int, int] = {}  # by device, the loaded model that must run next
         self._drains = Drains()
 
     @property
@@ -95,12 +96,12 @@ class InTurn:
             self._drains.review(device, models)
         if not models:
             return Wait(self._queues.retry_s(now_s))
-        turn = self._turn(device, models, now_s)
+        model = self._next_model(device, models, now_s)
         if device.continuous:
-            return (self._make_way(device, turn, now_s)
-                    or self._join(device, [turn, *models], now_s)
+            return (self._make_way(device, model, now_s)
+                    or self._join(device, [model, *models], now_s)
                     or Wait(self._queues.retry_s(now_s)))
-        return self._serve(device, turn, now_s)
+        return self._serve(device, model, now_s)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._came_for[device.index] = model
@@ -114,7 +115,7 @@ class InTurn:
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
 
-    def _turn(self, device: Device, models: Sequence[int], now_s: float) -> int:
+    def _next_model(self, device: Device, models: Sequence[int], now_s: float) -> int:
         """Pick the next model: a loaded model runs before another one is loaded."""
         model = self._came_for.pop(device.index, -1)
         if model in models and model in device.residents:
@@ -131,10 +132,10 @@ class InTurn:
         evict = victims(device, model, now_s, self._keep, device.models[model].request_bytes)
         return Wait() if evict is None else Load(model, evict)
 
-    def _make_way(self, device: Device, turn: int, now_s: float) -> Load | None:
-        """Load the model whose turn it is, or let residents run out for it."""
+    def _make_way(self, device: Device, model: int, now_s: float) -> Load | None:
+        """Load the next model, or drain residents for it."""
         target = self._drains.target(device)
-        model = turn if target is None else target
+        model = model if target is None else target
         if device.loading is not None or model in device.residents:
             return None
         spare = device.models[model].request_bytes
@@ -161,8 +162,8 @@ class InTurn:
         return None
 
     def _wanted(self, device: Device, now_s: float) -> list[int]:
-        """Models that somebody waits for, by number: residents, and those for which more wait than
-        the other devices that hold them take at once."""
+        """Return models with waiting requests, by number: residents, and models for which more
+        requests wait than the other devices that hold them can start at once."""
         held, queues = self._where.counts(), self._queues
         return sorted(model for model in queues.waiting(now_s) if model in device.residents or (
             len(queues.line(model)) > (held.get(model, 0) - (device.loading == model))
@@ -172,5 +173,5 @@ class InTurn:
         if self._shed:
             for model in range(len(self._queues.models)):
                 if num := self._queues.late(model, now_s):
-                    return Shed(self._queues.take(model, 0, num), HOPELESS)
+                    return Shed(self._queues.take(model, 0, num), INFEASIBLE)
         return None

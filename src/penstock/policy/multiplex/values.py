@@ -12,8 +12,8 @@ OVERWRITTEN = "overwritten: the buffer was handed new requests before it ran"
 
 
 class Queued(NamedTuple):
-    """A request for the model with this index. ``deadline_s`` is when its answer should be there;
-    ``max_tokens`` matters only where requests join a running batch."""
+    """A request for the model with this index. ``deadline_s`` is the time by which its answer is
+    due. ``max_tokens`` matters only where requests join a running batch."""
 
     request_id: int
     model: int
@@ -31,11 +31,11 @@ class BatchTime:
     per_request_s: float
 
     def seconds(self, num_requests: int) -> float:
-        """Return the duration of a batch of so many requests."""
+        """Return the duration of a batch of this many requests."""
         return self.fixed_s + self.per_request_s * num_requests
 
     def most_within(self, seconds: float) -> int:
-        """The largest batch that ends within ``seconds``; 0 where none does."""
+        """Return the largest batch that ends within ``seconds``, 0 where none does."""
         if self.per_request_s <= 0.0:
             return 2**31 if seconds >= self.fixed_s else 0
         return max(0, int((seconds - self.fixed_s) / self.per_request_s + 1e-9))
@@ -45,10 +45,10 @@ class BatchTime:
 class HostedModel:
     """A model as policies see it.
 
-    ``size_bytes`` are its weights on a device, ``request_bytes`` what every request of a batch
-    needs there beside them, ``batch`` what a batch is believed to take, ``max_batch`` the largest
-    that is tried. ``min_share`` is the part of a device's time that the model may claim while its
-    requests wait, whatever pays more.
+    ``size_bytes`` are its weights on a device, ``request_bytes`` the further memory of every
+    request of a batch, ``batch`` the believed batch time, ``max_batch`` the largest allowed batch.
+    ``min_share`` is the share of a device's time that the model may claim while its requests wait,
+    even if other models are worth more.
     """
 
     name: str
@@ -69,7 +69,7 @@ class HostedModel:
 
 
 class Load(NamedTuple):
-    """Bring a model to the device, after dropping those in ``evict``."""
+    """Load a model on the device, after dropping those in ``evict``."""
 
     model: int
     evict: tuple[int, ...] = ()
@@ -83,29 +83,30 @@ class Batch(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Take residents that run nothing off the device."""
+    """Drop idle residents from the device."""
 
     models: tuple[int, ...]
 
 
 class Prefetch(NamedTuple):
-    """Read a model into the host's memory, beside whatever runs."""
+    """Read a model into host memory while other models run."""
 
     model: int
 
 
 class Shed(NamedTuple):
-    """Turn requests away for good."""
+    """Reject requests for good."""
 
     requests: tuple[Queued, ...]
     reason: str
 
 
 class Wait(NamedTuple):
-    """Nothing now. Ask again at ``until_s`` at the latest, sooner if anything ends on the device.
+    """Do nothing now. The policy is asked again at ``until_s`` at the latest, sooner if anything
+    ends on the device.
 
-    ``arrivals``: whether to ask when requests arrive, or only for these models. Whom any arrival
-    concerns is also asked when something ends elsewhere.
+    ``arrivals`` says whether to ask again when requests arrive, for any model (True) or for these
+    models. With True, the policy is also asked when something ends on another device.
     """
 
     until_s: float = inf

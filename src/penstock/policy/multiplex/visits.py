@@ -1,7 +1,7 @@
-"""Value of a visit to a model: batches one after another, and the requests answered in time.
+"""Value of a visit to a model: consecutive batches, and the requests answered in time.
 
-The future of a line is what waits in it and, at the pace of late, what will: both are deadlines,
-each with the moment from which it can be served.
+The future of a queue consists of its waiting requests and of expected arrivals at the recent rate.
+Both are deadlines, each with the time from which it can be served.
 """
 
 from bisect import bisect_right
@@ -14,12 +14,12 @@ from penstock.policy.multiplex.values import BatchTime, Queued
 
 _STRICTLY_S = 1e-6  # an answer at its deadline is late
 _LEARNING = 0.02  # about the last fifty arrivals
-_LEAST_GAP_S = 1e-9  # keeps the pace finite after thousands of arrivals at one moment
+_LEAST_GAP_S = 1e-9  # keeps the rate finite after thousands of arrivals at one instant
 
 
 class Visit(NamedTuple):
-    """Batches of a model, over at ``end_s`` with ``num_in_time`` answers in time; ``first`` and
-    ``num`` say who is in the first batch: so many from that place of the line on."""
+    """Consecutive batches of a model, which end at ``end_s`` with ``num_in_time`` answers in time.
+    The first batch has ``num`` requests from place ``first`` of the queue on."""
 
     end_s: float
     num_in_time: int
@@ -27,14 +27,14 @@ class Visit(NamedTuple):
     num: int
 
     def rate(self, since_s: float) -> float:
-        """Answers in time per second since a moment."""
+        """Return the answers in time per second since a moment."""
         return self.num_in_time / max(self.end_s - since_s, 1e-9)
 
 
 class Pace:
-    """How fast requests for a model came of late, and how long they leave for an answer.
+    """Recent arrival rate of a model's requests, and their time from arrival to deadline.
 
-    The pace is unknown, and 0, until two requests came at different moments.
+    The rate is 0 until two requests have arrived at different moments.
     """
 
     __slots__ = ("_gap_s", "_last_s", "slack_s")
@@ -45,7 +45,7 @@ class Pace:
         self.slack_s = inf
 
     def arrived(self, request: Queued, now_s: float) -> None:
-        """One more."""
+        """Record an arrival."""
         gap_s, self._last_s = now_s - self._last_s, now_s
         if self._gap_s < inf:
             self._gap_s += _LEARNING * (gap_s - self._gap_s)
@@ -54,7 +54,7 @@ class Pace:
         self.slack_s = request.deadline_s - request.arrival_s
 
     def rate_per_s(self, now_s: float) -> float:
-        """Requests per second; falls as nobody comes."""
+        """Return requests per second, which falls while none arrives."""
         gap_s = _LEARNING * 10.0 * (now_s - self._last_s)
         if gap_s < self._gap_s:
             gap_s = self._gap_s
@@ -63,7 +63,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedDeadlines:
-    """Deadlines of those that wait and that are expected, and when they are there; both ascend."""
+    """Deadlines of waiting and expected requests, and their arrival times; both ascend."""
 
     due_s: Sequence[float]
     there_s: Sequence[float]
@@ -71,7 +71,8 @@ class ExpectedDeadlines:
 
 def expected_deadlines(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
             most: int) -> ExpectedDeadlines:
-    """The first ``most`` who wait, and who is expected behind them within ``horizon_s``."""
+    """Return the first ``most`` waiting requests, and the requests expected behind them within
+    ``horizon_s``."""
     due_s = [request.deadline_s for request in line[:most]]
     there_s = [now_s] * len(due_s)
     rate_per_s = pace.rate_per_s(now_s)
@@ -90,9 +91,9 @@ def first_batch(ahead: ExpectedDeadlines, position: int, start_s: float, batch: 
     """Return the batch that would start at ``start_s``: the place of its first request, and its
     size.
 
-    A batch ends for all at once. Those at the head that a full batch would be too late for are
-    either left out, or the batch is made so small that they are in time: whichever answers more
-    requests, the others in the batch behind the small one counted.
+    A batch ends for all requests at once. If a full batch would be too late for those at the head,
+    they are either left out, or the batch is made so small that they are in time. The choice
+    answers more requests, counting also the batch after the small one.
     """
     there = max(position, bisect_right(ahead.there_s, start_s))
     first = bisect_right(ahead.due_s, start_s + batch.seconds(1), position, there)
@@ -116,8 +117,8 @@ def first_batch(ahead: ExpectedDeadlines, position: int, start_s: float, batch: 
 
 def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: float,
                    batch: BatchTime, most: int) -> int:
-    """The first place from which on a batch of all who are there is in time for its first. Further
-    back deadlines are later and batches no larger, so halving finds it."""
+    """Return the first place from which a batch of all present requests is in time for its first
+    request. Further back, deadlines are later and batches no larger, so bisection finds it."""
     low, high = first, there
     while low < high:
         middle = (low + high) // 2
@@ -130,7 +131,8 @@ def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: floa
 
 def visits(ahead: ExpectedDeadlines, start_s: float, batch: BatchTime, most: int,
            max_batches: int) -> list[Visit]:
-    """Visits of one batch, two, up to ``max_batches``, from ``start_s`` until nobody is there."""
+    """Return visits of one batch, two, up to ``max_batches``, from ``start_s`` until no request is
+    left."""
     found: list[Visit] = []
     at_s, in_time, position = start_s, 0, 0
     for _ in range(max_batches):

@@ -1,4 +1,4 @@
-"""Worth of visits to models: believed answers in time per second, loads counted."""
+"""Value of visits to models: believed answers in time per second, including loads."""
 
 from collections.abc import Iterable, Sequence
 from math import inf
@@ -15,7 +15,7 @@ _ROUNDED = 1.0 + 1e-9  # a bound and the worth below it are not rounded alike
 
 
 class Choice(NamedTuple):
-    """A model and the visit to it that is worth most."""
+    """A model and its most valuable visit."""
 
     model: int
     visit: Visit
@@ -23,7 +23,7 @@ class Choice(NamedTuple):
 
 
 class _Line:
-    """Terms that bound the worth of a visit to a model: waiting and expected requests, their pace,
+    """Terms that bound the value of a visit to a model: waiting and expected requests, their rate,
     the durations of a batch and of a load."""
 
     __slots__ = ("fixed_s", "load_s", "most", "per_request_s", "rate_per_s", "waiting")
@@ -37,12 +37,13 @@ class _Line:
         self.load_s = 0.0
 
     def at_most(self, ahead_s: float, *, resident: bool) -> float:
-        """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
+        """Return an upper bound of answers per second of any visit, where ``ahead_s`` pass before
+        it counts.
 
-        n answers take at least a load and a batch of n. The last of those expected comes when
-        (n - waiting) / rate have passed, and a batch of one at least follows. The first allows more
-        per second the larger n is, so the bound is where the two meet; or for all who are expected,
-        where the second allows more for a larger n, too.
+        n answers take at least a load and a batch of n. The last expected request arrives after (n
+        - waiting) / rate, and at least a batch of one follows. The first bound grows with n, so the
+        result is where the two bounds meet, or at all expected requests where the second bound
+        grows with n, too.
         """
         load_s = 0.0 if resident or self.load_s < ahead_s else self.load_s - ahead_s
         num = float(self.most)
@@ -63,8 +64,8 @@ class _Line:
 
 
 class Worth:
-    """Judges models by who waits in ``queues``, by the pace at which they are asked for, and by
-    what loads and batches take: as believed, corrected by what they took.
+    """Values models by their waiting requests in ``queues``, their arrival rates, and the believed
+    durations of loads and batches, corrected by measured ones.
 
     What bounds a visit's worth, and what batches take, is kept until something changes it: with
     many models nearly all are ruled out by their bound.
@@ -83,17 +84,17 @@ class Worth:
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
         self._lines = [_Line() for _ in models]
         self._absent_bounds = [(0.0, model) for model in range(len(models))]
-        """Negative bounds on the worth of a visit that begins with a load, with the model."""
+        """Negative bounds on the value of a visit that begins with a load, each with its model."""
         self._soonest_s = inf  # no load and batch of one took less
 
-    # ---- what is believed
+    # ---- beliefs
 
     def batch(self, model: int) -> BatchTime:
         """Return the believed batch time of a model."""
         return self._batches[model]
 
     def careful(self, model: int) -> BatchTime:
-        """The same with a margin."""
+        """Return the believed batch time with a margin."""
         return self._carefuls[model]
 
     def load_s(self, device: Device, model: int) -> float:
@@ -101,42 +102,42 @@ class Worth:
         return self.corrected(model, self._loads.load_s(device.index, model))
 
     def corrected(self, model: int, load_s: float) -> float:
-        """A load's seconds by what loads of that model took."""
+        """Return a load time corrected by measured loads of that model."""
         return load_s * self._load_off.factor(model)
 
     def keep(self, device: Device, model: int, now_s: float) -> float:
-        """Requests that would wait for a model to be loaded again, per byte that it holds."""
+        """Return the requests that would wait for a reload of a model, per byte that it holds."""
         return (self._paces[model].rate_per_s(now_s) * self.load_s(device, model)
                 / (self._models[model].size_bytes + 1))
 
-    # ---- what is learnt
+    # ---- learning
 
     def arrived(self, request: Queued, now_s: float) -> None:
-        """One more waits."""
+        """Record an arrival."""
         self._paces[request.model].arrived(request, now_s)
         self.refresh(request.model, now_s)
 
     def load_took(self, device: Device, model: int, believed_s: float, seconds: float,
                   now_s: float) -> None:
-        """A load is over, which was believed to take ``believed_s`` without any correction."""
+        """Learn from a load that has ended; ``believed_s`` is without correction."""
         self._load_off.observe(model, believed_s, seconds)
-        # After a device's first load, which may take longer, all may be shorter.
+        # A device's first load may take longer; later loads may all be shorter.
         for one in (model,) if device.num_loads > 1 else range(len(self._models)):
             self.refresh(one, now_s)
 
     def batch_took(self, model: int, believed_s: float, seconds: float, now_s: float) -> None:
-        """A batch is over, or requests that had joined one. Nothing is learnt from 0 s."""
+        """Learn from a batch, or joined requests, that ended. 0 s is ignored."""
         self._batch_off.observe(model, believed_s, seconds)
         self._correct(model, now_s)
 
     def doubt(self, model: int, now_s: float) -> None:
-        """Even whoever had just come was too late: perhaps beliefs are wrong."""
+        """Even a request that had just arrived was too late, so the belief may be wrong."""
         self._load_off.doubt(model, now_s)
         self._batch_off.doubt(model, now_s)
         self._correct(model, now_s)
 
     def refresh(self, model: int, now_s: float) -> None:
-        """Return the terms that bound a model's worth until more requests arrive or loads become
+        """Return the terms that bound a model's value until more requests arrive or loads become
         shorter."""
         batch, line = self._carefuls[model], self._lines[model]
         line.rate_per_s = self._paces[model].rate_per_s(now_s)
@@ -150,7 +151,7 @@ class Worth:
         self._absent_bounds[model] = -line.at_most(0.0, resident=False), model
 
     def _correct(self, model: int, now_s: float) -> None:
-        """Batches of a model are believed to take something else from now on."""
+        """Update cached values after a change of a model's believed batch time."""
         self._batches[model] = self._batch_off.scaled(model, self._models[model].batch)
         self._carefuls[model] = self._with_margin(model)
         self.refresh(model, now_s)
@@ -159,7 +160,7 @@ class Worth:
         batch, margin = self.batch(model), 1.0 + self._options.margin
         return BatchTime(batch.fixed_s * margin, batch.per_request_s * margin)
 
-    # ---- what is worth most
+    # ---- the best visit
 
     def best(self, device: Device, models: Iterable[int], now_s: float,
              free_s: float) -> Choice | None:
@@ -203,12 +204,12 @@ class Worth:
         return found
 
     def at_most(self, device: Device, model: int, ahead_s: float) -> float:
-        """Answers per second that no visit exceeds, where ``ahead_s`` of a load pass while the
-        device computes something else."""
+        """Return an upper bound of answers per second of any visit, where ``ahead_s`` of a load
+        overlap with other compute."""
         return self._lines[model].at_most(ahead_s, resident=model in device.residents)
 
     def _visit(self, device: Device, model: int, now_s: float, free_s: float) -> Choice | None:
-        """The best visit to a model; None where nobody would be in time."""
+        """Return the best visit to a model, None where no request would be in time."""
         start_s = self.start_s(device, model, now_s, free_s)
         most = self.most(device, model)
         ahead = expected_deadlines(self._queues.line(model), now_s, self._paces[model],
@@ -224,25 +225,26 @@ class Worth:
 
     def reaches(self, device: Device, model: int, worth: float, now_s: float,
                 free_s: float) -> bool:
-        """Whether a visit to a resident is worth so much."""
+        """Whether a visit to a resident has at least this value."""
         if self.at_most(device, model, free_s - now_s) * _ROUNDED < worth:
             return False
         own = self._visit(device, model, now_s, free_s)
         return own is not None and own.worth >= worth
 
     def resident(self, device: Device, model: int, now_s: float) -> float:
-        """Answers in time per second of those who wait for a resident."""
+        """Return the answers in time per second of the requests that wait for a resident."""
         own = self.best(device, [model], now_s, now_s) if self._queues.line(model) else None
         return 0.0 if own is None else own.worth
 
     def start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
-        """When a model's first batch could begin on a device that is free at ``free_s``."""
+        """Return when a model's first batch could begin on a device that is free at ``free_s``."""
         if model in device.residents:
             return free_s
         return max(free_s, now_s + self.load_s(device, model))
 
     def most(self, device: Device, model: int) -> int:
-        """The largest batch that there is room for, now if the model is resident and idle."""
+        """Return the largest batch with room on the device: as it is now, if the model is resident
+        and idle."""
         now = (model in device.residents and device.computing is None
                and not device.continuous)
         room = device.room(model) if now else device.most_beside(model, ())

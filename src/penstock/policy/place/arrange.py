@@ -1,4 +1,4 @@
-"""From groups of devices to a pipeline: which group comes where, and with how many layers."""
+"""Arrangement of device groups into a pipeline: order of the groups, and layers of each."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -10,12 +10,13 @@ from penstock.policy.place.values import Device, Footprint, Placement, Stage
 
 Group = tuple[Device, ...]
 
-# With more stages than this, only so many of the roomiest groups are tried as first and as last.
+# With more stages than this, only this many of the largest groups are tried as first and last.
 _ENDS = 16
 
 
 def arrange(footprint: Footprint, groups: Sequence[Group]) -> Placement | None:
-    """The best pipeline of these tensor-parallel groups; None if their memory does not suffice.
+    """Return the best pipeline of these tensor-parallel groups, None if their memory does not
+    suffice.
 
     Tries pairs as first and last stage until none can be better: fewest node crossings, then the
     smallest largest stage. Stages of one node follow each other, layers are as even as memory
@@ -45,7 +46,8 @@ def arrange(footprint: Footprint, groups: Sequence[Group]) -> Placement | None:
 
 
 def in_line(groups: Sequence[Group], first: Group, last: Group) -> list[Group]:
-    """All groups from first to last, those of one node together; nodes by their first device."""
+    """Return all groups from first to last, those of one node together, and nodes by their first
+    device."""
     nodes: dict[object, list[Group]] = {}
     for group in sorted(groups, key=_ids):
         if group is not first and group is not last:
@@ -57,12 +59,12 @@ def in_line(groups: Sequence[Group], first: Group, last: Group) -> list[Group]:
 
 
 def by_group(placement: Placement, devices: Mapping[int, Device]) -> list[Group]:
-    """The tensor-parallel groups of a placement, by stage."""
+    """Return the tensor-parallel groups of a placement, by stage."""
     return [tuple(devices[device] for device in stage.device_ids) for stage in placement.stages]
 
 
 def _ends(footprint: Footprint, ranked: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Pairs that are worth trying as first and last stage, the likeliest first."""
+    """Return the pairs to try as first and last stage, the most promising first."""
     if len(ranked) == 1:
         return [(ranked[0], ranked[0])]
     alike = not footprint.first_bytes and not footprint.last_bytes

@@ -18,10 +18,10 @@ from penstock.policy.place.values import (
 
 @dataclass(frozen=True, slots=True)
 class BalancedPlacer:
-    """The first devices by serial number, layers in equal parts, whatever memory is free there.
+    """Places equal parts on the first devices by serial number, without regard to free memory.
 
-    Accelerate cuts by bytes, here it is layers; what cannot be divided goes to the first stages.
-    A baseline: it looks neither for room nor at links.
+    Accelerate divides by bytes; this placer divides by layers, and remaining layers go to the first
+    stages. It is a baseline that ignores memory and links.
     """
 
     def place(self, footprint: Footprint, devices: Sequence[Device]) -> Placement | Infeasible:

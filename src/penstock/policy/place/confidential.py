@@ -8,7 +8,8 @@ from penstock.policy.place.values import Device, Infeasible
 
 def attested(devices: Sequence[Device], known: Mapping[int, Confidentiality],
              now_s: float) -> list[Device] | Infeasible:
-    """The devices that may take it, or why none may; one of which nothing is ``known`` may not."""
+    """Return the devices that may hold a confidential model, or the reason why there are none. A
+    device that is not in ``known`` may not."""
     found, reasons = [], set()
     for device in devices:
         why = attestation_violation(known.get(device.device_id, NOT_KNOWN), now_s)

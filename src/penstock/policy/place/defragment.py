@@ -1,4 +1,4 @@
-"""Room by moving what runs: which deployments to move where, and what that costs."""
+"""Defragmentation: which running deployments to move where to make room, and the cost."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from penstock.policy.place.values import (
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A running deployment; ``movable`` says whether it may be stopped for a moment."""
+    """A running deployment. ``movable`` says whether it may be interrupted."""
 
     name: str
     placement: Placement
@@ -26,8 +26,8 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class MoveRates:
-    """How fast weights travel: between devices of a node, between nodes, in bytes/s and one way;
-    ``restart_s`` is what an engine takes to stop and to be ready again beside that."""
+    """Transfer rates of weights between devices of a node and between nodes, in bytes/s and one
+    way. ``restart_s`` is the further time to stop and restart an engine."""
 
     link_bytes_per_s: float
     node_bytes_per_s: float
@@ -36,8 +36,8 @@ class MoveRates:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One deployment laid out anew. ``moved_bytes`` are those that a device needs and does not
-    have; ``downtime_s`` is the time without this deployment."""
+    """The move of one deployment. ``moved_bytes`` are the bytes that devices need and do not have
+    yet; ``downtime_s`` is the time without this deployment."""
 
     name: str
     before: Placement
@@ -48,10 +48,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """Moves in their order, and where the newcomer then goes.
+    """Moves in order, and the placement of the new deployment after them.
 
-    ``in_turn`` says that each move fits while all later ones still stand where they were; otherwise
-    all of them must stop before the first starts again, and each is down for the time of all.
+    ``in_turn`` says that each move fits while all later deployments still run in their old places.
+    Otherwise all of them must stop before the first restarts, and each is down for the whole time.
     ``num_tried`` sets of deployments were tried of ``num_sets``.
     """
 
@@ -75,13 +75,13 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Defragmenter:
-    """Looks for the cheapest moves that make room.
+    """Finds the cheapest moves that make room, among those tried.
 
-    Sets of at most ``max_moves`` deployments that have a node in common are lifted off: those first
-    on whose nodes there would be enough memory, then small sets, then few bytes. The newcomer and
-    they are placed again by ``placer``, in either order. Of at most ``max_sets`` sets the one with
-    the least downtime is taken, then with the fewest bytes moved. So the answer is the cheapest of
-    what was tried, not of everything.
+    Candidates are sets of at most ``max_moves`` deployments with a common node, ordered by: enough
+    memory on their nodes, small sets, few bytes. For each set, ``placer`` places the new deployment
+    and the set again, in either order. Of at most ``max_sets`` sets, the one with the least
+    downtime wins, then the one with the fewest moved bytes. So the answer is the cheapest of those
+    tried, not of all.
     """
 
     placer: Placer
@@ -91,18 +91,19 @@ class Defragmenter:
 
     def make_room(self, footprint: Footprint, devices: Sequence[Device],
                   deployed: Sequence[Deployed]) -> Migration | Infeasible:
-        """How the footprint fits, with as few moves as it takes (none where it fits as it is).
+        """Return how the footprint fits, with moves where necessary (none where it fits as it is).
 
-        ``devices`` are as they are now, with all that is deployed on them. The reason of an
-        Infeasible is that of the placer, and how much was tried.
+        ``devices`` include the memory of all present deployments. The reason of an Infeasible is
+        the placer's, with the number of sets tried.
         """
         direct = self.placer.place(footprint, devices)
         if isinstance(direct, Placement):
-            return Migration((), direct, True, 0, 0, f"{footprint.model} fits as things are")
+            return Migration((), direct, True, 0, 0, f"{footprint.model} fits without moves")
         known = by_id(devices)
         emptied = _changed(known, (each.placement for each in deployed if each.movable), -1)
         if isinstance(self.placer.place(footprint, list(emptied.values())), Infeasible):
-            return replace(direct, reason=f"{direct.reason}; it would not fit if everything that "
+            return replace(direct,
+                           reason=f"{direct.reason}; it would not fit even if everything that "
                            "may move were gone")
         sets = _sets(footprint, [each for each in deployed if each.movable], known, self.max_moves)
         best: Migration | None = None
@@ -120,7 +121,7 @@ class Defragmenter:
 
     def _with(self, footprint: Footprint, devices: Mapping[int, Device],
               lifted: Sequence[Deployed]) -> Iterator[Migration]:
-        """Ways to place the newcomer and what was lifted off."""
+        """Yield the placements of the new deployment and of the moved set."""
         bare = _changed(devices, (each.placement for each in lifted), -1)
         nodes = {node for each in lifted for node in _nodes(each, devices)}
         newcomer = self.placer.place(footprint, [d for d in bare.values() if d.node in nodes])
@@ -150,7 +151,7 @@ class Defragmenter:
 
     def _migration(self, devices: Mapping[int, Device],
                    pairs: Sequence[tuple[Deployed, Placement]], newcomer: Placement) -> Migration:
-        """The moves of these pairs in an order in which each fits, if there is one."""
+        """Return the moves of these pairs, in an order in which each fits if there is one."""
         moves = [self._move(each, after, devices) for each, after in pairs
                  if after != each.placement]
         ordered = next((list(order) for order in permutations(moves)
@@ -174,10 +175,10 @@ class Defragmenter:
 
 
 def arriving_bytes(before: Placement, after: Placement) -> dict[int, int]:
-    """Bytes that each device of the new placement needs and does not have.
+    """Return the bytes that each device of the new placement needs and does not have.
 
-    A device keeps the layers that it has as the same rank of a tensor-parallel group, and with them
-    embedding or head; ``fixed_bytes`` are made, not moved.
+    A device keeps the layers that it holds as the same rank of a tensor-parallel group, and
+    likewise embedding or head. ``fixed_bytes`` are allocated, not moved.
     """
     had = _contents(before)
     footprint = after.footprint
@@ -194,7 +195,8 @@ def arriving_bytes(before: Placement, after: Placement) -> dict[int, int]:
 
 
 def _contents(placement: Placement) -> dict[int, tuple[int, range, bool, bool]]:
-    """By device: rank in its group, layers, and whether it has the first and the last stage."""
+    """Return by device: rank in its group, layers, and whether it has the first and the last
+    stage."""
     found, start = {}, 0
     for index, stage in enumerate(placement.stages):
         layers = range(start, start + stage.num_layers)
@@ -206,7 +208,7 @@ def _contents(placement: Placement) -> dict[int, tuple[int, range, bool, bool]]:
 
 def _sets(footprint: Footprint, movable: Sequence[Deployed], devices: Mapping[int, Device],
           max_moves: int) -> list[tuple[Deployed, ...]]:
-    """Sets of deployments with a node in common, the likeliest to make room cheaply first."""
+    """Return sets of deployments with a common node, the most promising first."""
     free: dict[str, int] = {}
     for device in devices.values():
         free[device.node] = free.get(device.node, 0) + device.free_bytes
@@ -232,7 +234,7 @@ def _nodes(each: Deployed, devices: Mapping[int, Device]) -> set[str]:
 
 def _changed(devices: Mapping[int, Device], placements: Iterable[Placement],
              sign: int) -> dict[int, Device]:
-    """Devices with these placements on them (1) or lifted off (-1)."""
+    """Return the devices with these placements added (1) or removed (-1)."""
     found = dict(devices)
     for placement in placements:
         for device, held in placement.bytes_by_device.items():
@@ -242,7 +244,7 @@ def _changed(devices: Mapping[int, Device], placements: Iterable[Placement],
 
 
 def _fits_in_turn(moves: Sequence[Move], devices: Mapping[int, Device]) -> bool:
-    """Whether each move fits when it and nothing later has left its place."""
+    """Whether each move fits while all later deployments are still in their places."""
     left = dict(devices)
     for move in moves:
         left = _changed(left, [move.before], -1)

@@ -1,4 +1,4 @@
-"""Choice of a configuration by intent, with the runners-up and the reasons against the others."""
+"""Choice of a configuration by intent, with alternatives and the reasons against the others."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ _SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A configuration with what is expected of it. Latency is of a whole answer (or batch of them),
-    memory over all accelerators together; ``accuracy`` is what the user's table says, None where it
-    says nothing. Price and power are of all its accelerators. ``refused`` says why it cannot be had
-    at all (no room, nothing measured), empty where it can. ``beside`` are the deployments on the
-    devices where it would go: what they are asked is waited for.
+    """A configuration with its predictions. Latency is of a whole answer (or a batch of answers),
+    memory over all accelerators; ``accuracy`` is from the user's table, None where that has no
+    entry. Price and power are of all its accelerators. ``refused`` says why the configuration is
+    impossible (no room, nothing measured), empty where it is possible. ``beside`` are the
+    deployments on the devices where it would run, whose requests it would wait for.
     """
 
     configuration: Configuration
@@ -32,7 +32,7 @@ class Candidate:
 
     @property
     def num_accelerators(self) -> int:
-        """Accelerators that it occupies."""
+        """Number of accelerators that it occupies."""
         return self.configuration.parallelism.num_accelerators
 
 
@@ -40,11 +40,12 @@ class Candidate:
 class Criteria:
     """Goal and constraints of an intent.
 
-    ``slo_s`` bounds a whole answer from its arrival; with ``sure`` the high end of the interval
-    must keep it, otherwise the point estimate. ``least_accuracy`` is in the user's own units,
-    ``precisions`` limits the weights' number formats (None: any). ``own`` is the traffic that the
-    deployment is for, ``others`` what else its devices serve one at a time, wherever it goes: with
-    either, waiting is part of latency. As MaverIQ has it (``strict_slo``) the SLO itself is a miss.
+    ``slo_s`` bounds the time from a request's arrival to its whole answer. With ``sure`` the high
+    end of the prediction interval must meet it, otherwise the point estimate. ``least_accuracy`` is
+    in the user's own units, ``precisions`` limits the weights' number formats (None: any).
+    ``own_rate_per_s`` is the expected traffic of the deployment, ``others`` is further traffic on
+    its devices, which serve one request at a time; with either, latency includes waiting. With
+    ``strict_slo`` (MaverIQ's rule), a time equal to the SLO is a miss.
     """
 
     intent: str = "min_cost"
@@ -60,8 +61,8 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A candidate with the time from arrival to answer, waiting included, and its value in the
-    intent's objective: the less the better."""
+    """A candidate with its time from arrival to answer, including waiting, and its value in the
+    intent's objective, of which less is better."""
 
     candidate: Candidate
     response_s: float
@@ -70,9 +71,9 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best candidate, None where none may be taken; the others that may, best first;
-    ``rejected`` has the reason of every other. ``nearest`` is the one that came closest where an
-    objective could not be met: an answer, and never taken in its place.
+    """``chosen`` is the best candidate, None where none is allowed. ``alternatives`` are the other
+    allowed candidates, best first; ``rejected`` has every other with its reason. ``nearest`` is the
+    candidate closest to an SLO that none meets. It is reported and never chosen.
     """
 
     chosen: Scored | None
@@ -82,7 +83,7 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """In one line why nothing was chosen; empty where something was."""
+        """Return one line about why nothing was chosen, empty where something was."""
         if self.chosen is not None:
             return ""
         if not self.rejected:
@@ -103,14 +104,14 @@ class Choice:
 
 
 class Response(NamedTuple):
-    """A candidate, and how long its answers take from arrival on, waiting included."""
+    """A candidate, and its time from arrival to answer, including waiting."""
 
     candidate: Candidate
     response_s: float
 
     @property
     def hours(self) -> float:
-        """How long an answer keeps the accelerators."""
+        """Hours for which an answer occupies the accelerators."""
         return self.candidate.latency_s.value / _SECONDS_PER_HOUR
 
 
@@ -127,9 +128,10 @@ joules of an answer. The first four are MaverIQ's, with waiting where traffic is
 
 
 def choose(candidates: Sequence[Candidate], criteria: Criteria) -> Choice:
-    """The best of the candidates that meet all criteria. Raises InputError for an unknown intent.
+    """Return the best of the candidates that meet all criteria. Raises InputError for an unknown
+    intent.
 
-    Equal values: fewer accelerators, then less latency, then the name.
+    Of equal values, the order is: fewer accelerators, less latency, name.
     """
     objective = OBJECTIVES.get(criteria.intent)
     if objective is None:
@@ -162,8 +164,8 @@ def choose(candidates: Sequence[Candidate], criteria: Criteria) -> Choice:
 
 
 def pareto(scored: Iterable[Scored]) -> list[Scored]:
-    """Those that no other beats or equals in latency, memory, price per answer and accuracy at
-    once, fastest first."""
+    """Return the candidates that no other equals or beats in latency, memory, price per answer and
+    accuracy at once, fastest first."""
     rows = sorted(scored, key=lambda one: (one.response_s, _order(one)))
     points = [_point(one) for one in rows]
     return [row for i, (row, point) in enumerate(zip(rows, points, strict=True))
@@ -172,7 +174,7 @@ def pareto(scored: Iterable[Scored]) -> list[Scored]:
 
 
 def _barred(candidate: Candidate, criteria: Criteria) -> str:
-    """Why a candidate may not be taken whatever its latency, empty where it may."""
+    """Return why a candidate is not allowed, whatever its latency; empty where it is."""
     if candidate.refused:
         return candidate.refused
     precision = candidate.configuration.precision
@@ -196,7 +198,7 @@ def _with(beside: Sequence[Neighbour]) -> str:
 
 
 def _late_s(candidate: Candidate, wait_s: float, criteria: Criteria) -> float | None:
-    """The response time that misses the SLO, None where it is kept."""
+    """Return the response time that misses the SLO, None where the SLO is met."""
     if criteria.slo_s is None:
         return None
     latency = candidate.latency_s

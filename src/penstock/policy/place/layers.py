@@ -1,4 +1,4 @@
-"""How many layers fit, and how layers are spread over stages."""
+"""How many layers fit on a device, and how layers are spread over stages."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,17 +6,19 @@ from penstock.policy.place.values import Device, Footprint, Infeasible, gib
 
 
 def room(footprint: Footprint, free_bytes: int, *, first: bool = False, last: bool = False) -> int:
-    """Layers for which a device with so much free memory has room, as part of such a stage."""
+    """Return the number of layers that fit on a device with this free memory, in a first, middle or
+    last stage."""
     left = (free_bytes - footprint.fixed_bytes - (footprint.first_bytes if first else 0)
             - (footprint.last_bytes if last else 0))
     return min(footprint.num_layers, max(0, left // footprint.layer_bytes))
 
 
 def spread(num_layers: int, rooms: Sequence[int]) -> tuple[int, ...] | None:
-    """Layers by stage, at least one each and as even as their rooms allow; None if they do not fit.
+    """Return the layers of each stage, at least one and as even as memory allows; None if they do
+    not fit.
 
-    The largest stage is as small as can be. Of stages with equal room, earlier ones take what
-    cannot be divided.
+    The largest stage is as small as possible. Of stages with equal room, earlier ones take the
+    remainder.
     """
     if not rooms or min(rooms) < 1 or not len(rooms) <= num_layers <= sum(rooms):
         return None
@@ -38,9 +40,9 @@ def spread(num_layers: int, rooms: Sequence[int]) -> tuple[int, ...] | None:
 
 
 def shortfall(footprint: Footprint, devices: Iterable[Device]) -> Infeasible:
-    """Return the shortfall of a replica on the devices with most free memory, topology ignored.
+    """Return the shortfall of a replica on the devices with most free memory, ignoring topology.
 
-    Counts with the roomiest devices for the first and last stage.
+    The devices with most memory count as first and last stage.
     """
     ranked = sorted(devices, key=lambda d: (-d.free_bytes, d.device_id))
     spread_name = f"{footprint.model} at tp {footprint.tensor} pp {footprint.pipeline}"
@@ -69,7 +71,8 @@ def shortfall(footprint: Footprint, devices: Iterable[Device]) -> Infeasible:
 
 
 def _rooms(footprint: Footprint, ranked: Sequence[Device]) -> list[int]:
-    """Rooms of blocks of the roomiest devices, the greater extra on the roomier block."""
+    """Return the room of blocks of the devices with most memory; the larger extra goes on the
+    larger block."""
     mins = [ranked[(block + 1) * footprint.tensor - 1].free_bytes
             for block in range(footprint.pipeline)]
     if len(mins) == 1:
@@ -81,7 +84,7 @@ def _rooms(footprint: Footprint, ranked: Sequence[Device]) -> list[int]:
 
 
 def _smaller(footprint: Footprint, ranked: Sequence[Device]) -> str:
-    """At which bytes per layer all would fit, found by halving."""
+    """Return the bytes per layer at which all layers would fit, by bisection."""
     low, high = 0, footprint.layer_bytes
     while high - low > 1:
         middle = (low + high) // 2

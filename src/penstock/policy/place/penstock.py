@@ -1,4 +1,4 @@
-"""Penstock's own placer: quick, for clusters of any size."""
+"""Penstock's own placer: fast for clusters of any size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Cost = tuple[int, int, list[int]]
 
 @dataclass(frozen=True, slots=True)
 class PenstockPlacer:
-    """Groups within link groups before groups within nodes, one node before several, even stages
-    before uneven ones, full devices before empty ones.
+    """Prefers groups within link groups to groups within nodes, one node to several, even stages to
+    uneven ones, and full devices to empty ones.
 
-    Devices are looked at in *lanes* that a tensor-parallel group does not leave: link groups, then
-    nodes, then all devices. In a lane the blocks of most free memory say how even stages can be;
-    then each stage, the largest first, takes the group with the least memory that has room for it.
-    With all lanes of one kind this finds a placement whenever there is one, but for what the first
-    and last stage need beyond their layers. Work grows with devices times stages.
+    Devices are searched in *lanes*, which a tensor-parallel group does not leave: link groups, then
+    nodes, then all devices. In a lane, the blocks with most free memory determine how even stages
+    can be. Then each stage, the largest first, takes the smallest group with room for it. With
+    lanes of one kind this finds every possible placement, except for the additional memory of the
+    first and last stage. The work grows with devices times stages.
     """
 
     def place(self, footprint: Footprint, devices: Sequence[Device]) -> Placement | Infeasible:
@@ -45,7 +45,7 @@ class PenstockPlacer:
 
 
 def _attempts(footprint: Footprint, nodes: Sequence[Lane]) -> Iterable[Iterable[list[Lane]]]:
-    """Lanes to place within, as sets of alternatives, the better kinds first."""
+    """Yield sets of lanes to place within, the better kinds first."""
     for split in (_links, _whole):
         lanes = [split(node) for node in nodes]
         yield lanes
@@ -56,7 +56,7 @@ def _attempts(footprint: Footprint, nodes: Sequence[Lane]) -> Iterable[Iterable[
 
 
 def _links(node: Lane) -> list[Lane]:
-    """A node as lanes by link group."""
+    """Return a node's lanes by link group."""
     found: dict[object, Lane] = {}
     for device in node:
         found.setdefault(device.link, []).append(device)
@@ -64,12 +64,12 @@ def _links(node: Lane) -> list[Lane]:
 
 
 def _whole(node: Lane) -> list[Lane]:
-    """A node as one lane."""
+    """Return a node as one lane."""
     return [node]
 
 
 def _few_nodes(footprint: Footprint, nodes: Sequence[list[Lane]]) -> Iterable[list[Lane]]:
-    """The fewest nodes that suffice, those first that hold most layers; or all nodes."""
+    """Yield the fewest nodes that suffice, in order of most layers; then all nodes."""
     held = []
     for index, lanes in enumerate(nodes):
         rooms = [room(footprint, free) for free in _blocks(footprint, lanes)]
@@ -84,8 +84,8 @@ def _few_nodes(footprint: Footprint, nodes: Sequence[list[Lane]]) -> Iterable[li
 
 
 def _blocks(footprint: Footprint, lanes: Sequence[Lane]) -> list[int]:
-    """Free memory per device of the roomiest groups that the lanes can form, most first, at most
-    one for each stage."""
+    """Return the free memory per device of the largest groups that the lanes can form, largest
+    first, at most one for each stage."""
     width, found = footprint.tensor, []
     for lane in lanes:
         free = sorted((device.free_bytes for device in lane), reverse=True)
@@ -94,13 +94,13 @@ def _blocks(footprint: Footprint, lanes: Sequence[Lane]) -> list[int]:
 
 
 def _needs(footprint: Footprint, lanes: Sequence[Lane]) -> list[list[int]]:
-    """Memory per device of each stage, most first, if no stage is larger than the lanes ask for:
-    with stages as even as can be, and with the last one as small as can be, which may leave a
-    large device free. None at all if the lanes do not hold the footprint."""
+    """Return the memory per device of each stage, largest first, in two variants: stages as even as
+    possible, and the last stage as small as possible, which may leave a large device free. Empty if
+    the lanes cannot hold the footprint."""
     blocks = _blocks(footprint, lanes)
     if len(blocks) < footprint.pipeline:
         return []
-    # The stages with more than layers to hold are the likeliest to fit on the roomiest blocks.
+    # The stages with additional memory are the likeliest to fit on the largest blocks.
     ends = [0] if footprint.pipeline == 1 else [0, footprint.pipeline - 1]
     if footprint.first_bytes < footprint.last_bytes:
         ends.reverse()
@@ -120,7 +120,7 @@ def _needs(footprint: Footprint, lanes: Sequence[Lane]) -> list[list[int]]:
 
 
 def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Iterator[Placement]:
-    """Placements within lanes, each stage on the tightest group; none if they do not fit."""
+    """Yield placements within lanes, each stage on the tightest group; none if they do not fit."""
     for needs in _needs(footprint, lanes):
         groups = _groups(footprint, lanes, needs)
         placement = arrange(footprint, groups) if groups else None
@@ -130,7 +130,7 @@ def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Iterator[Placement
 
 def _groups(footprint: Footprint, lanes: Sequence[Lane], needs: Sequence[int]
             ) -> list[Group] | None:
-    """A group for each of these needs; None if one finds none."""
+    """Return a group for each of these needs, None if one of them has no group."""
     waiting = [sorted(lane, key=lambda d: (d.free_bytes, d.device_id)) for lane in lanes]
     groups: list[Group] = []
     offers: dict[int, tuple[Cost, int, Group]] = {}
@@ -152,7 +152,8 @@ def _groups(footprint: Footprint, lanes: Sequence[Lane], needs: Sequence[int]
 
 
 def _tightest(fitting: Lane, width: int) -> Group | None:
-    """A group over the fewest link groups, then of least memory; devices are given in its order."""
+    """Return the group over the fewest link groups, then of least memory. ``fitting`` is in order
+    of memory."""
     if len(fitting) < width:
         return None
     links = sorted(_links(fitting), key=lambda link: -len(link))
@@ -168,14 +169,14 @@ def _tightest(fitting: Lane, width: int) -> Group | None:
 
 
 def _cost(group: Group) -> Cost:
-    """Order of groups that have room: fewest link groups, least memory, serial numbers."""
+    """Return the sort key of groups with room: fewest link groups, least memory, serial numbers."""
     return (len({device.link for device in group}), sum(device.free_bytes for device in group),
             [device.device_id for device in group])
 
 
 def _reason(footprint: Footprint, usable: Sequence[Device],
             devices: Sequence[Device]) -> Infeasible:
-    """Why nothing was found: memory, or that no set of groups has the room."""
+    """Return why nothing was found: too little memory, or no set of groups with the room."""
     general = shortfall(footprint, devices)
     if general.short_bytes or len(usable) < footprint.num_devices:
         return general

@@ -7,11 +7,12 @@ from penstock.policy.place.values import Device, Footprint, Infeasible, Placemen
 
 
 class Placer(Protocol):
-    """Lays one replica out over devices."""
+    """Places one replica on devices."""
 
     def place(self, footprint: Footprint, devices: Sequence[Device]) -> Placement | Infeasible:
-        """A placement that fits, or why there is none; the same for the same input in any order.
+        """Return a placement that fits, or why there is none. The answer does not depend on the
+        order of devices.
 
-        Raises InputError for values that mean nothing.
+        Raises InputError for invalid values.
         """
         ...

@@ -20,10 +20,10 @@ class Holding:
 class Reservations:
     """The memory of devices and its holders.
 
-    ``devices`` are as others use them: their ``used_bytes`` are of whom nothing is known here.
-    Every method is one step: where one thread or event loop calls them, two deployments cannot
-    both get the same memory, however their placing and starting overlap. Placers should be shown
-    ``devices()``; a placement that was made before another took its memory is refused.
+    ``used_bytes`` of ``devices`` is memory of other processes. Every method is one atomic step:
+    with one thread or event loop as caller, two deployments cannot both get the same memory,
+    however their placement and start overlap. Placers should use ``devices()``. A placement is
+    refused if another deployment has taken its memory in the meantime.
     """
 
     def __init__(self, devices: Iterable[Device], holdings: Sequence[Holding] = ()) -> None:
@@ -35,12 +35,12 @@ class Reservations:
             self._book(holding.placement, 1)
 
     def devices(self) -> list[Device]:
-        """Devices as they are beside all holdings; those that failed are left out."""
+        """Return the devices with all holdings counted as used, without failed devices."""
         return [self._beside(device_id) for device_id in sorted(self._devices)
                 if device_id not in self._lost]
 
     def holdings(self) -> list[Holding]:
-        """Everything that is held, by name."""
+        """Return all holdings by name."""
         return [self._holdings[name] for name in sorted(self._holdings)]
 
     def held_bytes(self, device_id: int) -> int:
@@ -49,9 +49,11 @@ class Reservations:
 
     def reserve(self, name: str, placement: Placement,
                 expires_s: float = inf) -> Holding | Infeasible:
-        """Holds the memory of a placement until it is committed, released or ``expires_s``.
+        """Reserve the memory of a placement until it is committed or released, or until
+        ``expires_s``.
 
-        Nothing is held if any device lacks memory, failed or is unknown, or if ``name`` holds some.
+        Nothing is reserved if any device lacks memory, has failed or is unknown, or if ``name``
+        already holds memory.
         """
         if name in self._holdings:
             return Infeasible(f"{name} holds memory already, release it first")
@@ -66,15 +68,15 @@ class Reservations:
         return holding
 
     def commit(self, name: str) -> bool:
-        """The deployment runs: its memory is held until it is released. False if nothing is held
-        any more, because the reservation expired or a device failed."""
+        """Mark a deployment as running: its memory is held until it is released. Returns False if
+        nothing is held any more, because the reservation expired or a device failed."""
         if name not in self._holdings:
             return False
         self._holdings[name] = replace(self._holdings[name], committed=True, expires_s=inf)
         return True
 
     def release(self, name: str) -> bool:
-        """Gives back all that is held, committed or not. False if nothing was."""
+        """Release a holding, committed or not. Returns False if there was none."""
         holding = self._holdings.pop(name, None)
         if holding is None:
             return False
@@ -82,15 +84,15 @@ class Reservations:
         return True
 
     def expire(self, now_s: float) -> list[str]:
-        """Releases reservations whose time is over; answers their names."""
+        """Release expired reservations and return their names."""
         over = [name for name in sorted(self._holdings) if self._holdings[name].expires_s <= now_s]
         for name in over:
             self.release(name)
         return over
 
     def fail(self, device_id: int) -> list[str]:
-        """A device is gone: every holding with a part on it is released whole, on all devices, and
-        the device takes nothing until it is observed again. Answers the names."""
+        """Mark a device as failed. Every holding with a part on it is released on all devices, and
+        the device gets nothing until it is observed again. Returns the names of the holdings."""
         self._lost.add(device_id)
         lost = [name for name in sorted(self._holdings)
                 if device_id in self._holdings[name].placement.device_ids]
@@ -99,12 +101,11 @@ class Reservations:
         return lost
 
     def observe(self, device: Device) -> None:
-        """Take in a monitor's reading. Its ``used_bytes`` include the memory of our own
-        deployments.
+        """Apply a monitor's reading. Its ``used_bytes`` include the memory of these deployments.
 
-        Others are taken to use what is read where we hold nothing; elsewhere at least what they
-        used before, because what is reserved may be loaded in part, and more if the reading says
-        so. A device that had failed or was unknown is there (again).
+        On a device without holdings, other processes use what was read. Elsewhere they use at least
+        as much as before, because a reservation may be only partly loaded, and more if the reading
+        exceeds the holdings. A device that had failed or was unknown becomes available.
         """
         device_id = device.device_id
         held = self._held.setdefault(device_id, 0)
@@ -115,7 +116,7 @@ class Reservations:
         self._lost.discard(device_id)
 
     def check_integrity(self) -> None:
-        """Raises AssertionError if what is held is not the sum of the holdings."""
+        """Raises AssertionError if the held memory is not the sum of the holdings."""
         total = dict.fromkeys(self._devices, 0)
         for holding in self._holdings.values():
             for device_id, held in holding.placement.bytes_by_device.items():
@@ -127,7 +128,7 @@ class Reservations:
         return replace(device, used_bytes=device.used_bytes + self._held[device_id])
 
     def _lack(self, device_id: int, needed: int) -> str:
-        """Why a device cannot give so much; empty if it can."""
+        """Return why a device lacks this much memory, empty if it has enough."""
         if device_id not in self._devices:
             return f"device {device_id} is unknown"
         if device_id in self._lost:

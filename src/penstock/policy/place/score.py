@@ -1,7 +1,7 @@
-"""How good a placement is: one order for all placers.
+"""Score of a placement: one order for all placers.
 
-Least comes first in each of: tensor-parallel groups across nodes, link groups that they are split
-over, steps of the pipeline from node to node, layers of the largest stage, memory left beside it.
+Fewer is better, in this order: tensor-parallel groups across nodes, link groups that they are split
+over, pipeline steps between nodes, layers of the largest stage, memory left free on used devices.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from penstock.policy.place.values import Device, Placement
 
 @dataclass(frozen=True, slots=True, order=True)
 class Score:
-    """Compares field by field; less is better.
+    """Scores compare field by field; less is better.
 
     ``node_splits`` and ``link_splits`` count, over all tensor-parallel groups, the nodes and the
-    link groups beyond the first that a group touches. ``node_crossings`` counts neighbouring
-    stages that are not on one and the same node. ``stranded_bytes`` is what stays free on the
-    devices in use: where it is little, other devices are left whole.
+    link groups beyond the first that a group uses. ``node_crossings`` counts neighbouring stages
+    that are not on the same node. ``stranded_bytes`` is the memory that stays free on used devices;
+    if it is small, other devices stay empty.
     """
 
     node_splits: int
@@ -29,7 +29,7 @@ class Score:
 
 
 def score(placement: Placement, devices: Mapping[int, Device]) -> Score:
-    """The score on devices as they were before."""
+    """Return the score of a placement on devices before its use."""
     groups = [[devices[device] for device in stage.device_ids] for stage in placement.stages]
     stranded = sum(device.free_bytes for group in groups for device in group)
     return Score(sum(len({device.node for device in group}) - 1 for group in groups),
@@ -39,11 +39,11 @@ def score(placement: Placement, devices: Mapping[int, Device]) -> Score:
 
 
 def home(group: Iterable[Device]) -> str | None:
-    """The node that holds the whole group; None if several do."""
+    """Return the node of the whole group, None if it has several nodes."""
     nodes = {device.node for device in group}
     return nodes.pop() if len(nodes) == 1 else None
 
 
 def crossings(homes: Sequence[str | None]) -> int:
-    """Steps between stages with these homes that do not stay on one node."""
+    """Count the steps between stages with these homes that leave a node."""
     return sum(1 for one, other in pairwise(homes) if one is None or one != other)

@@ -11,10 +11,11 @@ from penstock.core.units import GIB
 class Device:
     """One accelerator as its monitor sees it.
 
-    ``used_bytes`` is taken by whoever it may be, ``buffer_share`` of the memory is never placed on.
-    ``busy_share`` is the share of recent samples in which it computed, 0 to 1. Devices of one
-    ``node`` with the same ``link_group`` share a fast link (an NVLink pair, an NVSwitch); one
-    without a link group is alone. Serial numbers (``device_id``) are unique in a cluster.
+    ``used_bytes`` is memory in use by any process. ``buffer_share`` of the memory is never used for
+    placements. ``busy_share`` is the share of recent samples in which the device computed, 0 to 1.
+    Devices of one ``node`` with the same ``link_group`` share a fast link (an NVLink pair, an
+    NVSwitch); a device without a link group shares none. Serial numbers (``device_id``) are unique
+    in a cluster.
     """
 
     device_id: int
@@ -27,13 +28,13 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that may still be placed here."""
+        """Bytes that are free for placements."""
         kept = int(self.total_bytes * self.buffer_share)
         return max(0, self.total_bytes - kept - self.used_bytes)
 
     @property
     def link(self) -> tuple[str, str | int]:
-        """The link group within its node; a device without one is a group of its own."""
+        """The link group within its node. A device without one is its own group."""
         return self.node, self.link_group or self.device_id
 
 
@@ -41,8 +42,8 @@ class Device:
 class Footprint:
     """The memory of one replica of a model in one configuration.
 
-    A stage of the pipeline is ``tensor`` devices, each of which holds its part of every layer of
-    the stage. All bytes are per device: ``layer_bytes`` of one layer (weights and KV cache),
+    A pipeline stage has ``tensor`` devices, each of which holds its part of every layer of the
+    stage. All bytes are per device: ``layer_bytes`` of one layer (weights and KV cache),
     ``first_bytes`` beyond that on the first stage (embedding), ``last_bytes`` on the last (head),
     ``fixed_bytes`` on every device (context, workspace).
     """
@@ -63,13 +64,13 @@ class Footprint:
 
     @property
     def total_bytes(self) -> int:
-        """Memory over all devices; the same however layers are spread."""
+        """Memory over all devices, which does not depend on the spread of layers."""
         per_rank = (self.num_layers * self.layer_bytes + self.first_bytes + self.last_bytes
                     + self.pipeline * self.fixed_bytes)
         return self.tensor * per_rank
 
     def stage_bytes(self, stage: int, num_layers: int) -> int:
-        """Memory per device of a stage (0 is the first) that has so many layers."""
+        """Return the memory per device of a stage (0 is the first) with this many layers."""
         return (num_layers * self.layer_bytes + self.fixed_bytes
                 + (self.first_bytes if stage == 0 else 0)
                 + (self.last_bytes if stage == self.pipeline - 1 else 0))
@@ -85,7 +86,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A footprint laid out: its stages in the order of the layers."""
+    """A placed footprint: its stages in the order of the layers."""
 
     footprint: Footprint
     stages: tuple[Stage, ...]
@@ -102,17 +103,18 @@ class Placement:
 
     @property
     def bytes_by_device(self) -> dict[int, int]:
-        """Memory that each device gives."""
+        """Return the memory that each device provides."""
         return {device: self.footprint.stage_bytes(index, stage.num_layers)
                 for index, stage in enumerate(self.stages) for device in stage.device_ids}
 
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Why there is no placement, in one line with numbers: what is short, and what would fit.
+    """There is no placement. ``reason`` is one line with numbers: the shortfall, and what would
+    fit.
 
-    ``max_layers`` is how many layers were found to fit in this configuration (0: not even one in
-    every stage); ``short_bytes`` is what the rest of them takes over all devices.
+    ``max_layers`` is the number of layers that fit in this configuration (0: not even one in every
+    stage). ``short_bytes`` is the memory of the remaining layers over all devices.
     """
 
     reason: str
@@ -121,12 +123,12 @@ class Infeasible:
 
 
 def gib(num_bytes: float) -> str:
-    """Bytes for people."""
+    """Format bytes as GiB."""
     return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB / 100 else f"{num_bytes:,.0f} bytes"
 
 
 def checked(footprint: Footprint, devices: Sequence[Device]) -> None:
-    """Raises InputError for values that mean nothing."""
+    """Raises InputError for invalid values."""
     where = f"footprint of {footprint.model!r}"
     for name in ("num_layers", "tensor", "pipeline", "layer_bytes"):
         if getattr(footprint, name) < 1:
@@ -145,7 +147,7 @@ def checked(footprint: Footprint, devices: Sequence[Device]) -> None:
 
 
 def by_id(devices: Iterable[Device]) -> dict[int, Device]:
-    """Devices by serial number. Raises InputError where one occurs twice."""
+    """Return devices by serial number. Raises InputError where one occurs twice."""
     found: dict[int, Device] = {}
     for device in devices:
         if device.device_id in found:
@@ -156,7 +158,7 @@ def by_id(devices: Iterable[Device]) -> dict[int, Device]:
 
 
 def faults(placement: Placement, devices: Mapping[int, Device]) -> list[str]:
-    """Every way in which a placement breaks its footprint or the memory; empty when sound."""
+    """Return every violation of the footprint or of memory by a placement, empty if it is valid."""
     footprint, found = placement.footprint, []
     if len(placement.stages) != footprint.pipeline:
         found.append(f"{len(placement.stages)} stages, expected {footprint.pipeline}")

@@ -1,1 +1,1 @@
-"""Queues before accelerators that several deployments share, one start at a time on each."""
+"""Queues for accelerators that several deployments share, with one start at a time on each."""

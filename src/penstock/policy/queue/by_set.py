@@ -1,4 +1,4 @@
-"""A queue per deployment, and nobody waits for devices that are not theirs."""
+"""A queue per deployment: no request waits for devices that its deployment does not use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from penstock.core.errors import InputError
 from penstock.policy.queue.values import Shared, Start, Waiting, masks_of
 
 _Entry = tuple[float, int, int, float]
-"""Urgency, number among equals, request, and when its patience begins."""
+"""Urgency, serial number, request, and when its patience begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """Each class of priority counts as having arrived ``aging_s`` after the one before it, so that
-    it goes first in the end. Who has waited ``patience_s`` keeps devices free for itself: short
-    enough for a deployment over all devices to get them, long enough for others to use what is idle
-    meanwhile."""
+    """Each priority class counts as having arrived ``aging_s`` after the more urgent one, so that
+    every request goes first eventually. A request that has waited ``patience_s`` reserves devices
+    for itself: short enough for a deployment over all devices to get them, long enough for others
+    to use idle devices in the meantime."""
 
     aging_s: float = 30.0
     patience_s: float = 5.0
@@ -27,15 +27,16 @@ class DeviceSetQueue:
     """The most urgent request whose devices are idle starts, with as many of its deployment behind
     it as may start together.
 
-    Urgency is arrival, later by ``aging_s`` per class. A deadline that can be met counts as an
-    arrival so early that patience ends in time for devices to fall idle. So an order once given
-    never changes, and nobody waits for more than those whose urgency is before theirs: whoever has
-    waited ``patience_s`` holds the devices of one set, and none that is less urgent starts there.
-    With patience without end, small deployments could keep a large one waiting for ever. A request
-    that goes ahead is more urgent than all others; its patience begins with its arrival.
+    Urgency is the arrival time, later by ``aging_s`` per class. A deadline that can be met counts
+    as an arrival early enough for patience to end while devices can still become idle in time. So
+    the order of two requests never changes, and a request waits only for more urgent ones: a
+    request that has waited ``patience_s`` holds the devices of one set, where no less urgent
+    request starts. With infinite patience, small deployments could keep a large one waiting
+    forever. A request with ``ahead`` is more urgent than all others; its patience begins at its
+    arrival.
 
-    Two deployments never run on the same device at once, since no estimate says how they would slow
-    each other down.
+    Two deployments never run on the same device at once, since there is no estimate of their mutual
+    slowdown.
     """
 
     def __init__(self, deployments: Sequence[Shared], fairness: Fairness = Fairness()) -> None:
@@ -48,7 +49,7 @@ class DeviceSetQueue:
         self._drain_s = self._drains_s()
         self._lines: list[list[_Entry]] = [[] for _ in deployments]
         self._busy = 0
-        self._joined: dict[tuple[int, int], int] = {}  # requests that run, of those that join
+        self._joined: dict[tuple[int, int], int] = {}  # running requests of joining deployments
         self._num_added = 0
 
     @property
@@ -112,7 +113,7 @@ class DeviceSetQueue:
         return 0 < running < self._deployments[deployment].max_batch
 
     def _start(self, deployment: int, index: int) -> Start:
-        """Takes from a deployment's line what starts now on its set with this index."""
+        """Take from a deployment's queue the requests that start now on its set with this index."""
         line, shared = self._lines[deployment], self._deployments[deployment]
         if shared.joins:
             self._joined[deployment, index] = self._joined.get((deployment, index), 0) + 1
@@ -121,7 +122,7 @@ class DeviceSetQueue:
         return Start(deployment, index, tuple(heappop(line)[2] for _ in range(size)))
 
     def _drains_s(self) -> list[float]:
-        """By deployment the longest start that may be under way on its devices."""
+        """Return for each deployment the longest start that may be running on its devices."""
         return [_longest_beside(self._deployments, self._masks, index)
                 for index in range(len(self._deployments))]
 
@@ -134,12 +135,12 @@ class DeviceSetQueue:
 
 
 def _nearest(masks: Sequence[int], held: int) -> int:
-    """The set with the fewest devices that are taken."""
+    """Return the set with the fewest occupied devices."""
     return min(masks, key=lambda mask: (mask & held).bit_count())
 
 
 def _longest_beside(deployments: Sequence[Shared], masks: Sequence[tuple[int, ...]],
                     index: int) -> float:
-    """The longest start that may be under way on devices of a deployment."""
+    """Return the longest start that may be running on devices of a deployment."""
     return max(other.expected_s for other, theirs in zip(deployments, masks, strict=True)
                if any(own & their for own in masks[index] for their in theirs))

@@ -7,9 +7,9 @@ from penstock.policy.queue.values import Shared, Start, Waiting, masks_of
 
 
 class GlobalFifo:
-    """Only the head is looked at: it starts once all devices of its deployment are idle, and until
-    then everybody behind it waits, whatever else is idle. One request per start, whatever
-    ``max_batch``. Requests that are to be ``ahead`` are put at the head, the latest before others.
+    """Only the head may start, once all devices of its deployment are idle; until then all requests
+    behind it wait, even if other devices are idle. One request per start, whatever ``max_batch``.
+    Requests with ``ahead`` go to the head, the latest first.
     """
 
     def __init__(self, deployments: Sequence[Shared]) -> None:

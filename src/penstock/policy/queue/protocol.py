@@ -1,4 +1,4 @@
-"""The contract of a queue before shared accelerators."""
+"""The contract of a queue for shared accelerators."""
 
 from typing import Protocol
 
@@ -6,19 +6,19 @@ from penstock.policy.queue.values import Shared, Start, Waiting
 
 
 class ExclusiveDeviceQueue(Protocol):
-    """Requests that wait, and the devices that are taken.
+    """Waiting requests and occupied devices.
 
-    A driver adds what arrives, asks ``next`` until it answers None, and says when a start has
-    ended. Devices of a start are taken from ``next`` to ``ended``.
+    A driver adds arrivals, calls ``next`` until it returns None, and reports when a start has
+    ended. Devices of a start are occupied from ``next`` to ``ended``.
     """
 
     @property
     def num_waiting(self) -> int:
-        """Requests that have not started."""
+        """Number of requests that have not started."""
         ...
 
     def deploy(self, shared: Shared) -> int:
-        """Another deployment from now on; its index. Raises InputError for one without devices."""
+        """Add a deployment and return its index. Raises InputError for one without devices."""
         ...
 
     def add(self, request: Waiting) -> None:
@@ -31,9 +31,9 @@ class ExclusiveDeviceQueue(Protocol):
         ...
 
     def ended(self, start: Start) -> None:
-        """A start is over, and its devices are idle."""
+        """A start has ended, and its devices are idle."""
         ...
 
     def cancel(self, request_id: int) -> bool:
-        """Take back a request that waits; False where none of that name does."""
+        """Remove a waiting request. Returns False where it does not wait."""
         ...

@@ -12,10 +12,10 @@ from penstock.core.errors import InputError
 class Shared:
     """A deployment whose accelerators others may use, too.
 
-    Each of ``device_sets`` holds one replica, and a start takes all devices of one set, those
-    listed first if several are idle. ``expected_s`` is about what a start takes (0 if unknown); up
-    to ``max_batch`` requests may run together. They start together, or, where the deployment
-    ``joins``, each by itself as soon as it may.
+    Each of ``device_sets`` holds one replica, and a start occupies all devices of one set, the
+    first listed if several are idle. ``expected_s`` is the approximate duration of a start (0 if
+    unknown). Up to ``max_batch`` requests run together. They start together or, where the
+    deployment ``joins``, each by itself as soon as possible.
     """
 
     device_sets: tuple[frozenset[int], ...]
@@ -27,8 +27,8 @@ class Shared:
 class Waiting(NamedTuple):
     """A request for the deployment with this index.
 
-    Priority 0 is the most urgent. ``ahead`` asks for the head of the queue, before all that wait,
-    the latest first. ``deadline_s`` is when the answer should be there.
+    Priority 0 is the most urgent. ``ahead`` puts the request at the head of the queue, the latest
+    first. ``deadline_s`` is the time by which the answer is due.
     """
 
     request_id: int
@@ -48,7 +48,7 @@ class Start(NamedTuple):
 
 
 def masks_of(deployments: Sequence[Shared]) -> list[tuple[int, ...]]:
-    """The device sets as bits. Raises InputError for a deployment without devices."""
+    """Return the device sets as bit masks. Raises InputError for a deployment without devices."""
     for index, deployment in enumerate(deployments):
         if not deployment.device_sets or not all(deployment.device_sets):
             raise InputError(f"deployment {index}: has no devices to start on")
@@ -60,5 +60,5 @@ def masks_of(deployments: Sequence[Shared]) -> list[tuple[int, ...]]:
 
 
 def mask_of(devices: Iterable[int]) -> int:
-    """Serial numbers as bits."""
+    """Return serial numbers as a bit mask."""
     return sum(1 << device for device in set(devices))

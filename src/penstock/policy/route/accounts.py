@@ -11,11 +11,12 @@ from penstock.policy.route.joint.prospects import Paces
 from penstock.predict.latency import Asked, LatencyPredictor
 
 MOST_OPEN = 1 << 17
-"""So many requests are remembered; the oldest are forgotten, and nothing is learned of them."""
+"""Requests that are remembered. The oldest beyond this are forgotten, and nothing is learned from
+them."""
 
 
 class LatencyAccounts:
-    """Teaches the predictors (by kind of replica) how requests went."""
+    """Teaches the predictors (by kind of replica) from the outcomes of requests."""
 
     def __init__(self, facts: Mapping[int, ReplicaFacts],
                  predictors: Mapping[str, LatencyPredictor], paces: Paces) -> None:
@@ -26,8 +27,8 @@ class LatencyAccounts:
 
     def sent(self, request_id: int, replica: ReplicaSnapshot, prompt_tokens: int,
              output_tokens: float) -> None:
-        """A request went to a replica as it was seen then, with so many tokens to compute and to
-        be expected."""
+        """A request went to a replica in this observed state, with its prompt tokens to compute and
+        its expected output tokens."""
         predictor = self._predictors[self._facts[replica.replica_id].kind]
         self._open[request_id] = predictor.asked(replica, self._paces.of(replica), prompt_tokens,
                                                  output_tokens)
@@ -35,7 +36,7 @@ class LatencyAccounts:
             self._open.popitem(last=False)
 
     def ended(self, departure: Departure) -> None:
-        """A request has left; one that was cut off, or came in one piece, teaches nothing."""
+        """A request has ended. One that was cut off, or answered in one piece, teaches nothing."""
         asked = self._open.pop(departure.request_id, None)
         if asked is None or not departure.finished or departure.ttft_s is None:
             return

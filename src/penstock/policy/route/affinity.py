@@ -1,4 +1,4 @@
-"""Memory of the replicas that prompts with a given prefix were sent to."""
+"""Memory of the replica to which each prompt prefix was sent."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,20 +7,22 @@ from penstock.core.request import Request
 
 
 class PrefixMemory:
-    """Remembers the prompts (and sessions) that went to each replica.
+    """Remembers the prompts (and sessions) sent to each replica.
 
-    Per replica the last ``max_blocks`` blocks are kept, as the replica's own cache would; the guess
-    is optimistic where that cache is smaller, and knows nothing of evictions by others.
+    The last ``max_blocks`` blocks of each replica are kept, as in the replica's own cache. The
+    estimate is too optimistic where that cache is smaller, and ignores evictions caused by other
+    clients.
     """
 
     def __init__(self, max_blocks: int = 50_000) -> None:
         self._max_blocks = max_blocks
         self._blocks: dict[int, OrderedDict[int, None]] = {}
-        # By tenant, too: two of them may well give their sessions the same names.
+        # By tenant, too, since two tenants may use the same session names.
         self._sessions: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
     def cached_tokens(self, request: Request, replica_id: int) -> int:
-        """Leading prompt tokens that the replica need not compute again: at least one remains."""
+        """Return the leading prompt tokens that the replica need not compute again. At least one
+        token remains to compute."""
         cached = 0
         if request.prefix_hashes:
             blocks = self._blocks.get(replica_id)
@@ -36,10 +38,10 @@ class PrefixMemory:
         return max(0, min(cached, request.prompt_tokens - 1))
 
     def sent(self, request: Request, replica_id: int) -> None:
-        """A request went to a replica, which will hold its prompt from now on."""
+        """A request went to a replica, which will cache its prompt."""
         if request.prefix_hashes:
             blocks = self._blocks.setdefault(replica_id, OrderedDict())
-            # The first blocks are forgotten last: without them the others are of no use.
+            # The first blocks are evicted last, because the others are useless without them.
             for block in reversed(request.prefix_hashes):
                 blocks[block] = None
                 blocks.move_to_end(block)
@@ -53,11 +55,11 @@ class PrefixMemory:
                 self._sessions.popitem(last=False)
 
     def knows(self, request: Request) -> bool:
-        """Whether asking can tell anything at all."""
+        """Whether a request can have cached tokens on any replica."""
         return bool(request.prefix_hashes or request.session)
 
     def forget(self, replica_ids: Sequence[int]) -> None:
-        """These replicas have started anew."""
+        """Forget the prompts of these replicas, which have restarted."""
         gone = set(replica_ids)
         for replica_id in gone:
             self._blocks.pop(replica_id, None)

@@ -43,19 +43,19 @@ def _predictive(settings: Mapping[str, Any], context: RouterContext) -> Router:
 
 
 def joint_options(given: Mapping[str, Any]) -> JointOptions:
-    """The options of joint routing with what was given."""
+    """Return the options of joint routing with these settings."""
     options: dict[str, Any] = {key: tuple(value) if key == "relax" else value
                                for key, value in given.items()}
     return JointOptions(**options)
 
 
 def joint(settings: Mapping[str, Any], context: RouterContext) -> Router:
-    """Model and replica chosen together."""
+    """Return the router that chooses model and replica together."""
     return JointRouter(context.facts, joint_options(settings), context.usual(), context.dual_price)
 
 
 def _model_first(make: ModelFactory) -> Factory:
-    """A router of models before the dispatcher that the settings name."""
+    """Return a factory of a model router followed by the dispatcher that the settings name."""
 
     def factory(settings: Mapping[str, Any], context: RouterContext) -> Router:
         own = {key: value for key, value in settings.items() if key != "dispatcher"}
@@ -77,7 +77,7 @@ PLAIN: Mapping[str, Factory] = {
     "prefix_aware": lambda settings, _context: PrefixAware(PrefixMemory(), **settings),
     "predictive": _predictive,
 }
-"""Routers that choose a replica, whatever the model."""
+"""Routers that choose a replica, independent of the model."""
 _MODEL_ROUTERS: Mapping[str, ModelFactory] = {
     "fixed_model": lambda settings, _context: FixedModel(settings.get("model", "largest")),
     "fixed_mix": lambda settings, context: FixedMix(settings.get("shares", {}),

@@ -1,4 +1,4 @@
-"""The surroundings that a router is built in."""
+"""Context in which a router is built."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from penstock.predict.length import HistoryLengths
 
 
 def free_of_charge(_: str) -> float:
-    """No tenant has a budget, so nobody's prices are marked up."""
+    """Return no markup, since no tenant has a budget."""
     return 0.0
 
 
 class RouterContext(NamedTuple):
-    """The replicas to route among, and the sources that a router may draw on.
+    """The replicas to route among, and sources for a router.
 
-    ``draw(n)`` gives a random whole number below n; ``dual_price`` a tenant's markup on prices.
+    ``draw(n)`` returns a random whole number below n, ``dual_price`` a tenant's markup on prices.
     """
 
     facts: Sequence[ReplicaFacts]
@@ -24,5 +24,5 @@ class RouterContext(NamedTuple):
     dual_price: Callable[[str], float] = free_of_charge
 
     def usual(self) -> UsualForecasts:
-        """Forecasts for requests that carry none, learnt from finished requests."""
+        """Forecasts for requests without their own, learned from finished requests."""
         return UsualForecasts(self.facts, HistoryLengths())

@@ -1,7 +1,7 @@
-"""Now and then another eligible replica, with the chance of that written down.
+"""Random exploration of eligible replicas, with recorded propensities.
 
-Without it, what was never chosen is never learned, and another policy could not be judged from the
-log: with every decision's propensity it can (Horvitz and Thompson, 1952).
+Without exploration, replicas that are never chosen teach nothing, and other policies cannot be
+evaluated from the log. With every decision's propensity they can (Horvitz and Thompson, 1952).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.protocol import Router
 
 PROPENSITY = "propensity"
-"""The term with the chance that the taken replica had."""
+"""The name of the decision term with the propensity of the chosen replica."""
 
 _FINE = 1 << 30
 
 
 class Exploring:
-    """Takes, for a share ``epsilon`` of the requests, any eligible replica, each as likely.
+    """For a share ``epsilon`` of the requests, chooses an eligible replica uniformly at random.
 
-    A request for which something had to be given up is not experimented with.
+    A request whose requirements were relaxed is not used for exploration.
     """
 
     def __init__(self, inner: Router, epsilon: float, draw: Callable[[int], int]) -> None:
@@ -31,12 +31,12 @@ class Exploring:
 
     @property
     def looks_into_queues(self) -> bool:
-        """As the router behind it asks."""
+        """Whether the router behind this one needs queues."""
         return self._inner.looks_into_queues
 
     @property
     def learns(self) -> bool:
-        """As the router behind it asks."""
+        """Whether the router behind this one learns from ended requests."""
         return self._inner.learns
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
@@ -50,7 +50,8 @@ class Exploring:
         if self._draw(_FINE) < self._epsilon * _FINE:
             other = eligible[self._draw(len(eligible))]
             if other.replica_id != best:
-                # Asked again with only that replica, so that its accounts are of what happens.
+                # Routed again with only that replica, so that the router's accounts match the
+                # choice.
                 prospects = route.prospects
                 route = self._inner.route(request, [other], now_s)._replace(prospects=prospects)
         chance = each + (1.0 - self._epsilon) * (route.replica_id == best)

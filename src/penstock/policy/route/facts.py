@@ -1,4 +1,4 @@
-"""Constant facts about models and replicas that a router may know."""
+"""Constant facts about models and replicas for routers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from penstock.predict.latency import LatencyPrior
 class Offer(NamedTuple):
     """A model as a router sees it.
 
-    ``size`` (parameters per token) and ``quality`` (0 to 1, the mean of its answers) speak for it
-    where nothing is known of a request.
+    ``size`` (parameters per token) and ``quality`` (0 to 1, the mean of its answers) apply where
+    there is no forecast for a request.
     """
 
     model: str
@@ -22,7 +22,7 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
-    """One replica. Replicas of one ``kind`` are alike, so what is learned of one holds for all."""
+    """One replica. Replicas of one ``kind`` are alike, so observations of one apply to all."""
 
     replica_id: int
     offer: Offer

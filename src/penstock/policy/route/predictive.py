@@ -1,7 +1,7 @@
-"""Predictive dispatch: play each replica's queue forward, and go where the request ends first.
+"""Predictive dispatch: simulate each replica's queue, and choose where the request ends first.
 
-The idea of Block (arXiv 2508.03611): the dispatcher simulates the candidate's own scheduler with
-predicted lengths, in place of a single number for its load.
+The idea of Block (arXiv 2508.03611): the dispatcher simulates each candidate's scheduler with
+predicted lengths, instead of comparing one number for its load.
 """
 
 import heapq
@@ -17,11 +17,11 @@ from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPrior
 
-_AHEAD_STEPS = 4000  # a queue that is not through by then is long enough to be called full
+_AHEAD_STEPS = 4000  # a queue that takes more steps counts as full
 
 
 class _Replay:
-    """A replica played forward: chunked prefill in order, within its seats and its KV cache.
+    """A simulated replica: chunked prefill in order, within ``max_num_seqs`` and the KV cache.
 
     Decodes all advance by one token a turn, so each is kept as the turn of its last token and the
     context that it would have had at turn 0; a step costs O(log n), not O(n).
@@ -40,7 +40,8 @@ class _Replay:
         self.now_s = 0.0
 
     def run(self, newcomer: QueuedWork) -> tuple[float, float]:
-        """(seconds to the first token, seconds to the last) of one more at the end of the queue."""
+        """Return (seconds to the first token, seconds to the last) of a new request at the end of
+        the queue."""
         self._waiting.append(newcomer)
         behind = len(self._waiting)
         first_s, ours_ends = 0.0, -1
@@ -48,16 +49,16 @@ class _Replay:
             completed = self._step()
             if completed and behind > 0:
                 behind -= len(completed)
-                if behind <= 0:  # prompts are computed in order, so ours is the last of them
+                if behind <= 0:  # prompts are computed in order, so the new one is the last of them
                     first_s, ours_ends = self.now_s, completed[-1]
             if 0 <= ours_ends <= self._turn:
                 break
         return first_s or self.now_s, self.now_s
 
     def _step(self) -> list[int]:
-        """The next step, or the stretch of steps until a decode ends: for every prompt that it
-        completed, the turn of its last token."""
-        behind_decodes = self._seat()
+        """Simulate the next step, or all steps until a decode ends. Returns, for every completed
+        prompt, the turn of its last token."""
+        behind_decodes = self._admit()
         chunk, work, finished = self._take_prompts()
         num = len(self._decodes)
         turns = 1 if chunk or not num else max(1, self._decodes[0][0] - self._turn)
@@ -78,8 +79,9 @@ class _Replay:
         heapq.heappush(self._decodes, (self._turn + output_left, context - self._turn))
         self._context += context
 
-    def _seat(self) -> list[int]:
-        """Let those in that fit; of those that decode already, the turns of their last tokens."""
+    def _admit(self) -> list[int]:
+        """Admit waiting requests that fit. Returns, for those that already decode, the turns of
+        their last tokens."""
         ends: list[int] = []
         while (self._waiting
                and len(self._prompts) + len(self._decodes) < self._prior.max_num_seqs):
@@ -99,7 +101,7 @@ class _Replay:
         return ends
 
     def _take_prompts(self) -> tuple[int, float, list[tuple[int, int]]]:
-        """(tokens, attention work, those completed) of the prompts' share of a step."""
+        """Return (tokens, attention work, completed prompts) of the prompts' share of a step."""
         budget, work = self._prior.chunk_tokens, 0.0
         finished: list[tuple[int, int]] = []
         while self._prompts and budget > 0:
@@ -118,15 +120,16 @@ class _Replay:
 
 def forward(prior: LatencyPrior, queue: Sequence[QueuedWork], kv_total_tokens: int,
             newcomer: QueuedWork) -> tuple[float, float]:
-    """(seconds to the newcomer's first token, seconds to its last) behind ``queue``."""
+    """Return (seconds to the new request's first token, seconds to its last) behind ``queue``."""
     return _Replay(prior, queue, kv_total_tokens).run(newcomer)
 
 
 class Predictive:
-    """The replica where the request's last (``e2e``) or first (``ttft``) token comes first.
+    """The replica with the earliest last (``e2e``) or first (``ttft``) token of the request.
 
-    ``sample`` > 0 looks only at so many replicas with the fewest requests, which saves most of the
-    work ("power of two" in Block samples at random instead; fewest is never worse informed).
+    ``sample`` > 0 limits the simulation to this many replicas with the fewest requests, which saves
+    most of the work. (Block's "power of two" samples at random instead; the fewest requests are at
+    least as informative.)
     """
 
     looks_into_queues = True

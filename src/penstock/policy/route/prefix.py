@@ -1,4 +1,4 @@
-"""Prefix- and session-aware routing: where most of the prompt is known already."""
+"""Prefix- and session-aware routing: to the replica with most of the prompt in its cache."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from penstock.policy.route.simple import load
 
 
 class PrefixAware(PlainRouter):
-    """The replica that knows most of the prompt, unless it is far more loaded than another.
+    """The replica with most of the prompt in its cache, unless it is far more loaded than another.
 
     A replica with more than ``imbalance`` times the load of the least loaded one (and at least
-    ``slack_tokens`` more) is passed over, so that a popular prefix does not drown its home. Equals
-    go to the least loaded.
+    ``slack_tokens`` more) is skipped, so that a popular prefix does not overload one replica. Among
+    equals the least loaded is chosen.
     """
 
     def __init__(self, memory: PrefixMemory, imbalance: float = 1.5,

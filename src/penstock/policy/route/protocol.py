@@ -23,10 +23,10 @@ class Router(Protocol):
 
     @property
     def learns(self) -> bool:
-        """Whether ``ended`` is to be called, and expected lengths kept up to date."""
+        """Whether ``ended`` must be called and expected lengths kept up to date."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        """The chosen replica, with the terms of the choice."""
+        """Return the chosen replica, with the terms of the choice."""
 
     def ended(self, departure: Departure) -> None:
         """A request that was routed has left its replica."""
@@ -34,7 +34,7 @@ class Router(Protocol):
 
 @runtime_checkable
 class BatchRouter(Router, Protocol):
-    """A router that decides better about several requests than about one after the other."""
+    """A router that decides better on several requests together than one by one."""
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
@@ -43,10 +43,10 @@ class BatchRouter(Router, Protocol):
 
 
 class PlainRouter:
-    """Base of routers that keep no account of requests."""
+    """Base of routers that keep no state of requests."""
 
     looks_into_queues = False
     learns = False
 
     def ended(self, departure: Departure) -> None:
-        """Nothing is learned."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Routing by counting what each replica has: in turn, at random, the least of something."""
+"""Simple routers: round robin, random, least of a count."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from penstock.policy.route.protocol import PlainRouter
 
 
 class RoundRobin(PlainRouter):
-    """Takes replicas in turn, per set of candidates."""
+    """Round robin over replicas, per set of candidates."""
 
     def __init__(self) -> None:
         self._turn: dict[tuple[int, ...], int] = {}
@@ -22,15 +22,15 @@ class RoundRobin(PlainRouter):
 
 
 def load(replica: ReplicaSnapshot, prompt_tokens: int = 0) -> tuple[float, float, int]:
-    """How loaded a replica would be for its speed with one more prompt: prompt tokens to compute,
-    then requests, then its number."""
+    """Return the load of a replica relative to its speed with one more prompt: prompt tokens to
+    compute, then requests, then its number."""
     work_tokens = replica.queued_prompt_tokens + prompt_tokens + replica.kv_used_tokens // 16
     num_requests = replica.num_waiting + replica.num_running + 1
     return (work_tokens / replica.speed, num_requests / replica.speed, replica.replica_id)
 
 
 class LeastLoaded(PlainRouter):
-    """Takes the replica with the least work in sight."""
+    """The replica with the least known work."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         loads = [load(replica, request.prompt_tokens) for replica in replicas]
@@ -41,7 +41,7 @@ class LeastLoaded(PlainRouter):
 class TwoChoices(PlainRouter):
     """The less loaded of two replicas drawn at random (Mitzenmacher 2001).
 
-    ``draw(n)`` gives a whole number below n; the random source belongs to the caller.
+    ``draw(n)`` returns a whole number below n; the caller owns the random source.
     """
 
     def __init__(self, draw: Callable[[int], int]) -> None:
@@ -57,7 +57,7 @@ class TwoChoices(PlainRouter):
 
 
 class Random(PlainRouter):
-    """Any replica, each as likely. ``draw(n)`` gives a whole number below n."""
+    """A replica uniformly at random. ``draw(n)`` returns a whole number below n."""
 
     def __init__(self, draw: Callable[[int], int]) -> None:
         self._draw = draw
@@ -83,7 +83,7 @@ class FewestWaiting(PlainRouter):
 
 
 class FreeKv(PlainRouter):
-    """The replica with the most free KV room per active request, waiting prompts counted as taken.
+    """The replica with the most free KV cache per active request; waiting prompts count as used.
 
     Llumnix's load measure without its migration ("Llumnix-minus" in Block, arXiv 2508.03611).
     """

@@ -1,4 +1,4 @@
-"""First the model, then the replica: how routers and dispatchers are usually put together."""
+"""Two-stage routing: first the model, then the replica."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ _MOST_REMEMBERED = 1 << 17
 
 class TwoStage:
     """``models`` chooses among the models of the candidates, ``dispatcher`` among the replicas of
-    the chosen one. A request that names its model goes to the dispatcher at once."""
+    the chosen one. A request that names its model goes directly to the dispatcher."""
 
     learns = True
 
@@ -28,7 +28,7 @@ class TwoStage:
 
     @property
     def looks_into_queues(self) -> bool:
-        """As the dispatcher asks."""
+        """Whether the dispatcher needs queues."""
         return self._dispatcher.looks_into_queues
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:

@@ -13,7 +13,7 @@ _MOST_OPEN = 1 << 17
 
 
 class UsualForecasts:
-    """The mean quality of each model, and the lengths of the request's class so far."""
+    """The mean quality of each model, and the observed lengths of the request's class."""
 
     def __init__(self, facts: Sequence[ReplicaFacts], lengths: LengthPredictor) -> None:
         self._qualities = {fact.offer.model: fact.offer.quality for fact in facts}
@@ -21,7 +21,7 @@ class UsualForecasts:
         self._class_of: OrderedDict[int, str] = OrderedDict()
 
     def of(self, request: Request) -> Mapping[str, Forecast]:
-        """The request's own forecasts and the usual ones for other models, by model."""
+        """Return the request's own forecasts, and default ones for other models, by model."""
         own = request.forecasts
         if own and self._qualities.keys() <= own.keys():
             return own
@@ -31,13 +31,13 @@ class UsualForecasts:
                 for model, quality in self._qualities.items()}
 
     def sent(self, request: Request) -> None:
-        """A request is on its way; its length will be learned from."""
+        """A request was sent. Its length will be learned at its end."""
         self._class_of[request.request_id] = request.service_class.name
         if len(self._class_of) > _MOST_OPEN:
             self._class_of.popitem(last=False)
 
     def ended(self, departure: Departure) -> None:
-        """A request has left its replica."""
+        """Learn from a request that has ended."""
         name = self._class_of.pop(departure.request_id, None)
         if name is not None and departure.finished:
             self._lengths.observe(name, departure.output_tokens)

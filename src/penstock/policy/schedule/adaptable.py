@@ -1,8 +1,8 @@
-"""A replica's scheduler inside an engine that has a will of its own.
+"""A replica's scheduler inside an engine that may deviate from its plans.
 
-Such an engine may compute something else than it was asked to: a prompt's beginning is cached, it
-takes a sequence's KV away, it knows that a sequence ends. What it does is told before the next
-plan, so that counters stay true.
+Such an engine may deviate from a plan: a prompt's prefix is cached, the engine preempts a sequence,
+or it knows that a sequence has ended. Deviations are reported before the next plan, so that
+counters stay correct.
 """
 
 from collections.abc import Container, Mapping
@@ -17,17 +17,17 @@ class AdaptableScheduler(ReplicaScheduler):
     """A scheduler that takes corrections of its last plan and of its beliefs."""
 
     def believe(self, step_time: StepTimeModel) -> None:
-        """From now on, steps are expected to take what this model says."""
+        """Replace the step-time model."""
         self._chunking.believe(step_time)
         self._pacing.believe(step_time)
 
     def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
               lost: Container[int] = ()) -> StepPlan:
-        """Take note that the engine runs the latest plan otherwise than asked; the plan that it
-        runs, which is the one to commit.
+        """Correct the latest plan to what the engine runs. Returns the corrected plan, which is the
+        one to commit.
 
-        ``ran`` has (tokens, past) by request for all that the engine computes, of no other requests
-        than the plan's. Those in ``lost`` hold no KV any more.
+        ``ran`` has (tokens, past) by request for everything that the engine computes, only for
+        requests of the plan. Requests in ``lost`` no longer hold KV cache.
         """
         chunks: list[Chunk] = []
         joined = dict(plan.joined)
@@ -68,7 +68,7 @@ class AdaptableScheduler(ReplicaScheduler):
 
     def _rerun(self, sequence: Sequence, asked: Chunk, tokens: int, past: int,
                joined: dict[int, int]) -> Chunk:
-        """A prompt advanced otherwise than planned."""
+        """Correct a prompt that advanced differently than planned."""
         if asked.last:
             self._unjoin(sequence)
             sequence.started = True
@@ -83,7 +83,7 @@ class AdaptableScheduler(ReplicaScheduler):
         return Chunk(asked.request_id, tokens, past, last)
 
     def _skip_turn(self, sequence: Sequence) -> int:
-        """A decode did not get its token; the context that it would have read."""
+        """Correct a decode that got no token. Returns the context that it would have read."""
         blocks = self._kv_accounting.blocks(sequence)
         group = self.groups[sequence.group]
         group.leave(sequence)
@@ -97,12 +97,12 @@ class AdaptableScheduler(ReplicaScheduler):
         return group.stored_tokens(sequence) + 1
 
     def _unjoin(self, sequence: Sequence) -> None:
-        """Its prompt was not completed after all."""
+        """Correct a sequence whose prompt was not completed."""
         self.groups[sequence.group].leave(sequence)
         sequence.generated -= 1
         self._num_decoding -= 1
 
     def _lose(self, sequence: Sequence) -> None:
-        """Its KV is gone, or never was there."""
+        """Correct a sequence without KV cache."""
         self._preempt(sequence)
         sequence.last_step = -1

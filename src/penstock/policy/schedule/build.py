@@ -1,4 +1,4 @@
-"""Puts a replica's scheduler together from its parts and its options."""
+"""Assembles a replica's scheduler from parts and options."""
 
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
@@ -26,7 +26,7 @@ from penstock.policy.schedule.relegation import (
 
 def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
              max_in_flight: int = 1) -> AdaptableScheduler:
-    """A fresh scheduler of these parts; what is left out is built as the options say."""
+    """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
     return AdaptableScheduler(

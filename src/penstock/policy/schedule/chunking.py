@@ -1,4 +1,4 @@
-"""How many prompt tokens a step may take, beside the decodes that it runs."""
+"""Chunking: how many prompt tokens a step may take, besides its decodes."""
 
 from typing import NamedTuple, Protocol
 
@@ -19,14 +19,15 @@ class DecodeLoad(NamedTuple):
 class Chunking(Protocol):
     """Shares out one step's prompt tokens: ``begin`` once a step, then ``limit`` per prompt."""
 
-    steady: bool  # the budget depends on nothing but the number of decodes
-    needs_head: bool  # whether ``begin`` looks at the best prompt
+    steady: bool  # the budget depends only on the number of decodes
+    needs_head: bool  # whether ``begin`` uses the best prompt
 
     def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
         """Open a step with these decodes; ``head`` is the best prompt that could be processed."""
 
     def limit(self, sequence: Sequence, prefill_tokens: int, attention_work: float) -> int:
-        """Tokens of this prompt that the step may take on top of what it already holds."""
+        """Return the tokens of this prompt that the step may take, in addition to its present
+        tokens."""
 
     def believe(self, step_time: StepTimeModel) -> None:
         """From now on, steps are expected to take what this model says."""
@@ -51,7 +52,7 @@ class FixedChunks:
         return self._left - prefill_tokens
 
     def believe(self, step_time: StepTimeModel) -> None:
-        """Step times do not matter to it."""
+        """Do nothing, since step times are not used."""
 
 
 class WholePrompts:
@@ -77,7 +78,7 @@ class WholePrompts:
         return 0
 
     def believe(self, step_time: StepTimeModel) -> None:
-        """Step times do not matter to it."""
+        """Do nothing, since step times are not used."""
 
 
 # Candidate step totals of the artefact (niyama_asplos2026, scheduler of the DEADLINE class).
@@ -114,7 +115,7 @@ class GridChunks:
         self._step_time = step_time
 
     def total_tokens(self, load: DecodeLoad, head_context_tokens: int) -> int:
-        """The step total (prompt and decode tokens) for these decodes and this slack."""
+        """Return the step total (prompt and decode tokens) for these decodes and this slack."""
         grid = GRID_LOW_MEMORY if load.free_tokens < LOW_MEMORY_TOKENS else GRID
         if load.slack_s <= 0:
             return grid[0]
@@ -137,9 +138,9 @@ class GridChunks:
 class SolvedChunks:
     """Penstock's chunk: the largest whole number of tokens whose predicted time fits.
 
-    The time allowed is what the decodes of the step can spare. A request that is ahead of its pace
-    has banked slack, and one step may spend only ``slack_spend_fraction`` of the bank. So long
-    outputs keep large steps for as long as they last, instead of using the bank up at once.
+    The allowed time is the slack of the step's decodes. A request that is ahead of its pace has
+    banked slack, and one step may spend only ``slack_spend_fraction`` of it. So steps stay large
+    throughout long outputs, instead of spending all slack at once.
     """
 
     __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "needs_head", "steady")

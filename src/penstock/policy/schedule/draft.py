@@ -4,7 +4,7 @@ from penstock.core.step import Chunk, StepFeatures, StepPlan
 
 
 class StepDraft:
-    """Collects what a plan decides; ``finished`` turns it into a value."""
+    """Collects the decisions of a plan; ``finished`` turns them into a value."""
 
     __slots__ = ("chunks", "groups", "joined", "left", "preempted", "prefill_tokens", "relegated",
                  "restored", "shed", "work")
@@ -28,7 +28,7 @@ class StepDraft:
                     or self.restored)
 
     def add_chunk(self, request_id: int, tokens: int, past: int, last: bool) -> None:
-        """Take a part of a prompt into the step."""
+        """Add a chunk of a prompt to the step."""
         self.chunks.append(Chunk(request_id, tokens, past, last))
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens

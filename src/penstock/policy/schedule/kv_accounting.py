@@ -12,7 +12,7 @@ from penstock.policy.schedule.sequence import Sequence
 class KvAccounting:
     """The KV blocks of a replica's sequences.
 
-    Blocks follow from counters; only those of sequences that ended with a step still in flight are
+    Blocks are computed from counters. Only blocks of sequences that ended with a step in flight are
     listed, until that step is committed.
     """
 
@@ -60,9 +60,11 @@ class KvAccounting:
 
     def victims(self, sequences: Iterable[Sequence],
                 groups: tuple[int, ...]) -> list[Sequence] | None:
-        """The fewest worst-ranked of ``sequences`` whose KV lets ``groups`` take a turn.
+        """Return the fewest worst-ranked of ``sequences`` whose KV cache lets ``groups`` take a
+        turn.
 
-        None when that leaves too little, so that room can only come from steps in flight.
+        Returns None when their blocks do not suffice, so that room can only come from steps in
+        flight.
         """
         holders = [s for s in sequences
                    if (s.started or s.join_turn >= 0) and not self.uncommitted(s)]
@@ -90,7 +92,7 @@ class KvAccounting:
             self.kv.free(sequence.request.request_id, num_blocks)
 
     def settle(self) -> None:
-        """A step was committed: give back what waited for it."""
+        """A step was committed: free the blocks that waited for it."""
         waiting = self._ending
         if waiting:
             self._ending = [s for s in waiting if s.last_step > self.committed]

@@ -1,4 +1,4 @@
-"""The knobs of a replica's scheduler, and the named policies as settings of them."""
+"""The settings of a replica's scheduler, and the named policies as combinations of settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,8 +19,8 @@ class SchedulerOptions:
     ``chunk_tokens`` is the fixed step budget, decodes included; ``max_step_tokens`` bounds a step
     whose budget is not fixed. ``kv_reserve`` says how much KV a request must find free before it
     starts. ``prefill_first`` lets decodes wait while any prompt can be processed. ``settings`` are
-    those that a plugged-in policy declares itself: pairs of name and value, so that options are
-    compared and hashed as values.
+    those that a plug-in policy declares: pairs of name and value, so that options are compared and
+    hashed as values.
     """
 
     policy: str = "penstock"
@@ -42,9 +42,9 @@ class SchedulerOptions:
     initial_tokens_per_s: float = 8500.0
     max_decodes: int = 0
     most_slack_first: bool = False
-    # Penstock: share of a request's banked slack that one step may spend, margin on predicted
-    # step time, quantile of output length that plans rest on, how often feasibility is reviewed,
-    # and how long past its deadline a request may wait before it is shed.
+    # Penstock: share of a request's banked slack that one step may spend, margin on predicted step
+    # time, quantile of output length that plans rest on, how often feasibility is reviewed, and how
+    # long past its deadline a request may wait before it is shed.
     slack_spend_fraction: float = 0.125
     time_margin: float = 0.05
     length_quantile: float = 0.98
@@ -73,9 +73,9 @@ PRESETS: dict[str, SchedulerOptions] = {
 
 
 def scheduler_options(policy: str, **changes: Any) -> SchedulerOptions:
-    """The named policy with some knobs changed.
+    """Return the named policy with some settings changed.
 
-    Raises InputError for an unknown policy or knob, naming the nearest valid one.
+    Raises InputError for an unknown policy or setting, with the nearest valid name.
     """
     if policy not in PRESETS:
         raise InputError(f"unknown scheduling policy {policy!r}{nearest(policy, PRESETS)}")

@@ -1,7 +1,7 @@
-"""In which order prompts are processed: a smaller key goes first, ties by serial number.
+"""The order of prompts: a smaller key goes first, ties break by serial number.
 
-A key depends on nothing but the request and its own progress, so it stays valid in a heap until the
-request itself advances.
+A key depends only on the request and its own progress, so it stays valid in a heap until the
+request advances.
 """
 
 from collections.abc import Callable

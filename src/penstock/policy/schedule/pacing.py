@@ -49,19 +49,19 @@ class Pacing(Protocol):
         """For how many turns without prompts ``groups_to_run`` answers as it just did."""
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
-        """How long the step may take for these groups' sake."""
+        """Return how long the step may take without making these groups late."""
 
     def admitted(self, sequence: Sequence) -> None:
         """A request was added."""
 
     def finished(self, sequence: Sequence) -> None:
-        """A request ended by itself."""
+        """A request has ended."""
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
         """A step that could start at ``planned_s`` ended at ``now_s``."""
 
     def believe(self, step_time: StepTimeModel) -> None:
-        """From now on, steps are expected to take what this model says."""
+        """Replace the step-time model."""
 
 
 def all_groups(groups: list[DecodeGroup]) -> tuple[int, ...]:
@@ -103,13 +103,13 @@ class PlainPacing:
         return float("inf")
 
     def admitted(self, sequence: Sequence) -> None:
-        """Nothing is estimated."""
+        """Do nothing."""
 
     def finished(self, sequence: Sequence) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def believe(self, step_time: StepTimeModel) -> None:
-        """Step times do not matter to it."""
+        """Do nothing, since step times are not used."""

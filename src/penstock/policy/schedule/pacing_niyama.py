@@ -13,7 +13,7 @@ class NiyamaPacing(PlainPacing):
     whichever is later, so that an early first token banks slack and a late one forgives it.
 
     With more than ``max_decodes`` decodes the artefact runs those with the most slack and leaves
-    out the tightest; ``most_slack_first=False`` mends that.
+    out the tightest; ``most_slack_first=False`` corrects that.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
@@ -22,7 +22,8 @@ class NiyamaPacing(PlainPacing):
         self._predicted_output_tokens = options.predicted_output_tokens
         self._max_decodes = options.max_decodes
         self._most_slack_first = options.most_slack_first
-        self._benches: dict[int, int] = {}  # group -> the bench for those left out of it
+        self._benches: dict[int,
+                            int] = {}  # group -> its bench, the group of members that do not decode
 
     def itl_s(self, slo: Slo) -> float | None:
         return self._batch_itl_s if slo.itl_s is None else slo.itl_s
@@ -47,15 +48,15 @@ class NiyamaPacing(PlainPacing):
             total = sum(len(group.members) for group in decodes.groups)
             if total > self._max_decodes or (benches and any(
                     decodes.groups[bench].members for bench in benches.values())):
-                self._seat(decodes, now_s, joined, left)
+                self._split_decodes(decodes, now_s, joined, left)
         if not benches:
             return all_groups(decodes.groups)
         benched = set(benches.values())
         return tuple([i for i in all_groups(decodes.groups) if i not in benched])
 
-    def _seat(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
-              left: list[int]) -> None:
-        """Seat ``max_decodes`` decodes in running groups and the others on benches."""
+    def _split_decodes(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
+                       left: list[int]) -> None:
+        """Keep ``max_decodes`` decodes in running groups and move the others to benches."""
         home_of_bench = {bench: home for home, bench in self._benches.items()}
         ranked: list[tuple[float, int, Sequence]] = []
         for group in decodes.groups:
@@ -66,9 +67,9 @@ class NiyamaPacing(PlainPacing):
         ranked.sort(key=_rank)
         for place, (_, _, sequence) in enumerate(ranked):
             home = home_of_bench.get(sequence.group, sequence.group)
-            seat = home if place < self._max_decodes else self._bench(decodes, home)
-            if seat != sequence.group:
-                decodes.move(sequence, seat, joined, left)
+            group_index = home if place < self._max_decodes else self._bench(decodes, home)
+            if group_index != sequence.group:
+                decodes.move(sequence, group_index, joined, left)
 
     def _bench(self, decodes: Decodes, home: int) -> int:
         if home not in self._benches:

@@ -1,4 +1,4 @@
-"""Penstock's due times: what each objective asks for, learnt lengths and learnt step times."""
+"""Penstock's due times: from objectives, learned lengths and learned step times."""
 
 from penstock.core.request import Request
 from penstock.core.slo import Slo
@@ -22,16 +22,16 @@ _LEARN = 0.02  # weight of the newest step in running means
 
 
 class PenstockPacing(PlainPacing):
-    """Holds paced decodes to their due times, tightest first, and gives the rest of the step away.
+    """Keeps paced decodes at their due times, tightest first, and gives the rest of the step to
+    prompts.
 
-    A decode that has fallen behind beyond repair no longer binds: slowing everyone for a request
-    that is lost would lose others. Predicted step times are corrected by what steps really took,
-    with a margin that covers most of what still differs, so a biased model costs little.
-    ``prefill_share`` is the measured part of busy time that went into prompts, which is what the
-    demand bound may count on.
+    A decode that cannot catch up no longer binds: slowing all others for a lost request would lose
+    more. Predicted step times are corrected by measured ones, with a margin for most of the
+    remaining error, so a biased model costs little. ``prefill_share`` is the measured share of busy
+    time spent on prompts, which the demand bound uses.
 
-    Where all decodes together take longer than the tightest of them can spare, groups with ample
-    slack sit out until the tightest are ahead again.
+    Where a step with all decodes takes longer than the tightest of them allows, groups with ample
+    slack pause until the tightest are ahead again.
     """
 
     def __init__(self, options: SchedulerOptions, step_time: StepTimeModel,
@@ -43,7 +43,7 @@ class PenstockPacing(PlainPacing):
         self._quantile = options.length_quantile
         self._may_wait = options.decodes_may_wait
         self._correction = OnlineCorrection()  # observed / predicted step time
-        self._step_s = 0.05  # how long steps with decodes take
+        self._step_s = 0.05  # mean duration of steps with decodes
         self._max_step_tokens = options.max_step_tokens
         self.prefill_share = 0.9
         self._set_rates(step_time)
@@ -59,7 +59,7 @@ class PenstockPacing(PlainPacing):
 
     def believe(self, step_time: StepTimeModel) -> None:
         self._set_rates(step_time)
-        self._correction.factor = 1.0  # what the old model had wrong is no fault of this one
+        self._correction.factor = 1.0  # the old model's error does not apply to the new one
 
     def itl_s(self, slo: Slo) -> float | None:
         # A class with only an end-to-end target has one due time per request, which no turn moves.
@@ -104,7 +104,7 @@ class PenstockPacing(PlainPacing):
         running = all_groups(groups)
         if not self._may_wait or len(running) < 2:
             return UNBOUNDED
-        # Durations grow with context; so long as they do not double, these bounds hold.
+        # Durations grow with context. As long as they do not double, these bounds hold.
         decode_s = self._decode_s(groups, running)
         num_seqs = sum(len(groups[g].members) for g in running)
         growth_s = self._correction.factor * self._context_s * num_seqs
@@ -120,8 +120,8 @@ class PenstockPacing(PlainPacing):
 
     def _turns_to_spare(self, group: DecodeGroup, now_s: float, allowed_s: float,
                         decode_s: float) -> float:
-        """Turns of twice ``decode_s`` after which the member due first still has the time it may
-        need."""
+        """Return the number of turns of twice ``decode_s`` after which the member due first still
+        has the time it may need."""
         sequence = group.tightest()
         if sequence is None:
             return float(UNBOUNDED)
@@ -137,7 +137,8 @@ class PenstockPacing(PlainPacing):
         return allowed_s / (self._correction.factor * margin)
 
     def _allowed_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
-        """How long the next step may take for one group's sake; decodes alone take ``decode_s``."""
+        """Return how long the next step may take without making a group late. Decodes alone take
+        ``decode_s``."""
         if group.itl_s is None:
             return float("inf")
         if group.itl_s == 0.0:
@@ -149,7 +150,7 @@ class PenstockPacing(PlainPacing):
     def _allowed_by_pace_s(self, group: DecodeGroup, itl_s: float, now_s: float) -> float:
         due_s = group.next_due_s()
         if not group.strict:
-            # More than a token late: the allowance is used up, or would be by catching up.
+            # More than one token late: catching up would exceed the allowance.
             while due_s is not None and due_s < now_s - itl_s:
                 group.give_up_tightest()
                 due_s = group.next_due_s()
@@ -160,7 +161,8 @@ class PenstockPacing(PlainPacing):
         return itl_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
 
     def _allowed_by_end_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
-        """The time left of the member that must end first, over the tokens it may yet need."""
+        """Return the time left of the member that must end first, divided by the tokens that it may
+        still need."""
         while True:
             sequence = group.tightest()
             if sequence is None:
@@ -191,8 +193,8 @@ class PenstockPacing(PlainPacing):
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
         prefill, work, seqs, context_tokens = plan.features
         observed_s = now_s - planned_s
-        # Steps without prompts may come many at once, so they teach nothing: what is learnt must
-        # not depend on how a driver groups steps.
+        # A driver may report many steps without prompts at once, so they are not learned from: the
+        # estimate must not depend on how a driver groups steps.
         if not prefill or observed_s <= 0:
             return
         self._correction.update(self._step_time.seconds(prefill, work, seqs, context_tokens),

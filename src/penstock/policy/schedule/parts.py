@@ -13,7 +13,7 @@ from penstock.predict.length import LengthPredictor
 
 
 class SchedulerParts(NamedTuple):
-    """Parts of a scheduler; a part that is None is the one which the options name."""
+    """Parts of a scheduler. A part that is None is built from the options."""
 
     order: OrderKey | None = None
     chunking: Chunking | None = None
@@ -22,10 +22,10 @@ class SchedulerParts(NamedTuple):
 
 
 class SchedulerContext(NamedTuple):
-    """The knobs and beliefs that parts are built from.
+    """The settings and beliefs from which parts are built.
 
-    ``step_time`` is what the policy believes about the device, which need not be what a simulator
-    charges; ``lengths`` is what it believes about outputs.
+    ``step_time`` is the policy's belief about the device, which may differ from a simulator's true
+    durations; ``lengths`` is its belief about outputs.
     """
 
     options: SchedulerOptions
@@ -34,5 +34,5 @@ class SchedulerContext(NamedTuple):
 
 
 def preset_parts(_settings: Mapping[str, Any], _context: SchedulerContext) -> SchedulerParts:
-    """Every part as the options name it: the factory of built-in policies."""
+    """Return no parts, so that all are built from the options: the factory of built-in policies."""
     return SchedulerParts()

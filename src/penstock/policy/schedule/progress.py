@@ -1,4 +1,4 @@
-"""How far each request of a replica is, for those who look into its queue."""
+"""Progress of each request of a replica, for observers of its queue."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from penstock.policy.schedule.replica import ReplicaScheduler
 
 
 class Progress(NamedTuple):
-    """Tokens of one request: of its prompt still to compute, in the KV cache, generated. ``group``
-    is the decode group that it is in, -1 before."""
+    """Tokens of one request: prompt tokens still to compute, tokens in the KV cache, generated
+    tokens. ``group`` is its decode group, -1 before it decodes."""
 
     request_id: int
     prompt_tokens_left: int

@@ -10,10 +10,10 @@ Rank = tuple[bool, float, int, Sequence]
 
 
 class PromptQueue:
-    """Two heaps under one order: prompts that hold no KV yet, and prompts that do.
+    """Two heaps with one order: prompts without KV cache, and prompts that hold some.
 
-    They are apart because only the former need room to go on. An entry whose sequence changed rank
-    or state since it was pushed is dropped when it surfaces.
+    They are separate because only the former need room to start. An entry whose sequence changed
+    rank or state since it was pushed is dropped when it reaches the top.
     """
 
     __slots__ = ("_order", "_started", "_waiting")
@@ -46,7 +46,7 @@ class PromptQueue:
         heapq.heappop(self._started)
 
     def rebuild(self, sequences: Iterable[Sequence]) -> None:
-        """Start over from what these sequences are: ranks or states changed at any place."""
+        """Rebuild both heaps from these sequences after arbitrary changes of rank or state."""
         unfinished = [s for s in sequences if s.join_turn < 0]
         self._waiting = [self.rank(s) for s in unfinished if not s.started]
         self._started = [self.rank(s) for s in unfinished if s.started]

@@ -1,4 +1,5 @@
-"""Relegation of waiting requests that can no longer be in time: they go behind all others."""
+"""Relegation of waiting requests that can no longer meet their deadline: they go behind all
+others."""
 
 import heapq
 from bisect import bisect_right, insort
@@ -24,20 +25,21 @@ class Relegation(Protocol):
     """Decides when a request is moved behind all others."""
 
     time_dependent: bool
-    next_review_s: float  # when ``review`` wants to be asked again, infinity for never
+    next_review_s: float  # when ``review`` must be called again, infinity for never
 
     def admitted(self, sequence: Sequence) -> None:
         """A request was added."""
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
-        """Asked of the best waiting request each time it is considered."""
+        """Whether to relegate the best waiting request, checked each time it is considered."""
 
     def review(self, now_s: float, prefill_share: float) -> Review:
-        """Look over the waiting requests again. ``prefill_share`` is the part of the replica's
-        time that its decodes leave to prompts."""
+        """Review the waiting requests. ``prefill_share`` is the share of the replica's time that
+        its decodes leave to prompts."""
 
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
-        """A step took ``elapsed_s`` from its plan to the next and computed these prompt tokens."""
+        """Learn from a step that took ``elapsed_s`` from its plan to the next and computed these
+        prompt tokens."""
 
 
 class NeverRelegate:
@@ -49,7 +51,7 @@ class NeverRelegate:
         self.next_review_s = float("inf")
 
     def admitted(self, sequence: Sequence) -> None:
-        """Nothing to note."""
+        """Do nothing."""
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         return False
@@ -58,7 +60,7 @@ class NeverRelegate:
         return NOTHING
 
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
-        """Throughput does not matter to it."""
+        """Do nothing, since throughput is not used."""
 
 
 class EagerRelegation(NeverRelegate):
@@ -91,18 +93,18 @@ class FeasibleRelegation(NeverRelegate):
     Under earliest deadline first a set is feasible when the work due by each deadline fits the time
     until it (the demand bound). Where it does not fit, the request with the most work per unit of
     value is set aside, which for equal values is Moore and Hodgson's rule (1968) and keeps the
-    largest number in time. A review looks at deadlines up to ``HORIZON_S`` ahead and starts from
-    scratch, so a request set aside comes back as soon as it fits again. Value is the class's
-    weight, growing with the share of its time that a request has waited (ageing). What is past its
-    deadline by ``queue_timeout_s`` and was never started is shed.
+    largest number in time. A review considers deadlines up to ``HORIZON_S`` ahead and starts from
+    scratch, so a relegated request returns as soon as it fits again. Value is the class's weight,
+    growing with the share of its time that a request has waited (ageing). A request that has not
+    started ``queue_timeout_s`` after its deadline is shed.
 
-    Setting aside late costs nothing, since no work has been spent on what waits; finishing late
+    Relegating a request late costs nothing, since no work has been spent on it; finishing late
     does. So the bound is checked against deadlines with a margin.
 
-    Under lasting overload a choice among what is due soon is too local: an hour's worth of short
-    requests may wait while a long one just fits the next seconds. So once the bound has failed,
-    and until it has held for ``PRESSED_S``, requests larger than what recent traffic can sustain
-    are set aside first: the size up to which the latest arrivals together fill the replica.
+    Under lasting overload, a choice among requests due soon is too local: an hour's worth of short
+    requests may wait while a long one just fits the next seconds. So once the bound has failed, and
+    until it has held for ``PRESSED_S``, requests above a sustainable size are set aside first: the
+    size up to which the latest arrivals together fill the replica.
     """
 
     HORIZON_S: ClassVar[float] = 30.0
@@ -110,8 +112,8 @@ class FeasibleRelegation(NeverRelegate):
     MARGIN_S: ClassVar[float] = 5.0  # at most
     AGEING: ClassVar[float] = 0.5
     PRESSED_S: ClassVar[float] = 60.0
-    RECENT: ClassVar[int] = 1024  # arrivals that tell what traffic is like
-    FEWEST: ClassVar[int] = 64  # arrivals to judge by
+    RECENT: ClassVar[int] = 1024  # latest arrivals that represent the traffic
+    FEWEST: ClassVar[int] = 64  # fewest arrivals for a judgement
     SUSTAINED_SHARE: ClassVar[float] = 0.98
     time_dependent: bool = True
 
@@ -130,11 +132,11 @@ class FeasibleRelegation(NeverRelegate):
         request = sequence.request
         self._recent.append((sequence.work_s / _weight(sequence), sequence.work_s,
                              request.arrival_s))
-        if sequence.deadline_s < NO_DEADLINE_S:  # others are never due, so never looked over
+        if sequence.deadline_s < NO_DEADLINE_S:  # requests without a deadline are never reviewed
             insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
-        # One that lost its KV while it decoded has had its first token: its deadline is another.
+        # A preempted decode has already emitted its first token, so this deadline does not apply.
         return not sequence.generated and now_s + sequence.work_s > sequence.deadline_s
 
     def review(self, now_s: float, prefill_share: float) -> Review:
@@ -155,7 +157,7 @@ class FeasibleRelegation(NeverRelegate):
         return Review(relegate, restore, shed)
 
     def _due_soon(self, now_s: float) -> list[Sequence]:
-        """Unstarted requests due within the horizon; those that have gone are forgotten."""
+        """Return unstarted requests due within the horizon, and forget those that have gone."""
         entries = self._by_deadline
         end = bisect_right(entries, now_s + self.HORIZON_S, key=_deadline)
         waiting = [entry for entry in entries[:end] if _unstarted(entry[2])]
@@ -188,7 +190,7 @@ class FeasibleRelegation(NeverRelegate):
         return aside
 
     def _largest_sustained(self, now_s: float, share: float) -> float:
-        """Work per unit of weight up to which recent traffic fits the replica's time."""
+        """Return the work per unit of weight up to which recent traffic fits the replica's time."""
         if now_s > self._pressed_until_s or len(self._recent) < self.FEWEST:
             return float("inf")
         if now_s >= self._next_sustained_s:

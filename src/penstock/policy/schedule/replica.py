@@ -60,14 +60,14 @@ class ReplicaScheduler:
         self._step = 0
         self._in_flight = 0
         self._closed = False  # no unstarted prompt may start in the step being planned
-        self._blocked: Sequence | None = None  # unstarted prompt that found no room just now
+        self._blocked: Sequence | None = None  # unstarted prompt that found no room in this plan
         self._pending_prompt_tokens = 0
         self._last_plan_s = 0.0
         self._last_commit_s = 0.0
         self._planned_s: deque[float] = deque()  # plan times of the steps in flight
         self._last_prefill_tokens = 0
 
-    # -- what others may ask --------------------------------------------------------------------
+    # -- observable state -----------------------------------------------------------------------
 
     @property
     def num_waiting(self) -> int:
@@ -115,7 +115,7 @@ class ReplicaScheduler:
     # -- requests come and go -------------------------------------------------------------------
 
     def add(self, request: Request, now_s: float) -> Accept | Reject:
-        """Take a request in, or refuse one that could never fit this replica's KV cache."""
+        """Accept a request, or reject one that could never fit this replica's KV cache."""
         capacity = self._kv.total_blocks - self._watermark_blocks
         if ceil_div(request.prompt_tokens + request.max_tokens, self._kv.block_tokens) > capacity:
             longest = capacity * self._kv.block_tokens
@@ -178,7 +178,8 @@ class ReplicaScheduler:
             if (self._kv_accounting.growth(groups) > self._kv.free_blocks
                     and self._kv_accounting.victims(self._sequences.values(), groups) is None):
                 return False
-        # A prompt may lack the room that ended sequences give back; nothing runs before that.
+        # A prompt may need the room of ended sequences, which is free only after the steps in
+        # flight.
         return self.num_running > 0 or not self._kv_accounting.any_ending
 
     def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
@@ -260,7 +261,8 @@ class ReplicaScheduler:
                           self._kv.free_blocks * self._kv.block_tokens)
 
     def _take_chunk(self, sequence: Sequence, tokens: int, draft: StepDraft) -> bool:
-        """Take up to ``tokens`` of the best started prompt; returns whether that was all of it."""
+        """Take up to ``tokens`` of the best started prompt. Returns whether the prompt is
+        complete."""
         remaining = sequence.prompt_target - sequence.computed
         last = tokens >= remaining
         if last:
@@ -313,7 +315,7 @@ class ReplicaScheduler:
 
     def move(self, sequence: Sequence, group: int, joined: list[tuple[int, int]],
              left: list[int]) -> None:
-        """Let a decoding sequence decode in another group; a group that is not run is a bench."""
+        """Move a decoding sequence to another group. A group that does not run is a bench."""
         sequence.last_step = self._kv_accounting.last_step(sequence)
         self.groups[sequence.group].leave(sequence)
         sequence.group = group
@@ -332,20 +334,22 @@ class ReplicaScheduler:
             return
         victims = self._kv_accounting.victims(self._sequences.values(), draft.groups)
         assert victims is not None, "room was checked before planning"
-        self._closed = True  # what was just preempted must not start again in the same step
+        # a sequence that was just preempted must not start again in the same step
+        self._closed = True
         for sequence in victims:
             draft.preempted.append(sequence.request.request_id)
             if sequence.join_turn >= 0:
                 draft.left.append(sequence.request.request_id)
             self._preempt(sequence)
-        # What was just moved may have lost its KV all the same.
+        # A sequence that was just moved may still have been preempted.
         draft.joined = [pair for pair in draft.joined if pair[0] not in draft.preempted]
         draft.groups = tuple([g for g in draft.groups if self.groups[g].members])
         booked = self._kv.grow(self._kv_accounting.growth(draft.groups))
         assert booked, "preemption must have made room"
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take a sequence's KV away; it computes its prompt and its output so far again."""
+        """Preempt a sequence: free its KV cache. It computes its prompt and its output so far
+        again."""
         blocks = self._kv_accounting.blocks(sequence)
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)
@@ -366,7 +370,7 @@ class ReplicaScheduler:
     # -- committing -----------------------------------------------------------------------------
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
-        """Take note that a planned step (or ``result.num_steps`` copies of it) has run."""
+        """Commit a planned step (or ``result.num_steps`` copies of it) that has run."""
         holdings = self._kv_accounting
         assert plan.step == holdings.committed + 1, (plan.step, holdings.committed)
         holdings.committed = plan.step
@@ -377,7 +381,7 @@ class ReplicaScheduler:
             self.groups[index].last_turn_s = now_s
         for chunk in plan.chunks:
             self._chunk_done(chunk, result.num_steps, now_s)
-        # Sorted, so that what is learnt and cached does not depend on a driver's order.
+        # Sorted, so that learning and caching do not depend on a driver's order.
         for request_id in sorted(result.finished):
             sequence = self._sequences.get(request_id)
             if sequence is not None:
@@ -420,14 +424,14 @@ class ReplicaScheduler:
             self._prompts.advance(sequence)
 
     def steady_steps(self, plan: StepPlan) -> int:
-        """How many steps like ``plan``, itself included, may run before any decision could change
-        for another reason than an arrival, a finish or an abort."""
-        # Preemption counts too: the room that it made may let the blocked prompt in.
+        """Return how many steps like ``plan``, including itself, may run before any decision could
+        change for another reason than an arrival, a finish or an abort."""
+        # Preemption counts too: its room may let the blocked prompt start.
         if (self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed
                 or plan.preempted or (self.prompts_wait and self._relegation.time_dependent)):
             return 1
         if plan.features.decode_seqs != self._num_decoding:
-            return 1  # some decodes sit out, and who does may change with every turn
+            return 1  # some decodes are paused, and which ones may change with every turn
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
@@ -435,7 +439,7 @@ class ReplicaScheduler:
         return steps
 
     def _steady_decodes(self) -> int:
-        """Decodes alone go on for as long as no prompt could start."""
+        """Steps of decodes alone repeat as long as no prompt could start."""
         if self._num_started or (self._num_waiting and self._blocked is None):
             return 1
         if self._num_waiting and self._prompts.best_waiting() is not self._blocked:
@@ -450,7 +454,8 @@ class ReplicaScheduler:
         sequence = self._sequences.get(chunk.request_id)
         if sequence is None or self._prompts.best() is not sequence:
             return 1
-        # The last chunk is planned afresh, since the rest of the budget goes to the next prompt.
+        # The last chunk is planned separately, since the rest of its budget goes to the next
+        # prompt.
         return 1 + max(0, (sequence.remaining - 1) // chunk.tokens)
 
     def _steps_with_room(self, groups: tuple[int, ...]) -> int:

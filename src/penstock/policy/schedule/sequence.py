@@ -19,7 +19,7 @@ class Sequence:
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
         self.request = request
         self.serial = serial
-        self.deadline_s = deadline_s  # when its prompt should be done
+        self.deadline_s = deadline_s  # when its prompt should be computed
         self.group = group
         self.prompt_target = request.prompt_tokens
         self.computed = 0

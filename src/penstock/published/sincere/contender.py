@@ -49,7 +49,7 @@ def contender(label: str) -> Contender:
             raise InputError(f"policy {label}: {name} has no setting {key!r}"
                              f"{unknown_setting(key, known)}")
         if key in given:
-            raise InputError(f"policy {label}: {key!r} stands twice; expected one value")
+            raise InputError(f"policy {label}: {key!r} appears twice; expected one value")
         given[key] = parse_value(text, f"policy {label}")
         if problem := known[key].problem(given[key]):
             raise InputError(f"policy {label}: {key} is {given[key]!r}; {problem}")

@@ -45,14 +45,14 @@ class Axes:
 
 def cells(axes: Axes) -> list[Cell]:
     """Every combination, seeds changing slowest. Raises InputError where there are none or too
-    many, or one stands twice."""
+    many, or one appears twice."""
     for name, values in (("policies", axes.policies), ("patterns", axes.patterns),
                          ("rates", axes.rates_per_s), ("slas", axes.slas_s),
                          ("modes", axes.modes), ("seeds", axes.seeds)):
         if not values:
             raise InputError(f"{name}: none given")
         if len(set(values)) < len(values):
-            raise InputError(f"{name}: one stands twice in {', '.join(map(str, values))}")
+            raise InputError(f"{name}: one appears twice in {', '.join(map(str, values))}")
     found = [Cell(mode, policy, pattern, rate, sla, seed) for seed, mode, policy, pattern, rate,
              sla in product(axes.seeds, axes.modes, axes.policies, axes.patterns, axes.rates_per_s,
                             axes.slas_s)]

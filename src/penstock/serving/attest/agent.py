@@ -8,10 +8,10 @@ from aiohttp import web
 
 from penstock.attest.values import MOST_NONCE_BYTES, check_nonce_text
 from penstock.core.errors import InputError
-from penstock.engines.http import HttpError, errors_told, json_response, listening
+from penstock.engines.http import HttpError, json_errors, json_response, listening
 
 PATH = "/attestation"
-_GOODBYE_S = 2.0
+_SHUTDOWN_S = 2.0
 
 
 class AgentError(HttpError):
@@ -35,7 +35,7 @@ class EvidenceAgent:
 
     def app(self) -> web.Application:
         """The application."""
-        app = web.Application(middlewares=[errors_told(
+        app = web.Application(middlewares=[json_errors(
             lambda _, status, message: AgentError(status, message), self._on_bug)])
         app.router.add_get(PATH, self._answer)
         app.router.add_get("/health", self._health)
@@ -63,5 +63,5 @@ async def agent(make: Callable[[str], bytes], host: str, port: int,
                 on_bug: Callable[[str], None]) -> AsyncIterator[str]:
     """Yield the URL of the agent, which serves until the context ends. Raises InputError where the
     address cannot be bound."""
-    async with listening(EvidenceAgent(make, on_bug).app(), host, port, _GOODBYE_S) as url:
+    async with listening(EvidenceAgent(make, on_bug).app(), host, port, _SHUTDOWN_S) as url:
         yield f"{url}{PATH}"

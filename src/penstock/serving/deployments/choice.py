@@ -81,7 +81,7 @@ class Chooser:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._learnt: tuple[list[Session], Estimator] | None = None
+        self._learned: tuple[list[Session], Estimator] | None = None
 
     def decide(self, one: Deployment, intent: DeployIntent, devices: Sequence[Device],
                neighbours: Sequence[Neighbour] = ()) -> Decision:
@@ -123,11 +123,11 @@ class Chooser:
         runs = profile_runs(Path(one.profile), one.model, subject.model)
         if self._cluster.train is None:
             return own_estimator(subject, one.model, runs)
-        if self._learnt is None:
-            self._learnt = self._learn(self._cluster.train)
-        sessions, learnt = self._learnt
+        if self._learned is None:
+            self._learned = self._learn(self._cluster.train)
+        sessions, learned = self._learned
         cuts, batch_cuts = cuts_of(sessions, runs)
-        return replace(learnt, subjects={**learnt.subjects, one.model: subject}).with_cuts(
+        return replace(learned, subjects={**learned.subjects, one.model: subject}).with_cuts(
             cuts, batch_cuts)
 
     def _learn(self, folder: Path) -> tuple[list[Session], Estimator]:

@@ -11,7 +11,13 @@ import aiohttp
 
 from penstock.core.errors import InputError
 from penstock.engines import process
-from penstock.engines.client.client import CHAT, COMPLETIONS, EngineClient, Patience, client_session
+from penstock.engines.client.client import (
+    CHAT,
+    COMPLETIONS,
+    ClientTimeouts,
+    EngineClient,
+    client_session,
+)
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import Command, check_runnable, command_of
 from penstock.serving.deployments.deployments import Deployment, Instance
@@ -68,7 +74,8 @@ class ProcessEngines:
 
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
         assert one.instance is not None
-        client = EngineClient(self._session, one.instance.url, Patience(total_s=self._answer_s))
+        client = EngineClient(self._session, one.instance.url,
+                              ClientTimeouts(total_s=self._answer_s))
         body = {**request, "model": one.instance.served_as, "stream": False}
         answer = await client.ask(body, CHAT if "messages" in request else COMPLETIONS)
         if not answer.finished:

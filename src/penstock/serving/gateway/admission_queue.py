@@ -55,7 +55,7 @@ class AdmissionQueue:
                     if other <= priority and number in self._waiting)
         expected_s = None if self._between_s is None else self._between_s * (ahead + 1)
         if self.num_waiting >= self._max_queue:
-            raise _refused(f"{self.num_in_flight} requests are under way and {self.num_waiting} "
+            raise _refused(f"{self.num_in_flight} requests are in flight and {self.num_waiting} "
                            "wait, as many as this gateway takes", "too_many_requests", expected_s)
         if expected_s is not None and expected_s > most_s:
             raise _refused(f"it would wait about {expected_s:.1f} s for its turn, which leaves no "

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 from penstock.core.attestation import Attestation, attestation_violation
-from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
+from penstock.core.decision import ACCEPT, Admit, Reject, Relax, Route, ScoredCandidate
 from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -50,7 +50,7 @@ class Decision:
     candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
-    prospects: tuple[Prospect, ...] = ()
+    prospects: tuple[ScoredCandidate, ...] = ()
     admit: Admit = ACCEPT
     answer_tokens: int | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)

@@ -82,7 +82,8 @@ class Engines(Sequence[EngineState]):
         for peers in by_model.values():
             able = [peer for peer in peers if peer.unavailable(now_s) is None]
             num_ejected = sum(1 for peer in peers if peer.ejected(now_s) is not None)
-            for i, why in outliers([peer.track.aged(now_s) for peer in able], num_ejected).items():
+            for i, why in outliers([peer.outcomes.aged(now_s) for peer in able],
+                                   num_ejected).items():
                 able[i].eject(why, now_s)
                 found.append((able[i].facts.url, why))
         return found

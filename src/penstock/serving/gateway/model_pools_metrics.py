@@ -58,15 +58,15 @@ def _of_devices(pools: Sequence[tuple[DevicePool, MultiplexDriver]]) -> Iterator
 
 def _of_models(pools: Sequence[tuple[DevicePool, MultiplexDriver]]) -> Iterator[Metric]:
     labels = ("pool", "model_name")
-    waiting = GaugeMetricFamily("penstock:model_requests_waiting", "Requests that wait for their "
-                                "turn", labels=labels)
+    waiting = GaugeMetricFamily("penstock:model_requests_waiting", "Requests that wait for a "
+                                "device", labels=labels)
     apart = GaugeMetricFamily("penstock:model_set_apart", "1 while a model that fails is left "
                               "alone", labels=labels)
-    started = CounterMetricFamily("penstock:model_requests_started", "Requests that had their turn",
+    started = CounterMetricFamily("penstock:model_requests_started", "Requests that were started",
                                   labels=labels)
     seconds = CounterMetricFamily("penstock:model_load_seconds", "Seconds of loads that succeeded",
                                   labels=labels)
-    shed = CounterMetricFamily("penstock:model_requests_shed", "Requests that were turned away",
+    shed = CounterMetricFamily("penstock:model_requests_shed", "Requests that were rejected",
                                labels=(*labels, "code", "reason"))
     for pool, driver in pools:
         names, counts = _names(pool), driver.counts

@@ -188,7 +188,7 @@ class Proxy:
         sent."""
         exchange.engine, url = engine, engine.facts.url
         attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name,
-                                   "at_s": self._clock(), "outcome": "is under way"}
+                                   "at_s": self._clock(), "outcome": "is in progress"}
         exchange.decision.attempts.append(attempt)
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
@@ -254,8 +254,8 @@ class Proxy:
                 return await self._relayed(exchange, engine, in_flight, answer, question)
             except EngineFailedError as error:
                 if watch.is_late:
-                    raise ServiceError(429, "no byte of an answer came within the request's "
-                                            f"deadline, {ask.deadline_s:g} s", "deadline") from error
+                    said = f"no byte of an answer came within {ask.deadline_s:g} s, its deadline"
+                    raise ServiceError(429, said, "deadline") from error
                 raise
 
     async def _posted(self, watch: SilenceWatch, url: URL, body: bytes,

@@ -143,7 +143,7 @@ def _from_headers(headers: Mapping[str, str], found: Found) -> None:
                                header[:60])
         place = KINDS[name].header
         if name in found.values:
-            raise ServiceError(400, f"{place}: stands twice", "invalid_value", place)
+            raise ServiceError(400, f"{place}: appears twice", "invalid_value", place)
         found.add(name, value, place)
 
 

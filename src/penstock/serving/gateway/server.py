@@ -17,7 +17,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
 from penstock.engines.discreet_log import trace_of
-from penstock.engines.engine import Surroundings
+from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
 from penstock.fleet.values import Fleet
@@ -49,7 +49,7 @@ from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
 
-_GOODBYE_S = 60.0  # for answers in progress
+_SHUTDOWN_S = 60.0  # for answers in progress
 _SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 _AFTER_A_BUG_S = 1.0
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
@@ -275,7 +275,7 @@ async def open_model_pools(fleet: Fleet, session: aiohttp.ClientSession, folder:
     if not fleet.multiplexing:
         yield None
         return
-    around = Surroundings(session, folder, asyncio.get_running_loop(), note)
+    around = EngineEnvironment(session, folder, asyncio.get_running_loop(), note)
     drivers = [driver_of(fleet, pool, around) for pool in fleet.multiplexing]
     try:
         for driver in drivers:
@@ -329,7 +329,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(
-                    app, host, port, _GOODBYE_S, limits.head_s, _SETTLE_S) as url:
+                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S) as url:
                 yield url, engines
 
 

@@ -2,7 +2,7 @@
 
 from penstock.core.errors import InputError
 from penstock.engines.actuators.protocol import Actuator
-from penstock.engines.engine import ActuatorContext, Surroundings, engine_of
+from penstock.engines.engine import ActuatorContext, EngineEnvironment, engine_of
 from penstock.fleet.multiplex_factory import devices_of, policy_of
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_multiplexing import DevicePool, SwappedModel
@@ -10,7 +10,7 @@ from penstock.serving.multiplex.driver import MultiplexDriver
 from penstock.serving.multiplex.tickets import Rules
 
 
-def driver_of(fleet: Fleet, pool: DevicePool, around: Surroundings) -> MultiplexDriver:
+def driver_of(fleet: Fleet, pool: DevicePool, around: EngineEnvironment) -> MultiplexDriver:
     """Return the driver of a pool. Raises InputError for a model without an engine."""
     actuators = [[actuator_of(fleet, pool, model, device, around) for model in pool.models]
                  for device in range(pool.count)]
@@ -21,7 +21,7 @@ def driver_of(fleet: Fleet, pool: DevicePool, around: Surroundings) -> Multiplex
 
 
 def actuator_of(fleet: Fleet, pool: DevicePool, model: SwappedModel, device: int,
-                around: Surroundings) -> Actuator:
+                around: EngineEnvironment) -> Actuator:
     """Return the actuator that loads and unloads a model on a device of a pool."""
     engine = model.engine
     if engine is None:

@@ -53,7 +53,7 @@ class Order:
 
 
 def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) -> Order:
-    """The order that a request makes. Raises InputError that names what is wrong."""
+    """Return the order of a request. Raises InputError."""
     known = PlanQuery.model_fields
     given: dict[str, Any] = {}
     for name, value in query:
@@ -62,7 +62,7 @@ def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) 
         if name == "what_if":
             given.setdefault(name, []).append(value)
         elif name in given:
-            raise InputError(f"query: {name}: stands twice")
+            raise InputError(f"query: {name}: appears twice")
         else:
             given[name] = _value(name, value)
     text = decoded(content, SOURCE)
@@ -150,7 +150,7 @@ def operation() -> Operation:
         EXAMPLE,
         {415: "the body is neither JSON nor YAML by its Content-Type",
          422: "the plan needs more memory than the server gives it",
-         429: "as many plans as the server takes are under way or wait; Retry-After says when to "
+         429: "as many plans as the server takes are in progress or wait; Retry-After says when to "
               "ask again",
          504: "the plan was not made within the time limit, and is given up"},
         (JSON, YAML[0]), query_schemas(PlanQuery))

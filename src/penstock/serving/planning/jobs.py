@@ -42,8 +42,8 @@ class Jobs:
         limits = self._limits
         if self._num_admitted >= limits.num_at_once + limits.num_waiting:
             wait_s = max(1, ceil(self._typical_s * (limits.num_waiting + 1) / limits.num_at_once))
-            return failure(429, f"{self._num_admitted} plans are under way or wait, and this "
-                                f"server takes no more; try again in {wait_s} s",
+            return failure(429, f"{self._num_admitted} plans are in progress or wait, and this "
+                           f"server takes no more; try again in {wait_s} s",
                            **{"Retry-After": str(wait_s)})
         self._num_admitted += 1
         try:

@@ -219,7 +219,7 @@ class TenantGate:
                               "fair_share", 1.0)
         if len(self._open) >= most:
             quota.waits_until_s = now_s + _REMEMBERED_S
-            raise retry_later(f"{len(self._open)} requests are under way, as many as this gateway "
+            raise retry_later(f"{len(self._open)} requests are in flight, as many as this gateway "
                               "takes", "too_many_requests", 1.0)
 
     # -- charges --------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ class TenantGate:
             account.elsewhere = totals.reserved_elsewhere.get(name, 0)
 
     def _close_if_needed(self) -> None:
-        """Let nobody in without a key once tenants or a key exist, and no unlisted tenant once the
-        fleet file lists tenants. Only a restart opens the gateway again."""
+        """Require keys once tenants or a key exist, and listed tenants once the fleet file lists
+        tenants. Only a restart opens the gateway again."""
         self._needs_listing |= bool(self._config.options.tenants)
         self._needs_keys |= self._needs_listing or self._keyring.had_keys
 

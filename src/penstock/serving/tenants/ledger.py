@@ -23,7 +23,7 @@ KEPT_DAYS = 40
 
 _MOST_UNWRITTEN = 200_000
 _MOST_PRUNED = 10_000  # per prune, to keep transactions short
-_GOODBYE_S = 5.0
+_SHUTDOWN_S = 5.0
 _OWN_QUIET_S = 10.0
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Ledger:
         """Write the remaining records and end the thread. Returns the number of records that could
         not be written."""
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join, 2 * _GOODBYE_S)
+        await asyncio.to_thread(self._thread.join, 2 * _SHUTDOWN_S)
         await asyncio.sleep(0)  # deliver the thread's last confirmations
         self._store.close()
         return self._num_put - self._num_written
@@ -184,7 +184,7 @@ class Ledger:
         while True:
             calls, ended = self._gather(records, committed_s, looked_s)
             if ended:
-                ending_s = time.monotonic() + _GOODBYE_S
+                ending_s = time.monotonic() + _SHUTDOWN_S
             if records:
                 self._judge(self._attempt(self._write, records))
                 if self._failure is None:

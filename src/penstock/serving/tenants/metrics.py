@@ -20,7 +20,7 @@ class TenantMetrics(Collector):
         charged = CounterMetricFamily("penstock:tenant_charged", "Money charged", labels=label)
         refused = CounterMetricFamily("penstock:tenant_refused", "Requests that were not let in",
                                       labels=("tenant", "reason"))
-        in_flight = GaugeMetricFamily("penstock:tenant_requests_in_flight", "Requests under way",
+        in_flight = GaugeMetricFamily("penstock:tenant_requests_in_flight", "Requests in flight",
                                       labels=label)
         amount = GaugeMetricFamily("penstock:tenant_budget", "Money for the present period",
                                    labels=label)

@@ -15,7 +15,7 @@ from penstock.serving.tenants.rates import Bucket
 
 class Spending(NamedTuple):
     """Figures of one tenant: money charged and requests refused by reason since this gateway
-    started, requests under way, and nanos spent in the present period. Of a tenant that
+    started, requests in flight, and nanos spent in the present period. Of a tenant that
     ``has_confidential`` requests, other tenants may see only the rounded figures of ``redact``."""
 
     tenant: str
@@ -86,7 +86,7 @@ class TenantQuota:
                 f"{to_money(account.spent):g} is spent")
         if lack == "reserved":
             raise retry_later(f"{text} and {to_money(account.reserved + account.elsewhere):g} held "
-                              f"for answers under way; this one may cost {to_money(nanos):g}",
+                              f"for answers in progress; this one may cost {to_money(nanos):g}",
                               "budget_reserved", 1.0)
         raise retry_later(f"{text}; this answer may cost {to_money(nanos):g} (max_tokens lowers "
                           "that)", "budget_exhausted", None if end_s is None else end_s - wall_s)

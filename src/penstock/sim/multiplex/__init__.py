@@ -1,1 +1,1 @@
-"""Devices that several models take turns on, as events in time."""
+"""Discrete-event simulation of model multiplexing."""

@@ -1,7 +1,7 @@
-"""Continuous batching beneath multiplexing: what computes on a device whose residents run abreast.
+"""Continuous batching on multiplexed devices: the residents of a device run concurrently.
 
-Every resident model has an iteration scheduler of its own; the device runs one step at a time. Two
-processes on one GPU without partitions share it by time slices too, so steps do not overlap.
+Every resident model has its own iteration scheduler, and the device runs one step at a time. Two
+processes on one unpartitioned GPU also share it by time slices, so steps do not overlap.
 """
 
 from collections import deque
@@ -30,12 +30,12 @@ _SAMPLE_PS = to_ps(10.0)
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """How a model runs while it is resident.
+    """Engine settings of a resident model.
 
-    ``step_time`` is what steps take, ``believed`` what the scheduler takes them to last (default:
-    the same). The KV cache of ``kv_tokens`` is held from load to eviction, as engines take it when
-    they start: it belongs into ``HostedModel.size_bytes``, beside the weights. So memory is shared
-    out at load time, and no schedule can exceed it.
+    ``step_time`` gives true step durations, ``believed`` those that the scheduler assumes (default:
+    the same). The KV cache of ``kv_tokens`` is allocated from load to eviction, as engines do: it
+    is part of ``HostedModel.size_bytes``, besides the weights. So memory is divided at load time,
+    and no schedule can exceed it.
     """
 
     step_time: StepTimeModel
@@ -52,7 +52,7 @@ class EngineSpec:
 
 
 class Over(NamedTuple):
-    """Requests of a model that left its scheduler: answered, or given up for ``reason``."""
+    """Requests of a model that left its scheduler: answered, or shed for ``reason``."""
 
     model: int
     request_ids: tuple[int, ...]
@@ -60,13 +60,13 @@ class Over(NamedTuple):
 
 
 class Residents:
-    """The schedulers of a device's resident models, which take turns.
+    """The schedulers of a device's resident models, which share the device by time slices.
 
-    While several have work, each runs ``turn_steps`` steps in its turn, in a circle; who was just
-    loaded is next. One step is fairest to the pace of tokens; more make fewer events and move the
-    ends of requests by little. A resident that works alone jumps over its steady steps. Moments
-    are whole picoseconds, so a device with one resident does exactly what ``SimReplica`` does in a
-    cluster.
+    While several have work, they run round robin, ``turn_steps`` steps each; a model that was just
+    loaded is next. One step is fairest to the pace of tokens; more steps cause fewer events and
+    change the ends of requests only slightly. A resident that runs alone jumps over its steady
+    steps. Times are whole picoseconds, so a device with one resident behaves exactly like a
+    ``SimReplica`` in a cluster.
 
     ``requests`` and ``output_tokens`` are by request id.
     """
@@ -83,19 +83,19 @@ class Residents:
         self._lengths = [HistoryLengths() for _ in specs]
         self._recorders: dict[int, ReplicaRecorder] = {}
         self._replicas: dict[int, SimReplica] = {}
-        self._circle: deque[int] = deque()  # at its head is whose turn it is
-        self._steps_left = turn_steps  # of that turn
+        self._circle: deque[int] = deque()  # round robin; its head runs next
+        self._steps_left = turn_steps  # in the present time slice
         self._running = -1  # the model whose steps run
         self._alone = False
         self._refused: list[Over] = []
 
     @property
     def due_ps(self) -> int:
-        """When the run of steps under way ends; NEVER_PS while nothing runs."""
+        """When the present run of steps ends, NEVER_PS while nothing runs."""
         return self._replicas[self._running].end_ps if self._running >= 0 else NEVER_PS
 
     def load(self, model: int) -> None:
-        """A model is resident from now on, with an empty KV cache."""
+        """Add a resident model with an empty KV cache."""
         spec = self._specs[model]
         kind = PrefixKv if spec.prefix_caching else CountingKv
         scheduler = build_scheduler(spec.schedule, spec.believed or spec.step_time,
@@ -107,7 +107,7 @@ class Residents:
         self._circle.insert(1, model)
 
     def drop(self, models: Sequence[int]) -> None:
-        """Residents without requests go."""
+        """Remove residents without requests."""
         for model in models:
             assert not self._replicas[model].scheduler.has_work(), f"model {model} has requests"
             del self._replicas[model]
@@ -116,7 +116,7 @@ class Residents:
             self._circle.remove(model)
 
     def begin(self, model: int, request_ids: Sequence[int], now_ps: int) -> None:
-        """Requests join a resident. They are computed from the next ``resume`` on."""
+        """Add requests to a resident. They are computed from the next ``resume`` on."""
         replica = self._replicas[model]
         for request_id in request_ids:
             reason = replica.arrive(self._requests[request_id], now_ps)
@@ -127,7 +127,7 @@ class Residents:
             self._alone = False
 
     def finish(self) -> Over:
-        """The run of steps under way ends now; who was answered with it."""
+        """End the present run of steps now. Returns the requests answered with it."""
         model, self._running = self._running, -1
         replica = self._replicas[model]
         num_steps = replica.recorder.num_steps
@@ -138,7 +138,7 @@ class Residents:
         return Over(model, finished)
 
     def resume(self, now_ps: int) -> list[Over]:
-        """Begin the next steps, if none run; who was refused or given up."""
+        """Begin the next steps, if none run. Returns requests that were rejected or shed."""
         gone, self._refused = self._refused, []
         if self._running < 0:
             for _ in range(len(self._circle)):
@@ -168,7 +168,7 @@ class Residents:
         return [Over(model, (request.request_id,), reason) for request, reason, _ in shed]
 
     def stop(self, now_ps: int) -> None:
-        """The simulation ends: what has not ended stays unfinished, with the tokens it has."""
+        """End the simulation. Live requests stay unfinished, with their tokens so far."""
         if self._running >= 0:
             self._replicas[self._running].stop(now_ps)
         for recorder in self._recorders.values():
@@ -176,11 +176,11 @@ class Residents:
         self._running = -1
 
     def answers(self) -> dict[int, Ended]:
-        """Moments and tokens of the requests that ended since the last call, by model."""
+        """Return times and tokens of the requests that ended since the last call, by model."""
         return {model: recorder.flush() for model, recorder in self._recorders.items()}
 
     def busy_s(self, model: int) -> float:
-        """How long a model's steps ran so far."""
+        """Return the total duration of a model's steps so far."""
         return self._recorders[model].busy_ps / PS_PER_S if model in self._recorders else 0.0
 
     def check_integrity(self) -> None:

@@ -1,4 +1,4 @@
-"""One pool of devices that models share, simulated by itself."""
+"""Simulation of a single pool of multiplexed devices."""
 
 from collections.abc import Sequence
 from math import inf
@@ -18,7 +18,7 @@ from penstock.sim.multiplex.record import MultiplexRun, Recorder
 
 
 class _QueuedRequests(Arrivals):
-    """Requests for one pool, which are known beforehand, and when they arrive."""
+    """Requests for one pool, known in advance, as a stream of arrivals."""
 
     def __init__(self, requests: Sequence[Queued], moments_ps: list[int],
                  pool: MultiplexedPool) -> None:
@@ -41,8 +41,8 @@ class _QueuedRequests(Arrivals):
 
 
 class MultiplexSimulation:
-    """One run of one pool by itself. ``policy``, ``devices``, ``machine`` and ``residents`` are
-    those of a ``MultiplexedPool``."""
+    """One run of a single pool. ``policy``, ``devices``, ``machine`` and ``residents`` are
+    arguments of ``MultiplexedPool``."""
 
     def __init__(self, policy: Multiplexer, devices: Sequence[Device], machine: Machine,
                  residents: Sequence[Residents] = ()) -> None:
@@ -56,11 +56,11 @@ class MultiplexSimulation:
         self._residents = residents
 
     def run(self, requests: Sequence[Queued], until_s: float = inf) -> MultiplexRun:
-        """Serve requests, which must come in order of arrival and be named by their place, until
-        nothing happens any more, or ``until_s``: what has not ended then has no end.
+        """Serve requests in order of arrival, whose ids must be their places, until no event is
+        left, or until ``until_s``. Requests that have not ended then have no end.
 
-        Raises InputError for requests out of order and NotPossibleError for a policy that asks for
-        what a device cannot do.
+        Raises InputError for requests out of order, and NotPossibleError for a policy that requests
+        an impossible action.
         """
         check_in_order((one.request_id, one.arrival_s) for one in requests)
         record = Recorder(len(requests))
@@ -71,5 +71,5 @@ class MultiplexSimulation:
             Kernel([pool], arrivals).run(
                 until_ps=NEVER_PS if until_s == inf else to_ps(until_s))
         for request in requests[arrivals.num_delivered:]:
-            record.arrived(request)  # after the end of the run, but received
+            record.arrived(request)  # received after the end of the run
         return pool.run()

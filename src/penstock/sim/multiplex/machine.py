@@ -14,8 +14,8 @@ _NOTHING = BatchTime(0.0, 0.0)
 
 
 class Took(NamedTuple):
-    """Seconds, whether it failed at the end of them, and for how long the device stays taken after
-    them (answers are written down, say)."""
+    """Duration in seconds, whether the action failed at its end, and for how long the device stays
+    occupied after it (for example while answers are written)."""
 
     seconds: float
     failed: bool = False
@@ -23,26 +23,26 @@ class Took(NamedTuple):
 
 
 class Machine(Protocol):
-    """How long things take on a device. Called once for each, in order of time."""
+    """True durations of actions on a device. Called once for each action, in order of time."""
 
     def load(self, device: int, model: int, now_s: float) -> Took:
-        """A load of a model that begins now."""
+        """Return the duration of a load that begins now."""
         ...
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        """Reading a model into the host's memory, which begins now."""
+        """Return the duration of a prefetch to host memory that begins now."""
         ...
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
-        """A static batch that begins now."""
+        """Return the duration of a static batch that begins now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTruth:
-    """A model's batches: a line, and the standard deviation around it, which grows with the batch.
+    """Batch times of a model: a line, and a standard deviation that grows with the batch.
 
-    Numbers are never drawn below ``least`` of the line.
+    Draws are never below ``least`` times the line.
     """
 
     line: BatchTime
@@ -51,21 +51,21 @@ class BatchTruth:
 
 
 class Variation:
-    """Draws around means. ``load_sd`` is a share of a load; both are normal, cut at two and a half
-    standard deviations. ``exact`` draws nothing."""
+    """Random durations around means. ``load_sd`` is a share of a load. Both are normal, cut at 2.5
+    standard deviations. ``exact`` has no randomness."""
 
     def __init__(self, rng: np.random.Generator | None, load_sd: float = 0.0) -> None:
         self._rng = rng
         self._load_sd = load_sd
 
     def load(self, seconds: float) -> float:
-        """A load that takes ``seconds`` in the mean."""
+        """Draw the duration of a load with the mean ``seconds``."""
         if self._rng is None or not self._load_sd:
             return seconds
         return seconds * (1.0 + self._load_sd * self._normal())
 
     def batch(self, truth: BatchTruth, num_requests: int) -> float:
-        """A batch of so many requests."""
+        """Draw the duration of a batch of this many requests."""
         seconds = truth.line.seconds(num_requests)
         if self._rng is None or not truth.sd_per_request_s:
             return seconds
@@ -78,8 +78,8 @@ class Variation:
 
 
 class HostReads:
-    """Loads, and models read ahead, of the devices of one host. ``loads`` says what they really
-    take, times ``share``."""
+    """Loads and prefetches of the devices of one host. ``loads`` has their true durations, which
+    are multiplied by ``share``."""
 
     def __init__(self, loads: LoadBelief, variation: Variation, share: float = 1.0) -> None:
         self._loads = loads
@@ -88,15 +88,15 @@ class HostReads:
         self._reading: dict[int, float] = {}
 
     def load_s(self, device: int, model: int, now_s: float) -> float:
-        """A load that begins now; of a model that is being read ahead it waits for what is left of
-        that."""
+        """Return the duration of a load that begins now. It includes the rest of a prefetch of the
+        model in progress."""
         rest_s = max(0.0, self._reading.pop(model, -inf) - now_s)
         seconds = rest_s + self._variation.load(self._share * self._loads.load_s(device, model))
         self._loads.loaded(device, model)
         return seconds
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        """Reading a model ahead, which begins now."""
+        """Return the duration of a prefetch that begins now."""
         seconds = self._variation.load(self._loads.prefetch_s(model))
         self._reading = {one: until_s for one, until_s in self._reading.items() if until_s > now_s}
         self._reading[model] = now_s + seconds
@@ -105,9 +105,10 @@ class HostReads:
 
 
 class HostMachine:
-    """Devices of one host. Loads take what the host's memory and the loading model say, batches
-    their line. ``first_load_extra_s`` and ``first_batch_extra_s`` come on top of a device's first;
-    ``load_share`` scales all loads; ``after`` is what a device is still taken for after a batch."""
+    """Devices of one host. Load times depend on the host's memory and the loading model, batch
+    times on their line. ``first_load_extra_s`` and ``first_batch_extra_s`` are added to a device's
+    first load and batch; ``load_share`` scales all loads; ``after`` is for how long a device stays
+    occupied after a batch."""
 
     def __init__(self, loads: LoadBelief, batches: Sequence[BatchTruth], variation: Variation, *,
                  after: BatchTime = _NOTHING, load_share: float = 1.0,

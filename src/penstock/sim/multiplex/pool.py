@@ -1,8 +1,8 @@
 """A pool of devices that models share, as one source of the event kernel.
 
-At an instant, what ends is taken first, then arrivals, then every device with something idle is
-asked what it does; last, devices with continuous batching begin their next steps. Moments are whole
-picoseconds; policies and machines see them as seconds.
+At one instant, ends are processed first, then arrivals; then the policy decides for every device
+with idle resources; last, devices with continuous batching begin their next steps. Times are whole
+picoseconds; policies and machines see seconds.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,11 +24,11 @@ _ENDED: Final = 1
 _PREFETCHED: Final = 2
 _STEPPED: Final = 3
 MOST_ACTIONS: Final = 10_000
-"""So many actions of one device at one instant are a policy that does not come to an end."""
+"""Limit of actions on one device at one instant, beyond which the policy is taken to loop."""
 
 
 class _Event(NamedTuple):
-    """Compared by time and then by serial number, of which no two have the same."""
+    """An event, ordered by time and then by its unique serial number."""
 
     at_ps: int
     serial: int
@@ -41,10 +41,10 @@ class _Event(NamedTuple):
 
 
 class MultiplexedPool(EventSource):
-    """Devices, the policy that decides for all of them, and what things take there.
+    """Devices, the policy for all of them, and the true durations.
 
-    ``residents`` are what computes on each device where batching is continuous; without them
-    batches are static, and take what ``machine`` says. Everything given is used up by one run.
+    ``residents`` compute on each device with continuous batching. Without them batches are static,
+    with durations from ``machine``. All arguments are for one run only.
     """
 
     def __init__(self, number: int, policy: Multiplexer, devices: Sequence[Device],
@@ -52,19 +52,19 @@ class MultiplexedPool(EventSource):
         super().__init__(number)
         self.devices = devices
         self.num_waiting = [0] * len(devices[0].models)
-        """Requests by model that neither run nor were turned away."""
+        """Requests by model that neither run nor were shed."""
         self._policy = policy
         self._machine = machine
         self._residents = residents
         self._record = record
-        self._running: dict[int, Queued] = {}  # where batching is continuous
+        self._running: dict[int, Queued] = {}  # with continuous batching
         self._steps_due_ps = [NEVER_PS] * len(residents)
-        self._touched: set[int] = set()  # devices whose next steps are to begin
-        self._asked: set[int] = set()    # devices that the policy is asked about at this instant
+        self._touched: set[int] = set()  # devices whose next steps must begin
+        self._asked: set[int] = set()    # devices for which the policy decides at this instant
         self._events: list[_Event] = []
         self._serial = 0
         self._wakes: list[tuple[int, int]] = []  # (due, number of the device)
-        self._wakes_s = [inf] * len(devices)  # as the policy said, of a wake that is queued
+        self._wakes_s = [inf] * len(devices)  # queued wake times, as requested by the policy
         self._open = set(range(len(devices)))
         self._listening: dict[int, Collection[int]] = {}
         self._now_ps = 0
@@ -73,7 +73,7 @@ class MultiplexedPool(EventSource):
     # ---- the kernel's side
 
     def arrive(self, request: Queued, now_ps: int) -> None:
-        """A request for one of the pool's models."""
+        """Take a request for one of the pool's models."""
         self._tick(now_ps)
         self._record.arrived(request)
         self.num_waiting[request.model] += 1
@@ -101,7 +101,7 @@ class MultiplexedPool(EventSource):
                 self._wakes_s[index] = inf
             self._asked.add(index)
             ended = True
-        if ended:  # what ends on one device may leave requests or memory to any other
+        if ended:  # an end on one device may free requests or memory for any other
             self._asked |= self._open
         self._show_due()
 
@@ -132,7 +132,7 @@ class MultiplexedPool(EventSource):
             due_ps = self._wakes[0][0]
         self.due_ps = due_ps
 
-    # ---- what ends
+    # ---- ends
 
     def _take(self, event: _Event) -> None:
         device, now_s = event.device, self._now_s
@@ -153,7 +153,7 @@ class MultiplexedPool(EventSource):
             device.prefetching = None
             self._policy.prefetched(device, event.model, now_s)
 
-    # ---- what begins
+    # ---- actions
 
     def _ask(self, device: Device) -> None:
         for _ in range(MOST_ACTIONS):
@@ -183,7 +183,7 @@ class MultiplexedPool(EventSource):
             self.num_waiting[request.model] -= 1
 
     def _listen(self, index: int, arrivals: bool | Collection[int]) -> None:
-        """Note the arrivals at which a device is asked from now on."""
+        """Record the arrivals for which a device is considered from now on."""
         self._listening.pop(index, None)
         if arrivals is True:
             self._open.add(index)
@@ -249,7 +249,7 @@ class MultiplexedPool(EventSource):
         self._touched.add(device.index)
 
     def _stepped(self, device: Device, at_ps: int) -> bool:
-        """Take the end of steps, unless others took their place; whether requests ended."""
+        """Process the end of steps, unless they were superseded. Returns whether requests ended."""
         index = device.index
         if self._steps_due_ps[index] != at_ps:
             return False
@@ -261,7 +261,7 @@ class MultiplexedPool(EventSource):
         return bool(over.request_ids)
 
     def _resume(self, index: int) -> None:
-        """The device's next steps, once all that happens now is known."""
+        """Begin the device's next steps, once all events of this instant are known."""
         residents = self._residents[index]
         self._touched.remove(index)
         if gone := residents.resume(self._now_ps):

@@ -1,4 +1,4 @@
-"""The pools of a fleet as sources of the event kernel, and what a run leaves of each."""
+"""The pools of a fleet as sources of the event kernel, and the result of each."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -35,9 +35,9 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class PoolRun:
-    """Run of one pool; ``run`` has its requests in order of arrival, which are ``rows``
-    of the fleet's table, and models by their place in the pool. ``computing_s``: of each device,
-    where batching is continuous. ``is_secret``: whether any of the requests was confidential."""
+    """Result of one pool. ``run`` has its requests in order of arrival, which are ``rows`` of the
+    fleet's table, and models by their place in the pool. ``computing_s`` is by device, with
+    continuous batching only. ``is_secret`` says whether any request was confidential."""
 
     pool: DevicePool
     run: MultiplexRun
@@ -47,9 +47,9 @@ class PoolRun:
 
 
 class SimulatedPool:
-    """A pool of a fleet in one simulation: ``source`` for the kernel, and what it is made of.
+    """A pool of a fleet in one simulation: its ``source`` for the kernel, and its parts.
 
-    Requests are known by their rows of the workload; ``secret`` are the confidential ones.
+    Requests are identified by their rows of the workload; ``secret`` are the confidential ones.
     ``first_device`` is the number of the pool's first device among all replicas and devices of the
     fleet. ``requests`` are filled in as they arrive, for ``residents``.
     """
@@ -70,17 +70,17 @@ class SimulatedPool:
         self._due_after_s: dict[tuple[int, str], float] = {}
 
     def arrive(self, request: Request, model: int, now_ps: int) -> None:
-        """A request for one of the pool's models."""
+        """Take a request for one of the pool's models."""
         if self._residents:
             self._requests[request.request_id] = request
         self.source.arrive(self._queued(request, model), now_ps)
 
     def missed(self, request: Request, model: int) -> None:
-        """A request that comes after the end of the run: received, and never served."""
+        """Record a request that arrives after the end of the run: received, and never served."""
         self.record.arrived(self._queued(request, model))
 
     def _queued(self, request: Request, model: int) -> Queued:
-        """The request as the policy sees it."""
+        """Return the request as the policy sees it."""
         key = (model, request.service_class.name)
         due_s = self._due_after_s.get(key)
         if due_s is None:
@@ -90,7 +90,7 @@ class SimulatedPool:
                       request.prompt_tokens, request.max_tokens)
 
     def settle(self, outcomes: Outcomes) -> PoolRun:
-        """Write the pool's requests to the fleet's table; what happened."""
+        """Write the pool's requests to the fleet's table and return the pool's result."""
         run, rows = self.source.run(), np.array(self.record.request_ids, dtype=np.int64)
         if self._residents:
             unserved = set(rows[~run.served].tolist())
@@ -113,7 +113,7 @@ class SimulatedPool:
 
 def simulated_pools(fleet: Fleet, workload: Workload, seed: int,
                     num_replicas: int) -> list[SimulatedPool]:
-    """The pools of a fleet before anything has arrived, numbered after its replicas."""
+    """Return the pools of a fleet, numbered after its replicas."""
     lengths = Lengths(workload.prompt_tokens.tolist(), workload.output_tokens.tolist())
     pools: list[SimulatedPool] = []
     first_device = num_replicas
@@ -125,10 +125,10 @@ def simulated_pools(fleet: Fleet, workload: Workload, seed: int,
 
 def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Lengths, number: int,
                first_device: int, seed: int) -> SimulatedPool:
-    """A pool whose source has this ``number``.
+    """Return a pool whose source has this ``number``.
 
-    Devices in confidential mode take longer by what SINCERE's runs took; confidential requests run
-    on those that are attested.
+    Devices in confidential mode are slower by SINCERE's measurements. Confidential requests run on
+    attested devices.
     """
     truths = [_step_times(fleet, pool, device, seed) for device in range(pool.count)]
     costs = [[_cost(pool, model, steps) for model, steps in zip(pool.models, truth, strict=True)]
@@ -149,8 +149,8 @@ def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Leng
 
 
 def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineSpec]:
-    """An iteration scheduler for each model, whose KV cache is what ``size_bytes`` has beside the
-    weights; where that holds no request, nothing limits it."""
+    """Return the engine settings of each model. Its KV cache is ``size_bytes`` less the weights; if
+    that holds no request, the cache is unlimited."""
     names = {model.spec.name for model in pool.models}
     asked = np.array([name in names or name == AUTO for name in workload.models], dtype=np.bool_)
     tokens = (workload.prompt_tokens + workload.max_tokens)[asked[workload.model_index]]
@@ -171,18 +171,18 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineS
 
 
 def _believed(pool: DevicePool, model: SwappedModel) -> StepTimeModel:
-    """The step times of a model that policies know."""
+    """Return the step times of a model that policies know."""
     return make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
 
 
 def _step_times(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[StepTimeModel]:
-    """The true step times of each model on a device."""
+    """Return the true step times of each model on a device."""
     rng = random_stream(seed, f"truth {pool.name}", device)
     return [true_step_time(fleet, _believed(pool, model), rng) for model in pool.models]
 
 
 def _loads(pool: DevicePool) -> LoadBelief:
-    """Return the durations of loads: by the file's entries of models, or of the host."""
+    """Return the believed load times, from the file's models or its host."""
     host = pool.host
     if host is None:
         return LoadTable([model.load_s for model in pool.models])
@@ -199,7 +199,7 @@ _STATED = LoadEvidence("the fleet file", 0.0, 0.0)
 
 
 def _cost(pool: DevicePool, model: SwappedModel, steps: StepTimeModel) -> BatchCost:
-    """By step times, unless the file states what batches take."""
+    """Return batch costs from step times, unless the file states batch times."""
     usual = usual_batch(model.spec, pool.accelerator, model.precision)
     stated = None if model.batch == usual else model.batch
     return BatchCost(steps, stated, compute_penalty().intercept_s

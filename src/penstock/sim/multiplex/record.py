@@ -33,10 +33,10 @@ class BatchRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MultiplexRun:
-    """Columns have an entry per request, in order of arrival. ``end_s`` is NaN for whom nothing was
-    answered; ``shed_s`` NaN for whom nothing was turned away; ``reason`` indexes ``reasons`` (-1:
-    none). ``batches`` are static ones alone. ``num_waiting`` had neither started nor been shed when
-    the run was over."""
+    """Columns have an entry per request, in order of arrival. ``end_s`` is NaN for requests that
+    were not answered, ``shed_s`` for requests that were not shed; ``reason`` indexes ``reasons``
+    (-1: none). ``batches`` are static batches only. ``num_waiting`` requests had neither started
+    nor been shed at the end of the run."""
 
     model: NDArray[np.int64]
     arrival_s: FloatColumn
@@ -57,7 +57,7 @@ class MultiplexRun:
 
     @property
     def latency_s(self) -> FloatColumn:
-        """From arrival to end; NaN for those never answered."""
+        """Return seconds from arrival to end, NaN for requests that were never answered."""
         return np.asarray(self.end_s - self.arrival_s)
 
     @property
@@ -67,8 +67,8 @@ class MultiplexRun:
 
 
 class Recorder:
-    """Entries per request, while they are made. Requests have ids below ``num``; those that never
-    arrived here are left out in the end."""
+    """Columns under construction. Requests have ids below ``num``; those that never arrived here
+    are left out at the end."""
 
     def __init__(self, num: int) -> None:
         self.num_ended = 0
@@ -81,38 +81,38 @@ class Recorder:
 
     @property
     def request_ids(self) -> list[int]:
-        """Ids of the requests that arrived, in order of arrival."""
+        """Return the ids of the requests that arrived, in order of arrival."""
         return [request.request_id for request in self._arrived]
 
     def arrived(self, request: Queued) -> None:
-        """A request is there."""
+        """Record an arrival."""
         self._arrived.append(request)
 
     def loading(self, device: int, model: int, now_s: float, seconds: float, *,
                 failed: bool) -> None:
-        """A load begins."""
+        """Record the start of a load."""
         self._loads.append(LoadRecord(device, model, now_s, seconds, failed))
 
     def began(self, device: int, batch: Batch, now_s: float, seconds: float) -> None:
-        """A batch begins."""
+        """Record the start of a batch."""
         self._batches.append(BatchRecord(device, batch.model, now_s, seconds, len(batch.requests)))
         for request in batch.requests:
             self._begin_s[request.request_id] = now_s
 
     def joined(self, batch: Batch, now_s: float) -> None:
-        """Requests join what their model runs."""
+        """Record requests that join a running model."""
         for request in batch.requests:
             self._begin_s[request.request_id] = now_s
 
     def ended(self, batch: Batch, now_s: float, *, failed: bool) -> None:
-        """A batch is over; of a failed one nobody was answered."""
+        """Record the end of a batch. In a failed batch no request was answered."""
         if not failed:
             self.num_ended += len(batch.requests)
             for request in batch.requests:
                 self._end_s[request.request_id] = now_s
 
     def shed(self, shed: Shed, now_s: float) -> None:
-        """Requests were turned away."""
+        """Record shed requests."""
         self.num_ended += len(shed.requests)
         reason = self._reasons.setdefault(shed.reason, len(self._reasons))
         for request in shed.requests:
@@ -120,7 +120,7 @@ class Recorder:
             self._reason[request.request_id] = reason
 
     def run(self, num_waiting: int) -> MultiplexRun:
-        """All of it, with an entry for each request that arrived."""
+        """Return the result, with an entry for each request that arrived."""
         rows = np.array(self.request_ids, dtype=np.int64)
         begin_s, end_s, shed_s = (np.array(column, dtype=np.float64)[rows] for column in (
             self._begin_s, self._end_s, self._shed_s))

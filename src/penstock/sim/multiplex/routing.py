@@ -13,7 +13,7 @@ from penstock.sim.multiplex.pools import SimulatedPool
 
 
 class _Place(NamedTuple):
-    """A model of a pool by its number there."""
+    """A model of a pool, by its number in the pool."""
 
     pool: SimulatedPool
     model: int
@@ -31,7 +31,8 @@ class _Place(NamedTuple):
 
 
 class PoolDoor:
-    """Stands before the pools of a fleet. ``dispatcher`` knows what its replicas may take."""
+    """Routes requests to the pools of a fleet. ``dispatcher`` knows which requests its replicas may
+    take."""
 
     def __init__(self, pools: Sequence[SimulatedPool], dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -42,15 +43,15 @@ class PoolDoor:
                                            for one in pool.pool.models))}
 
     def deliver(self, request: Request, now_ps: int) -> int:
-        """Hand a request to a pool; its source's number, NO_SOURCE where replicas are to serve the
-        request."""
+        """Deliver a request to a pool and return its source's number, NO_SOURCE where replicas must
+        serve the request."""
         places = self._places.get(request.model)
         confidential, now_s = request.needs.confidential, now_ps / PS_PER_S
         if not places or not goes_to_pool(
                 self._dispatcher.availability(request, now_s), confidential=confidential,
                 attestable=any(place.attestable for place in places)):
             return NO_SOURCE
-        if confidential:  # where none may take it, a pool says why
+        if confidential:  # where no pool may take it, a pool gives the reason
             places = [place for place in places if attestation_violation(
                 place.pool.pool.confidentiality, now_s) is None] or places
         chosen = places[0] if len(places) == 1 else places[
@@ -59,7 +60,8 @@ class PoolDoor:
         return chosen.pool.source.number
 
     def missed(self, request: Request) -> None:
-        """A request that comes after the end of the run, and that a pool would have served."""
+        """Record a request that arrives after the end of the run and that a pool would have
+        served."""
         places = self._places.get(request.model)
         if places and not self._dispatcher.availability(request, request.arrival_s).ever:
             places[0].pool.missed(request, places[0].model)

@@ -1,4 +1,5 @@
-"""Batches from step times and the requests' own lengths, for models of which no line is known."""
+"""Batch times from step times and the requests' true lengths, for models without a stated batch
+time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from penstock.sim.multiplex.machine import HostReads, Took, Variation
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """Durations of a model's batches: ``line`` in their size where that is stated, else ``steps``
-    and ``extra_s``."""
+    """Durations of a model's batches: ``line`` by their size where it is stated, else from
+    ``steps`` and ``extra_s``."""
 
     steps: StepTimeModel
     line: BatchTime | None = None
@@ -21,18 +22,18 @@ class BatchCost:
 
 
 class Lengths(NamedTuple):
-    """Tokens of prompt and of answer by request: known here, never to a policy."""
+    """Prompt and output tokens by request, which a policy never sees."""
 
     prompt_tokens: Sequence[int]
     output_tokens: Sequence[int]
 
 
 class SteppedMachine:
-    """Devices of one host. ``loads`` says what its loads really take, ``costs`` what batches really
-    take, by device and model.
+    """Devices of one host. ``loads`` has the true load times, ``costs`` the true batch costs by
+    device and model.
 
     A static batch computes all its prompts, then steps of all its requests until the longest answer
-    is there. Where batching is continuous, only loads are asked for here.
+    has ended. With continuous batching, only loads are used.
     """
 
     def __init__(self, loads: LoadBelief, costs: Sequence[Sequence[BatchCost]], lengths: Lengths,
@@ -50,7 +51,8 @@ class SteppedMachine:
         return self._reads.prefetch(model, now_s)
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
-        """``device_of`` tells afterwards where each request began."""
+        """Return the duration of a batch. Afterwards ``device_of`` has the device of each
+        request."""
         cost, num = self._costs[device][batch.model], len(batch.requests)
         for request in batch.requests:
             self.device_of[request.request_id] = device

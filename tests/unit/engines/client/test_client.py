@@ -12,7 +12,13 @@ from aiohttp import web
 
 from penstock.core.errors import InputError
 from penstock.engines.client.answer import Answer
-from penstock.engines.client.client import CHAT, EngineClient, Patience, client_session, streamed
+from penstock.engines.client.client import (
+    CHAT,
+    ClientTimeouts,
+    EngineClient,
+    client_session,
+    streamed,
+)
 from support.fake_http_engines import (
     DONE,
     HEAD,
@@ -29,7 +35,7 @@ from support.fake_http_engines import (
 
 BODY = {"prompt": "Tell me.", "max_tokens": 4}
 NO_MODELS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"
-PATIENT = Patience()
+PATIENT = ClientTimeouts()
 
 
 def asked(server, patience=PATIENT, body=BODY, **how):
@@ -146,7 +152,7 @@ def test_ends_that_are_good_enough(parts) -> None:
 
 def test_an_end_that_hangs_is_still_the_end() -> None:
     parts = [HEAD, chunk(token("a", "stop") + DONE)]
-    answer = asked(raw_engine(parts, stay_open=True), Patience(total_s=60.0))
+    answer = asked(raw_engine(parts, stay_open=True), ClientTimeouts(total_s=60.0))
     assert ended(answer) == ("finished", "a", 1)
 
 
@@ -231,13 +237,14 @@ def test_connections_that_break(parts, num_tokens) -> None:
     ([], 0), ([HEAD], 0), ([HEAD, chunk(b": ping\n\n")], 0), ([HEAD, chunk(token("a"))], 1)])
 def test_servers_that_hang(parts, num_tokens) -> None:
     # Without a token any patience is too short; with one it must be long enough for that.
-    patience = Patience(total_s=2.0) if num_tokens else Patience(first_token_s=0.05)
+    patience = ClientTimeouts(total_s=2.0) if num_tokens else ClientTimeouts(first_token_s=0.05)
     answer = asked(raw_engine(parts, stay_open=True), patience)
     assert (answer.outcome, answer.num_tokens) == ("timed_out", num_tokens)
 
 
 def test_silence_between_tokens_is_bounded() -> None:
-    answer = asked(raw_engine([HEAD, chunk(token("a"))], stay_open=True), Patience(silence_s=2.0))
+    answer = asked(raw_engine([HEAD, chunk(token("a"))], stay_open=True),
+                   ClientTimeouts(silence_s=2.0))
     assert (answer.outcome, answer.num_tokens) == ("timed_out", 1)
 
 

@@ -8,14 +8,14 @@ from penstock.engines.client.outliers import (
     FIRST_EJECTION_S,
     HALF_LIFE_S,
     MOST_EJECTION_S,
-    Track,
+    Outcomes,
     ejection_s,
     outliers,
 )
 
 
 def track(num=50, num_failed=0, latency_s=0.2):
-    found = Track()
+    found = Outcomes()
     for i in range(num):
         found.add(0.0, failed=i < num_failed, latency_s=latency_s)
     return found

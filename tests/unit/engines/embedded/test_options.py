@@ -10,7 +10,7 @@ from penstock.core.slo import Slo
 from penstock.engines.embedded.calibrate import GUESS
 from penstock.engines.embedded.options import (
     ENVIRONMENT,
-    inside_options,
+    embedded_options,
     limited,
     schedule_document,
 )
@@ -34,14 +34,14 @@ replicas:
 
 def test_nothing_said_is_penstock_with_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    options = inside_options(None)
+    options = embedded_options(None)
     assert options.schedule == scheduler_options("penstock")
     assert (options.step_time, options.calibrate, options.journal) == (GUESS, True, None)
     assert options.default_class.slo == Slo()
 
 
 def test_everything_in_place() -> None:
-    options = inside_options({
+    options = embedded_options({
         "policy": "sarathi", "schedule": {"chunk_tokens": 64}, "calibrate": False,
         "service_classes": [{"name": "chat", "slo": {"ttft_s": 1, "itl_s": 0.05}}, {"name": "b"}],
         "default_class": "b", "journal": "somewhere",
@@ -57,7 +57,7 @@ def test_everything_in_place() -> None:
 
 def test_the_fleet_file_says_it_all(tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text(FLEET)
-    options = inside_options({"fleet": str(tmp_path / "fleet.yaml"), "replica": 1})
+    options = embedded_options({"fleet": str(tmp_path / "fleet.yaml"), "replica": 1})
     assert options.schedule.policy == "edf"
     assert [one.name for one in options.classes] == ["chat", "batch"]
     assert (options.default_class.name, options.replica) == ("chat", 1)
@@ -67,14 +67,14 @@ def test_the_fleet_file_says_it_all(tmp_path: Path) -> None:
 def test_the_environment_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "options.yaml").write_text("policy: edf\n")
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "options.yaml"))
-    assert inside_options(None).schedule.policy == "edf"
-    assert inside_options({}).schedule.policy == "penstock"  # the engine's own options go first
+    assert embedded_options(None).schedule.policy == "edf"
+    assert embedded_options({}).schedule.policy == "penstock"  # the engine's own options go first
 
 
 @pytest.mark.parametrize(("document", "said"), [
     ([], "expected a mapping"), ({"polcy": "edf"}, "did you mean 'policy'"),
     ({"policy": "edff"}, "'edf'"), ({"schedule": {"chunk": 1}}, "no option 'chunk'"),
-    ({"schedule": 3}, "mapping of knobs"), ({"service_classes": {}}, "expected a list"),
+    ({"schedule": 3}, "mapping of settings"), ({"service_classes": {}}, "expected a list"),
     ({"service_classes": [{"name": "a", "slo": {"ttft_s": -1}}]}, "[0].slo.ttft_s"),
     ({"default_class": "a"}, "none of the service classes"), ({"journal": 3}, "name of a folder"),
     ({"calibrate": "yes"}, "true or false"), ({"step_time": "no-such-file"}, "no-such-file"),
@@ -82,7 +82,7 @@ def test_the_environment_names_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     ({"fleet": "f", "policy": "edf"}, "exclude each other")])
 def test_mistakes_are_told_in_one_line(document: Any, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        inside_options(document)
+        embedded_options(document)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,13 +90,13 @@ def test_mistakes_are_told_in_one_line(document: Any, said: str) -> None:
 def test_a_replica_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text(FLEET)
     with pytest.raises(InputError, match="has 2, counted from 0"):
-        inside_options({"fleet": str(tmp_path / "fleet.yaml"), "replica": 2})
+        embedded_options({"fleet": str(tmp_path / "fleet.yaml"), "replica": 2})
 
 
 def test_a_missing_environment_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT, "/no/such/file")
     with pytest.raises(InputError, match=ENVIRONMENT):
-        inside_options(None)
+        embedded_options(None)
 
 
 def test_the_engines_limits_bind() -> None:

@@ -13,7 +13,7 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
-from penstock.engines.llamacpp.backend import Speech
+from penstock.engines.llamacpp.backend import Detokenizer
 from penstock.engines.llamacpp.device import Row
 from penstock.engines.llamacpp.engine import GenerationInput, SteppedEngine
 from penstock.engines.llamacpp.executor import PlanExecutor, chosen
@@ -202,8 +202,8 @@ def test_characters_of_several_tokens_come_whole() -> None:
         def piece(self, token_id: int) -> bytes:
             return bytes([token_id])
 
-    speech = Speech(Bytes())  # type: ignore[arg-type]
+    speech = Detokenizer(Bytes())  # type: ignore[arg-type]
     pieces = ["é€!".encode()[place] for place in range(6)]
     texts = [speech(Token(number, 0.0, None, piece)) for number, piece in enumerate(pieces)]
     assert texts == ["", "é", "", "", "€", "!"]
-    assert Speech(Bytes())(Token(0, 0.0, "length", 0xC3)) == "\ufffd"  # type: ignore[arg-type]
+    assert Detokenizer(Bytes())(Token(0, 0.0, "length", 0xC3)) == "\ufffd"  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
-from penstock.engines.client.client import Patience
+from penstock.engines.client.client import ClientTimeouts
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.load.bench import Target, bench
 from penstock.experiment.load.plan import LoadOptions, fleet_plan, option_plan
@@ -132,7 +132,7 @@ def test_servers_that_hang(parts, when) -> None:
         return response
 
     # Without a token any patience is too short; with one it must be long enough for that.
-    patience = Patience(total_s=3.0) if parts else Patience(first_token_s=0.1)
+    patience = ClientTimeouts(total_s=3.0) if parts else ClientTimeouts(first_token_s=0.1)
     found = ran(http_engine(after(2, hang)), patience=patience)
     assert found.summary.document()["outcomes"]["failed"] == {"timed_out": {
         "before_first_token": 0, "after_first_token": 0, when: 30}}

@@ -9,7 +9,7 @@ from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.penstock import ValueRate
-from penstock.policy.multiplex.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
+from penstock.policy.multiplex.queues import INFEASIBLE, NOT_LOADED, OUT_OF_MEMORY
 from penstock.policy.multiplex.values import Batch, HostedModel, Load, Shed, Wait
 from penstock.sim.multiplex.machine import Took
 from support.small_hosts import PlainMachine, host, models, queued
@@ -25,7 +25,7 @@ def test_it_goes_where_most_are_answered_per_second() -> None:
 
 def test_who_is_too_late_whatever_is_done_is_shed_at_once_and_told_why() -> None:
     run = host("penstock", models(1), queued([(0.0, 0)], slack_s=6.0), settings=PLAIN)
-    assert run.reasons == (HOPELESS,)  # 5 s of load and 1.1 s of batch
+    assert run.reasons == (INFEASIBLE,)  # 5 s of load and 1.1 s of batch
     assert run.shed_s.tolist() == [0.0]
     assert not run.loads
 
@@ -174,7 +174,7 @@ def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late()
     assert isinstance(policy.next(other, 6.0), Wait)  # nobody waits at that moment
     one.end_batch(0, 2, 6.4)
     policy.ended(one, batch, 6.4, failed=True)
-    assert policy.next(one, 6.4) == Shed(tuple(requests), HOPELESS)
+    assert policy.next(one, 6.4) == Shed(tuple(requests), INFEASIBLE)
     assert policy.num_waiting == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.queues import HOPELESS
+from penstock.policy.multiplex.queues import INFEASIBLE
 from support.multiplexing_cases import ALL_POLICIES, multiplexing
 from support.small_hosts import USUAL, host, models, queued
 
@@ -49,7 +49,7 @@ def test_late_ones_are_shed_only_where_asked() -> None:
     kept = host("longest-queue", models(2), arrivals)
     shed = host("longest-queue", models(2), arrivals, settings={"shed": True})
     assert kept.served.all()
-    assert shed.reasons == (HOPELESS,)
+    assert shed.reasons == (INFEASIBLE,)
     assert (shed.served | (shed.reason >= 0)).all()
 
 

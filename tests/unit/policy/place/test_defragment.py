@@ -49,7 +49,7 @@ def moved(devices: list[Device], those: list[Deployed], layers: int, tensor: int
 def test_nothing_moves_where_there_is_room() -> None:
     found = moved(node(10, 10), [deployed("a", 4, on=(0,))], 8)
     assert (found.moves, found.placement.device_ids, found.downtime_s) == ((), (1,), 0.0)
-    assert found.explanation == "new fits as things are"
+    assert found.explanation == "new fits without moves"
 
 
 def test_the_smaller_of_two_moves_aside() -> None:
@@ -109,7 +109,7 @@ def test_the_search_is_bounded() -> None:
     fixed = [replace(each, movable=False) for each in those]
     stuck = SEARCH.make_room(footprint(8, model="new"), in_use(devices, those), fixed)
     assert isinstance(stuck, Infeasible)
-    assert stuck.reason.endswith("; it would not fit if everything that may move were gone")
+    assert stuck.reason.endswith("; it would not fit even if everything that may move were gone")
 
 
 def test_sets_have_a_node_in_common() -> None:

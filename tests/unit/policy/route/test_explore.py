@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from penstock.core.decision import NOWHERE, Prospect, Reject, Relax, Route
+from penstock.core.decision import NOWHERE, Reject, Relax, Route, ScoredCandidate
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.core.snapshot import ReplicaSnapshot
@@ -60,7 +60,8 @@ def test_a_value_can_be_estimated_from_what_was_explored() -> None:
 
 
 def test_only_eligible_replicas_are_explored() -> None:
-    prospects = tuple(Prospect(i, 0.0, 1.0, 0.0, 1.0, 1.0, 2.0, reason="chance" if i == 2 else "")
+    prospects = tuple(ScoredCandidate(i, 0.0, 1.0, 0.0, 1.0, 1.0, 2.0,
+                                      reason="chance" if i == 2 else "")
                       for i in range(4))
     router = Exploring(Fixed(Route(0, prospects=prospects, rejected={3: "is full"})), 1.0, draws(3))
     routes = [router.route(request(i), REPLICAS, 0.0) for i in range(200)]

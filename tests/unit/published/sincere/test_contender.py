@@ -29,7 +29,7 @@ def test_the_strategies_of_sincere_take_its_usual_settings() -> None:
 @pytest.mark.parametrize(("label", "said"), [
     ("pensock", "did you mean 'penstock'"), ("edf:quantum_s=3", "edf has no setting 'quantum_s'"),
     ("penstock:horizn_s=3", "did you mean 'horizon_s'"), ("edf:shed", "'shed'; expected KEY=VALUE"),
-    ("edf:shed=true:shed=false", "'shed' stands twice"),
+    ("edf:shed=true:shed=false", "'shed' appears twice"),
     ("edf:shed=3", "shed is 3; expected true or false"),
     ("penstock:horizon_s=true", "horizon_s is True; expected a number"),
     ("penstock:max_batches=0", "expected a whole number from 1"),

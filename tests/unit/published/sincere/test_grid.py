@@ -44,7 +44,7 @@ def test_the_published_grid_has_108_cells_per_mode() -> None:
 
 
 @pytest.mark.parametrize(("changes", "said"), [
-    ({"policies": ()}, "policies: none given"), ({"seeds": (1, 1)}, "seeds: one stands twice"),
+    ({"policies": ()}, "policies: none given"), ({"seeds": (1, 1)}, "seeds: one appears twice"),
     ({"seeds": range(1000)}, "216,000 cells")])
 def test_a_grid_that_is_none(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):

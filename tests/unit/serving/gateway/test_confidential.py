@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.attestation import Attestation
-from penstock.core.decision import Prospect, Route
+from penstock.core.decision import Route, ScoredCandidate
 from penstock.core.slo import ServiceClass
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace, InFlight
@@ -119,7 +119,8 @@ def test_what_was_expected_of_engines_in_confidential_mode_is_not_told() -> None
         def route(self, request, replicas, now_s):
             assert [len(one.queue) for one in replicas] == [1, 1, 0], "a policy sees it all"
             return Route(0, {"load": 4243.0, "propensity": 0.5}, prospects=tuple(
-                Prospect(one.replica_id, 1.0, 1.0, 0.0, 0.5, 4.243, 8.0) for one in replicas))
+                ScoredCandidate(one.replica_id, 1.0, 1.0, 0.0, 0.5, 4.243,
+                                8.0) for one in replicas))
 
     config = GatewayConfig()
     config.chooser.use(Judging())

@@ -118,7 +118,7 @@ def test_llama_cpp_s_router_loads_and_unloads() -> None:
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("b", "b ended with exit code 1 while it was loaded"), ("z", "knows no model z")])
+    ("b", "b ended with exit code 1 while it was loaded"), ("z", "has no model z")])
 def test_a_router_s_failure_has_a_reason(name, said) -> None:
     async def work(one, url):
         with pytest.raises(ActuatorError, match=said):

@@ -55,7 +55,7 @@ def test_a_request_becomes_an_order():
     ([("seed", "-1")], "query: seed: expected at least 0, found -1"),
     ([("seed", "1" * 30)], "query: seed: a number of 30 digits; expected at most 18"),
     ([("seed", "1" * 11)], "query: seed: expected at most 1,000,000,000, found 11111111111"),
-    ([("seed", "1"), ("seed", "2")], "query: seed: stands twice"),
+    ([("seed", "1"), ("seed", "2")], "query: seed: appears twice"),
     ([("time_limit_s", "0")], "query: time_limit_s: expected more than 0, found 0"),
     ([("time_limit_s", "nan")], "query: time_limit_s: expected a number, found 'nan'"),
     ([("seed", "")], "query: seed: expected a value, found nothing"),
@@ -98,7 +98,7 @@ def test_an_error_names_line_and_field_of_json_too():
 
 
 def test_a_key_that_stands_twice_is_no_json_for_us():
-    with pytest.raises(InputError, match="stands twice"):
+    with pytest.raises(InputError, match="appears twice"):
         answer(order_of(b'{"models": [], "models": []}', "application/json", []))
 
 

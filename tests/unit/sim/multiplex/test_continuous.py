@@ -15,7 +15,7 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Multiplexer
-from penstock.policy.multiplex.simple import InTurn, first_come
+from penstock.policy.multiplex.simple import Sequential, first_come
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
@@ -62,7 +62,8 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
     device = Device(0, 10 * slots, models, continuous=True)
     queued = [Queued(number, model, at_s, at_s + slack_s)
               for number, (at_s, model) in enumerate(arrivals)]
-    run = MultiplexSimulation(policy or InTurn(models, first_come), [device], FixedLoads(load_s),
+    run = MultiplexSimulation(policy or Sequential(models, first_come), [device],
+                              FixedLoads(load_s),
                               [residents]).run(queued, until_s)
     residents.check_integrity()
     return run, residents
@@ -77,7 +78,8 @@ def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) 
                       case.block_tokens, case.prefix_caching)
     residents = Residents([spec], case.requests, case.output_tokens)
     queued = [Queued(request.request_id, 0, request.arrival_s) for request in case.requests]
-    run = MultiplexSimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
+    run = MultiplexSimulation(Sequential([model], first_come),
+                              [Device(0, 1, [model], continuous=True)],
                               FixedLoads(0.0), [residents]).run(queued)
     residents.check_integrity()
     mine = residents.answers()[0]
@@ -148,7 +150,8 @@ def test_whoever_the_scheduler_refuses_is_told_why() -> None:
     models = [HostedModel("m", 1, BatchTime(1.0, 0.0))]
     requests = [Request(0, 0.0, 500, 10, ANY), Request(1, 0.0, 5, 10, ANY)]
     residents = Residents([EngineSpec(STEP, 160, PRESETS["sarathi"])], requests, [10, 10])
-    run = MultiplexSimulation(InTurn(models, first_come), [Device(0, 1, models, continuous=True)],
+    run = MultiplexSimulation(Sequential(models, first_come),
+                              [Device(0, 1, models, continuous=True)],
                               FixedLoads(0.0), [residents]).run(
         [Queued(0, 0, 0.0), Queued(1, 0, 0.0)])
     assert run.served.tolist() == [False, True]
@@ -168,7 +171,8 @@ def test_values_that_make_no_sense_are_named() -> None:
         Residents([], [], [], turn_steps=0)
     model = HostedModel("m", 1, BatchTime(1.0, 0.0))
     with pytest.raises(InputError, match="expected one for each continuous device"):
-        MultiplexSimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
+        MultiplexSimulation(Sequential([model], first_come),
+                            [Device(0, 1, [model], continuous=True)],
                             FixedLoads(0.0))
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.actuators.process import ProcessActuator
-from penstock.engines.engine import Surroundings
+from penstock.engines.engine import EngineEnvironment
 from penstock.engines.llamacpp.router_actuator import LlamaServerActuator
 from penstock.engines.ollama.actuator import OllamaActuator
 from penstock.engines.vllm.actuator import VllmActuator
@@ -94,7 +94,8 @@ def test_each_engine_has_its_actuator_on_each_device(tmp_path) -> None:
     async def run():
         for actuator, engine in kinds.items():
             fleet = fleet_of(count=2, models=[{"model": "llama-3-8b", "engine": engine}])
-            around = Surroundings(None, tmp_path / "engines", asyncio.get_running_loop(), print)
+            around = EngineEnvironment(None, tmp_path / "engines", asyncio.get_running_loop(),
+                                       print)
             driver = driver_of(fleet, fleet.multiplexing[0], around)
             made = [row[0] for row in driver._actuators._actuators]
             assert [type(one) for one in made] == [actuator, actuator]
@@ -111,7 +112,7 @@ def test_engines_of_like_names_have_files_of_their_own(tmp_path) -> None:
     async def run():
         fleet = fleet_of(models=[{"model": "llama-3-8b", "engine": engine}])
         pool = fleet.multiplexing[0]
-        around = Surroundings(None, tmp_path, asyncio.get_running_loop(), print)
+        around = EngineEnvironment(None, tmp_path, asyncio.get_running_loop(), print)
         model = pool.models[0]
         named = [replace(model, spec=replace(model.spec, name=name))
                  for name in ("my/model", "my_model", "my model")]

@@ -1,1 +1,1 @@
-"""Joint choice of model and replica: utility in money under hard demands."""
+"""Joint choice of model and replica: utility in money under hard requirements."""

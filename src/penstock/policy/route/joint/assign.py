@@ -1,8 +1,8 @@
-"""The cheapest assignment of a few requests to replicas whose next seat costs more than the last.
+"""The cheapest assignment of a few requests to replicas, each further request of which costs more.
 
 Successive shortest paths with dual prices (the Hungarian method as Jonker and Volgenant run it,
-1987). A replica is a row of seats with rising surcharges; only its first free seat is looked at,
-because the seats behind it cannot be better. The result is exact for costs that are separable.
+1987). A replica is a series of slots with rising surcharges. Only its first free slot is
+considered, because later slots cannot be better. The result is exact for separable costs.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from math import inf
 def assign(costs: Sequence[Sequence[float]], surcharges: Sequence[float]) -> list[int]:
     """Return the replica of every request at the least total cost; -1 where none may serve it.
 
-    ``costs[r][i]`` is what request r costs on replica i (inf: may not), ``surcharges[i]`` >= 0 what
-    every request that replica i has been given already adds to the next. Takes
-    O(requests^2 * (requests + replicas)) steps at most.
+    ``costs[r][i]`` is the cost of request r on replica i (inf: not allowed). ``surcharges[i]`` >= 0
+    is the cost that every request on replica i adds to the next one there. Takes at most
+    O(requests^2 * (requests + replicas)) steps.
     """
     num_replicas = len(surcharges)
     seat_of = list(range(num_replicas))  # of a column: its replica
-    extra = [0.0] * num_replicas  # of a column: what the seat itself costs
+    extra = [0.0] * num_replicas  # of a column: the surcharge of its slot
     owner = [-1] * num_replicas  # of a column: its request
     price = [0.0] * num_replicas  # dual price of a column, never above 0
     for request, own in enumerate(costs):
@@ -39,7 +39,8 @@ def assign(costs: Sequence[Sequence[float]], surcharges: Sequence[float]) -> lis
 
 def _augment(costs: Sequence[Sequence[float]], request: int, seat_of: list[int],
              extra: list[float], owner: list[int], price: list[float]) -> int:
-    """Seat one more request, moving others where that is cheaper; the free column that is used."""
+    """Assign one more request, moving others where that is cheaper. Returns the free column that is
+    used."""
     num_columns = len(seat_of)
     distance = [inf] * num_columns
     before = [-1] * num_columns
@@ -48,7 +49,7 @@ def _augment(costs: Sequence[Sequence[float]], request: int, seat_of: list[int],
     row, column, reached = request, -1, 0.0
     while True:
         own = costs[row]
-        # Reduced costs of a seated request are measured from its own seat, where they are 0.
+        # Reduced costs of an assigned request are relative to its own slot, where they are 0.
         base = 0.0 if column < 0 else own[seat_of[column]] + extra[column] - price[column]
         least, nearest = inf, -1
         for other in range(num_columns):

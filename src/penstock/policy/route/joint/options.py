@@ -1,4 +1,4 @@
-"""Worth of an answer in money: the only knobs of joint routing."""
+"""Value of an answer in money: the only settings of joint routing."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 class JointOptions:
     """All amounts are in the currency of the prices.
 
-    ``answer_value`` is what a perfect answer in time is worth to a class of weight 1; an answer of
-    quality q is worth q times that, a late one ``late_share`` of it. ``second_value`` is what a
-    second of waiting costs, whoever waits. A replica is eligible when the chance that it keeps all
-    of a request's targets is at least ``min_chance``, and when it meets what the client asked for.
-    Where none is, the demands named in ``relax`` (``chance``, ``quality``) are given up in that
-    order; a request that is left without a replica is refused. Expected quality counts less its
-    uncertainty times ``caution``. ``affinity`` counts saved prompt tokens as what they save.
+    ``answer_value`` is the value of a perfect answer in time for a class of weight 1. An answer of
+    quality q has q times that value, and a late one ``late_share`` of it. ``second_value`` is the
+    cost of a second of waiting, for any request. A replica is eligible when it meets all of a
+    request's targets with a probability of at least ``min_chance``, and the client's own
+    requirements. Where none is eligible, the requirements named in ``relax`` (``chance``,
+    ``quality``) are dropped in that order; a request that is still without a replica is rejected.
+    Expected quality is reduced by its uncertainty times ``caution``. With ``affinity``, cached
+    prompt tokens count as saved time.
     """
 
     answer_value: float = 0.01

@@ -1,8 +1,8 @@
-"""Worth of a request on each replica."""
+"""Value of a request on each replica."""
 
 from collections.abc import Mapping, Sequence
 
-from penstock.core.decision import Prospect
+from penstock.core.decision import ScoredCandidate
 from penstock.core.forecast import Forecast
 from penstock.core.request import NO_NEEDS, Request
 from penstock.core.slo import Slo
@@ -13,13 +13,13 @@ from penstock.policy.route.joint.options import JointOptions
 from penstock.predict.latency import E2E, TPOT, TTFT, LatencyPredictor, Pace
 
 BUDGET, QUALITY, CHANCE = "budget", "quality", "chance"
-"""Reasons of a prospect that may not be taken, the firmest first."""
+"""Reasons against a prospect, the strictest first."""
 
 LEAST_RETRY_S = 1.0
 
 
 class Paces:
-    """The pace of every replica, worked out once per snapshot."""
+    """The pace of every replica, computed once per snapshot."""
 
     def __init__(self, facts: Mapping[int, ReplicaFacts],
                  predictors: Mapping[str, LatencyPredictor]) -> None:
@@ -29,11 +29,11 @@ class Paces:
         self._num_learned = 0
 
     def learned(self) -> None:
-        """Note that the latency predictor has changed."""
+        """Drop cached paces, since the latency predictor has changed."""
         self._num_learned += 1
 
     def of(self, replica: ReplicaSnapshot) -> Pace:
-        """The pace at this snapshot."""
+        """Return the pace at this snapshot."""
         known = self._known.get(replica.replica_id)
         if known is not None and known[0] is replica and known[1] == self._num_learned:
             return known[2]
@@ -43,7 +43,7 @@ class Paces:
 
 
 class Scorer:
-    """Values pairs of request and replica by one utility, in money."""
+    """Scores pairs of request and replica by one utility, in money."""
 
     def __init__(self, facts: Mapping[int, ReplicaFacts],
                  predictors: Mapping[str, LatencyPredictor], options: JointOptions,
@@ -56,9 +56,9 @@ class Scorer:
 
     def prospects(self, request: Request, forecasts: Mapping[str, Forecast],
                   replicas: Sequence[ReplicaSnapshot], dual_price: float,
-                  now_s: float) -> list[Prospect]:
-        """The request on every replica, in order. ``dual_price`` raises prices for a tenant whose
-        spending is ahead of its budget."""
+                  now_s: float) -> list[ScoredCandidate]:
+        """Score the request on every replica, in order. ``dual_price`` raises prices for a tenant
+        that spends ahead of its budget."""
         options, facts = self._options, self._facts
         asked_tokens, most_tokens = request.prompt_tokens, request.max_tokens
         limited = request.needs.max_cost is not None
@@ -68,7 +68,7 @@ class Scorer:
         slo = request.service_class.slo
         age_s = now_s - request.arrival_s
         markup = 1.0 + dual_price
-        found: list[Prospect] = []
+        found: list[ScoredCandidate] = []
         for replica in replicas:
             replica_id = replica.replica_id
             fact = facts[replica_id]
@@ -98,13 +98,16 @@ class Scorer:
             worth = chance + late_share * (1.0 - chance)
             utility = (value * quality * whole * worth - price * markup
                        - second_value * (e2e_s + others_s))
-            found.append(Prospect(replica_id, utility, quality, price, chance, ttft_s, e2e_s,
-                                  others_s, _barrier(request, fact, quality, chance, options)))
+            found.append(ScoredCandidate(replica_id, utility, quality, price, chance, ttft_s, e2e_s,
+                                         others_s,
+                                         _violated_requirement(request, fact, quality, chance,
+                                                               options)))
         return found
 
     def _chance(self, kind: str, slo: Slo, age_s: float, ttft_s: float, tpot_s: float,
                 output: float) -> float:
-        """The chance that every target is kept: the least of them, since one load drives all."""
+        """Return the probability that every target is met: the least of the targets' probabilities,
+        since they depend on the same load."""
         least = 1.0
         predictor = self._predictors[kind]
         if slo.ttft_s is not None:
@@ -112,7 +115,7 @@ class Scorer:
         if slo.itl_s is not None:
             limit_s = slo.itl_s
             if slo.itl == "paced" and slo.ttft_s is not None and output > 1.0:
-                # A first token that comes early leaves more time for the others.
+                # An early first token leaves more time for the others.
                 limit_s += max(0.0, slo.ttft_s - age_s - ttft_s) / output
             least = min(least, predictor.chance(TPOT, tpot_s, limit_s))
         if slo.e2e_s is not None:
@@ -123,10 +126,10 @@ class Scorer:
 
 def _others_s(replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int, output: float,
               context: float) -> float:
-    """Seconds that the replica's other requests wait longer, all together.
+    """Return the total additional seconds that the replica's other requests wait.
 
-    Its prompt holds up every running request once; then each of its steps is longer by what its
-    sequence costs, for as long as the others are still there.
+    The new prompt delays every running request once. Then each step is longer by the cost of the
+    new sequence, as long as the others run.
     """
     running, present = replica.num_running, replica.num_running + replica.num_waiting
     if not present:
@@ -137,8 +140,8 @@ def _others_s(replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int, output: 
             + running * steps * (pace.seq_s + pace.context_s * context))
 
 
-def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float,
-             options: JointOptions) -> str:
+def _violated_requirement(request: Request, fact: ReplicaFacts, quality: float, chance: float,
+                          options: JointOptions) -> str:
     """Return why the replica may not serve the request; empty where it may."""
     needs = request.needs
     if needs is not NO_NEEDS:
@@ -149,8 +152,8 @@ def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float
     return CHANCE if chance < options.min_chance else ""
 
 
-def rejection_reason(prospect: Prospect, request: Request) -> str:
-    """In words what kept a replica from serving a request."""
+def rejection_reason(prospect: ScoredCandidate, request: Request) -> str:
+    """Describe why a replica may not serve a request."""
     if prospect.reason == BUDGET:
         return "would spend the whole budget on the prompt"
     if prospect.reason == QUALITY:
@@ -162,7 +165,8 @@ def rejection_reason(prospect: Prospect, request: Request) -> str:
 
 
 def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
-    """Output tokens that the request's own budget pays for; ``max_tokens`` where it has none."""
+    """Return the output tokens that the request's own budget pays for, ``max_tokens`` without a
+    budget."""
     ceiling = request.needs.max_cost
     if ceiling is None:
         return request.max_tokens
@@ -171,13 +175,13 @@ def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
         return 0
     if fact.offer.price.output_per_token <= 0.0:
         return request.max_tokens
-    # The small term keeps an exact budget exact despite binary fractions.
+    # The small term absorbs rounding errors of an exact budget.
     tokens = left / fact.offer.price.output_per_token + 1e-9
     return request.max_tokens if tokens >= request.max_tokens else int(tokens)
 
 
-def retry_after_s(request: Request, prospects: Sequence[Prospect]) -> float:
-    """When to come back: after as long as the earliest answer would be late, at least 1 s."""
+def retry_after_s(request: Request, prospects: Sequence[ScoredCandidate]) -> float:
+    """Return the time to retry after: the lateness of the earliest answer, at least 1 s."""
     slo = request.service_class.slo
     late_s = [max(p.ttft_s - (slo.ttft_s or p.ttft_s), p.e2e_s - (slo.e2e_s or p.e2e_s))
               for p in prospects if p.reason == CHANCE]

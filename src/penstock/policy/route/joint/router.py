@@ -1,9 +1,9 @@
-"""Model and replica chosen together, for the best utility in one unit: money."""
+"""Joint choice of model and replica by utility in one unit: money."""
 
 from collections.abc import Callable, Sequence
 from math import inf
 
-from penstock.core.decision import ACCEPT, NOWHERE, Admit, Prospect, Reject, Relax, Route
+from penstock.core.decision import ACCEPT, NOWHERE, Admit, Reject, Relax, Route, ScoredCandidate
 from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -26,10 +26,10 @@ from penstock.predict.latency import LatencyPredictor
 
 
 class JointRouter:
-    """Takes, for every request, the replica of the highest utility among those that are eligible.
+    """For every request, chooses the eligible replica of the highest utility.
 
-    ``dual_price`` gives a tenant's present markup on prices. Requests that come without a forecast
-    get the models' mean quality and the lengths of their class so far.
+    ``dual_price`` returns a tenant's present markup on prices. Requests without a forecast get the
+    models' mean quality and the observed lengths of their class.
     """
 
     looks_into_queues = False
@@ -58,8 +58,8 @@ class JointRouter:
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
-        """Requests that wait at the same moment, each with its own candidates: the assignment of
-        the highest utility together, where every request that a replica is given delays the next.
+        """Route requests of the same moment, each with its own candidates, by the assignment of the
+        highest total utility. Every request on a replica delays the next one there.
         """
         tables = [self._prospects(request, seen, now_s)
                   for request, seen in zip(requests, replicas, strict=True)]
@@ -82,7 +82,7 @@ class JointRouter:
                 continue
             best = next(p for p in prospects if p.replica_id == ids[at])
             admit = verdict[1]
-            if isinstance(admit, Relax):  # the reason is that of the replica it got
+            if isinstance(admit, Relax):  # the reason against the replica that it got
                 admit = Relax(_relaxed(request, [best]))
             routes.append(self._settled(request, seen, prospects, best, admit))
         return routes
@@ -91,16 +91,17 @@ class JointRouter:
         self._usual.ended(departure)
         self._accounts.ended(departure)
 
-    # -- how it is done -------------------------------------------------------------------------
+    # -- eligibility and surcharges -------------------------------------------------------------
 
     def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                   now_s: float) -> list[Prospect]:
+                   now_s: float) -> list[ScoredCandidate]:
         return self._valuer.prospects(request, self._usual.of(request), replicas,
                                       self._dual_price(request.tenant), now_s)
 
     def _eligible(self, request: Request,
-                  prospects: Sequence[Prospect]) -> tuple[list[Prospect], Admit]:
-        """Those that may be taken, after giving up as little as possible."""
+                  prospects: Sequence[ScoredCandidate]) -> tuple[list[ScoredCandidate], Admit]:
+        """Return the prospects that may be taken, after relaxing as few requirements as
+        possible."""
         eligible = [p for p in prospects if not p.reason]
         if eligible:
             return eligible, ACCEPT
@@ -114,13 +115,14 @@ class JointRouter:
                           retry_after_s(request, prospects)
                           if any(p.reason == CHANCE for p in prospects) else None)
 
-    def _may_do(self, prospect: Prospect, given_up: Sequence[str]) -> bool:
-        """Whether nothing but what is given up speaks against it; ``reason`` names the first."""
+    def _may_do(self, prospect: ScoredCandidate, given_up: Sequence[str]) -> bool:
+        """Whether only relaxed requirements are violated; ``reason`` names the first."""
         return prospect.reason in given_up and (
             CHANCE in given_up or prospect.chance >= self._options.min_chance)
 
     def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                 prospects: Sequence[Prospect], best: Prospect, admit: Admit) -> Route:
+                 prospects: Sequence[ScoredCandidate], best: ScoredCandidate,
+                 admit: Admit) -> Route:
         fact = self._facts[best.replica_id]
         replica = next(r for r in replicas if r.replica_id == best.replica_id)
         prompt_tokens = request.prompt_tokens
@@ -153,7 +155,7 @@ class JointRouter:
         return surcharges
 
 
-def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
+def _relaxed(request: Request, eligible: Sequence[ScoredCandidate]) -> str:
     best = max(eligible, key=lambda p: p.utility)
     if best.reason == CHANCE:
         return f"no replica is likely to keep the targets of {request.service_class.name}; the " \
@@ -161,7 +163,7 @@ def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
     return f"no model is expected to reach the quality asked for; {best.quality:.3g} is expected"
 
 
-def _refused(request: Request, prospects: Sequence[Prospect]) -> str:
+def _refused(request: Request, prospects: Sequence[ScoredCandidate]) -> str:
     reasons = {prospect.reason for prospect in prospects}
     if BUDGET in reasons and not reasons & {CHANCE, QUALITY}:
         return "the budget does not pay for the prompt on any model"

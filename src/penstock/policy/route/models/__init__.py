@@ -1,1 +1,1 @@
-"""Routers that choose the model alone, by the request: a dispatcher then chooses the replica."""
+"""Routers that choose only the model; a dispatcher then chooses the replica."""

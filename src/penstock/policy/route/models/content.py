@@ -1,7 +1,7 @@
-"""Choices by what is expected of the request's content on each model.
+"""Choices by the forecasts for a request's content on each model.
 
-All rest on ``Request.forecasts``; where the published systems carry a predictor of their own, it is
-the predictor that fills the forecasts (nearest neighbours, clusters, a classifier).
+All use ``Request.forecasts``. Where a published system has its own predictor (nearest neighbours,
+clusters, a classifier), that predictor fills the forecasts.
 """
 
 from bisect import bisect_left, insort
@@ -18,7 +18,7 @@ _USUAL_OUTPUT = 256.0
 
 
 class BestQuality(Forgetful):
-    """The model that is expected to answer best; of equals the smaller (BEST-Route's rule)."""
+    """The model with the best expected answer; of equals the smaller (BEST-Route's rule)."""
 
     def choose(self, request: Request, offers: Sequence[Offer], now_s: float) -> str:
         best = max(range(len(offers)), key=lambda i: (quality(request, offers[i]), -i))
@@ -26,12 +26,12 @@ class BestQuality(Forgetful):
 
 
 class StrongShare(Forgetful):
-    """The strong model where it is expected to gain most, for a given share of the requests.
+    """The strong model for a given share of the requests, those with the largest expected gain.
 
-    RouteLLM's knob: its win rate crosses a threshold that is calibrated on a share of calls. Here
-    the score is the expected gain of the largest over the smallest model, and the threshold follows
-    the scores of the last ``WINDOW`` requests; of those that lie on it just as many are taken as
-    the share asks for.
+    RouteLLM compares a win rate with a threshold that is calibrated to a share of calls. Here the
+    score is the expected gain of the largest over the smallest model, and the threshold follows the
+    scores of the last ``WINDOW`` requests. Of requests exactly on the threshold, as many are taken
+    as the share requires.
     """
 
     WINDOW: ClassVar[int] = 1000
@@ -90,9 +90,9 @@ class WeightedRank(Forgetful):
 class QualityFloorDual(Forgetful):
     """The least cost at a floor under the mean quality, by a running dual price (OmniRouter).
 
-    Each request minimises cost - price of quality * expected quality; the price rises while the
-    mean quality of what was chosen lies below the floor. Costs are relative to the dearest model's,
-    so ``step`` has no unit.
+    Each request minimises cost - price of quality * expected quality. The price rises while the
+    mean quality of the choices is below the floor. Costs are relative to the most expensive
+    model's, so ``step`` has no unit.
     """
 
     def __init__(self, floor: float, step: float = 1.0) -> None:
@@ -142,9 +142,8 @@ class DualPool:
 class VirtualQueues:
     """The model whose virtual queue leaves the most time before the request's deadline (QLM).
 
-    A queue holds seconds of work that were sent to a model; it drains with time. A request brings
-    what its forecast's tokens take at ``seconds_per_token`` of the model, which finished requests
-    correct.
+    A queue holds seconds of work sent to a model and drains with time. A request adds its forecast
+    tokens times the model's ``seconds_per_token``, which finished requests correct.
     """
 
     GAIN: ClassVar[float] = 0.1
@@ -161,7 +160,7 @@ class VirtualQueues:
         for model in self._backlog_s:
             self._backlog_s[model] = max(0.0, self._backlog_s[model] - elapsed_s)
         works = [self._work_s(request, offer) for offer in offers]
-        # The deadline is the same for all, so the most slack is the earliest finish.
+        # The deadline is the same for all models, so the earliest finish has the most slack.
         best = min(range(len(offers)), key=lambda i: (
             self._backlog_s.get(offers[i].model, 0.0) + works[i], i))
         model = offers[best].model

@@ -1,4 +1,4 @@
-"""Choices that do not look at the request: one model always, or models by fixed shares."""
+"""Choices independent of the request: always one model, or models by fixed shares."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -33,7 +33,7 @@ class FixedMix(Forgetful):
         chosen = offers[-1].model
         for offer, share in zip(offers, shares, strict=True):
             if share > 0.0:
-                chosen = offer.model  # also where rounding leaves a little of the point
+                chosen = offer.model  # also where rounding leaves a remainder
                 point -= share
                 if point < 0.0:
                     break

@@ -1,4 +1,4 @@
-"""The contract of a model router, and what it may look at."""
+"""The contract of a model router, and its inputs."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,21 +12,21 @@ class ModelRouter(Protocol):
     """Chooses one of the offers (never empty, in order of size)."""
 
     def choose(self, request: Request, offers: Sequence[Offer], now_s: float) -> str:
-        """The model for a request."""
+        """Choose the model for a request."""
 
     def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
         """A request has left the model's replica."""
 
 
 class Forgetful:
-    """Base of model routers that learn nothing."""
+    """Base of model routers that do not learn."""
 
     def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
-        """Nothing is learned."""
+        """Do nothing."""
 
 
 def quality(request: Request, offer: Offer) -> float:
-    """The quality that is expected of a request on a model."""
+    """Return the expected quality of a request on a model."""
     forecast = request.forecasts.get(offer.model)
     return offer.quality if forecast is None else forecast.quality
 
@@ -41,7 +41,7 @@ def cost(request: Request, offer: Offer, output_tokens: float) -> float:
 
 
 def scaled(values: Sequence[float]) -> list[float]:
-    """The values from 0 (least) to 1 (most); all 0.5 where they are equal."""
+    """Scale values to 0 (least) to 1 (most); all 0.5 where they are equal."""
     low, high = min(values), max(values)
     return [(v - low) / (high - low) if high > low else 0.5 for v in values]
 
