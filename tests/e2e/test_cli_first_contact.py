@@ -113,6 +113,15 @@ def test_plan_needs_no_file(penstock, folder):
     assert again.json["assumed"] == document["assumed"]
 
 
+def test_replicas_below_their_traffic_are_told(penstock):
+    done = penstock("plan", "--model", "llama-3.2-1b", "--gpu", "h100", "--rate", "20000", "--e2e",
+                    "600", "--prompt-tokens", "2000", "--output-tokens", "2", "--requests", "4000",
+                    "--no-report", "--json")
+    assert done.status == 0
+    assert done.json["demands"][0]["bound_share"] > 1.0
+    assert "only because the traffic ends; if it goes on, raise run.num_requests to" in done.err
+
+
 def test_a_plan_of_a_file_says_which_prices_are_ours(penstock):
     done = penstock("plan", "unsized.yaml", "--no-report")
     assert "price: a100-80gb $4.10 an hour each (catalog" in done.err

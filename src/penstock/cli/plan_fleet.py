@@ -1,8 +1,8 @@
 """A plan of a fleet file on the command line: progress, files, tables, exit status."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
@@ -46,6 +46,8 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
         if assumed:
             document["assumed"] = [found._asdict() for found in assumed]
         write_plan_files(staging, document, planned_yaml(plan), page=page)
+    for line in _beyond_bound(fleet, document["demands"]):
+        note(line)
     if as_json:
         print_json(document)
     else:
@@ -58,3 +60,19 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
             note(line)
     note(f"files in {folder}")
     return OK if plan.served_in_full else MISSED
+
+
+def _beyond_bound(fleet: "Fleet", demands: "Sequence[Mapping[str, Any]]") -> list[str]:
+    """Notes on replicas that meet their objectives only because the traffic ends."""
+    from penstock.experiment.enough import fields_to_raise
+    from penstock.fleet.sources import fleet_workload
+
+    over = [demand for demand in demands if (demand["bound_share"] or 0.0) > 1.0]
+    if not over:
+        return []
+    fields = fields_to_raise(fleet, len(fleet_workload(fleet)),
+                             sum(demand["rate_per_s"] for demand in demands))
+    raised = " and ".join(f"{name} to {value:,.0f}" for name, value in fields.items())
+    return [f"{demand['name']}: its replicas are given {demand['bound_share']:.0%} of their "
+            "throughput bound and meet the objectives only because the traffic ends; if it goes "
+            f"on, raise {raised or 'the number of requests'}" for demand in over]
