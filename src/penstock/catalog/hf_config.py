@@ -40,6 +40,7 @@ _FOURFOLD = frozenset({
 _GATE_AND_UP = frozenset({"qwen", "hf_olmo"})
 # Contexts that a family's configs leave to the code.
 _USUAL_CONTEXT = {"falcon": 2048, "RefinedWeb": 2048, "RefinedWebModel": 2048, "bloom": 2048}
+_MAX_BYTES = 5_000_000
 _NO_CACHE = ("linear_attention", "recurrent", "conv")
 
 
@@ -66,7 +67,13 @@ def _read(path: Path) -> Mapping[str, Any]:
     import json  # most runs name a model of the catalog
 
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise InputError(f"{path}: more than {_MAX_BYTES:,} bytes; is it a config.json?")
+        data = json.loads(content.decode("utf-8-sig"))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a Hugging Face "
                          "config.json") from None

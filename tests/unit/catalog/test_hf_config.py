@@ -271,3 +271,9 @@ def test_a_spoiled_config_is_read_or_refused_with_one_line(config: dict[str, Any
         assert spec.kv_bytes_per_token("bf16") > 0
     assert message.startswith("spoiled: ")
     assert "\n" not in message
+
+
+def test_a_config_is_not_read_without_end(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b" " * 5_000_001)
+    with pytest.raises(InputError, match=r"more than 5,000,000 bytes; is it a config\.json"):
+        model_from_hf_config(tmp_path)
