@@ -13,6 +13,7 @@ from aiohttp import web
 from penstock.engines.http import listening
 from penstock.serving.application import Part, make_application
 from penstock.serving.callers import Address
+from penstock.serving.error_document import error_document
 from penstock.serving.errors import ServiceError
 
 
@@ -78,3 +79,8 @@ def test_errors_have_one_form() -> None:
     status, document = asked({}, "/nowhere")
     assert (status, document["message"]) == (404, "no operation '/nowhere'; see /openapi.json")
     assert document["error"]["code"] == "http_error"
+
+
+@pytest.mark.parametrize("status", [400, 405, 413, 415])
+def test_a_body_that_is_not_taken_is_the_callers_fault(status):
+    assert error_document(status, "no")["error"]["type"] == "invalid_request_error"
