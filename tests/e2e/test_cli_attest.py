@@ -93,7 +93,7 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     (("verify", "evidence.json", "--keys", "trusted.json", "--device", "GPU-1", "--device",
       "GPU-1", "--nonce", NONCE), "--device: 'GPU-1' appears twice"),
     (("verify", "evidence.json", "--keys", "deep.json", "--device", "a", "--nonce", NONCE),
-     "deep.json: is no JSON Web Key Set"),
+     "deep.json: is not a JSON Web Key Set"),
     (("key", " ", "--key", "x.json", "--public", "y.json"), "NAME: found an empty name"),
     (("key", "a", "--key", "x.json", "--public", "x.json"), "--public: expected another file"),
     (("key", "a", "--key", "x.json", "--public", "gone/keys.json"), "gone/keys.json: no such fol"),

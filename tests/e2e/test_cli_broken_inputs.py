@@ -201,8 +201,8 @@ FLAGS = {
                           "at least 1"),
     "knob without value": (["compare", "fleet.yaml", "--policies", "sarathi:512"], "key=value"),
     "knob twice": (["compare", "fleet.yaml", "--policies", "sarathi:chunk_tokens=8:chunk_tokens=9"],
-                   "error: --policies sarathi:chunk_tokens=8:chunk_tokens=9: 'chunk_tokens' stands "
-                   "twice"),
+                   "error: --policies sarathi:chunk_tokens=8:chunk_tokens=9: 'chunk_tokens' "
+                   "appears twice"),
     "knob named once": (["compare", "fleet.yaml", "--policies", "sarathi:512"],
                         "error: --policies sarathi:512: found '512'"),
     "seed of no file": (["lab", "experiment", "sincere", "--out", "grid", "--seed", "1" + 30 * "0"],

@@ -119,7 +119,7 @@ def _classes(texts: list[str], base: Path | None) -> "tuple[ClassAnswer, ...]":
                 raise InputError(f"--class {name[:60]}: unknown key {key[:60]!r}"
                                  f"{nearest(key[:60], _CLASS_KEYS)}")
             if key in values:
-                raise InputError(f"--class {name[:60]}: {key} stands twice")
+                raise InputError(f"--class {name[:60]}: {key} appears twice")
             values[key] = value
         if not name:
             raise InputError(f"--class {text[:60]!r}: expected NAME or NAME:KEY=VALUE")
@@ -185,7 +185,7 @@ def _tokens(option: str, text: str) -> dict[str, Any]:
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
         if name in tokens:
-            raise InputError(f"{option} {text[:60]!r}: {name} stands twice")
+            raise InputError(f"{option} {text[:60]!r}: {name} appears twice")
         tokens[name] = _value(f"{option} {part[:60]!r}", _FIXED, value)
     most = tokens.pop("max", None)
     median, others, normal = tokens.pop("p50", None), [*tokens.items()], NormalDist()

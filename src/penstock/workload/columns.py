@@ -65,11 +65,11 @@ def find_columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def check_distinct(where: str, header: Sequence[str]) -> None:
-    """Raises InputError when a known column stands twice under the same spelling."""
+    """Raises InputError when a known column appears twice under the same spelling."""
     known = {spelling for spellings in ALIASES.values() for spelling in spellings}
     counts = Counter(map(normal_name, header))
     for name in known & {name for name, count in counts.items() if count > 1}:
-        raise InputError(f"{where}: column {name!r} stands twice")
+        raise InputError(f"{where}: column {name!r} appears twice")
 
 
 def clock_column(header: Iterable[str]) -> str | None:

@@ -164,7 +164,7 @@ def row(text: str) -> str:
     ("Time,prompt_tokens,output_tokens\n0,1,1\n", "no column 'arrival_s'; if 'Time' is when"),
     ("timestamp_ms,prompt_tokens,output_tokens\n0,1,1\n", "if 'timestamp_ms' is when requests"),
     ("arrival_s,Prompt Tokens,prompt_tokens,output_tokens\n0,1,1,1\n",
-     ": column 'prompt_tokens' stands twice"),
+     ": column 'prompt_tokens' appears twice"),
     ("arrival_s;prompt_tokens;output_tokens\n0;1;1\n", "; expected commas between columns"),
     ("arrival_s\tprompt_tokens\toutput_tokens\n0\t1\t1\n", "; expected commas between columns"),
     ("arrival_s,prompt_tokens,output_tokens\n1700000000000,1,1\n",

@@ -225,7 +225,7 @@ def test_keys_that_cannot_be_read_stop_a_gateway_from_starting(tmp_path) -> None
                 "verifier": "test", "keys": str(keys)}):
             pass
 
-    with pytest.raises(InputError, match=r"keys\.json: is no JSON Web Key Set"):
+    with pytest.raises(InputError, match=r"keys\.json: is not a JSON Web Key Set"):
         asyncio.run(run())
 
 
