@@ -142,7 +142,8 @@ def test_each_candidate_waits_for_those_on_its_own_devices() -> None:
 candidates = st.lists(st.builds(
     candidate, st.floats(0.1, 10.0), st.floats(1.0, 100.0), tensor=st.sampled_from([1, 2, 4]),
     pipeline=st.integers(1, 4), precision=st.sampled_from(["fp16", "int8", "int4"]),
-    accuracy=st.sampled_from([None, 90.0, 99.0]), price_per_hour=st.floats(0.5, 20.0)), max_size=8)
+    accuracy=st.sampled_from([None, 90.0, 99.0]), price_per_hour=st.floats(0.5, 20.0)),
+    max_size=8, unique_by=lambda one: one.configuration)
 
 
 @given(candidates, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from([None, 0.5, 5.0]),
