@@ -23,7 +23,7 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
         return
     from penstock.serving.tenants.ledger import Ledger
     from penstock.serving.tenants.store import StoreError, open_store
-    ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), note=note)
+    ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), wall_s=time.time, note=note)
     gate = TenantGate(config, ledger, time.monotonic, time.time)
     try:
         resolved = await ledger.start()
