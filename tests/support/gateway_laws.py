@@ -191,7 +191,7 @@ def _no_bugs(world):
     for heard in world.heard:
         if heard.status == 500:
             yield f"bug: a client heard of one ({heard.code})"
-    for trouble in world.loop.troubles:
+    for trouble in world.troubles:
         yield f"bug: {trouble.get('message')}: {trouble.get('exception')!r}"
 
 

@@ -13,11 +13,11 @@ PROMPT_TOKENS = 3
 _HEAD = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
          b"Transfer-Encoding: chunked\r\n\r\n")
 ABSURD = (10**9, 1e300, -5, "many", None, True, 10**7)
-HONEST = ("well", "slow", "lingers", "no usage")
+HONEST = ("well", "slow", "lingers")
 FAULTS = ("busy", "unavailable", "error 500", "dies before", "dies in the middle", "hangs before",
           "hangs in the middle", "garbage before", "garbage in the middle", "half closed",
           "error in the middle", "redirects", "packs", "no choices")
-DISHONEST = ("absurd usage", "ignores max_tokens")
+DISHONEST = ("no usage", "absurd usage", "ignores max_tokens")
 
 
 @dataclass

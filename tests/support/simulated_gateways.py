@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import aiohappyeyeballs
 
+from penstock.engines.client.watch import Watcher
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway import server
@@ -85,6 +86,8 @@ class SimulatedGateway:
 
     def add(self, document):
         """A decision has ended (``DecisionLog``)."""
+        if self.process.dead:
+            return
         self.ends.append(document)
         self.world.note(self.name, f"ends {document['decision_id']}: {document['outcome']}")
 
@@ -149,7 +152,8 @@ def in_simulation(world):
         (ledger, "socket", SimpleNamespace(gethostname=lambda: PROCESS.get().host)),
         (ledger, "uuid4", lambda: SimpleNamespace(hex=f"ledger-{next(names)}")),
         (server, "token_hex", lambda _: f"{next(names)}"),
-        (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
+        # Looks at engines take most of a schedule's time, so there are fewer.
+        (server, "Watcher", partial(Watcher, period_s=2.0)), (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
         (store, "open_store", lambda _: world.database.connect())]
     with ExitStack() as stack:
         for place in places:

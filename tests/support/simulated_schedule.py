@@ -62,6 +62,7 @@ class World:
                     self.loop.run_until_complete(self._whole())
                 except (DeadlockError, LivelockError) as error:
                     self.broken.append(f"stuck: {type(error).__name__} {error}")
+                self.troubles = list(self.loop.troubles)
                 self._bury()
             self.broken += final_violations(self)
         finally:
