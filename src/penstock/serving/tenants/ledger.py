@@ -84,6 +84,7 @@ class Ledger:
         self._wall_s = wall_s
         self._queue: SimpleQueue[Record | _Call | None] = SimpleQueue()
         self._num_put = self._num_written = 0
+        self._num_overdue = 0  # records up to here were waited for in vain
         self._waiting: deque[tuple[int, float, asyncio.Future[bool]]] = deque()
         self._busy_since_s: float | None = None
         self._failure: str | None = None
@@ -132,7 +133,8 @@ class Ledger:
         """Release callers that have waited for ``commit_timeout_s``."""
         latest_s = time.monotonic() - self._times.commit_timeout_s
         while self._waiting and self._waiting[0][1] <= latest_s:
-            _give(self._waiting.popleft()[2], False)
+            self._num_overdue, _, done = self._waiting.popleft()
+            _give(done, False)
         if self._waiting and self._loop is not None:
             self._loop.call_later(self._waiting[0][1] - latest_s, self._give_up)
 
@@ -143,7 +145,8 @@ class Ledger:
             return self._failure
         # measured in the thread, so that a busy event loop does not count
         since_s = self._busy_since_s
-        if since_s is not None and time.monotonic() - since_s > self._times.commit_timeout_s:
+        if self._num_written < self._num_overdue or (
+                since_s is not None and time.monotonic() - since_s > self._times.commit_timeout_s):
             return "the database does not answer"
         return None if self._thread.is_alive() else "the writing thread has ended"
 

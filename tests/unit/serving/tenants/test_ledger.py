@@ -138,6 +138,24 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
     assert through(tmp_path, work, QUICK)[1:] == (0, 5)
 
 
+def test_a_charge_that_was_waited_for_in_vain_is_trouble_until_it_is_written(tmp_path) -> None:
+    async def work(ledger, store):
+        begun, going_on = threading.Event(), threading.Event()
+        question = asyncio.create_task(ledger.ask(lambda _: begun.set() or going_on.wait(10)))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        ledger.put(settlement(1))
+        in_time, trouble = await ledger.written(), ledger.trouble
+        going_on.set()
+        await asyncio.gather(question, return_exceptions=True)
+        await heals(ledger)
+        return in_time, trouble
+
+    (in_time, trouble), left, total = through(tmp_path, work, times=QUICK)
+    assert (in_time, trouble) == (False, "the database does not answer")
+    assert (left, total) == (0, 5)
+
+
 def test_a_database_that_is_locked_is_waited_for(tmp_path) -> None:
     async def work(ledger, store):
         with sqlite3.connect(f"{tmp_path}/ledger.db") as other:
