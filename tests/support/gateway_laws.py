@@ -94,7 +94,8 @@ def _seen_is_charged(world):
     """What a client saw is charged: the end of an answer before the client sees it, any part of it
     once its gateway has ended in good order."""
     charges, answers = world.database.charges(), _by_decision(world)
-    killed = {id(one.process) for one in world.all_gateways if one.was_killed}
+    killed = {id(one.process) for one in world.all_gateways
+              if one.was_killed or one.could_not_write}
     for heard in world.heard:
         if heard.status != 200 or not heard.tokens:
             continue
@@ -134,7 +135,8 @@ def _doors(world):
         if heard.status is None:
             continue
         codes = _CLOSED.get(use_of[heard.key])
-        if codes is not None and heard.code not in codes:
+        if codes is not None and heard.code not in codes and not (
+                heard.status in (401, 403) and not heard.ended):
             yield f"doors: {use_of[heard.key]} heard {heard.status} {heard.code}"
         revoked_s = world.revoked.get(heard.key)
         if revoked_s is not None and steady and heard.begun_s > revoked_s + _LAG_S \

@@ -60,6 +60,7 @@ class SimulatedGateway:
         self.leases = {}
         self.ends = []
         self.was_killed = False
+        self.could_not_write = False  # it said so at its end
         self.open_when_killed = []
         self.drained = []  # (URL, from when, until when)
         self.task = None
@@ -104,6 +105,7 @@ class SimulatedGateway:
         if self.process.dead:  # it is being unwound
             return
         self.world.note(self.name, text)
+        self.could_not_write |= "could not be written" in text
         if "Traceback" in text:
             self.world.broken.append(f"{self.name} met a bug: {text}")
 
