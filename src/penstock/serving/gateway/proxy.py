@@ -44,6 +44,7 @@ from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.silence import Silence, SilenceWatch
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
+from penstock.serving.overload import OverloadGuard
 from penstock.serving.tenants.lease import Lease, sensible
 
 
@@ -52,7 +53,8 @@ class Limits:
     """Limits of the gateway. ``max_in_flight`` requests are on engines at once and ``max_queue``
     wait for a place. ``attempts`` engines are tried before the first byte. An engine may be silent
     for ``silence_s``. A client has ``head_s`` to send a request's headers (and as long between two
-    requests), and ``body_s`` for a body of at most ``max_body_bytes``."""
+    requests), and ``body_s`` for a body of at most ``max_body_bytes``. The process may use
+    ``max_memory_bytes``, None for a share of the machine's memory."""
 
     max_in_flight: int = 4096
     max_queue: int = 0
@@ -61,7 +63,8 @@ class Limits:
     silence_s: float = 300.0
     head_s: float = 75.0
     body_s: float = 60.0
-    max_body_bytes: int = 32 * 2**20
+    max_body_bytes: int = 16 * 2**20
+    max_memory_bytes: int | None = None
 
 
 class Proxy:
@@ -70,11 +73,12 @@ class Proxy:
     def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 confidential: ConfidentialCounts, log: DecisionLog | None = None,
-                 model_pools: ModelPools | None = None) -> None:
+                 confidential: ConfidentialCounts, log: DecisionLog | None,
+                 model_pools: ModelPools | None, overload: OverloadGuard) -> None:
         self._chooser = chooser
         self._confidential = confidential
         self._model_pools = model_pools
+        self._overload = overload
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -108,6 +112,7 @@ class Proxy:
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
+                self._overload.check(service_class)
                 await self.admission.enter(service_class.priority, service_class.slo)
             except ServiceError as error:
                 outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
