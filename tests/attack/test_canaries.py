@@ -150,7 +150,8 @@ def everything_asked(url, keys):
     key = keys["shop"]
     for body in ({"prompt": SECRET, "model": SECRET}, {"prompt": {"text": [SECRET]}, "n": SECRET},
                  {"prompt": SECRET, "penstock": {SECRET: 1}},
-                 {"messages": SECRET, "stream": SECRET}, {"prompt": SECRET, "penstock": {"service_class": SECRET}}, [SECRET], SECRET):
+                 {"messages": SECRET, "stream": SECRET},
+                 {"prompt": SECRET, "penstock": {"service_class": SECRET}}, [SECRET], SECRET):
         asked(url, key, "POST", "/v1/chat/completions", body)
     asked(url, key, "POST", f"/v1/{SECRET}?q={SECRET}", {"prompt": SECRET})
     asked(url, key, "GET", f"/v1/penstock/decisions/{SECRET}?q={SECRET}")

@@ -23,6 +23,7 @@ from penstock.engines.http_body import BodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
+_BACKLOG = 4096  # a burst of more new connections than this makes clients wait a second for a retry
 _TICK_S = 0.01
 
 
