@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import orjson
@@ -52,9 +53,10 @@ class Home:
 async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
     url = f"sqlite:///{tmp_path}/ledger.db"
     store, texts = open_store(url), {}
-    for name, admin in (("shop", False), ("bar", False), ("", True)):
-        texts[name or "admin"], key = new_key(name, 0.0, secrets.token_bytes, admin=admin)
-        store.add_key(key)
+    for name, tenant, revoked_s in (("shop", "shop", None), ("bar", "bar", None), ("admin", "", None),
+                                    ("gone", "gone", None), ("revoked", "shop", 1.0)):
+        texts[name], key = new_key(tenant, 0.0, secrets.token_bytes, admin=not tenant)
+        store.add_key(replace(key, revoked_s=revoked_s))
     store.close()
     overrides = {"models": [{"name": "llama-3-8b", "price": PRICE}]}
     async with emulated_cluster(parse_fleet(FLEET), EmulatorOptions(speed=speed)) as found:

@@ -75,6 +75,8 @@ Host = Annotated[str, typer.Option(
 AllowedHosts = Annotated[list[str] | None, typer.Option(
     "--allow-host", metavar="NAME", show_default=False,
     help="Accept this host name of clients and web pages, such as a proxy's; repeatable.")]
+MaxBodyMb = Annotated[int, typer.Option(
+    "--max-body-mb", min=1, max=1024, metavar="N", help="Largest request body, in MB.")]
 Port = Annotated[int, typer.Option(
     "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free port.")]
 LedgerUrl = Annotated[str | None, typer.Option(

@@ -6,7 +6,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AllowedHosts, Host, Port, TimeLimit
+from penstock.cli.options import AllowedHosts, Host, MaxBodyMb, Port, TimeLimit
 from penstock.core.errors import InputError
 
 app = App()
@@ -18,9 +18,7 @@ def plan_server(
     host: Host = "127.0.0.1",
     port: Port = 8080,
     allowed_hosts: AllowedHosts = None,
-    max_body_mb: Annotated[int, typer.Option(
-        "--max-body-mb", min=1, max=1024, metavar="N",
-        help="Largest request body, in MB.")] = 16,
+    max_body_mb: MaxBodyMb = 16,
     num_at_once: Annotated[int, typer.Option(
         "--plans", min=1, max=1024, metavar="N", help="Most concurrent plans of fleet files.")] = 2,
     num_waiting: Annotated[int, typer.Option(

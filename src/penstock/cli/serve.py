@@ -15,6 +15,7 @@ from penstock.cli.options import (
     FleetFile,
     Host,
     LedgerUrl,
+    MaxBodyMb,
     Port,
     Seed,
     Settings,
@@ -51,6 +52,11 @@ def serve(
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
         help="Most engines to try for a request before its first byte.")] = 3,
+    max_body_mb: MaxBodyMb = 16,
+    max_memory_mb: Annotated[int | None, typer.Option(
+        "--max-memory-mb", min=256, max=16_000_000, metavar="N", show_default=False,
+        help="Memory of this process from which requests are shed, the least urgent class first; "
+             "default: half of the machine's or control group's.")] = None,
     traces: Annotated[bool, typer.Option(
         "--traces", help="Send a trace of each request by OTLP, to the endpoint in the OTEL_ "
                          "variables.",
@@ -92,7 +98,8 @@ def serve(
     own_ledger = ledger_file(fleet_file)
     if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
         ledger = ledger_url(own_ledger)
-    limits = Limits(max_in_flight, max_queue, attempts)
+    limits = Limits(max_in_flight, max_queue, attempts, max_body_bytes=max_body_mb * 2**20,
+                    max_memory_bytes=None if max_memory_mb is None else max_memory_mb * 2**20)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, Access(ledger, open_to_all, tuple(allowed_hosts or ())),
                       otlp_tracing() if traces else NoTracing(), decisions, deployments,

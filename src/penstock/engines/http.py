@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from penstock.core.errors import InputError
 from penstock.engines.discreet_log import DiscreetFilter, keep_secrets, trace_of
@@ -22,6 +23,7 @@ from penstock.engines.http_body import BodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
+_BACKLOG = 4096  # a burst of more new connections than this makes clients wait a second for a retry
 _TICK_S = 0.01
 
 
@@ -122,6 +124,9 @@ async def listening(app: web.Application, host: str, port: int,
                            logger=server_logger(), shutdown_timeout=shutdown_s,
                            keepalive_timeout=head_s)
     await runner.setup()
+    server = runner.server
+    assert server is not None, "a runner that is set up has a server"
+    server.request_factory = _without_unknown_expectations(server.request_factory)
     try:
         try:
             site = web.TCPSite(runner, host, port)
@@ -145,6 +150,24 @@ async def listening(app: web.Application, host: str, port: int,
         closing = True
     finally:
         await runner.cleanup()
+
+
+def _without_unknown_expectations(make: Callable[..., web.BaseRequest]
+                                  ) -> Callable[..., web.BaseRequest]:
+    """Return a function that makes requests and leaves out any Expect but ``100-continue``.
+
+    A server may ignore unknown expectations (RFC 9110, 10.1.1); aiohttp fails on some bytes of
+    them before any handler is called.
+    """
+    def make_request(message: Any, *others: Any) -> web.BaseRequest:
+        expected = message.headers.get("Expect")
+        if expected is not None and expected.lower() != "100-continue":
+            headers = CIMultiDict(message.headers)
+            del headers["Expect"]
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        return make(message, *others)
+
+    return make_request
 
 
 def run_server(work: Coroutine[Any, Any, None]) -> None:

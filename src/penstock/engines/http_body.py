@@ -6,17 +6,20 @@ without a key as many bytes as it costs the server.
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
-MOST_NODES = 200_000
+MOST_NODES = 100_000
 """Most objects, arrays and strings of one JSON document."""
 
-MOST_VALUES = 1_500_000
+MOST_VALUES = 1_200_000
 """Most values of one JSON document: a prompt of token ids has many."""
+
+LARGE_BYTES = 512 * 1024
+"""A larger body is parsed in turns, between which other requests go on."""
 
 _ZLIB, _GZIP, _DEFLATE = 15, 31, 8
 _WINDOW_BITS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
@@ -31,8 +34,17 @@ class BodyError(Exception):
         self.status = status
 
 
-async def read_body(http: web.Request, most_bytes: int | None = None) -> bytes:
-    """Return a request's body, unpacked.
+class JsonBody(NamedTuple):
+    """A parsed JSON body, and its length before."""
+
+    document: Any
+    num_bytes: int
+
+
+async def read_body(http: web.Request, most_bytes: int | None = None,
+                    on_bytes: Callable[[int], None] = lambda _: None) -> bytes:
+    """Return a request's body, unpacked. ``on_bytes`` gets the length of each part that arrives in
+    memory, and may raise an error to stop.
 
     The limit is the application's where ``most_bytes`` is None. Raises BodyError: with status 413
     before more than the limit and one piece is in memory, 415 for an unknown packing, 400 for a
@@ -51,6 +63,7 @@ async def read_body(http: web.Request, most_bytes: int | None = None) -> bytes:
                              f"expected {', '.join(sorted(_WINDOW_BITS))} or none")
     body = bytearray()
     async for part in parts:
+        on_bytes(len(part))
         body += part
         if len(body) > most:
             raise _too_large(most)
@@ -63,25 +76,49 @@ def read_json(content: bytes) -> Any:
     Raises orjson.JSONDecodeError, and BodyError with status 413 before a document of more than
     ``MOST_NODES`` or ``MOST_VALUES`` is parsed.
     """
-    _check_size(content)
+    for _ in _size_checks(content):
+        pass
     return orjson.loads(content)
 
 
-def _check_size(content: bytes) -> None:
+async def parse_json(content: bytes, turns: asyncio.Lock) -> JsonBody:
+    """Return a parsed body, as ``read_json`` parses it. Of large bodies one is parsed at a time,
+    while ``turns`` is held, and other work of the event loop goes on in between."""
+    if len(content) <= LARGE_BYTES:
+        return JsonBody(read_json(content), len(content))
+    async with turns:
+        for _ in _size_checks(content):
+            await asyncio.sleep(0)
+        document = orjson.loads(content)
+        await asyncio.sleep(0)
+    return JsonBody(document, len(content))
+
+
+def _size_checks(content: bytes) -> Iterator[None]:
+    """Check that a document is not too large to parse, and pause after each piece of the check.
+    Raises BodyError."""
     quotes, opened = content.count(b'"'), content.count(b"{") + content.count(b"[")
     if quotes // 2 + opened <= MOST_NODES and content.count(b",") + opened <= MOST_VALUES:
         return  # even if none of these bytes stood inside a string
+    yield
     # Without escapes, a quote opens or closes a string, so every second part is outside of strings.
     # An escape outside of strings is an error, and no byte after the error is parsed.
-    plain = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    num_strings = (plain.count(b'"') + 1) // 2
-    if num_strings <= MOST_NODES:
-        outside = b"".join(plain.split(b'"')[::2])
-        opened = outside.count(b"{") + outside.count(b"[")
-        if num_strings + opened <= MOST_NODES and outside.count(b",") + opened <= MOST_VALUES:
-            return
-    raise BodyError(413, f"body: has more than {MOST_NODES} objects, arrays and strings or "
-                         f"{MOST_VALUES} values, the most that this server takes")
+    quotes = opened = commas = 0
+    cut_escape = b""
+    for start in range(0, len(content), _PIECE_BYTES):
+        piece = cut_escape + content[start:start + _PIECE_BYTES]
+        cut_escape = b"\\" if (len(piece) - len(piece.rstrip(b"\\"))) % 2 else b""
+        piece = piece.removesuffix(cut_escape).replace(b"\\\\", b"").replace(b'\\"', b"")
+        begins_in_string = quotes % 2
+        quotes += piece.count(b'"')
+        if (quotes + 1) // 2 <= MOST_NODES:
+            outside = b"".join(piece.split(b'"')[begins_in_string::2])
+            opened += outside.count(b"{") + outside.count(b"[")
+            commas += outside.count(b",")
+        if (quotes + 1) // 2 + opened > MOST_NODES or commas + opened > MOST_VALUES:
+            raise BodyError(413, f"body: has more than {MOST_NODES} objects, arrays and strings or "
+                                 f"{MOST_VALUES} values, the most that this server takes")
+        yield
 
 
 async def _arriving(http: web.Request) -> AsyncIterator[bytes]:

@@ -88,7 +88,8 @@ class Answers:
             if passed.num_tokens > in_flight.output_tokens:
                 engine.ledger.advance(in_flight, passed.num_tokens)
             if response is None and passed.error is not None and not passed.num_tokens:
-                raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
+                raise EngineFailedError("reported an error",
+                                        f"said {str(passed.error.get('message'))[:200]!r}")
             if at_end or passed.done:
                 await _charged(exchange)
             if at_end:

@@ -1,5 +1,6 @@
 """Requests of clients, parsed as far as the gateway needs."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +10,7 @@ import orjson
 from penstock.core.errors import nearest, one_of, quote
 from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
-from penstock.engines.http_body import read_json
+from penstock.engines.http_body import JsonBody, parse_json, read_json
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.request_parameters import KINDS, Found, read_request_parameters
@@ -74,16 +75,25 @@ class Ask:
         return self.models[0] if self.models is not None and len(self.models) == 1 else None
 
 
-def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
+async def parse(content: bytes, turns: asyncio.Lock) -> JsonBody:
+    """Parse the JSON of a body, large ones in turns. Raises ServiceError."""
+    try:
+        return await parse_json(content, turns)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(error) from None
+
+
+def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer,
              tenant: Tenant = ANYBODY) -> Ask:
     """Parse a request body. Raises ServiceError.
 
     ``penstock.serving.gateway.request_parameters`` says which of several places counts.
     """
     try:
-        body = read_json(content)
+        body, num_bytes = content if isinstance(content, JsonBody) else \
+            JsonBody(read_json(content), len(content))
     except orjson.JSONDecodeError as error:
-        raise ServiceError(400, f"the body is not JSON ({error})", "invalid_json") from None
+        raise _not_json(error) from None
     if not isinstance(body, dict):
         raise ServiceError(400, "the body is not a JSON object", "invalid_json")
     models, alias = _models(body.get("model"), offer, tenant)
@@ -105,10 +115,14 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),
         prompt_tokens, expected, answers,
         # A token has at least one byte. Prompt and answer share the context.
-        min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
+        min(num_bytes + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
         _needs(parameters, service_class, tenant), parameters.get("session") or "", tenant.name,
         parameters.get("deadline_s"))
+
+
+def _not_json(error: orjson.JSONDecodeError) -> ServiceError:
+    return ServiceError(400, f"the body is not JSON ({error})", "invalid_json")
 
 
 def _models(name: object, offer: Offer,
@@ -232,7 +246,11 @@ def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:
                                       and isinstance(value[0], int)):
             yield value
         elif isinstance(value, dict):
-            waiting += value.get("text"), value.get("content")
+            text, content = value.get("text"), value.get("content")
+            if text is not None:
+                waiting.append(text)
+            if content is not None:
+                waiting.append(content)
         elif isinstance(value, list):
             waiting += reversed(value)
 
@@ -241,7 +259,7 @@ def _prompt_tokens(body: Mapping[str, Any]) -> int:
     num_bytes = num_tokens = 0
     for part in prompt_parts(body):
         if isinstance(part, str):
-            num_bytes += len(part.encode())
+            num_bytes += len(part) if part.isascii() else len(part.encode())
         else:
             num_tokens += len(part)
     return max(1, num_tokens - (-num_bytes // _BYTES_PER_TOKEN))

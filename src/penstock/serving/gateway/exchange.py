@@ -8,6 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from penstock.core.request import Request
+from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.state import EngineState
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
@@ -21,8 +22,18 @@ FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 """Exceptions that the HTTP client raises for a faulty engine."""
 
 
+KNOWN_ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter", "abort",
+                        "error", "load", "unload", "eos_token", "stop_sequence"})
+"""Reasons of engines to end an answer that decisions and traces show."""
+
+
 class EngineFailedError(Exception):
-    """An engine failed before anything was sent to the client."""
+    """An engine failed before anything was sent to the client. ``said`` are the engine's own words,
+    which may repeat the prompt: they are for the client, and not for decisions, logs and traces."""
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class EngineBusyError(Exception):
@@ -42,7 +53,7 @@ class Exchange:
     """One accepted request: its body, tenant, routing decision and relayed answer.
 
     ``request`` is the routers' view of it, ``engine`` the last engine that was tried. The fields of
-    ``more`` replace those of the body.
+    ``more`` replace those of the body. ``faults`` of engines are for the client alone.
     """
 
     http: web.Request
@@ -60,12 +71,18 @@ class Exchange:
     asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None
+    faults: list[str] = field(default_factory=list)
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def reset(self) -> None:
-        """Forget a relayed part of which nothing has reached the client."""
+    def failed(self, error: Exception) -> str:
+        """Forget a relayed part of which nothing has reached the client, and keep the fault for the
+        client. Return the fault for decisions, without words of the engine or the client."""
+        assert self.engine is not None, "an engine was tried"
+        said = error.said if isinstance(error, EngineFailedError) else ""
+        self.faults.append(f"{self.engine.facts.name} {said or error}")
         self.passed = RelayedStream()
         self.pace = Pace(self.ask.service_class.slo, self.begun_s)
+        return "lacks a field" if isinstance(error, UnsupportedError) else str(error)
 
 
 def failure_of(error: Exception) -> EngineFailedError:
@@ -82,7 +99,7 @@ def failure_of(error: Exception) -> EngineFailedError:
 
 def given_up(exchange: Exchange) -> ServiceError:
     """Return the error for the client when no engine is left to try."""
-    faults = "; ".join(f"{a['replica']} {a['outcome']}" for a in exchange.decision.attempts)
+    faults = "; ".join(exchange.faults)
     if exchange.retry_after is not None:
         return ServiceError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})

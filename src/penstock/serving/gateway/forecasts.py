@@ -75,7 +75,15 @@ class Forecasts:
 
 def prompt_text(body: Mapping[str, Any]) -> str:
     """Return the text of a prompt or of messages in order, up to the length that is read."""
-    return "\n".join(part for part in prompt_parts(body) if isinstance(part, str))[:_MOST_TEXT]
+    found: list[str] = []
+    left = _MOST_TEXT
+    for part in prompt_parts(body):
+        if left <= 0:
+            break
+        if isinstance(part, str):
+            found.append(part[:left])
+            left -= len(part) + 1
+    return "\n".join(found)[:_MOST_TEXT]
 
 
 def opening(text: str) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """Prometheus metrics of the gateway."""
 
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
@@ -58,6 +59,13 @@ class GatewayMetrics:
                              registry=self._registry)
         self.attested = Gauge("penstock:engine_attested", "1 where an engine may get confidential "
                               "requests", ("url",), registry=self._registry)
+        self.pressure = Gauge("penstock_overload_pressure", "Share of the limit that is used, in "
+                              "steps of 5 %; requests are shed from 0.7 on, by class", ("of",),
+                              registry=self._registry)
+        self.max_bytes = Gauge("penstock_overload_max_bytes", "Limit of memory", ("of",),
+                               registry=self._registry)
+        self.shed = Gauge("penstock_overload_shed", "Requests shed by the overload guard since the "
+                          "start", ("service_class",), registry=self._registry)
         self._registry.register(confidential)
         self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
                                ("url",), registry=self._registry)
@@ -96,6 +104,15 @@ class GatewayMetrics:
                 self.available.labels(url).set(1.0)
             else:
                 self.available.labels(url)  # 0, unless another model at this URL may get requests
+
+    def show_overload(self, document: Mapping[str, Any]) -> None:
+        """Update the metrics of the overload guard from its part of the status document."""
+        for name, share in document["pressures"].items():
+            self.pressure.labels(name).set(share)
+        self.max_bytes.labels("memory").set(document["max_resident_bytes"])
+        self.max_bytes.labels("bodies").set(document["max_body_bytes"])
+        for name, number in document["num_shed"].items():
+            self.shed.labels(name).set(number)
 
     def add(self, collector: Collector) -> None:
         """Add metrics of another collector."""

@@ -30,6 +30,7 @@ from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.exchange import (
     FAULTS,
+    KNOWN_ENDS,
     ClientDisconnectedError,
     EngineBusyError,
     EngineFailedError,
@@ -44,6 +45,7 @@ from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.silence import Silence, SilenceWatch
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
+from penstock.serving.overload import OverloadGuard
 from penstock.serving.tenants.lease import Lease, sensible
 
 
@@ -52,7 +54,8 @@ class Limits:
     """Limits of the gateway. ``max_in_flight`` requests are on engines at once and ``max_queue``
     wait for a place. ``attempts`` engines are tried before the first byte. An engine may be silent
     for ``silence_s``. A client has ``head_s`` to send a request's headers (and as long between two
-    requests), and ``body_s`` for a body of at most ``max_body_bytes``."""
+    requests), and ``body_s`` for a body of at most ``max_body_bytes``. The process may use
+    ``max_memory_bytes``, None for a share of the machine's memory."""
 
     max_in_flight: int = 4096
     max_queue: int = 0
@@ -61,7 +64,8 @@ class Limits:
     silence_s: float = 300.0
     head_s: float = 75.0
     body_s: float = 60.0
-    max_body_bytes: int = 32 * 2**20
+    max_body_bytes: int = 16 * 2**20
+    max_memory_bytes: int | None = None
 
 
 class Proxy:
@@ -70,11 +74,12 @@ class Proxy:
     def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 confidential: ConfidentialCounts, log: DecisionLog | None = None,
-                 model_pools: ModelPools | None = None) -> None:
+                 confidential: ConfidentialCounts, log: DecisionLog | None,
+                 model_pools: ModelPools | None, overload: OverloadGuard) -> None:
         self._chooser = chooser
         self._confidential = confidential
         self._model_pools = model_pools
+        self._overload = overload
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -108,6 +113,7 @@ class Proxy:
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
+                self._overload.check(service_class)
                 await self.admission.enter(service_class.priority, service_class.slo)
             except ServiceError as error:
                 outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
@@ -204,8 +210,7 @@ class Proxy:
                 exchange.retry_after = error.retry_after or "1"
             else:
                 exchange.unsupported = str(error)
-            attempt["outcome"], failed = str(error), True
-            exchange.reset()
+            attempt["outcome"], failed = exchange.failed(error), True
             if not exchange.ask.needs.confidential:
                 self._metrics.retries.labels(url).inc()
             return None
@@ -285,8 +290,8 @@ class Proxy:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
-            if (reason := _unusable(answer)) is not None:
-                raise EngineFailedError(reason)
+            if (failure := _unusable(answer)) is not None:
+                raise failure
             if ask.stream and answer.status < 400:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
                                                     dialect.stream(question))
@@ -313,9 +318,11 @@ class Proxy:
         if passed.error is not None and outcome == "finished":
             outcome = "broken"
         ttft_s = None if passed.first_token_s is None else passed.first_token_s - exchange.begun_s
+        end_reason = passed.finish_reason  # the engine may have put any text there
+        end_reason = end_reason if end_reason in (None, *KNOWN_ENDS) else "other"
         exchange.decision.outcome = {
             "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
-            "finish_reason": passed.finish_reason, "ttft_s": ttft_s,
+            "finish_reason": end_reason, "ttft_s": ttft_s,
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
         end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
                   exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
@@ -339,7 +346,7 @@ class Proxy:
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
             "gen_ai.usage.input_tokens": prompt_tokens,
             "gen_ai.usage.output_tokens": output_tokens,
-            "gen_ai.response.finish_reasons": passed.finish_reason and [passed.finish_reason]})
+            "gen_ai.response.finish_reasons": end_reason and [end_reason]})
         if is_met:
             metrics.met.inc()
         self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
@@ -362,16 +369,17 @@ class Proxy:
                                    now_s - exchange.begun_s))
 
 
-def _unusable(answer: aiohttp.ClientResponse) -> str | None:
+def _unusable(answer: aiohttp.ClientResponse) -> EngineFailedError | None:
     """Return the fault of an answer that no client may see, None for a usable answer.
 
     A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks
     for a packed answer, and a packed one may unpack to any size.
     """
     if answer.status >= 500 or 300 <= answer.status < 400:
-        return f"answered {answer.status}"
+        return EngineFailedError(f"answered {answer.status}")
     packing = answer.headers.get("Content-Encoding", "identity")
-    return None if packing == "identity" else f"packed its answer ({packing[:20]!r}) unasked"
+    return None if packing == "identity" else EngineFailedError(
+        "packed its answer unasked", f"packed its answer ({packing[:20]!r}) unasked")
 
 
 def _within_budget(exchange: Exchange) -> dict[str, Any]:

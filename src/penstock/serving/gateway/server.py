@@ -27,7 +27,7 @@ from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
-from penstock.serving.gateway.ask import Offer
+from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
@@ -44,6 +44,7 @@ from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
+from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
@@ -118,11 +119,14 @@ class Gateway:
         self._metrics.add(TenantMetrics(gate))
         if model_pools is not None:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
+        self.overload = OverloadGuard(default_limits(limits.max_memory_bytes),
+                                      lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, self._confidential, log, model_pools)
+                            limits, time.monotonic, time.time, self._confidential, log, model_pools,
+                            self.overload)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -176,17 +180,19 @@ class Gateway:
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._gate.authorize(http.headers, http.remote)
-        lease = self._gate.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{token_hex(16)}")
-        return await self._proxy.answer(http, http.path, lease)
+        self.overload.check_before_body(http.headers.get(CLASS_HEADER), tenant)
+        with self.overload.body() as hold:
+            body = await parse(await self._body(http, hold), self.overload.turns)
+            lease = self._gate.admit(tenant, body, http.headers, f"dec-{token_hex(16)}")
+            return await self._proxy.answer(http, http.path, lease)
 
-    async def _body(self, http: web.Request) -> bytes:
+    async def _body(self, http: web.Request, hold: BodyHold) -> bytes:
         """Read a request's body within the time limit."""
         if http.content.is_eof():
-            return await read_body(http)
+            return await read_body(http, on_bytes=hold.add)
         try:
             async with asyncio.timeout(self._limits.body_s):
-                return await read_body(http)
+                return await read_body(http, on_bytes=hold.add)
         except TimeoutError:
             raise ServiceError(408, f"the body was not complete after {self._limits.body_s:g} s",
                                "slow_body", headers={"Connection": "close"}) from None
@@ -212,6 +218,7 @@ class Gateway:
         if self._model_pools is not None and any_confidential(self._model_pools.attestation_status):
             num_waiting = self._confidential.disclosure.count(num_waiting)
         self._metrics.show(self.engines, num_waiting, now_s, time.time())
+        self._metrics.show_overload(self.overload.document(self._pad()))
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
@@ -219,7 +226,14 @@ class Gateway:
         self._gate.administrator(http.headers, http.remote)
         return json_response(status_document(
             self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
-            self._model_pools, time.monotonic(), time.time()))
+            self._model_pools, time.monotonic(), time.time())
+            | {"overload": self.overload.document(self._pad())})
+
+    def _pad(self) -> Callable[[int], int]:
+        """Return the rounding of counts that may include confidential requests."""
+        everywhere = [*self.engines,
+                      *(() if self._model_pools is None else self._model_pools.attestation_status)]
+        return self._confidential.disclosure.count if any_confidential(everywhere) else int
 
     async def _show(self, _: web.Request) -> web.Response:
         """Return the status page. The page itself has no figures; it fetches them."""
@@ -233,7 +247,8 @@ class Gateway:
         if http.content_type != "application/json":  # pages of another origin cannot send this type
             raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
         try:
-            wanted = read_json(await self._body(http))
+            with self.overload.body() as hold:
+                wanted = read_json(await self._body(http, hold))
             url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
         except (ValueError, TypeError, KeyError, AttributeError):
             url = drain = None
@@ -320,12 +335,13 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = gate.budget_state
-        chores: list[Work] = [watcher.run, gateway.evidence.run, *work,
+        chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
-            address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys)
+            address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys,
+                              size_hint=" (--max-body-mb)")
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(

@@ -8,6 +8,7 @@ from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import FREE, Price, to_money
 from penstock.engines.http import is_loopback
+from penstock.engines.http_body import JsonBody
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
@@ -156,7 +157,7 @@ class TenantGate:
             quota.check_requests(self.clock())
         return tenant
 
-    def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
+    def admit(self, tenant: Tenant, content: bytes | JsonBody, headers: Mapping[str, str],
               decision_id: str) -> Lease:
         """Admit a request. Raises ServiceError, with status 429 and Retry-After where a retry may
         succeed. The caller must settle the lease."""
