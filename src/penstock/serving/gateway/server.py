@@ -31,6 +31,7 @@ from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -122,7 +123,9 @@ class Gateway:
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, self._confidential, log, model_pools)
+                            limits, time.monotonic, time.time, self._confidential,
+                            Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
+                            model_pools)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -177,7 +180,7 @@ class Gateway:
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._gate.authorize(http.headers, http.remote)
         lease = self._gate.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{token_hex(16)}")
+                                  f"dec-{token_hex(16)}", http.path)
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:

@@ -157,10 +157,10 @@ class TenantGate:
         return tenant
 
     def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
-              decision_id: str) -> Lease:
+              decision_id: str, path: str = "") -> Lease:
         """Admit a request. Raises ServiceError, with status 429 and Retry-After where a retry may
         succeed. The caller must settle the lease."""
-        ask = read_ask(content, headers, self._config.offer, tenant)
+        ask = read_ask(content, headers, self._config.offer, tenant, path)
         quota = self._quota(tenant)
         nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()

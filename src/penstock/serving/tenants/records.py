@@ -33,7 +33,8 @@ class Progress(NamedTuple):
 class Settlement(NamedTuple):
     """The final tokens and cost of a request.
 
-    ``opened`` says whether an Opening was recorded.
+    ``opened`` says whether an Opening was recorded, ``disputed`` whether the engine's count of
+    tokens was not believed.
     """
 
     decision_id: str
@@ -44,6 +45,7 @@ class Settlement(NamedTuple):
     output_tokens: int
     charged_nanos: int
     opened: bool = False
+    disputed: bool = False
 
 
 Record = Opening | Progress | Settlement
