@@ -62,6 +62,7 @@ class Answers:
         engine.succeeded(now_s, now_s - exchange.asked_s)
         if answer.status < 400:
             exchange.passed.take_whole(document, now_s)
+            exchange.lease.keep(whole, kind)
             await _charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers=_headers(exchange))

@@ -27,6 +27,7 @@ from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
@@ -45,7 +46,9 @@ from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
+from penstock.serving.tenants.answer_store import KeptAnswer
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
+from penstock.serving.tenants.idempotency import KEY_HEADER, REPLAYED_HEADER
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
@@ -179,8 +182,19 @@ class Gateway:
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._gate.authorize(http.headers, http.remote)
-        lease = self._gate.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{token_hex(16)}", http.path)
+        content, decision_id = await self._body(http), f"dec-{token_hex(16)}"
+        keys = self._gate.idempotency
+        kept = await keys.begin(tenant.name, http.headers.getall(KEY_HEADER, []), http.path,
+                                content, decision_id)
+        if isinstance(kept, KeptAnswer):
+            return web.Response(body=kept.body, content_type=kept.content_type, headers={
+                DECISION_HEADER: kept.decision_id, REPLAYED_HEADER: "true"})
+        try:
+            lease = self._gate.admit(tenant, content, http.headers, decision_id, http.path, kept)
+        except BaseException:
+            if kept is not None:
+                keys.claims.release(kept.claim)
+            raise
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:

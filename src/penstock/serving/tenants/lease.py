@@ -9,6 +9,7 @@ from penstock.core.money import FREE, Price, to_money, to_nanos
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.engines.client.state import InFlight
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.tenants.idempotency import Kept
 from penstock.serving.tenants.quota import TenantQuota
 from penstock.serving.tenants.records import Opening, Progress, Record, Settlement
 from penstock.serving.tenants.usage import Relayed, Usage, judge
@@ -47,7 +48,7 @@ class Lease:
 
     ``clock`` is monotonic, ``wall`` is the time of day, both in seconds. ``closed`` is called at
     the settlement. ``disclosure`` limits what is recorded of a confidential request besides its
-    cost, None where there is no limit.
+    cost, None where there is no limit. ``kept`` is there where the request has an idempotency key.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Lease:
         "_delivered",
         "_disclosure",
         "_held",
+        "_kept",
         "_ledger",
         "_opened",
         "_prices",
@@ -70,7 +72,7 @@ class Lease:
     def __init__(self, ask: Ask, decision_id: str, quota: TenantQuota, held: Held,
                  prices: Mapping[str, Price], ledger: "Ledger | None", clock: Callable[[], float],
                  wall: Callable[[], float], closed: Callable[[Settlement], None],
-                 disclosure: Disclosure | None = None) -> None:
+                 disclosure: Disclosure | None = None, kept: Kept | None = None) -> None:
         self.ask = ask
         self.decision_id = decision_id
         self._quota = quota
@@ -81,6 +83,7 @@ class Lease:
         self._wall = wall
         self._closed = closed
         self._disclosure = disclosure
+        self._kept = kept
         self._delivered: tuple[str, InFlight] | None = None
         self._opened = False
         self._charge: Charge | None = None
@@ -113,8 +116,14 @@ class Lease:
         self._closed(Settlement(
             self.decision_id, quota.tenant.name, self._label(model), charge.at_s,
             self._padded(prompt), self._padded(output), charge.nanos, self._opened,
-            dispute is not None))
+            dispute is not None, self._kept is not None))
         return charge
+
+    def keep(self, body: bytes, content_type: str) -> None:
+        """Keep an answer in one piece for the same request with the same idempotency key. Nothing
+        is kept of a confidential request."""
+        if self._kept is not None and self._disclosure is None:
+            self._kept.keep(body, content_type)
 
     async def written(self) -> bool:
         """Wait until the charge is in the ledger, so that no client sees the end of an answer whose
