@@ -76,7 +76,8 @@ def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson =
     store = _open(fleet_file, ledger, known=True)
     keys, disputed = store.list_keys(), _disputed(store)
     if as_json:
-        print_json([{**_redact(asdict(key)), "num_disputed": disputed.get(key.tenant, 0)}
+        print_json([{**_redact(asdict(key)), **({"num_disputed": disputed[key.tenant]}
+                                                if key.tenant in disputed else {})}
                     for key in keys])
         return OK
     tables = [table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
