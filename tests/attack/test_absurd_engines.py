@@ -99,8 +99,8 @@ def asked(tmp_path, handler, who="shop", **body):
             _, metrics = await found.get("admin", "/metrics")
             _, spent = await found.get(who, "/v1/penstock/spend")
             assert spent["tenants"][0]["spent"] <= BUDGET
-            return answer.status, said, charges(tmp_path).get(name), status["engines"][0], metrics, \
-                spent["tenants"][0]["num_disputed"]
+            return (answer.status, said, charges(tmp_path).get(name), status["engines"][0],
+                    metrics, spent["tenants"][0]["num_disputed"])
 
     return asyncio.run(asyncio.wait_for(run(), 60))
 
@@ -204,7 +204,8 @@ def test_a_chat_of_several_answers_ends_each_that_goes_on(tmp_path) -> None:
     assert done == b"data: [DONE]"
 
 
-@pytest.mark.parametrize("forever", [b": still here\n\n" * 5000, event("") * 500, event("x" * 9999)])
+@pytest.mark.parametrize("forever", [b": still here\n\n" * 5000, event("") * 500,
+                                     event("x" * 9999)])
 def test_a_stream_of_no_tokens_or_of_long_ones_ends_as_well(tmp_path, forever) -> None:
     status, said, charge, *_ = asked(tmp_path, sending(event("a"), forever=forever))
     assert status == 200

@@ -225,6 +225,8 @@ def _limit(body: Mapping[str, Any], kind: Kind) -> int | None:
 def _num_prompts(body: Mapping[str, Any], kind: Kind) -> int:
     """Return the number of prompts in a request. A text counts as one, and so does a list of token
     ids."""
+    if kind == "chat":
+        return 1
     prompt = body.get("input" if kind == "embeddings" else "prompt")
     several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
     return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1

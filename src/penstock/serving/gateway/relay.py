@@ -136,6 +136,9 @@ class Relay:
                     passed.num_tokens += num_events
                     passed.num_bytes += num_bytes
                     out.append(splitter.take(num_bytes + num_events * template.num_bytes))
+                    if passed.num_bytes > limit.num_bytes:
+                        passed.is_cut = True
+                        break
             event = splitter.next()
             if event is None:
                 break
