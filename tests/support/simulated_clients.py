@@ -60,7 +60,7 @@ class SimulatedClient:
             world.note(self.name, f"{heard.status} {heard.code} of {heard.decision_id}, "
                                   f"{len(heard.tokens)} tokens, "
                                   f"{'ended' if heard.ended else 'cut'}")
-            if heard.ended and heard.status == 200 or heard.left:
+            if (heard.ended and heard.status == 200) or heard.left:
                 return
             await asyncio.sleep(world.random.choice((0.0, 0.05, 1.0)))
 

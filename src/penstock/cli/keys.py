@@ -64,18 +64,28 @@ def create(
 
 @app.command("list", epilog="Example: penstock keys list gateway.yaml --json")
 def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson = False) -> int:
-    """List the keys by their public ids."""
+    """List the keys by their public ids, and tenants with disputed requests.
+
+    A request is disputed where its engine counted tokens that cannot be true.
+    """
     from dataclasses import asdict
 
     from penstock.cli.console import print_json, print_tables
     from penstock.report.model.table import table
 
-    keys = _open(fleet_file, ledger, known=True).list_keys()
+    store = _open(fleet_file, ledger, known=True)
+    keys, disputed = store.list_keys(), _disputed(store)
     if as_json:
-        print_json([_redact(asdict(key)) for key in keys])
-    else:
-        print_tables([table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
-                            [_row(key) for key in keys])])
+        print_json([{**_redact(asdict(key)), **({"num_disputed": disputed[key.tenant]}
+                                                if key.tenant in disputed else {})}
+                    for key in keys])
+        return OK
+    tables = [table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
+                    [_row(key) for key in keys])]
+    if disputed:
+        tables.append(table("disputed requests", ("tenant", "requests"),
+                            [(name, str(number)) for name, number in sorted(disputed.items())]))
+    print_tables(tables)
     return OK
 
 
@@ -119,6 +129,15 @@ def _open(fleet_file: Path, url: str | None, *, known: bool = False) -> "Store":
         raise InputError(f"{path}: no ledger yet; penstock keys create makes one, --ledger names "
                          "another")
     return open_store(url or ledger_url(path))
+
+
+def _disputed(store: "Store") -> dict[str, int]:
+    """Return the number of disputed requests of each tenant that has any."""
+    found: dict[str, int] = {}
+    for spent in store.report(0):
+        if spent.num_disputed:
+            found[spent.tenant] = found.get(spent.tenant, 0) + spent.num_disputed
+    return found
 
 
 def _ids(store: "Store") -> list[str]:

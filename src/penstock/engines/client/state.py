@@ -146,6 +146,7 @@ class EngineState:
         self.heard_s = NEVER_S  # when the last byte of any answer came
         self.num_served = 0
         self.num_failed = 0
+        self.num_disputed = 0  # answers whose token count was not believed
         self._load = EngineLoad()
         self._seen_kind = "openai"
         self._load_s = UNSEEN_LOAD_S

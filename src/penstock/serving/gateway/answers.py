@@ -11,6 +11,7 @@ from aiohttp import web
 from penstock.engines.client.dialects import Dialect, Question, StreamTranslator
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.ask_limits import StreamLimit, stream_limit
 from penstock.serving.gateway.exchange import (
     FAULTS,
     ClientDisconnectedError,
@@ -19,10 +20,10 @@ from penstock.serving.gateway.exchange import (
     failure_of,
 )
 from penstock.serving.gateway.relay import Relay, RelayedStream
+from penstock.serving.tenants.lease import Charge
 
 DECISION_HEADER = "X-Penstock-Decision"
 RELAXED_HEADER = "X-Penstock-Relaxed"
-MOST_ANSWER_BYTES = 256 * 2**20
 _LINGER_S = 1.0  # from an answer's last token to the end of the engine's stream
 
 
@@ -41,7 +42,8 @@ class Answers:
     async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
                     dialect: Dialect, question: Question) -> web.Response:
         """Relay an answer in one piece. Raises EngineFailedError."""
-        whole, kind = await _read(answer), answer.content_type
+        whole = await _read(answer, exchange.ask.most_answer_bytes)
+        kind = answer.content_type
         engine.heard_s = self._clock()
         try:
             document = orjson.loads(whole)
@@ -60,6 +62,7 @@ class Answers:
         engine.succeeded(now_s, now_s - exchange.asked_s)
         if answer.status < 400:
             exchange.passed.take_whole(document, now_s)
+            exchange.lease.keep(whole, kind)
             await _charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers=_headers(exchange))
@@ -70,9 +73,10 @@ class Answers:
         """Relay an answer as a stream. Raises EngineFailedError as long as nothing has been
         sent."""
         passed, content = exchange.passed, answer.content
-        relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
+        relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage,
+                      limit=_limit(exchange))
         response: web.StreamResponse | None = None
-        has_all = False
+        has_all, num_bytes = False, 0
         while True:
             try:
                 chunk, at_end = await _more(content, passed, has_all=has_all)
@@ -80,13 +84,15 @@ class Answers:
             except FAULTS as error:
                 return await self._broken(exchange, engine, response, failure_of(error))
             out = relay.feed(chunk, self._clock(), at_end=at_end)
-            fault = relay.fault
-            if fault is None and at_end and not passed.whole and passed.error is None:
-                fault = EngineFailedError("ended its stream in the middle")
+            num_bytes += len(chunk)
+            fault = relay.fault or _fault(exchange, num_bytes, at_end=at_end)
             if fault is not None:
                 return await self._broken(exchange, engine, response, failure_of(fault), out)
             if passed.num_tokens > in_flight.output_tokens:
                 engine.ledger.advance(in_flight, passed.num_tokens)
+            if passed.is_cut:
+                charge = await _charged(exchange)
+                out, at_end = out + relay.ending(charge.prompt_tokens, charge.output_tokens), True
             if response is None and passed.error is not None and not passed.num_tokens:
                 raise EngineFailedError("reported an error",
                                         f"said {str(passed.error.get('message'))[:200]!r}")
@@ -124,11 +130,33 @@ class Answers:
         return response
 
 
-async def _charged(exchange: Exchange) -> None:
+def _fault(exchange: Exchange, num_bytes: int, *, at_end: bool) -> EngineFailedError | None:
+    """Return the fault of a stream of which so many bytes came, None where there is none."""
+    passed = exchange.passed
+    if passed.done or passed.is_cut:
+        return None
+    if num_bytes > exchange.ask.most_answer_bytes:
+        return _too_large()
+    if at_end and not passed.whole and passed.error is None:
+        return EngineFailedError("ended its stream in the middle")
+    return None
+
+
+def _limit(exchange: Exchange) -> StreamLimit:
+    """Return the limit of a stream: the request's, or the lower one of its own budget."""
+    ask, most = exchange.ask, exchange.decision.answer_tokens
+    most_output = ask.most_output_tokens
+    if most is not None:
+        most_output = min(most_output, most * ask.num_answers)
+    return stream_limit(ask.most_prompt_tokens, most_output)
+
+
+async def _charged(exchange: Exchange) -> Charge:
     """Wait until the charge is recorded, which must happen before the client sees the end of the
     answer."""
-    exchange.lease.settle(*exchange.passed.delivered)
+    charge = exchange.lease.settle(*exchange.passed.delivered, exchange.passed.relayed)
     await exchange.lease.written()
+    return charge
 
 
 async def _begun(exchange: Exchange) -> web.StreamResponse:
@@ -161,12 +189,13 @@ async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
                 has_all: bool) -> tuple[bytes, bool]:
     """Return the next bytes of an engine's stream, and whether they are the last. After the last
     token, a failure of the engine is ignored, and so is a client that disconnects because it
-    ``has_all``.
+    ``has_all``. After the end that the engine told, nothing but the end of the connection is
+    awaited.
     """
     try:
         reading = content.readany()
         chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
-        return chunk, content.at_eof()
+        return chunk, passed.done or content.at_eof()
     except FAULTS:
         if not passed.done:
             raise
@@ -176,15 +205,21 @@ async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
     return b"", True
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """Read a whole answer. Raises EngineFailedError."""
     parts, num_bytes = [], 0
+    if (answer.content_length or 0) > most_bytes:
+        raise _too_large()
     try:
         while part := await answer.content.readany():
             parts.append(part)
             num_bytes += len(part)
-            if num_bytes > MOST_ANSWER_BYTES:
-                raise EngineFailedError("sent an answer larger than the gateway's limit")
+            if num_bytes > most_bytes:
+                raise _too_large()
     except FAULTS as error:
         raise failure_of(error) from error
     return b"".join(parts)
+
+
+def _too_large() -> EngineFailedError:
+    return EngineFailedError("sent an answer larger than the request's tokens can take")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -13,6 +13,12 @@ from penstock.core.slo import ServiceClass
 from penstock.engines.http_body import JsonBody, parse_json, read_json
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.ask_limits import (
+    MOST_ANSWER_BYTES,
+    has_unbounded_prompt,
+    hides_tokens,
+    most_answer_bytes,
+)
 from penstock.serving.gateway.request_parameters import KINDS, Found, read_request_parameters
 
 CLASS_HEADER = KINDS["service_class"].header
@@ -24,6 +30,7 @@ _DEFAULT_MAX_TOKENS = 1024  # assumed limit where neither the request nor the mo
 _TEMPLATE_TOKENS = 64       # most tokens that a chat template adds to the text
 _MOST_ANSWERS = 10_000      # of one request, in the reserved amounts
 _EVERY_MODEL = Alias()
+Kind = Literal["chat", "completion", "embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,9 @@ class Ask:
     ``models`` may answer, None where any model may. The objective of ``service_class`` includes the
     request's own deadline, ``deadline_s`` after its arrival. ``prompt_tokens`` is estimated from
     the prompt's bytes (exact for token ids). ``max_tokens`` bounds each of ``num_answers`` (0 for
-    embeddings). ``most_prompt_tokens`` and ``most_output_tokens`` bound the whole request.
+    embeddings). ``most_prompt_tokens``, ``most_output_tokens`` and ``most_answer_bytes`` bound the
+    whole request. ``hides_tokens`` says whether the engine may count tokens that the answer does
+    not show.
     """
 
     body: dict[str, Any]
@@ -64,6 +73,8 @@ class Ask:
     num_answers: int = 1
     most_prompt_tokens: int = 0
     most_output_tokens: int = 0
+    most_answer_bytes: int = MOST_ANSWER_BYTES
+    hides_tokens: bool = False
     needs: Needs = NO_NEEDS
     session: str = ""
     tenant: str = ANYBODY.name
@@ -84,10 +95,11 @@ async def parse(content: bytes, turns: asyncio.Lock) -> JsonBody:
 
 
 def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer,
-             tenant: Tenant = ANYBODY) -> Ask:
+             tenant: Tenant = ANYBODY, path: str = "") -> Ask:
     """Parse a request body. Raises ServiceError.
 
-    ``penstock.serving.gateway.request_parameters`` says which of several places counts.
+    ``penstock.serving.gateway.request_parameters`` says which of several places counts. The
+    ``path`` says which field has the prompt; without a path, the fields of the body do.
     """
     try:
         body, num_bytes = content if isinstance(content, JsonBody) else \
@@ -104,21 +116,25 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
                            "invalid_value", "stream")
     stream_options = body.get("stream_options")
     service_class = _service_class(parameters, offer, tenant)
-    asked, prompts = _limit(body), _num_prompts(body)
-    answers = prompts * _answers_each(body)
+    kind = _kind(path, body)
+    asked, prompts = _limit(body, kind), _num_prompts(body, kind)
+    answers = prompts * _answers_each(body, kind)
     prompt_tokens = _prompt_tokens(body)
     context = max(offer.models[name] for name in models or offer.models)
     expected = min(asked, context) if asked is not None else \
         max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
+    most_prompt, most_output = context * max(prompts, answers), \
+        min(context if asked is None else asked, context) * answers
+    if not has_unbounded_prompt(body):
+        # A token has at least one byte. Prompt and answer share the context.
+        most_prompt = min(num_bytes + _TEMPLATE_TOKENS, most_prompt)
     return Ask(
         body, models, service_class, stream,
         isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),
-        prompt_tokens, expected, answers,
-        # A token has at least one byte. Prompt and answer share the context.
-        min(num_bytes + _TEMPLATE_TOKENS, context * max(prompts, answers)),
-        min(context if asked is None else asked, context) * answers,
-        _needs(parameters, service_class, tenant), parameters.get("session") or "", tenant.name,
-        parameters.get("deadline_s"))
+        prompt_tokens, expected, answers, most_prompt, most_output,
+        most_answer_bytes(body, most_prompt + most_output, 0 if answers else prompts),
+        hides_tokens(body), _needs(parameters, service_class, tenant),
+        parameters.get("session") or "", tenant.name, parameters.get("deadline_s"))
 
 
 def _not_json(error: orjson.JSONDecodeError) -> ServiceError:
@@ -193,7 +209,16 @@ def _needs(parameters: Found, service_class: ServiceClass, tenant: Tenant) -> Ne
     return Needs(min_quality, max_cost, bool(confidential))
 
 
-def _limit(body: Mapping[str, Any]) -> int | None:
+def _kind(path: str, body: Mapping[str, Any]) -> Kind:
+    """Return the kind of a request. An engine ignores the fields of the other kinds."""
+    if path:
+        return "chat" if "chat" in path else "embeddings" if "embed" in path else "completion"
+    if "messages" in body:
+        return "chat"
+    return "embeddings" if "input" in body and "prompt" not in body else "completion"
+
+
+def _limit(body: Mapping[str, Any], kind: Kind) -> int | None:
     """Return the token limit of one answer. Of two limits the higher is taken, since engines differ
     in which of them they obey. Completions know only ``max_tokens``, so ``max_completion_tokens``
     alone limits nothing there."""
@@ -206,20 +231,22 @@ def _limit(body: Mapping[str, Any]) -> int | None:
             raise ServiceError(400, f"{name}: expected a whole number of at least 1, found "
                                     f"{quote(value)}", "invalid_value", name)
         found.append(value)
-    if "messages" not in body and body.get("max_tokens") is None:
+    if kind != "chat" and body.get("max_tokens") is None:
         return None
     return max(found, default=None)
 
 
-def _num_prompts(body: Mapping[str, Any]) -> int:
+def _num_prompts(body: Mapping[str, Any], kind: Kind) -> int:
     """Return the number of prompts in a request. A text counts as one, and so does a list of token
     ids."""
-    prompt = body.get("prompt", body.get("input"))
+    if kind == "chat":
+        return 1
+    prompt = body.get("input" if kind == "embeddings" else "prompt")
     several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
     return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1
 
 
-def _answers_each(body: Mapping[str, Any]) -> int:
+def _answers_each(body: Mapping[str, Any], kind: Kind) -> int:
     """Return the number of answers to each prompt, as the request states it; the engine validates
     it. Embedding requests have none."""
     asked = [1]
@@ -232,7 +259,7 @@ def _answers_each(body: Mapping[str, Any]) -> int:
             raise ServiceError(400, f"{name}: expected a whole number, found {quote(value)}",
                                "invalid_value", name)
         asked.append(value)
-    if "input" in body and "prompt" not in body and "messages" not in body:
+    if kind == "embeddings":
         return 0
     return min(max(asked), _MOST_ANSWERS)
 

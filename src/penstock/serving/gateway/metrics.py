@@ -49,6 +49,8 @@ class GatewayMetrics:
                            "class", names, registry=self._registry)
         self.retries = Counter("penstock:retries", "Attempts that failed before the first byte",
                                ("url",), registry=self._registry)
+        self.disputed = Counter("penstock:usage_disputed", "Answers whose engine counted tokens "
+                                "that cannot be true", ("url",), registry=self._registry)
         self.ttft = Histogram("penstock:time_to_first_token_seconds", "At the gateway", names,
                               buckets=_SECONDS, registry=self._registry)
         self.e2e = Histogram("penstock:e2e_request_latency_seconds", "At the gateway", names,

@@ -28,6 +28,7 @@ from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.exchange import (
     FAULTS,
     KNOWN_ENDS,
@@ -46,7 +47,7 @@ from penstock.serving.gateway.silence import Silence, SilenceWatch
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.overload import OverloadGuard
-from penstock.serving.tenants.lease import Lease, sensible
+from penstock.serving.tenants.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ class Proxy:
     def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 confidential: ConfidentialCounts, log: DecisionLog | None,
+                 confidential: ConfidentialCounts, disputes: Disputes, log: DecisionLog | None,
                  model_pools: ModelPools | None, overload: OverloadGuard) -> None:
         self._chooser = chooser
         self._confidential = confidential
+        self._disputes = disputes
         self._model_pools = model_pools
         self._overload = overload
         self._forecasts = forecasts
@@ -312,9 +314,11 @@ class Proxy:
 
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
-        exchange.lease.settle(*passed.delivered)
-        prompt_tokens = sensible((passed.usage or {}).get("prompt_tokens"), None)
-        output_tokens = sensible(passed.delivered[1], passed.num_tokens)
+        charge = exchange.lease.settle(*passed.delivered, passed.relayed)
+        prompt_tokens, output_tokens = charge.prompt_tokens, charge.output_tokens
+        if charge.dispute is not None:
+            self._disputes.add(exchange.engine, charge.dispute,
+                               confidential=ask.needs.confidential)
         if passed.error is not None and outcome == "finished":
             outcome = "broken"
         ttft_s = None if passed.first_token_s is None else passed.first_token_s - exchange.begun_s
@@ -323,7 +327,8 @@ class Proxy:
         exchange.decision.outcome = {
             "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
             "finish_reason": end_reason, "ttft_s": ttft_s,
-            "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+            "prompt_tokens": prompt_tokens, "output_tokens": output_tokens,
+            "charged_nanos": charge.nanos, "dispute": charge.dispute}
         end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
                   exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
         if ask.needs.confidential:
@@ -335,7 +340,7 @@ class Proxy:
         metrics = self._metrics.of(ask.model or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
         metrics.output_tokens.inc(output_tokens)
-        metrics.prompt_tokens.inc(prompt_tokens or 0)
+        metrics.prompt_tokens.inc(prompt_tokens)
         if ttft_s is not None:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":

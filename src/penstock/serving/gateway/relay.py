@@ -8,7 +8,9 @@ import orjson
 
 from penstock.engines.client.dialects import StreamTranslator
 from penstock.engines.client.sse import DONE, EventSplitter, data_of
+from penstock.serving.gateway.ask_limits import UNLIMITED, StreamLimit
 from penstock.serving.gateway.tally import Pace
+from penstock.serving.tenants.usage import Relayed
 
 _BYTES_PER_TOKEN = 4
 _BACKSLASH = ord("\\")
@@ -16,46 +18,61 @@ _BACKSLASH = ord("\\")
 
 @dataclass(slots=True)
 class RelayedStream:
-    """Record of a relayed stream. Times are seconds on the gateway's clock, None until they happen.
+    """Record of a relayed answer. Times are seconds on the gateway's clock, None until they happen.
 
-    Tokens are counted by events until the engine reports its own count (``usage``). ``error`` is
-    the engine's message where it ended the stream with an error.
+    Tokens are counted by events, or estimated from the text of an answer in one piece, until the
+    engine reports its own count (``usage``). ``num_bytes`` is at least the text's size. ``error``
+    is the engine's message where it ended the stream with an error. ``is_cut`` says whether the
+    stream was stopped at its limit.
     """
 
     first_token_s: float | None = None
     last_token_s: float | None = None
     num_tokens: int = 0
+    num_bytes: int = 0
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     done: bool = False
+    is_cut: bool = False
+    in_one_piece: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether the answer is complete, as far as the engine has said."""
-        return self.done or self.finish_reason is not None
+        return self.done or self.finish_reason is not None or self.in_one_piece
 
     @property
     def delivered(self) -> tuple[object, object]:
         """Prompt and output tokens of the relayed part, by the engine's count or by events; 0 and 0
         where nothing was relayed."""
         usage = self.usage or {}
-        if not usage and not self.num_tokens:
+        if not usage and not self.num_tokens and not self.num_bytes:
             return 0, 0
         output = usage.get("completion_tokens", self.num_tokens)
         if not self.whole and isinstance(output, int):  # the engine's count may be old
             output = max(output, self.num_tokens)
         return usage.get("prompt_tokens"), output
 
+    @property
+    def relayed(self) -> Relayed:
+        """The relayed part by the gateway's own count."""
+        return Relayed(self.num_tokens, self.num_bytes, not self.in_one_piece, self.whole,
+                       self.is_cut)
+
     def take_whole(self, document: dict[str, Any], now_s: float) -> None:
-        """Record an answer in one piece. Without the engine's count, tokens are estimated from
-        bytes."""
+        """Record an answer in one piece. Its tokens are estimated from the bytes of its text."""
         self.last_token_s = now_s
+        self.in_one_piece = True
         if isinstance(document.get("usage"), dict):
             self.usage = document["usage"]
-        elif isinstance(choices := document.get("choices"), list):
-            self.num_tokens = sum(max(1, len(orjson.dumps(one)) // _BYTES_PER_TOKEN)
-                                  for one in choices)
+        if isinstance(choices := document.get("choices"), list):
+            for one in choices:
+                tokens, num_bytes = _size_of(one)
+                self.num_tokens += tokens
+                self.num_bytes += num_bytes
+        elif document.get("data"):  # embeddings have no output tokens
+            self.num_bytes = 1
 
 
 class Relay:
@@ -66,16 +83,22 @@ class Relay:
     bytes before and after that string are kept from a parsed event, so runs of similar events need
     no parsing. Searching the bytes for keywords would sometimes be wrong, because answers can
     contain JSON themselves.
+
+    At the first event beyond the ``limit`` the stream is cut: neither this event nor a later one
+    passes. Nothing passes after the end of the engine's stream, either.
     """
 
     def __init__(self, passed: RelayedStream, pace: Pace,
                  translator: StreamTranslator | None = None, *,
-                 keep_usage: bool) -> None:
+                 keep_usage: bool, limit: StreamLimit = UNLIMITED) -> None:
         self.passed = passed
         self.fault: Exception | None = None
         self._pace = pace
         self._translator = translator
         self._keep_usage = keep_usage
+        self._limit = limit
+        self._open: dict[int, dict[str, Any]] = {}  # the last choice of each unfinished answer
+        self._last: dict[str, Any] = {}
         self._splitter = EventSplitter()
         self._event_template: _EventTemplate | None = None
 
@@ -99,25 +122,32 @@ class Relay:
     def _relay(self, chunk: bytes, out: list[bytes], *, at_end: bool) -> None:
         """Append to ``out`` the bytes that may go to the client. Raises ValueError, TypeError and
         AttributeError."""
-        passed, splitter = self.passed, self._splitter
+        passed, splitter, limit = self.passed, self._splitter, self._limit
         if self._translator is not None:
             chunk = self._translator.feed(chunk)
             if at_end:
                 chunk += self._translator.close()
         splitter.add(chunk)
-        while True:
-            if self._event_template is not None:
-                num_events, num_bytes = self._event_template.run(splitter.rest)
+        while not (passed.done or passed.is_cut):
+            if (template := self._event_template) is not None:
+                num_events, num_bytes = template.run(splitter.rest,
+                                                     limit.num_events - passed.num_tokens)
                 if num_events:
                     passed.num_tokens += num_events
-                    out.append(splitter.take(num_bytes))
+                    passed.num_bytes += num_bytes
+                    out.append(splitter.take(num_bytes + num_events * template.num_bytes))
+                    if passed.num_bytes > limit.num_bytes:
+                        passed.is_cut = True
+                        break
             event = splitter.next()
             if event is None:
                 break
             if self._passes(event):
                 out.append(event)
-        if at_end and (rest := splitter.close()).strip() and self._passes(rest):
-            out.append(rest)
+        if at_end and not (passed.done or passed.is_cut):
+            rest = splitter.close()
+            if rest.strip() and self._passes(rest):
+                out.append(rest)
 
     def _passes(self, event: bytes) -> bool:
         if event[:7] != b"data: {":
@@ -133,19 +163,53 @@ class Relay:
             self._note_error(document.get("error"))
             return self._keep_usage or not isinstance(usage, dict)
         says = False
+        self._last = document
         for choice in choices:
             if (reason := choice.get("finish_reason")) is not None:
                 self.passed.finish_reason = str(reason)
+            self._note_end(choice, is_end=reason is not None)
             delta = choice.get("delta")
             if delta is None:
-                says = says or bool(choice.get("text"))
+                says = says or bool(choice.get("text") or choice.get("token_ids"))
             else:  # a chat begins with a role and no text
-                says = says or bool(delta.get("content") or _says_more(delta))
+                says = says or bool(delta.get("content") or _says_more(delta)
+                                    or choice.get("token_ids"))
         if says:
-            self.passed.num_tokens += 1
+            passed = self.passed
+            if passed.num_tokens >= self._limit.num_events or \
+                    passed.num_bytes > self._limit.num_bytes:
+                passed.is_cut = True
+                return False
+            passed.num_tokens += 1
+            passed.num_bytes += sum(_size_of(choice)[1] for choice in choices)
             if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
                 self._event_template = _event_template(event, choices[0]) or self._event_template
         return True
+
+    def ending(self, prompt_tokens: int, output_tokens: int) -> bytes:
+        """Return the events that end a stream that was cut, with these tokens as its usage."""
+        envelope = {name: value for name, value in self._last.items() if name != "usage"}
+        choices: list[dict[str, Any]] = [
+            {"index": index, **({"delta": {}} if "delta" in last else {"text": ""}),
+             "logprobs": None, "finish_reason": "length"}
+            for index, last in sorted(self._open.items())]
+        self.passed.finish_reason, self.passed.done = "length", True
+        documents = [{**envelope, "choices": choices}] if choices else []
+        if self._keep_usage:
+            documents.append({**envelope, "choices": [], "usage": {
+                "prompt_tokens": prompt_tokens, "completion_tokens": output_tokens,
+                "total_tokens": prompt_tokens + output_tokens}})
+        return b"".join(b"data: %b\n\n" % one for one in (*map(orjson.dumps, documents), DONE))
+
+    def _note_end(self, choice: dict[str, Any], *, is_end: bool) -> None:
+        """Note which of several answers go on."""
+        index = choice.get("index", 0)
+        if not isinstance(index, int):
+            return
+        if is_end:
+            self._open.pop(index, None)
+        else:
+            self._open[index] = choice
 
     def _note_error(self, error: object) -> None:
         if error is not None:
@@ -170,8 +234,14 @@ class _EventTemplate(NamedTuple):
     opening: bytes
     ending: bytes
 
-    def run(self, stream: bytes) -> tuple[int, int]:
-        """Return how many such events a stream begins with, and their total bytes."""
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of an event beside its text."""
+        return len(self.opening) + len(self.ending)
+
+    def run(self, stream: bytes, most: int) -> tuple[int, int]:
+        """Return how many such events a stream begins with, at most ``most``, and the bytes of
+        their texts."""
         opening, ending = self
         if not stream.startswith(opening):
             return 0, 0
@@ -183,7 +253,10 @@ class _EventTemplate(NamedTuple):
         if not all(texts) or b'"' in together or b"\\" in together or b"\n" in together:
             texts = list(takewhile(_is_plain, texts))
             together = b"".join(texts)
-        return len(texts), len(together) + len(texts) * (len(opening) + len(ending))
+        if len(texts) > most:
+            texts = texts[:max(0, most)]
+            together = b"".join(texts)
+        return len(texts), len(together)
 
 
 def _is_plain(text: bytes) -> bool:
@@ -209,6 +282,20 @@ def _event_template(event: bytes, choice: dict[str, Any]) -> _EventTemplate | No
             except orjson.JSONDecodeError:
                 return None
     return None
+
+
+def _size_of(choice: object) -> tuple[int, int]:
+    """Return the estimated tokens of an answer, or of a part of it, and the bytes of its text."""
+    if not isinstance(choice, dict):
+        return 0, 0
+    message = choice.get("message", choice.get("delta"))
+    said = [value for name, value in message.items() if name != "role"] \
+        if isinstance(message, dict) else [choice.get("text")]
+    num_bytes = sum(len(part.encode()) if isinstance(part, str) else len(orjson.dumps(part))
+                    for part in said if part)
+    ids = choice.get("token_ids")
+    num_ids = len(ids) if isinstance(ids, list) else 0
+    return max(num_ids, -(-num_bytes // _BYTES_PER_TOKEN)), max(num_ids, num_bytes)
 
 
 def _says_more(delta: dict[str, Any]) -> bool:

@@ -21,16 +21,18 @@ from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -45,7 +47,9 @@ from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
+from penstock.serving.tenants.answer_store import KeptAnswer
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
+from penstock.serving.tenants.idempotency import KEY_HEADER, REPLAYED_HEADER
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
@@ -125,8 +129,9 @@ class Gateway:
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, self._confidential, log, model_pools,
-                            self.overload)
+                            limits, time.monotonic, time.time, self._confidential,
+                            Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
+                            model_pools, self.overload)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -182,9 +187,25 @@ class Gateway:
         tenant = self._gate.authorize(http.headers, http.remote)
         self.overload.check_before_body(http.headers.get(CLASS_HEADER), tenant)
         with self.overload.body() as hold:
-            body = await parse(await self._body(http, hold), self.overload.turns)
-            lease = self._gate.admit(tenant, body, http.headers, f"dec-{token_hex(16)}")
-            return await self._proxy.answer(http, http.path, lease)
+            return await self._answered(http, tenant, await self._body(http, hold))
+
+    async def _answered(self, http: web.Request, tenant: Tenant,
+                        content: bytes) -> web.StreamResponse:
+        """Answer a request whose body is here, from the kept answers where it was answered."""
+        body, decision_id = await parse(content, self.overload.turns), f"dec-{token_hex(16)}"
+        keys = self._gate.idempotency
+        kept = await keys.begin(tenant.name, http.headers.getall(KEY_HEADER, []), http.path,
+                                content, decision_id)
+        if isinstance(kept, KeptAnswer):
+            return web.Response(body=kept.body, content_type=kept.content_type, headers={
+                DECISION_HEADER: kept.decision_id, REPLAYED_HEADER: "true"})
+        try:
+            lease = self._gate.admit(tenant, body, http.headers, decision_id, http.path, kept)
+        except BaseException:
+            if kept is not None:
+                keys.claims.release(kept.claim)
+            raise
+        return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request, hold: BodyHold) -> bytes:
         """Read a request's body within the time limit."""

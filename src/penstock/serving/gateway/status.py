@@ -38,7 +38,7 @@ def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
     seen = engine.snapshot(now_s)
     figures = {"num_in_flight": len(engine.in_flight), "num_running": seen.num_running,
                "num_waiting": seen.num_waiting, "num_served": engine.num_served,
-               "num_failed": engine.num_failed,
+               "num_failed": engine.num_failed, "num_disputed": engine.num_disputed,
                "pending_output_tokens": seen.pending_output_tokens}
     kv_used_share = seen.kv_used_tokens / seen.kv_total_tokens
     found = attestation_violation(engine.confidentiality, wall_s)

@@ -13,6 +13,7 @@ from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
+from penstock.serving.tenants.idempotency import Kept, idempotency
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
 from penstock.serving.tenants.quota import Spending, TenantQuota, redact, retry_later
@@ -59,6 +60,7 @@ class TenantGate:
         self.ledger = ledger
         self.clock = clock
         self.wall = wall
+        self.idempotency = idempotency(ledger, clock, wall)
         self._config = config
         self._needs_keys = self._needs_listing = False
         self._keyring = Keyring()
@@ -158,10 +160,11 @@ class TenantGate:
         return tenant
 
     def admit(self, tenant: Tenant, content: bytes | JsonBody, headers: Mapping[str, str],
-              decision_id: str) -> Lease:
+              decision_id: str, path: str = "", kept: Kept | None = None) -> Lease:
         """Admit a request. Raises ServiceError, with status 429 and Retry-After where a retry may
-        succeed. The caller must settle the lease."""
-        ask = read_ask(content, headers, self._config.offer, tenant)
+        succeed. The caller must settle the lease. ``kept`` is there where the request has an
+        idempotency key."""
+        ask = read_ask(content, headers, self._config.offer, tenant, path)
         quota = self._quota(tenant)
         nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()
@@ -178,7 +181,7 @@ class TenantGate:
         if ask.needs.confidential:
             quota.has_confidential, disclosure = True, self._config.disclosure
         lease = Lease(ask, decision_id, quota, Held(nanos, tokens), self.prices, self.ledger,
-                      self.clock, self.wall, self._closed, disclosure)
+                      self.clock, self.wall, self._closed, disclosure, kept)
         self._open[decision_id] = lease
         return lease
 
@@ -227,14 +230,15 @@ class TenantGate:
 
     def _closed(self, settlement: Settlement) -> None:
         self._open.pop(settlement.decision_id, None)
+        if settlement.keyed:
+            self.idempotency.claims.settled(settlement)
         account = self._quotas[settlement.tenant].account
         if self.ledger is None:
             account.written += settlement.charged_nanos
             return
         self.ledger.num_open = len(self._open)
         account.unwritten += settlement.charged_nanos
-        if settlement.charged_nanos or settlement.opened or settlement.prompt_tokens \
-                or settlement.output_tokens:
+        if settlement.delivered or settlement.opened or settlement.keyed:
             self.ledger.put(settlement)
 
     def journal(self) -> None:
@@ -251,6 +255,7 @@ class TenantGate:
 
     def _on_written(self, records: list[Record]) -> None:
         for record in records:
+            self.idempotency.claims.written(record)
             if isinstance(record, Settlement):
                 account = self._quotas[record.tenant].account
                 account.unwritten -= record.charged_nanos

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.disclosure import Disclosure, at_most
 from penstock.core.money import FREE, Price, to_money, to_nanos
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.engines.client.state import InFlight
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.tenants.idempotency import Kept
 from penstock.serving.tenants.quota import TenantQuota
 from penstock.serving.tenants.records import Opening, Progress, Record, Settlement
+from penstock.serving.tenants.usage import Relayed, Usage, judge
 
 if TYPE_CHECKING:  # not imported at run time: a gateway without a ledger needs no SQLAlchemy
     from penstock.serving.tenants.ledger import Ledger
@@ -19,10 +21,6 @@ HIDDEN_MODEL = "confidential"
 """Placeholder for the model of a confidential request where the name may not be told."""
 
 MOST_NANOS = 2**62  # fits a database's BIGINT
-_MOST_TOKENS = 10**9  # in one answer: an engine's larger count is ignored
-
-
-Otherwise = TypeVar("Otherwise", int, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +32,38 @@ class Held:
     tokens: int
 
 
+class Charge(NamedTuple):
+    """The settled tokens and cost of a request. ``at_s`` is the time of day in the ledger, and
+    ``dispute`` says why the engine's count was not taken."""
+
+    prompt_tokens: int
+    output_tokens: int
+    nanos: int
+    at_s: float
+    dispute: str | None
+
+
 class Lease:
     """An admitted request. It must be settled once the request has ended, for whatever reason.
 
     ``clock`` is monotonic, ``wall`` is the time of day, both in seconds. ``closed`` is called at
     the settlement. ``disclosure`` limits what is recorded of a confidential request besides its
-    cost, None where there is no limit.
+    cost, None where there is no limit. ``kept`` is there where the request has an idempotency key.
     """
 
     __slots__ = (
+        "_charge",
         "_clock",
         "_closed",
         "_delivered",
         "_disclosure",
         "_held",
+        "_kept",
         "_ledger",
         "_opened",
         "_prices",
         "_quota",
         "_recorded_output",
-        "_settled",
         "_wall",
         "ask",
         "decision_id",
@@ -62,7 +72,7 @@ class Lease:
     def __init__(self, ask: Ask, decision_id: str, quota: TenantQuota, held: Held,
                  prices: Mapping[str, Price], ledger: "Ledger | None", clock: Callable[[], float],
                  wall: Callable[[], float], closed: Callable[[Settlement], None],
-                 disclosure: Disclosure | None = None) -> None:
+                 disclosure: Disclosure | None = None, kept: Kept | None = None) -> None:
         self.ask = ask
         self.decision_id = decision_id
         self._quota = quota
@@ -73,8 +83,10 @@ class Lease:
         self._wall = wall
         self._closed = closed
         self._disclosure = disclosure
+        self._kept = kept
         self._delivered: tuple[str, InFlight] | None = None
-        self._opened = self._settled = False
+        self._opened = False
+        self._charge: Charge | None = None
         self._recorded_output = -1
 
     def follow(self, model: str, delivered: InFlight) -> None:
@@ -82,26 +94,36 @@ class Lease:
         pass."""
         self._delivered = (model, delivered)
 
-    def settle(self, prompt_tokens: object, output_tokens: object) -> None:
+    def settle(self, prompt_tokens: object, output_tokens: object,
+               relayed: Relayed | None = None) -> Charge:
         """Charge the tokens delivered by the model that was followed last, and release the rest of
-        the reserved amount. Only the first call has an effect.
+        the reserved amount. Only the first call has an effect; later calls return its charge.
 
-        An invalid count of tokens is replaced: by the expected tokens of the prompt, or by the
-        observed tokens of the answer. Counts of 0 and 0 (nothing was delivered) cost nothing.
+        The engine's counts are judged (``usage``) by what was ``relayed``, None where only the
+        followed attempt is known. The charge is never above the reserved amount. Counts of 0 and 0
+        (nothing was delivered) cost nothing.
         """
-        if self._settled:
-            return
-        self._settled = True
+        if self._charge is not None:
+            return self._charge
         model, seen = self._so_far()
-        prompt = sensible(prompt_tokens, self.ask.prompt_tokens)
-        output = sensible(output_tokens, seen)
-        charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
+        usage = judge(self.ask, prompt_tokens, output_tokens, relayed or Relayed(seen))
+        prompt, output, dispute = usage
+        charge = self._charge = Charge(prompt, output, self._nanos(model, usage), self._at_s(),
+                                       dispute)
         quota = self._quota
-        quota.charged += charged
+        quota.charged += charge.nanos
         quota.give_back(self._held.nanos, self._held.tokens - prompt - output, self._clock())
         self._closed(Settlement(
-            self.decision_id, quota.tenant.name, self._label(model), self._at_s(),
-            self._padded(prompt), self._padded(output), charged, self._opened))
+            self.decision_id, quota.tenant.name, self._label(model), charge.at_s,
+            self._padded(prompt), self._padded(output), charge.nanos, self._opened,
+            dispute is not None, self._kept is not None))
+        return charge
+
+    def keep(self, body: bytes, content_type: str) -> None:
+        """Keep an answer in one piece for the same request with the same idempotency key. Nothing
+        is kept of a confidential request."""
+        if self._kept is not None and self._disclosure is None:
+            self._kept.keep(body, content_type)
 
     async def written(self) -> bool:
         """Wait until the charge is in the ledger, so that no client sees the end of an answer whose
@@ -115,8 +137,9 @@ class Lease:
         if output == self._recorded_output:
             return None
         self._recorded_output = output
-        prompt = self.ask.prompt_tokens if output else 0
-        charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
+        usage = judge(self.ask, None if output else 0, output, Relayed(output))
+        prompt, output, _ = usage
+        charged = self._nanos(model, usage)
         if self._opened:
             return Progress(self.decision_id, self._label(model), self._padded(prompt),
                             self._padded(output), charged)
@@ -151,12 +174,7 @@ class Lease:
             return "", 0
         return self._delivered[0], self._delivered[1].output_tokens
 
-    def _price(self, model: str) -> Price:
-        return self._prices.get(model, FREE)
-
-
-def sensible(value: object, otherwise: Otherwise) -> int | Otherwise:
-    """Return an engine's count of tokens, ``otherwise`` where it is not a plausible number."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return value
-    return otherwise
+    def _nanos(self, model: str, usage: Usage) -> int:
+        """Return the cost of some tokens, at most the reserved amount."""
+        price = self._prices.get(model, FREE)
+        return min(price.nanos(usage.prompt_tokens, usage.output_tokens), self._held.nanos)

@@ -79,6 +79,7 @@ class Ledger:
         self.on_totals: Callable[[LedgerTotals], None] = lambda _: None
         self.days: frozenset[int] = frozenset()  # days whose sums are read with the totals
         self.num_open = 0  # requests in progress, whose records may come soon
+        self.digest_key = b""  # of idempotency keys, from the start on
         self._store = store
         self._times = LedgerTimes() if times is None else times
         self._wall_s = wall_s
@@ -90,7 +91,7 @@ class Ledger:
         self._failure: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._pruned_day = -1
+        self._pruned_day = self._pruned_hour = -1
 
     # -- on the event loop ----------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Ledger:
         """Resolve requests of dead gateways, read the totals, and begin to write. Returns the
         number of resolved requests. Raises StoreError."""
         self._loop = asyncio.get_running_loop()
-        resolved, totals = await asyncio.to_thread(self._begin)
+        resolved, totals, self.digest_key = await asyncio.to_thread(self._begin)
         self.on_totals(totals)
         self._thread.start()
         return resolved
@@ -167,6 +168,13 @@ class Ledger:
         except TimeoutError:
             raise StoreError("the database does not answer") from None
 
+    def order(self, work: Callable[[Store], object]) -> None:
+        """Do ``work`` on the store after all earlier calls, without a result or an error."""
+        assert self._loop is not None
+        done: asyncio.Future[object] = self._loop.create_future()
+        done.add_done_callback(lambda found: found.cancelled() or found.exception())
+        self._queue.put(_Call(work, done))
+
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)
         while self._waiting and self._waiting[0][0] <= self._num_written:
@@ -175,10 +183,10 @@ class Ledger:
 
     # -- in the thread --------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[int, LedgerTotals]:
+    def _begin(self) -> tuple[int, LedgerTotals, bytes]:
         resolved = self._resolve()
         self._store.beat(self.gateway, socket.gethostname(), os.getpid(), self._wall_s())
-        return resolved, self._totals()
+        return resolved, self._totals(), self._store.digest_key()
 
     def _run(self) -> None:
         records: list[Record] = []
@@ -244,6 +252,9 @@ class Ledger:
         self._store.beat(self.gateway, socket.gethostname(), os.getpid(), now_s)
         self._resolve()
         self._tell(self.on_totals, self._totals())
+        if (hour := int(now_s // 3600)) != self._pruned_hour:
+            self._store.prune_keys(now_s)
+            self._pruned_hour = hour
         today = day_of(now_s)
         if today != self._pruned_day and not self._store.prune(today - KEPT_DAYS, _MOST_PRUNED):
             self._pruned_day = today

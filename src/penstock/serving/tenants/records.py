@@ -33,7 +33,8 @@ class Progress(NamedTuple):
 class Settlement(NamedTuple):
     """The final tokens and cost of a request.
 
-    ``opened`` says whether an Opening was recorded.
+    ``opened`` says whether an Opening was recorded, ``disputed`` whether the engine's count of
+    tokens was not believed, ``keyed`` whether the request has an idempotency key.
     """
 
     decision_id: str
@@ -44,6 +45,13 @@ class Settlement(NamedTuple):
     output_tokens: int
     charged_nanos: int
     opened: bool = False
+    disputed: bool = False
+    keyed: bool = False
+
+    @property
+    def delivered(self) -> bool:
+        """Whether anything was delivered: a failed request leaves no row."""
+        return bool(self.prompt_tokens or self.output_tokens or self.charged_nanos)
 
 
 Record = Opening | Progress | Settlement

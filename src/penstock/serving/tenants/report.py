@@ -41,6 +41,7 @@ def _one(figure: Spending, rows: "Sequence[Spent] | None") -> dict[str, Any]:
         "tenant": figure.tenant, "num_in_flight": figure.num_in_flight,
         "period": {"start": _moment(period.start_s), "end": _moment(period.end_s)},
         "spent": to_money(figure.spent_nanos),
+        "num_disputed": None if rows is None else sum(row.num_disputed for row in rows),
         "budget": None if budget is None else {
             "amount": budget.amount, "reserved": budget.reserved,
             "left": max(0.0, budget.amount - budget.spent - budget.reserved)},

@@ -1,10 +1,11 @@
 """The ledger in a database: SQLite in WAL mode, or any database that SQLAlchemy supports."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -23,16 +24,21 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from penstock.core.errors import InputError
+from penstock.serving.tenants import repeats
 from penstock.serving.tenants.budgets import day_of
+from penstock.serving.tenants.claims import Claim, Earlier
 from penstock.serving.tenants.keys import Key
-from penstock.serving.tenants.records import Batch, Opening, Progress, Settlement
-from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, METADATA, OPEN, SPEND
+from penstock.serving.tenants.records import Batch, Settlement
+from penstock.serving.tenants.rows import advance, amounts, charge_row, open_row
+from penstock.serving.tenants.schema import NewerLedgerError, bring_up_to_date, stated
+from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, OPEN, SPEND
 
 DEAD_AFTER_S = 60.0
 """A gateway without a sign of life for this long is taken to be dead."""
 
 _BUSY_S = 2.0
-_SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos")
+_TRIES = 5
+_SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos", "num_disputed")
 
 
 class StoreError(Exception):
@@ -40,7 +46,8 @@ class StoreError(Exception):
 
 
 class Spent(NamedTuple):
-    """Tokens that a model delivered to a tenant, and their cost."""
+    """Tokens that a model delivered to a tenant, their cost, and the number of requests whose
+    engine's count of tokens was not believed."""
 
     tenant: str
     model: str
@@ -48,6 +55,7 @@ class Spent(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     charged_nanos: int
+    num_disputed: int = 0
 
 
 class Store:
@@ -81,9 +89,18 @@ class Store:
             raise StoreError("its file was replaced or deleted; restart the gateway")
 
     def create(self) -> None:
-        """Create missing tables."""
+        """Create missing tables and columns."""
         try:
-            METADATA.create_all(self._engine)
+            bring_up_to_date(self._engine)
+        except NewerLedgerError as error:
+            raise StoreError(str(error)) from error
+        except SQLAlchemyError as error:
+            raise StoreError(_why(error)) from error
+
+    def digest_key(self) -> bytes:
+        """Return the key of this ledger's digests, a secret that is made with the ledger."""
+        try:
+            return bytes.fromhex(stated(self._engine, "digest_key", token_hex(32)))
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
 
@@ -136,8 +153,9 @@ class Store:
                 for row in rows:
                     _charge(connection, Settlement(
                         row.decision_id, row.tenant, row.model, now_s, row.prompt_tokens,
-                        row.output_tokens, row.charged_nanos), resolved=True)
+                        row.output_tokens, row.charged_nanos), gateway, resolved=True)
                 connection.execute(delete(OPEN).where(OPEN.c.gateway == gateway))
+                repeats.resolve(connection, gateway)
                 connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
                 found += len(rows)
         return found
@@ -149,7 +167,8 @@ class Store:
         A gateway with open requests that is not listed is dead, too."""
         with self._transaction() as connection:
             known = {row.gateway: row for row in connection.execute(select(GATEWAYS))}
-            holding = connection.execute(select(OPEN.c.gateway).distinct()).scalars().all()
+            holding = [*connection.execute(select(OPEN.c.gateway).distinct()).scalars(),
+                       *repeats.gateways(connection)]
         return [name for name in {*known, *holding} - {own} if name not in known
                 or now_s - known[name].seen_s > DEAD_AFTER_S
                 or (known[name].host == host
@@ -168,6 +187,25 @@ class Store:
         """Record that a gateway has stopped without open requests."""
         with self._transaction() as connection:
             connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
+
+    # -- idempotency keys -----------------------------------------------------------------------
+
+    def claim(self, one: Claim, gateway: str, active: Container[str],
+              now_s: float) -> Earlier | None:
+        """Make a request the first with its key, or return the earlier one."""
+        for _ in range(_TRIES):
+            try:
+                with self._transaction() as connection:
+                    return repeats.claim(connection, one, gateway, active, now_s)
+            except StoreError as error:
+                if not isinstance(error.__cause__, IntegrityError):
+                    raise
+        raise StoreError("the idempotency key changes hands too often")
+
+    def release(self, decision_id: str) -> None:
+        """Free the key of a request that ended without a charge."""
+        with self._transaction() as connection:
+            repeats.release(connection, decision_id)
 
     # -- sums -----------------------------------------------------------------------------------
 
@@ -197,6 +235,11 @@ class Store:
         return [Spent(row.tenant, row.model, *(int(getattr(row, name)) for name in _SUMS))
                 for row in rows]
 
+    def prune_keys(self, now_s: float) -> None:
+        """Forget idempotency keys that are no longer remembered."""
+        with self._transaction() as connection:
+            repeats.prune(connection, now_s)
+
     def prune(self, before_day: int, most: int) -> bool:
         """Delete up to ``most`` single requests that ended before a day; sums stay. Returns whether
         there may be more."""
@@ -221,23 +264,21 @@ _ADD = update(SPEND).where(
 
 
 def _write_new(connection: Connection, batch: Batch, gateway: str) -> None:
-    settled = batch.settlements
-    if openings := [_open_row(one, gateway) for one in batch.openings.values()]:
+    settled = repeats.settle(connection, batch.settlements)
+    if openings := [open_row(one, gateway) for one in batch.openings.values()]:
         connection.execute(insert(OPEN), openings)
     if batch.progresses:
-        connection.execute(_ADVANCE, [_advance(one) for one in batch.progresses.values()])
+        connection.execute(_ADVANCE, [advance(one) for one in batch.progresses.values()])
     if closing := [{"name": name} for name, one in settled.items() if one.opened]:
         connection.execute(_CLOSE, closing)
-    if charges := [_charge_row(one) for one in settled.values() if _counts(one)]:
+    if charges := [charge_row(one, gateway) for one in settled.values() if one.delivered]:
         connection.execute(insert(CHARGES), charges)
-    sums: defaultdict[tuple[str, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    sums: defaultdict[tuple[str, int, str], list[int]] = defaultdict(lambda: [0] * len(_SUMS))
     for one in settled.values():
-        if _counts(one):
+        if one.delivered:
             total = sums[one.tenant, day_of(one.at_s), one.model]
-            total[0] += 1
-            total[1] += one.prompt_tokens
-            total[2] += one.output_tokens
-            total[3] += one.charged_nanos
+            for number, more in enumerate(amounts(one)):
+                total[number] += more
     _add(connection, sums)
 
 
@@ -245,37 +286,33 @@ def _write_each(connection: Connection, batch: Batch, gateway: str) -> None:
     for name, opening in batch.openings.items():
         known = connection.execute(select(OPEN.c.decision_id).where(OPEN.c.decision_id == name))
         if known.first() is None and _charge_of(connection, name) is None:
-            connection.execute(insert(OPEN), _open_row(opening, gateway))
+            connection.execute(insert(OPEN), open_row(opening, gateway))
     for progress in batch.progresses.values():
-        connection.execute(_ADVANCE, _advance(progress))
-    for name, settlement in batch.settlements.items():
+        connection.execute(_ADVANCE, advance(progress))
+    for name, settlement in repeats.settle(connection, batch.settlements).items():
         connection.execute(_CLOSE, {"name": name})
-        _charge(connection, settlement, resolved=False)
+        _charge(connection, settlement, gateway, resolved=False)
 
 
-def _charge(connection: Connection, one: Settlement, *, resolved: bool) -> None:
+def _charge(connection: Connection, one: Settlement, gateway: str, *, resolved: bool) -> None:
     """Charge a request unless it was charged. A settlement by its own gateway replaces a resolved
     charge."""
     before = _charge_of(connection, one.decision_id)
-    counts = _counts(one)
+    counts, row = one.delivered, {**charge_row(one, gateway), "resolved": resolved}
     if before is None:
         if counts or resolved:
-            connection.execute(insert(CHARGES), {**_charge_row(one), "resolved": resolved})
+            connection.execute(insert(CHARGES), row)
         if counts:
-            _add(connection, {(one.tenant, day_of(one.at_s), one.model): [
-                1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+            _add(connection, {(one.tenant, day_of(one.at_s), one.model): amounts(one)})
         return
     if resolved or not before.resolved:
         return
-    connection.execute(update(CHARGES).where(CHARGES.c.decision_id == one.decision_id),
-                       {**_charge_row(one), "resolved": False})
+    connection.execute(update(CHARGES).where(CHARGES.c.decision_id == one.decision_id), row)
     old = (before.tenant, before.day, before.model)
     if before.prompt_tokens or before.output_tokens or before.charged_nanos:
-        _add(connection, {old: [-1, -before.prompt_tokens, -before.output_tokens,
-                                -before.charged_nanos]})
+        _add(connection, {old: [-amount for amount in amounts(before)]})
     if counts:
-        _add(connection, {(one.tenant, day_of(one.at_s), one.model): [
-            1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+        _add(connection, {(one.tenant, day_of(one.at_s), one.model): amounts(one)})
 
 
 def _charge_of(connection: Connection, name: str) -> Any:
@@ -289,30 +326,6 @@ def _add(connection: Connection, sums: Mapping[tuple[str, int, str], list[int]])
         if done.rowcount == 0:
             connection.execute(insert(SPEND), {"tenant": tenant, "day": day, "model": model,
                                                **dict(zip(_SUMS, more, strict=True))})
-
-
-def _counts(one: Settlement) -> bool:
-    """Whether anything was delivered: a failed request leaves no row."""
-    return bool(one.prompt_tokens or one.output_tokens or one.charged_nanos)
-
-
-def _open_row(one: Opening, gateway: str) -> dict[str, Any]:
-    return {"decision_id": one.decision_id, "gateway": gateway, "tenant": one.tenant,
-            "model": one.model, "opened_s": one.at_s, "reserved_nanos": one.reserved_nanos,
-            "prompt_tokens": one.prompt_tokens, "output_tokens": one.output_tokens,
-            "charged_nanos": one.charged_nanos}
-
-
-def _advance(one: Progress) -> dict[str, Any]:
-    return {"name": one.decision_id, "new_model": one.model, "new_prompt_tokens": one.prompt_tokens,
-            "new_output_tokens": one.output_tokens, "new_charged_nanos": one.charged_nanos}
-
-
-def _charge_row(one: Settlement) -> dict[str, Any]:
-    return {"decision_id": one.decision_id, "tenant": one.tenant, "model": one.model,
-            "day": day_of(one.at_s), "at_s": one.at_s, "prompt_tokens": one.prompt_tokens,
-            "output_tokens": one.output_tokens, "charged_nanos": one.charged_nanos,
-            "resolved": False}
 
 
 # -- opening ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    false,
 )
 
 METADATA = MetaData()
@@ -34,7 +35,8 @@ OPEN = Table(
     Column("charged_nanos", BigInteger, nullable=False))
 
 # Ended requests: one row each, for audits, until they are pruned. ``resolved`` marks those whose
-# gateway died before it could settle them.
+# gateway died before it could settle them, ``disputed`` those whose engine counted tokens that
+# cannot be true. ``gateway`` settled the request.
 CHARGES = Table(
     "penstock_charges", METADATA,
     Column("decision_id", _ID, primary_key=True), Column("tenant", _NAME, nullable=False),
@@ -44,6 +46,8 @@ CHARGES = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("charged_nanos", BigInteger, nullable=False),
     Column("resolved", Boolean, nullable=False),
+    Column("disputed", Boolean, nullable=False, server_default=false()),
+    Column("gateway", _ID, nullable=False, server_default=""),
     Index("penstock_charges_day", "day"))
 
 # Sums of charges, kept forever and updated in the same transaction.
@@ -55,7 +59,22 @@ SPEND = Table(
     Column("num_requests", BigInteger, nullable=False),
     Column("prompt_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    Column("charged_nanos", BigInteger, nullable=False))
+    Column("charged_nanos", BigInteger, nullable=False),
+    Column("num_disputed", BigInteger, nullable=False, server_default="0"))
+
+# The first request with each idempotency key. There are only digests of keys and bodies;
+# ``charged_nanos`` is null while the request is in progress.
+REPEATS = Table(
+    "penstock_repeats", METADATA,
+    Column("digest", _ID, primary_key=True), Column("body_digest", _ID, nullable=False),
+    Column("decision_id", _ID, nullable=False), Column("gateway", _ID, nullable=False),
+    Column("at_s", Float(53), nullable=False), Column("charged_nanos", BigInteger),
+    Index("penstock_repeats_decision", "decision_id"), Index("penstock_repeats_at", "at_s"))
+
+# Facts about the ledger itself: its version, and the key of its digests.
+FACTS = Table(
+    "penstock_facts", METADATA,
+    Column("name", _ID, primary_key=True), Column("value", _NAME, nullable=False))
 
 GATEWAYS = Table(
     "penstock_gateways", METADATA,

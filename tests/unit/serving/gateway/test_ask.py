@@ -188,6 +188,46 @@ def test_prompts_of_a_request_together(body, answers, most_prompt) -> None:
     assert (ask.num_answers, ask.most_prompt_tokens) == (answers, most_prompt)
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+
+
+@pytest.mark.parametrize(("body", "holds_context"), [
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, IMAGE]}]}, True),
+    ({"messages": [{"role": "user", "content": [{"image_url": {"url": "https://x"}}]}]}, True),
+    ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+     True),
+    ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, True),
+    ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, True),
+    ({"messages": [{"role": "user", "content": "x"}], "chat_template": "{{ 1 }}"}, True),
+    ({"input": [{"type": "image_url", "image_url": {"url": "https://x"}}]}, True),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, False),
+    ({"messages": [{"role": "user", "content": [{"text": "x"}, "y"]}], "prompt": 3}, False),
+    ({"messages": [{"role": "assistant", "content": None, "audio": None}]}, False),
+    ({"prompt": ["x", [1, 2]]}, False)])
+def test_a_request_with_images_or_audio_holds_the_context(body, holds_context) -> None:
+    most = read({"model": "small", "max_tokens": 10, **body}).most_prompt_tokens
+    assert (most == 1000) is holds_context
+
+
+@pytest.mark.parametrize(("path", "body", "output"), [
+    ("/v1/completions", {"messages": [], "prompt": "x", "max_completion_tokens": 1}, 1000),
+    ("/v1/completions", {"input": "x", "max_tokens": 7}, 7),
+    ("/v1/embeddings", {"input": "x", "prompt": "y"}, 0),
+    ("/v1/chat/completions", {"messages": [], "prompt": ["x", "y"], "max_tokens": 7}, 7)])
+def test_the_path_says_which_fields_an_engine_reads(path, body, output) -> None:
+    ask = read_ask(orjson.dumps({"model": "small", **body}), {}, OFFER, path=path)
+    assert ask.most_output_tokens == output
+
+
+def test_an_answer_may_have_the_bytes_that_its_tokens_can_take() -> None:
+    most = [read({"model": "small", "max_tokens": 5, **more}).most_answer_bytes for more in (
+        {"prompt": "x"}, {"prompt": "x", "logprobs": 5}, {"prompt": "x", "prompt_logprobs": -1},
+        {"input": ["x"] * 9})]
+    assert most[0] < 2 * 2**20 < 256 * 2**20
+    assert most[0] < most[1] < most[2] == 256 * 2**20
+    assert most[3] > 9 * 2**18
+
+
 @pytest.mark.parametrize(("prompt", "tokens"), [
     ("x" * 9, 3), ("", 1), (None, 1), ([5, 6, 7], 3), ([[1, 2], [3]], 3), (["abcd", "efgh"], 2),
     ("\u00e9" * 4, 2)])

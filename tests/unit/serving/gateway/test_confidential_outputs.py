@@ -118,8 +118,9 @@ async def driven(tmp_path, tracing=NO_TRACING, disclosure=None, mark="tenant") -
         for number in range(NUM_SECRET):
             status, _, headers = await ask(
                 "bank", {**wish, "X-Penstock-Session": f"{CANARY}-session-{number}"},
-                prompt=f"{CANARY}-prompt-{number}", model=RARE if number % 3 else "llama-3-8b",
-                user=f"{CANARY}-user")
+                # long enough for the tokens that the engine counts
+                prompt=f"{CANARY}-prompt-{number}" + " x" * 2200, max_tokens=2000,
+                model=RARE if number % 3 else "llama-3-8b", user=f"{CANARY}-user")
             assert status == 200
         decision_id = headers["X-Penstock-Decision"]
         for body in ({"prompt": f"{CANARY} refuse"}, {"prompt": f"{CANARY} fail"},

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import Slo
+from penstock.serving.gateway.ask_limits import StreamLimit
 from penstock.serving.gateway.relay import Relay, RelayedStream
 from penstock.serving.gateway.tally import Pace
 
@@ -151,3 +152,44 @@ def test_an_error_in_the_stream_is_kept() -> None:
     assert passed.error == {"message": "no memory"}
     _, passed = relayed([b'data: {"error": "no memory"}\n\n'])
     assert passed.error == {"message": "no memory"}
+
+
+@given(st.integers(0, 30), st.lists(st.integers(1, 9), max_size=6), st.booleans())
+def test_a_stream_is_cut_at_its_limit_wherever_it_is_cut_by_the_network(most, sizes, similar):
+    words = [f"w{'' if similar else n}" for n in range(40)]
+    stream = b"".join(event(choice(word, True), "orjson", **({} if similar else {"n": n}))
+                      for n, word in enumerate(words))
+    passed = RelayedStream()
+    relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=True, limit=StreamLimit(most, 10**9))
+    out, start = b"", 0
+    for size in [*sizes, 10**6]:
+        out += relay.feed(stream[start:start + 37 * size], 1.0)
+        start += 37 * size
+    assert (out.count(b"data: "), passed.num_tokens, passed.is_cut) == (most, most, True)
+    assert stream.startswith(out)
+    assert relay.feed(stream, 2.0, at_end=True) == b""
+    last, counted, done, _ = relay.ending(3, 4).split(b"\n\n")
+    assert orjson.loads(last[6:])["choices"] == [
+        {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
+    assert orjson.loads(counted[6:])["usage"] == {
+        "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert done == b"data: [DONE]"
+
+
+def test_a_stream_is_cut_where_its_text_is_longer_than_its_tokens_can_be() -> None:
+    passed = RelayedStream()
+    relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=False, limit=StreamLimit(100, 500))
+    for _ in range(9):
+        relay.feed(event(choice("x" * 300, False), "orjson"), 1.0)
+    assert (passed.num_tokens, passed.num_bytes, passed.is_cut) == (2, 600, True)
+
+
+def test_nothing_passes_after_the_end() -> None:
+    one = event(choice("a", True), "orjson")
+    out, passed = relayed([one + b"data: [DONE]\n\n" + one, one])
+    assert (out, passed.num_tokens) == (one + b"data: [DONE]\n\n", 1)
+
+
+def test_token_ids_without_text_are_tokens() -> None:
+    ids = event([{"index": 0, "text": "", "token_ids": [7, 8]}], "orjson")
+    assert relayed([ids])[1].num_tokens == 1

@@ -20,7 +20,10 @@ from penstock.engines.http import is_loopback
 from penstock.fleet.values_gateway import Budget, GatewayOptions, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
+from penstock.serving.tenants.answer_store import AnswerStore
+from penstock.serving.tenants.claims import Claim
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
+from penstock.serving.tenants.idempotency import Kept
 from penstock.serving.tenants.keys import Keyring, new_key
 from penstock.serving.tenants.records import Opening, Progress, Settlement
 
@@ -181,8 +184,9 @@ def test_tokens_per_minute_count_what_was_used_in_the_end() -> None:
                                                          {"Retry-After": "20"})
     first.settle(10, 20)
     quota.ask(prompt="x" * 40)
-    second.settle(10, 290)
-    assert quota.refused(max_tokens=1).headers == {"Retry-After": "47"}
+    second.settle(10, 100)
+    assert quota.refused(max_tokens=1).headers == {"Retry-After": "1"}
+    assert quota.refused(max_tokens=100).headers == {"Retry-After": "25"}
 
 
 def test_a_request_that_never_fits_is_not_told_to_come_back() -> None:
@@ -295,7 +299,8 @@ def test_what_may_be_spent_is_held_first() -> None:
 
 def test_a_budget_that_is_spent_says_until_when() -> None:
     quota = TenantQuota(shop(budget=Budget(0.001, "day")))
-    quota.ask(max_tokens=100).settle(0, 450)
+    for _ in range(3):
+        quota.ask(max_tokens=150).settle(0, 150)
     error = quota.refused(max_tokens=100)
     midnight_s = 86_400 * 12
     assert (error.status, error.code) == (429, "budget_exhausted")
@@ -335,6 +340,22 @@ def test_what_an_engine_makes_up_is_not_believed(nonsense) -> None:
     assert quota.ledger.records[0][4:7] == (10, 7, 10_000 + 14_000)
 
 
+def test_no_charge_is_above_what_was_held_nor_is_a_record_of_progress() -> None:
+    quota = TenantQuota(shop(budget=Budget(1.0)), ledger=Ledger())
+    lease, passing = quota.ask(prompt="x" * 40, max_tokens=5), InFlight(10, 0.0, 7)
+    held = quota.gate.budget_state("shop").reserved
+    lease.follow("small", passing)
+    quota.gate.journal()
+    passing.output_tokens = 598
+    quota.gate.journal()
+    charge = lease.settle(10**9, 10**9)
+    assert [one.output_tokens for one in quota.ledger.records] == [5, 5, 5]
+    assert charge.nanos == 20_000 <= to_nanos(held)
+    assert charge.dispute is not None
+    assert quota.ledger.records[-1].disputed
+    assert {one.charged_nanos for one in quota.ledger.records} == {20_000}
+
+
 def test_what_failed_costs_nothing_and_is_not_written() -> None:
     quota = TenantQuota(shop(budget=Budget(1.0)), ledger=Ledger())
     quota.ask().settle(0, 0)
@@ -370,6 +391,18 @@ def test_what_is_held_for_a_confidential_request_is_rounded_up_in_the_ledger() -
     quota.gate.journal()
     first, second = (one.reserved_nanos for one in quota.ledger.records)
     assert first == second == 500_000, "exactly it is 350,000 and 351,000"
+
+
+@pytest.mark.parametrize("confidential", [True, False])
+def test_no_answer_to_a_confidential_request_is_kept_for_its_idempotency_key(confidential) -> None:
+    quota = TenantQuota(shop(confidential=confidential))
+    answers = AnswerStore(lambda: 0.0)
+    lease = quota.gate.admit(shop(confidential=confidential), b'{"model": "small"}', {}, "d1",
+                             kept=Kept(Claim("k", "b", "d1"), answers))
+    lease.keep(b"secret", "text/plain")
+    assert (answers.get("k") is None) is confidential
+    lease.settle(1, 1)
+    assert quota.ledger.records[-1].keyed
 
 
 @pytest.mark.parametrize(("budget", "served"), [

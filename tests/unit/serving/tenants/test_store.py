@@ -65,7 +65,7 @@ def rows(store, table):
 def test_a_request_that_began_and_ended_in_one_batch_is_one_row(store) -> None:
     store.write(batch(opening(), settled()), "g")
     assert rows(store, "penstock_open") == []
-    assert rows(store, "penstock_charges") == [("d1", "shop", "m", 5, 5 * DAY, 3, 4, 7, 0)]
+    assert rows(store, "penstock_charges") == [("d1", "shop", "m", 5, 5 * DAY, 3, 4, 7, 0, 0, "g")]
     assert store.report(0) == [Spent("shop", "m", 1, 3, 4, 7)]
 
 

@@ -57,6 +57,10 @@ function text(node) {
   return element("td", { class: "text" }, node);
 }
 
+function disputed(number) {
+  return number === 0 ? "0" : badge(false, whole(number));
+}
+
 function engineRow(one) {
   const able = one.unavailable === null;
   const slow = one.speed_share < 1 ? `, starting slowly (${share(one.speed_share)})` : "";
@@ -64,7 +68,7 @@ function engineRow(one) {
     text(badge(able, able ? `healthy${slow}` : one.unavailable)),
     whole(one.num_running), whole(one.num_waiting),
     element("span", {}, meter(one.kv_used_share), share(one.kv_used_share)),
-    whole(one.num_served), whole(one.num_failed),
+    whole(one.num_served), whole(one.num_failed), disputed(one.num_disputed),
     one.seen_s_ago === null ? "never" : `${time(one.seen_s_ago)} ago`];
 }
 
@@ -136,7 +140,7 @@ function show(status) {
     fact("Attainment", share(judged ? met / judged : null), `of ${whole(judged)} since the start`),
     fact("Spent", money(spent), "in the present periods"));
   pulse(status);
-  table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Seen"],
+  table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Usage disputed", "Seen"],
     status.engines.map(engineRow));
   table("turns", ["Model", "State", "Running", "Waiting", "Started", "Rejected by"],
     pools.flatMap(turnRows));
