@@ -74,7 +74,7 @@ def test_a_page_that_the_server_itself_gave_may_call_it_where_keys_are_needed() 
 
 def test_errors_have_one_form() -> None:
     assert asked({}, "/no") == (409, {"message": "not now", "error": {
-        "message": "not now", "type": "server_error", "param": "field", "code": "busy",
+        "message": "not now", "type": "conflict_error", "param": "field", "code": "busy",
         "details": {"why": 1}}})
     status, document = asked({}, "/nowhere")
     assert (status, document["message"]) == (404, "no operation '/nowhere'; see /openapi.json")

@@ -27,7 +27,7 @@ def page(repository: Path) -> str:
 def codes(repository: Path) -> set[str]:
     found = set()
     source = repository / "src" / "penstock"
-    for path in (source / "serving/application.py", *(
+    for path in (source / "serving/application.py", source / "serving/overload.py", *(
             path for folder in FOLDERS for path in (source / folder).rglob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) \
