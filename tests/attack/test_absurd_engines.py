@@ -15,8 +15,10 @@ from aiohttp import web
 
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.ask_limits import with_slack
+from penstock.serving.gateway.decision_log import DecisionLog
 from support import misbehaving_engines as odd
 from support.gateway_with_keys import home
+from support.reconciled import differences
 
 BUDGET = 0.01
 TENANTS = [{"name": "shop", "budget": {"amount": BUDGET}}, {"name": "bar"}]
@@ -85,9 +87,13 @@ def charges(tmp_path):
 
 
 def asked(tmp_path, handler, who="shop", **body):
-    """The answer's status and bytes, the charge, and the status document, of one request."""
+    """The answer's status and bytes, the charge, the engine in the status document, the metrics and
+    the number of disputed requests. Afterwards all books tell the same."""
+    log = DecisionLog(tmp_path / "decisions.jsonl", print)
+
     async def run():
-        async with odd.engine(handler) as url, home(tmp_path, TENANTS, urls=[url]) as found:
+        async with odd.engine(handler) as url, home(tmp_path, TENANTS, urls=[url],
+                                                    log=log) as found:
             answer, said = await found.ask(who, **{"prompt": PROMPT, "max_tokens": MAX_TOKENS,
                                                    "ignore_eos": None, **body})
             async with asyncio.timeout(10):
@@ -102,7 +108,11 @@ def asked(tmp_path, handler, who="shop", **body):
             return (answer.status, said, charges(tmp_path).get(name), status["engines"][0],
                     metrics, spent["tenants"][0]["num_disputed"])
 
-    return asyncio.run(asyncio.wait_for(run(), 60))
+    seen = asyncio.run(asyncio.wait_for(run(), 60))
+    log.close()
+    assert differences(f"sqlite:///{tmp_path}/ledger.db", [tmp_path / "decisions.jsonl"],
+                       [seen[4].decode()]) == []
+    return seen
 
 
 @pytest.mark.parametrize("stream", [True, False])

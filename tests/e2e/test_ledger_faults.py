@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from support.penstock_process import process
+from support.reconciled import differences
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
@@ -143,6 +144,7 @@ def test_a_killed_gateway_charges_every_finished_answer_once_and_no_token_twice(
     assert read(folder, "select count(*) from penstock_open") == [(0,)]
     assert read(folder, "select sum(charged_nanos) from penstock_spend") == [
         (sum(row[1] for row in rows.values()),)]
+    assert differences(f"sqlite:///{folder}/fleet.ledger.db") == []
 
 
 def test_a_full_disk_stops_who_must_not_be_served_unwritten_and_nobody_else(home) -> None:
@@ -185,3 +187,4 @@ def test_a_full_disk_stops_who_must_not_be_served_unwritten_and_nobody_else(home
     assert rows == {stream.decision: cost(4) for stream in served}
     assert read(folder, "select sum(charged_nanos) from penstock_spend") == [
         (cost(4) * len(served),)]
+    assert differences(f"sqlite:///{folder}/fleet.ledger.db") == []

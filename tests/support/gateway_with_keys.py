@@ -50,7 +50,7 @@ class Home:
 
 
 @asynccontextmanager
-async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
+async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, log=None, **more):
     url = f"sqlite:///{tmp_path}/ledger.db"
     store, texts = open_store(url), {}
     for name, tenant, revoked_s in (
@@ -65,7 +65,7 @@ async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
             **overrides, "replicas": [{"count": 1, "endpoints": urls or [found.replicas[0].url]}],
             "gateway": {"tenants": tenants, **more}})
         async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
-                           access=Access(url), beside=[planning()]) as (url, _):
+                           access=Access(url), beside=[planning()], log=log) as (url, _):
             sessions = {name: aiohttp.ClientSession(url, headers={
                 "Authorization": f"Bearer {text}"}) for name, text in texts.items()}
             sessions["nobody"] = aiohttp.ClientSession(url)

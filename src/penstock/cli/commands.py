@@ -47,6 +47,7 @@ _FIRST = (
     Entry("bench", SERVE, "penstock.cli.bench", "Load a live endpoint and check its objectives."),
     Entry("emulate", SERVE, "penstock.cli.emulate", "Serve a fleet's engines without a GPU."),
     Entry("keys", SERVE, "penstock.cli.keys", "Make, list and revoke API keys."),
+    Entry("ledger", SERVE, "penstock.cli.ledger", "Check the ledger of charges."),
     Entry("deployments", SERVE, "penstock.cli.deployments", "Deploy models by intent."),
     Entry("attest", SERVE, "penstock.cli.attest", "Make, collect and verify evidence of "
                                                   "confidential mode."),

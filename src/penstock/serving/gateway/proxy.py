@@ -356,7 +356,7 @@ class Proxy:
             metrics.met.inc()
         self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
         if self._log is not None:
-            self._log.add(exchange.decision.document())
+            self._log.add({**exchange.decision.document(), **exchange.lease.origin})
 
     def _learn(self, exchange: Exchange, outcome: str, tokens: int,
                ttft_s: float | None, now_s: float) -> None:

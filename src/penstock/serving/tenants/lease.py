@@ -125,6 +125,13 @@ class Lease:
         if self._kept is not None and self._disclosure is None:
             self._kept.keep(body, content_type)
 
+    @property
+    def origin(self) -> dict[str, object]:
+        """The gateway in the ledger, and the time of day of the settlement, for the decision
+        log."""
+        return {"gateway": None if self._ledger is None else self._ledger.gateway,
+                "settled_at_s": None if self._charge is None else self._charge.at_s}
+
     async def written(self) -> bool:
         """Wait until the charge is in the ledger, so that no client sees the end of an answer whose
         charge may be lost. Returns False after a timeout where the ledger is unavailable: the

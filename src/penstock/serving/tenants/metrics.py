@@ -38,5 +38,9 @@ class TenantMetrics(Collector):
                 held.add_metric([one.tenant], one.budget.reserved)
         yield from (charged, refused, in_flight, amount, spent, held)
         if self._gate.ledger is not None:
+            info = GaugeMetricFamily("penstock:gateway_info", "This gateway in the ledger",
+                                     labels=("gateway",))
+            info.add_metric([self._gate.ledger.gateway], 1)
+            yield info
             yield GaugeMetricFamily("penstock:ledger_available", "1 while spending can be written",
                                     value=self._gate.ledger.trouble is None)

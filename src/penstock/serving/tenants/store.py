@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -38,6 +38,7 @@ DEAD_AFTER_S = 60.0
 
 _BUSY_S = 2.0
 _TRIES = 5
+T = TypeVar("T")
 _SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos", "num_disputed")
 
 
@@ -103,6 +104,11 @@ class Store:
             return bytes.fromhex(stated(self._engine, "digest_key", token_hex(32)))
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Return the result of ``work``, which reads in one transaction."""
+        with self._transaction() as connection:
+            return work(connection)
 
     # -- keys -----------------------------------------------------------------------------------
 
