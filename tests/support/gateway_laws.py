@@ -23,6 +23,8 @@ def violations_now(gateway):
         yield f"admission: {proxy.admission.num_in_flight} requests of {most} are under way"
     if proxy.admission.num_waiting > gateway.limits.max_queue:
         yield f"admission: {proxy.admission.num_waiting} requests wait"
+    if proxy.admission.num_waiting and proxy.admission.num_in_flight < most:
+        yield "admission: a request waits for a place although there is one"
     for name, quota in gate._quotas.items():
         if quota.in_flight < 0 or quota.account.reserved < 0:
             yield f"counters: {name} has {quota.in_flight} places, {quota.account.reserved} held"

@@ -54,8 +54,11 @@ class SimulatedClient:
             world.heard.append(heard)
             try:
                 await self._try(heard, gateway)
-            except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            except (OSError, asyncio.IncompleteReadError) as error:
                 world.note(self.name, f"{type(error).__name__} {heard.decision_id}")
+            except ValueError:
+                world.broken.append(f"retries: what {heard.decision_id} brought is not HTTP")
+            world.watch()
             heard.ended_s = world.loop.time()
             world.note(self.name, f"{heard.status} {heard.code} of {heard.decision_id}, "
                                   f"{len(heard.tokens)} tokens, "

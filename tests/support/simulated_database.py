@@ -5,14 +5,17 @@ lose its answer after it. The database can go away and come back.
 """
 
 from contextlib import contextmanager
+from dataclasses import asdict
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import bindparam, create_engine, delete, insert, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from penstock.serving.tenants.store import Store
-from penstock.serving.tenants.tables import CHARGES, METADATA, OPEN, SPEND
+from penstock.serving.tenants.tables import CHARGES, KEYS, METADATA, OPEN, SPEND
 
+_ALL = {table.name: select(table) for table in METADATA.tables.values()}
+_ONE = select(CHARGES.c.day).where(CHARGES.c.decision_id == bindparam("name"))
 _USUAL_S = (0.0, 0.0005, 0.002, 0.005)
 
 
@@ -25,11 +28,12 @@ class Database:
         METADATA.create_all(self._engine)
         self.store = Store(self._engine, "simulated")  # without faults
 
-    def reset(self, threads, random, note):
-        """Empty tables. ``note`` gets each fault by its kind."""
+    def reset(self, threads, random, note, keys):
+        """Empty all tables, and add keys. ``note`` gets each fault by its kind."""
         with self._engine.begin() as connection:
             for table in METADATA.tables.values():
-                connection.execute(table.delete())
+                connection.execute(delete(table))
+            connection.execute(insert(KEYS), [asdict(key) for key in keys])
         self._threads, self._random, self._note = threads, random, note
         self.down = False
         self.slow_s = 0.0        # longest extra time of a transaction
@@ -43,7 +47,7 @@ class Database:
     def rows(self, table):
         """All rows of a table."""
         with self._engine.connect() as connection:
-            return connection.execute(select(table)).all()
+            return connection.execute(_ALL[table.name]).all()
 
     def charges(self):
         """Charges of ended requests, by decision."""
@@ -52,8 +56,7 @@ class Database:
     def has_charge(self, decision_id):
         """Whether a charge is durable now."""
         with self._engine.connect() as connection:
-            return connection.execute(select(CHARGES.c.day).where(
-                CHARGES.c.decision_id == decision_id)).first() is not None
+            return connection.execute(_ONE, {"name": decision_id}).first() is not None
 
     def open_requests(self):
         """Requests that the ledger takes for being in progress."""

@@ -25,7 +25,7 @@ from support.simulated_threads import SimulatedQueue
 from support.small_fleet import FLEET
 
 WALL_S = 1_750_000_000.0
-PRICE = {"input_per_million": 1.0, "output_per_million": 10.0}
+PRICE = {"input_per_million": 0.1, "output_per_million": 10.0}
 SHOP_PLACES = 3
 
 

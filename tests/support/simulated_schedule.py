@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
 
 from penstock.serving.gateway.proxy import Limits
@@ -21,7 +22,20 @@ _GATEWAY_PORT, _ENGINE_PORT = 9000, 8000
 _MOST_S = 600.0   # in which every client must have ended
 _QUIET_S = 30.0   # in which every record must be written once nothing fails
 DATABASE = Database()
-TENANTS = ("shop", "bar")
+
+
+def _make_keys():
+    """Keys by their use, and their stored parts: of tenants, and of those who must find the door
+    closed."""
+    texts, keys, random = {"nobody": "", "stranger": "psk-000000000000-x"}, [], Random(0)
+    for use, tenant in (("shop", "shop"), ("bar", "bar"), ("gone", "bar"), ("ghost", "ghost"),
+                        ("admin", ""), ("leaver", "bar")):
+        texts[use], key = new_key(tenant, 0.0, random.randbytes, admin=use == "admin")
+        keys.append(replace(key, revoked_s=1.0 if use == "gone" else None))
+    return texts, keys
+
+
+TEXTS, KEYS = _make_keys()
 
 
 class World:
@@ -40,8 +54,8 @@ class World:
         self.heard = []
         self.answers = []
         self.all_gateways = []
+        self.keys = TEXTS
         self.revoked = {}     # key -> when
-        self.calm = False     # no more faults
         self._traced = traced
         self._dishonest = dishonest
         self._pids = iter(range(100, 1000))
@@ -78,14 +92,14 @@ class World:
 
     def _prepare(self):
         random = self.random
-        self.database.reset(self.threads, Random(f"database {self.seed}"), self._database_failed)
-        self.budget = random.choice((0.0015, 5.0))
+        self.database.reset(self.threads, Random(f"database {self.seed}"), self._database_failed,
+                            KEYS)
+        self.budget = random.choice((0.0001, 0.0002, 5.0, 5.0))
         ports = tuple(range(_ENGINE_PORT, _ENGINE_PORT + random.randint(1, 3)))
         self.fleet = fleet_of(ports, self.budget)
         self.limits = Limits(random.randint(1, 4), random.randint(0, 4), random.randint(1, 3),
                              connect_s=1.0, silence_s=random.choice((0.4, 2.0)))
         self.engines = [self._engine(port) for port in ports]
-        self.keys = self._make_keys()
         self._hosts = random.choice((("host",), ("host a", "host b")))
         self._slots = [self._gateway(slot) for slot in range(1 if random.random() < 0.7 else 2)]
         self.one_at_a_time = len(self._slots) == 1
@@ -96,18 +110,6 @@ class World:
         faults = random.sample(bad, random.randint(0, 4))
         moods = list(engines.HONEST) * (1 + len(faults) if random.random() < 0.5 else 1) + faults
         return engines.SimulatedEngine(self, f"engine {port}", port, moods)
-
-    def _make_keys(self):
-        """Keys by their use: of tenants, and of those who must find the door closed."""
-        found = {"nobody": "", "stranger": "psk-000000000000-x"}
-        for use, tenant in (*zip(TENANTS, TENANTS, strict=True), ("gone", "bar"),
-                            ("ghost", "ghost"), ("admin", ""), ("leaver", "bar")):
-            text, key = new_key(tenant, 0.0, self.random.randbytes, admin=use == "admin")
-            self.database.store.add_key(key)
-            found[use] = text
-            if use == "gone":
-                self.database.store.revoke_key(key.key_id, 1.0)
-        return found
 
     def _gateway(self, slot):
         made = SimulatedGateway(self, f"gateway {slot}.{len(self.all_gateways)}",
@@ -173,7 +175,6 @@ class World:
 
     async def _calm_down(self):
         """End every fault, and wait until nothing is left to be done."""
-        self.calm = True
         self.database.down, self.database.slow_s = False, 0.0
         self.database.fails_share = self.database.loses_share = 0.0
         for engine in self.engines:

@@ -1,0 +1,179 @@
+"""Gateways with one broken part each, which the laws of simulated schedules must find."""
+
+import heapq
+from unittest.mock import patch
+
+from penstock.core.money import to_nanos
+from penstock.engines.client.state import EngineState
+from penstock.serving.gateway.admission_queue import AdmissionQueue
+from penstock.serving.gateway.answers import Answers
+from penstock.serving.gateway.proxy import Proxy
+from penstock.serving.tenants import lease, store
+from penstock.serving.tenants.budgets import Account
+from penstock.serving.tenants.keys import Keyring
+from penstock.serving.tenants.ledger import Ledger
+from penstock.serving.tenants.quota import TenantQuota
+from penstock.serving.tenants.store import Store
+
+
+def _ends_twice(settle):
+    def broken(self, exchange, outcome):
+        settle(self, exchange, outcome)
+        settle(self, exchange, outcome)
+    return broken
+
+
+def _forgets_the_end(settle):
+    def broken(self, exchange, outcome):
+        if outcome != "cancelled":
+            settle(self, exchange, outcome)
+    return broken
+
+
+def _waits_for_nothing(_):
+    async def broken(self):
+        return True
+    return broken
+
+
+def _charges_again(charge):
+    def broken(connection, one, *, resolved):
+        if store._charge_of(connection, one.decision_id) is None:
+            charge(connection, one, resolved=resolved)
+        elif not resolved:
+            store._add(connection, {(one.tenant, store.day_of(one.at_s), one.model): [
+                1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+    return broken
+
+
+def _writes_once(write):
+    """A batch of which some rows exist is taken for written."""
+    def broken(self, batch, gateway):
+        try:
+            with self._engine.begin() as connection:
+                store._write_new(connection, batch, gateway)
+        except store.IntegrityError:
+            return
+        except store.SQLAlchemyError as error:
+            raise store.StoreError("fails") from error
+    return broken
+
+
+def _charges_the_hold_and_more(sensible):
+    return lambda value, otherwise: (sensible(value, otherwise) or 0) + 30
+
+
+def _admits_all(_):
+    async def broken(self, priority, slo):
+        self.num_in_flight += 1
+    return broken
+
+
+def _wakes_nobody(_):
+    def broken(self):
+        self.num_in_flight -= 1
+    return broken
+
+
+def _leaks_places(_):
+    """Who leaves while it waits for a turn keeps its place."""
+    def broken(self):
+        while self._order:
+            _, number = heapq.heappop(self._order)
+            if self._waiting.serve(number, None):
+                return
+        self.num_in_flight = max(self.num_in_flight - 1, 1)
+    return broken
+
+
+def _drains_not(unavailable):
+    def broken(self, now_s):
+        draining, self.draining = self.draining, False
+        try:
+            return unavailable(self, now_s)
+        finally:
+            self.draining = draining
+    return broken
+
+
+def _knows_no_revocation(_):
+    def broken(self, text):
+        return self._keys.get(text.partition("-")[2].partition("-")[0])
+    return broken
+
+
+def _gives_no_place_back(give_back):
+    def broken(self, nanos, tokens, now_s):
+        give_back(self, nanos, tokens, now_s)
+        self.in_flight += tokens > 0
+    return broken
+
+
+def _ends_no_attempt(end):
+    def broken(self, request_id):
+        if request_id % 4:
+            end(self, request_id)
+    return broken
+
+
+def _resolves_without_charge(_):
+    def broken(self, gateways, now_s):
+        for gateway in gateways:
+            with self._transaction() as connection:
+                connection.execute(store.delete(store.OPEN).where(
+                    store.OPEN.c.gateway == gateway))
+        return 0
+    return broken
+
+
+def _resolves_nothing(_):
+    return lambda self, gateways, now_s: 0
+
+
+def _retries_after_the_first_byte(_):
+    async def broken(self, exchange, engine, response, failure, last=b""):
+        raise failure
+    return broken
+
+
+def _tries_one_engine_twice(chosen):
+    async def broken(self, exchange, request, tried):
+        return await chosen(self, exchange, request, [])
+    return broken
+
+
+def _holds_no_money(_):
+    def broken(self, nanos):
+        left = None if self.budget is None else to_nanos(self.budget.amount) - self.spent
+        return "spent" if left is not None and left < 0 else None
+    return broken
+
+
+BROKEN = {
+    "ends twice": (Proxy, "_settle", _ends_twice, "ends"),
+    "forgets the end of who leaves": (Proxy, "_settle", _forgets_the_end, "ends"),
+    "does not wait for the charge": (Ledger, "written", _waits_for_nothing, "lost"),
+    "charges again": (store, "_charge", _charges_again, "sums"),
+    "takes a batch for written": (Store, "write", _writes_once, "lost"),
+    "charges above the hold": (lease, "sensible", _charges_the_hold_and_more, "charges"),
+    "admits all": (AdmissionQueue, "enter", _admits_all, "admission"),
+    "wakes nobody": (AdmissionQueue, "leave", _wakes_nobody, "admission"),
+    "keeps a place": (AdmissionQueue, "leave", _leaks_places, "counters"),
+    "sends to drained engines": (EngineState, "unavailable", _drains_not, "drains"),
+    "knows no revocation": (Keyring, "find", _knows_no_revocation, "doors"),
+    "gives no place back": (TenantQuota, "give_back", _gives_no_place_back, "counters"),
+    "ends no attempt": (EngineState, "end", _ends_no_attempt, "counters"),
+    "resolves without a charge": (Store, "resolve", _resolves_without_charge, "leases"),
+    "resolves nothing": (Store, "resolve", _resolves_nothing, "leases"),
+    "retries after the first byte": (Answers, "_broken", _retries_after_the_first_byte,
+                                     "retries"),
+    "tries an engine twice": (Proxy, "_chosen", _tries_one_engine_twice, "retries"),
+    "holds no money": (Account, "lacks", _holds_no_money, "budget"),
+}
+"""By name: what is replaced, by what, and the law that says so."""
+
+
+def broken(name):
+    """A context in which every gateway has this fault."""
+    owner, attribute, make, _ = BROKEN[name]
+    return patch.object(owner, attribute, make(getattr(owner, attribute)))
