@@ -20,6 +20,7 @@ from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
+from penstock.engines.tls import ServerTls, engine_context, watch_engine_tls
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
@@ -108,6 +109,7 @@ class Gateway:
                  model_pools: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
+        self._engine_tls = fleet.gateway.engine_tls
         self._model_pools = model_pools
         self._gate = gate
         self.engines = Engines(facts_of(fleet))
@@ -157,6 +159,8 @@ class Gateway:
         if (fleet.multiplexing, fleet.multiplexing and fleet.attestation) != self._multiplexing:
             raise InputError("multiplexing, or the attestation of its devices, has changed, which "
                              "needs a restart of the gateway")
+        if fleet.gateway.engine_tls != self._engine_tls:
+            raise InputError("gateway.engine_tls has changed, which needs a restart of the gateway")
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
         self._gate.adopt(config)
@@ -313,7 +317,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   log: DecisionLog | None = None, work: Sequence[Work] = (),
                   beside: Sequence[Part] = (),
-                  on_bug: Callable[[str], None] = lambda _: None
+                  tls: ServerTls | None = None, on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """Run a gateway and yield its URL and its engines. It stops when the context ends.
     ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
@@ -321,8 +325,10 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
+    engine_tls = fleet.gateway.engine_tls
+    trust = None if engine_tls is None else engine_context(engine_tls, on_bug)
     # Answers are passed on unchanged: not decompressed, and without cookies.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust or True),
                                      cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
                                      skip_auto_headers=_NOT_NEEDED) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
@@ -337,6 +343,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             prices.state_of = gate.budget_state
         chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
+        if engine_tls is not None and trust is not None:
+            chores.append(partial(watch_engine_tls, trust, engine_tls, on_bug))
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
@@ -345,7 +353,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(
-                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S) as url:
+                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
                 yield url, engines
 
 
