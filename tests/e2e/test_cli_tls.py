@@ -74,3 +74,22 @@ def test_files_that_do_not_work_are_told_of_at_once(penstock, authority, command
     found = penstock(*command, *options)
     assert (found.status, found.out) == (2, "")
     assert found.err.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_commands_reach_a_deployments_server_with_tls(repository, folder, authority,
+                                                      penstock) -> None:
+    assert penstock("deployments", "init", "unsized.yaml").status == 0
+    authority.issue("server")
+    with process(repository, folder, "deployments", "serve", "--port", "0", "--tls-cert",
+                 "server.pem", "--tls-key", "server-key.pem") as server:
+        word, url = server.stdout.readline().split()
+        assert (word, url[:8]) == ("deployments", "https://")
+        environment = {"SSL_CERT_FILE": str(authority.file)}
+        with process(repository, folder, "deployments", "list", "--json",
+                     environment=environment) as listing:
+            out, err = listing.communicate(timeout=60)
+        assert (listing.returncode, err) == (0, "")
+        assert json.loads(out) == {"deployments": []}
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0

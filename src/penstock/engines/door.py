@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from penstock.engines.tls import HANDSHAKE_S, ServerTls, server_context, watch
+from penstock.engines.tls import HANDSHAKE_S, ServerTls, Stamps, server_context, stamps, watch
 
 _BACKLOG = 128  # connections that wait to be accepted
 
@@ -48,10 +48,11 @@ async def open_door(runner: web.AppRunner, host: str, port: int,
     files that do not work, and OSError or UnicodeError where the address cannot be bound."""
     protocols = runner.server
     assert protocols is not None, "setup() has made the server"
+    loaded = () if tls is None else stamps(tls.files)
     context = None if tls is None else server_context(tls)
     door = Door(protocols, await asyncio.get_running_loop().create_server(
         protocols, host, port, **_options(context)))
-    task = None if tls is None else asyncio.create_task(_follow(door, tls))
+    task = None if tls is None else asyncio.create_task(_follow(door, tls, loaded))
     try:
         yield door
     finally:
@@ -62,11 +63,11 @@ async def open_door(runner: web.AppRunner, host: str, port: int,
         door.close()
 
 
-async def _follow(door: Door, tls: ServerTls) -> None:
+async def _follow(door: Door, tls: ServerTls, loaded: Stamps) -> None:
     async def reload() -> None:
         await door.replace(server_context(tls))
 
-    await watch(tls.files, reload, tls.note)
+    await watch(tls.files, loaded, reload, tls.note)
 
 
 def _options(context: ssl.SSLContext | None) -> dict[str, Any]:

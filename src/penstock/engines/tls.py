@@ -3,10 +3,11 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.engines.tls_dates import end_of_validity
@@ -14,6 +15,8 @@ from penstock.fleet.values_gateway import EngineTls
 
 HANDSHAKE_S = 10.0
 """Longest handshake with a client, and longest wait for the end of a closed session, seconds."""
+Files = tuple[Path, ...]
+Stamps = tuple[tuple[int, int, int] | None, ...]
 _LOOK_S = 1.0
 _MOST_BYTES = 1 << 20
 _READABLE_BY_OTHERS = 0o004
@@ -32,7 +35,7 @@ class ServerTls:
     note: Callable[[str], None]
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> Files:
         """All files."""
         return (self.cert, self.key, *([] if self.client_ca is None else [self.client_ca]))
 
@@ -80,15 +83,15 @@ def _load_engine_files(context: ssl.SSLContext, tls: EngineTls,
         _warn_of(cert, key, note)
 
 
-async def watch(files: Iterable[Path], reload: Callable[[], Awaitable[None]],
+async def watch(files: Files, loaded: Stamps, reload: Callable[[], Awaitable[None]],
                 note: Callable[[str], None], period_s: float = _LOOK_S) -> None:
-    """Call ``reload`` after changes of ``files``, once they have stayed the same for a period,
-    until cancelled. Where ``reload`` raises InputError, the error is noted once for each change."""
-    files = tuple(files)
-    loaded = before = _stamps(files)
+    """Call ``reload`` after changes of ``files`` since they were ``loaded``, once they have stayed
+    the same for a period, until cancelled. Where ``reload`` raises InputError, the error is noted
+    once for each change."""
+    before = loaded
     while True:
         await asyncio.sleep(period_s)
-        now = _stamps(files)
+        now = stamps(files)
         if now == before != loaded:
             loaded = now
             try:
@@ -99,24 +102,28 @@ async def watch(files: Iterable[Path], reload: Callable[[], Awaitable[None]],
         before = now
 
 
-async def watch_engine_tls(context: ssl.SSLContext, tls: EngineTls, note: Callable[[str], None],
-                           period_s: float = _LOOK_S) -> None:
-    """Give new connections of ``context`` the certificate and CAs of changed files, until
-    cancelled. A CA that is taken out of its file stays trusted until the process ends."""
+def watched_engine_context(tls: EngineTls, note: Callable[[str], None]) -> tuple[
+        ssl.SSLContext, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return ``engine_context``, and a function that gives new connections of the context the
+    certificate and CAs of changed files, until cancelled. A CA that is taken out of its file stays
+    trusted until the process ends."""
+    files = tuple(Path(file) for file in (tls.ca, tls.cert, tls.key) if file is not None)
+    loaded = stamps(files)
+    context = engine_context(tls, note)
+
     async def reload() -> None:
         _load_engine_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls, note)
         _load_engine_files(context, tls, lambda _: None)
 
-    await watch([Path(file) for file in (tls.ca, tls.cert, tls.key) if file is not None], reload,
-                note, period_s)
+    return context, lambda: watch(files, loaded, reload, note)
 
 
-def _stamps(files: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
+def stamps(files: Files) -> Stamps:
+    """Return the identities of the files' present versions, None where a file is absent."""
     return tuple(map(_stamp, files))
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """Return the identity of the file's present version, None where the file is absent."""
     try:
         status = file.stat()
     except OSError:

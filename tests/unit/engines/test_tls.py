@@ -146,7 +146,6 @@ def test_a_slow_handshake_is_cut_off(authority, monkeypatch, loop):
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_changed_files_serve_new_handshakes_while_50_streams_go_on(authority, monkeypatch, loop):
-    monkeypatch.setattr(tls, "_LOOK_S", 0.05)
     monkeypatch.setattr(watch, "__defaults__", (0.05,))
     notes = []
 
@@ -279,19 +278,18 @@ def test_engines_are_verified_unless_said_otherwise(authority, tmp_path):
                      "so anybody on the network can pose as an engine"]
 
 
-def test_a_client_takes_a_new_certificate_of_its_own(authority):
+def test_a_client_takes_a_new_certificate_of_its_own(authority, monkeypatch):
+    monkeypatch.setattr(watch, "__defaults__", (0.05,))
     files = authority.issue("gateway", until=NOW - DAY)
     section = EngineTls(str(authority.file), *map(str, files))
     notes = []
 
     async def work():
         async with server(authority.issue("engine"), authority.file) as url:
-            context = engine_context(section, notes.append)
-            watching = asyncio.create_task(tls.watch_engine_tls(context, section, notes.append,
-                                                                0.05))
+            context, follow = tls.watched_engine_context(section, notes.append)
+            watching = asyncio.create_task(follow())
             with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
                 await got(url, context)
-            await asyncio.sleep(0)
             authority.issue("gateway")
             while not any("were read again" in note for note in notes):
                 await asyncio.sleep(0.01)
@@ -299,3 +297,19 @@ def test_a_client_takes_a_new_certificate_of_its_own(authority):
             watching.cancel()
 
     run(work(), "asyncio")
+
+
+def test_a_change_between_the_first_reading_and_the_first_look_is_seen(authority, monkeypatch):
+    monkeypatch.setattr(watch, "__defaults__", (0.01,))
+    notes = []
+    _, follow = tls.watched_engine_context(EngineTls(str(authority.file)), notes.append)
+    authority.file.write_bytes(authority.file.read_bytes() * 2)
+
+    async def work():
+        watching = asyncio.create_task(follow())
+        while not notes:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    run(work(), "asyncio")
+    assert notes == [f"{authority.file}: the TLS files were read again"]

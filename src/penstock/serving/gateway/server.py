@@ -1,6 +1,7 @@
 """The HTTP side of the gateway (aiohttp, extra ``serve``)."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -20,7 +21,7 @@ from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
-from penstock.engines.tls import ServerTls, engine_context, watch_engine_tls
+from penstock.engines.tls import ServerTls, watched_engine_context
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
@@ -325,10 +326,13 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
-    engine_tls = fleet.gateway.engine_tls
-    trust = None if engine_tls is None else engine_context(engine_tls, on_bug)
+    trust: ssl.SSLContext | bool = True  # the system's CAs
+    tls_chores: list[Work] = []
+    if fleet.gateway.engine_tls is not None:
+        trust, chore = watched_engine_context(fleet.gateway.engine_tls, on_bug)
+        tls_chores.append(chore)
     # Answers are passed on unchanged: not decompressed, and without cookies.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust or True),
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust),
                                      cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
                                      skip_auto_headers=_NOT_NEEDED) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
@@ -342,9 +346,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         if prices is not None:
             prices.state_of = gate.budget_state
         chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
+                              *tls_chores,
                               partial(keep, engines, time.monotonic, on_bug)]
-        if engine_tls is not None and trust is not None:
-            chores.append(partial(watch_engine_tls, trust, engine_tls, on_bug))
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
