@@ -1,7 +1,6 @@
 """The HTTP side of the gateway (aiohttp, extra ``serve``)."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -21,7 +20,7 @@ from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
-from penstock.engines.tls import ServerTls, watched_engine_context
+from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
@@ -33,6 +32,7 @@ from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -55,7 +55,6 @@ from penstock.serving.tenants.report import spending_document
 _SHUTDOWN_S = 60.0  # for answers in progress
 _SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 _AFTER_A_BUG_S = 1.0
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -326,15 +325,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
-    trust: ssl.SSLContext | bool = True  # the system's CAs
-    tls_chores: list[Work] = []
-    if fleet.gateway.engine_tls is not None:
-        trust, chore = watched_engine_context(fleet.gateway.engine_tls, on_bug)
-        tls_chores.append(chore)
-    # Answers are passed on unchanged: not decompressed, and without cookies.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust),
-                                     cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
-                                     skip_auto_headers=_NOT_NEEDED) as session, open_gate(
+    async with engine_session(fleet.gateway.engine_tls, on_bug) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
             fleet, session, engines_folder, on_bug) as model_pools:
         _check_exposure(gate, host, access, on_bug)
@@ -346,7 +337,6 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         if prices is not None:
             prices.state_of = gate.budget_state
         chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
-                              *tls_chores,
                               partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
