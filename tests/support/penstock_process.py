@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def process(repository, folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+def process(repository, folder, *arguments, environment=None):
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src"), **(environment or {})}
     with subprocess.Popen([sys.executable, "-m", "penstock", *arguments], env=environment,
                           cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as found:

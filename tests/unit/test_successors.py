@@ -20,7 +20,8 @@ def test_the_lock_file_has_all_that_development_needs() -> None:
                                            *groups["lint"])]
     lines = (REPOSITORY / "requirements-dev.lock").read_text().splitlines()
     locked = {canonicalize_name(one.name): one for one in map(
-        Requirement, (line for line in lines if not line.startswith("#")))}
+        Requirement, (line.removesuffix("\\") for line in lines
+                      if not line.startswith(("#", "    --hash="))))}
     for one in wanted:
         pinned = str(locked[canonicalize_name(one.name)].specifier).removeprefix("==")
         assert one.specifier.contains(pinned), f"{one} against {pinned}"

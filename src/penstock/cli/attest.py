@@ -8,11 +8,23 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.fleets import read_fleet
-from penstock.cli.options import AsJson, FleetFile, Host, NeededFile, Port
+from penstock.cli.options import (
+    AsJson,
+    FleetFile,
+    Host,
+    NeededFile,
+    Port,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+)
+from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from penstock.engines.tls import ServerTls
 
 app = App()
 
@@ -164,10 +176,10 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
     """
     import asyncio
 
-    from penstock.cli.console import print_json, print_line
+    from penstock.cli.console import note, print_json, print_line
     from penstock.serving.attest.evidence import attestation_status
     fleet = read_fleet(fleet_file)
-    found = asyncio.run(attestation_status(fleet))
+    found = asyncio.run(attestation_status(fleet, note))
     if not found:
         raise InputError(f"{fleet_file}: no replica with an endpoint is in confidential mode")
     if as_json:
@@ -202,6 +214,9 @@ def serve(
     device: MaybeDeviceIds = None,
     name: KeyName = "",
     valid_s: ValidS = 3600.0,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
 ) -> int:
     """Answer challenges with evidence, beside an engine, until interrupted.
 
@@ -226,11 +241,12 @@ def serve(
             return signed.sign(devices, nonce, time.time(), valid_s, key, name)
 
         make("00" * 16)  # a key that cannot sign is told of now
-    asyncio.run(_serve(make, host, port))
+    asyncio.run(_serve(make, host, port, server_tls(tls_cert, tls_key, tls_client_ca)))
     return OK
 
 
-async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
+async def _serve(make: "Callable[[str], bytes]", host: str, port: int,
+                 tls: "ServerTls | None") -> None:
     import sys
 
     from penstock.cli.console import note
@@ -238,7 +254,7 @@ async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
     from penstock.serving.attest.agent import agent
 
     stopped = stop_signal()
-    async with agent(make, host, port, note) as url:
+    async with agent(make, host, port, note, tls) as url:
         sys.stdout.write(f"evidence {url}\n")
         sys.stdout.flush()
         await stopped.wait()

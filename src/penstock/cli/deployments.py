@@ -38,8 +38,12 @@ from penstock.cli.options import (
     PrecisionList,
     Precisions,
     Tensor,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
     WaitingRate,
 )
+from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
 
 app = App()
@@ -226,6 +230,9 @@ def remove(
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8090,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     allowed_hosts: AllowedHosts = None,
     queue: Annotated[str, typer.Option(
         "--queue", metavar="NAME",
@@ -246,5 +253,6 @@ def serve(
     """
     from penstock.cli.deployments_serve import run_here
 
-    run_here(folder, host, port, tuple(allowed_hosts or ()), queue, period_s, start_s)
+    run_here(folder, host, port, tuple(allowed_hosts or ()), queue, period_s, start_s,
+             server_tls(tls_cert, tls_key, tls_client_ca))
     return OK

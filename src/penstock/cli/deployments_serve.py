@@ -2,14 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.engines.tls import ServerTls
 
 _SHUTDOWN_S = 2.0
 
 
 def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,
-             period_s: float, start_s: float) -> None:
+             period_s: float, start_s: float, tls: "ServerTls | None") -> None:
     """Serve until interrupted. Raises InputError."""
     from penstock.engines.http import run_server
     from penstock.serving.deployments.requests import make_queue
@@ -17,11 +21,11 @@ def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: 
     make_queue(queue)
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    run_server(_serve(folder, host, port, names, queue, period_s, start_s))
+    run_server(_serve(folder, host, port, names, queue, period_s, start_s, tls))
 
 
 async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,
-                 period_s: float, start_s: float) -> None:
+                 period_s: float, start_s: float, tls: "ServerTls | None") -> None:
     import typer
 
     from penstock.cli.console import note
@@ -36,7 +40,7 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
         async with opened(folder, OpenOptions(queue, start_s, lock_timeout_s=1.0), note) as control:
             stopped = stop_signal()
             app = make_app(LocalDeployments(control), host, note, names)
-            async with listening(app, host, port, _SHUTDOWN_S) as url:
+            async with listening(app, host, port, _SHUTDOWN_S, tls=tls) as url:
                 announce(folder, url)
                 typer.echo(f"deployments {url}")
                 watching = asyncio.create_task(watch(control, period_s, note))

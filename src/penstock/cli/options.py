@@ -79,6 +79,15 @@ MaxBodyMb = Annotated[int, typer.Option(
     "--max-body-mb", min=1, max=1024, metavar="N", help="Largest request body, in MB.")]
 Port = Annotated[int, typer.Option(
     "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free port.")]
+TlsCert = Annotated[Path | None, typer.Option(
+    "--tls-cert", metavar="FILE", show_default=False,
+    help="Serve HTTPS with this certificate and its chain (PEM); a changed file is read again.")]
+TlsKey = Annotated[Path | None, typer.Option(
+    "--tls-key", metavar="FILE", show_default=False,
+    help="Key of the certificate (PEM, without a passphrase).")]
+TlsClientCa = Annotated[Path | None, typer.Option(
+    "--tls-client-ca", metavar="FILE", show_default=False,
+    help="Accept only clients with a certificate of this CA (PEM).")]
 LedgerUrl = Annotated[str | None, typer.Option(
     "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
     help="Database of keys and spending, as an SQLAlchemy URL; default: a SQLite file beside "

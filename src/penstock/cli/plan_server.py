@@ -6,7 +6,17 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AllowedHosts, Host, MaxBodyMb, Port, TimeLimit
+from penstock.cli.options import (
+    AllowedHosts,
+    Host,
+    MaxBodyMb,
+    Port,
+    TimeLimit,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+)
+from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
 
 app = App()
@@ -17,6 +27,9 @@ _SHUTDOWN_S = 5.0
 def plan_server(
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     allowed_hosts: AllowedHosts = None,
     max_body_mb: MaxBodyMb = 16,
     num_at_once: Annotated[int, typer.Option(
@@ -49,12 +62,13 @@ def plan_server(
         app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host,
                        tuple(allowed_hosts or ()))
         stopped = stop_signal()
-        async with listening(app, host, port, _SHUTDOWN_S) as url:
+        async with listening(app, host, port, _SHUTDOWN_S, tls=tls) as url:
             note(f"listening on {url} (operations: /docs); Ctrl-C stops")
             sys.stderr.flush()
             await stopped.wait()
 
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
+    tls = server_tls(tls_cert, tls_key, tls_client_ca)
     run_server(run())
     return OK

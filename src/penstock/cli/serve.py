@@ -19,12 +19,17 @@ from penstock.cli.options import (
     Port,
     Seed,
     Settings,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
 )
+from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.engines.tls import ServerTls
     from penstock.fleet.values import Fleet
     from penstock.policy.route.protocol import Router
     from penstock.serving.gateway.engines import Engines
@@ -41,6 +46,7 @@ def serve(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
     open_to_all: Annotated[bool, typer.Option(
         "--open", help="Without keys, allow access from everywhere.")] = False,
+    tls_cert: TlsCert = None, tls_key: TlsKey = None, tls_client_ca: TlsClientCa = None,
     settings: Settings = None, allowed_hosts: AllowedHosts = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
@@ -88,6 +94,7 @@ def serve(
     from penstock.serving.gateway.proxy import Limits
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
+    tls = server_tls(tls_cert, tls_key, tls_client_ca)
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if deployments is None and not fleet.multiplexing and not any(group.endpoints
                                                                   or is_started(group)
@@ -102,14 +109,15 @@ def serve(
                     max_memory_bytes=None if max_memory_mb is None else max_memory_mb * 2**20)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, Access(ledger, open_to_all, tuple(allowed_hosts or ())),
-                      otlp_tracing() if traces else NoTracing(), decisions, deployments,
+                      otlp_tracing() if traces else NoTracing(), decisions, deployments, tls,
                       as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
                  limits: "Limits", access: "Access", tracing: "Tracing",
-                 decisions: Path | None, deployments: Path | None, *, as_json: bool) -> None:
+                 decisions: Path | None, deployments: Path | None, tls: "ServerTls | None", *,
+                 as_json: bool) -> None:
     import gc
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
@@ -155,7 +163,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
         reload = Reload(path, lambda: whole(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, on_bug=note, beside=[planning, *routed.parts],
+                           engines_folder=folder, tls=tls, on_bug=note,
+                           beside=[planning, *routed.parts],
                            work=[partial(one.run, reload.asked.set) for one in (started, routed)]
                            ) as (url, engines):
             routed.announce(url)

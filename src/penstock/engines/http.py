@@ -8,7 +8,7 @@ import signal
 import socket
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -19,7 +19,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from penstock.core.errors import InputError
 from penstock.engines.discreet_log import DiscreetFilter, keep_secrets, trace_of
+from penstock.engines.door import open_door
 from penstock.engines.http_body import BodyError
+from penstock.engines.tls import ServerTls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
@@ -102,13 +104,13 @@ def json_errors(wrong: Callable[[web.Request, int, str], HttpError],
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int,
                     shutdown_s: float, head_s: float = 75.0,
-                    settle_s: float = 0.0) -> AsyncIterator[str]:
+                    settle_s: float = 0.0, tls: ServerTls | None = None) -> AsyncIterator[str]:
     """Yield the URL of a server, which runs until the context ends.
 
     Then requests of open connections are still accepted for ``settle_s``, twice (while the address
     is open, and after), and requests in progress have ``shutdown_s`` to end. A connection without a
-    complete request head for ``head_s`` is closed. Raises InputError where the address cannot be
-    bound.
+    complete request head for ``head_s`` is closed. With ``tls``, the server speaks HTTPS alone.
+    Raises InputError where the address cannot be bound, or where the files of ``tls`` do not work.
     """
     closing = False
 
@@ -127,10 +129,10 @@ async def listening(app: web.Application, host: str, port: int,
     server = runner.server
     assert server is not None, "a runner that is set up has a server"
     server.request_factory = _without_unknown_expectations(server.request_factory)
+    doors = AsyncExitStack()
     try:
         try:
-            site = web.TCPSite(runner, host, port)
-            await site.start()
+            door = await doors.enter_async_context(open_door(runner, host, port, tls))
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError | socket.gaierror) or \
                     error.errno == errno.EADDRNOTAVAIL:
@@ -140,15 +142,16 @@ async def listening(app: web.Application, host: str, port: int,
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror
             raise InputError(f"cannot listen on {host} port {port}: {why}") from error
-        yield url_of(*runner.addresses[0][:2])
+        yield url_of(*door.address, scheme="http" if tls is None else "https")
         await asyncio.sleep(min(settle_s, _TICK_S))  # what waits for a place is accepted
         if settle_s > 0.0 and runner.server is not None and runner.server.connections:
             closing = True
             await asyncio.sleep(settle_s)
-            await site.stop()
+            door.close()
             await asyncio.sleep(settle_s)
         closing = True
     finally:
+        await doors.aclose()
         await runner.cleanup()
 
 
@@ -185,9 +188,10 @@ def run_server(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(discreetly())
 
 
-def url_of(address: str, port: int) -> str:
+def url_of(address: str, port: int, scheme: str = "http") -> str:
     """Return the URL of an address, also of IPv6."""
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    name = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{name}:{port}"
 
 
 def stop_signal() -> asyncio.Event:

@@ -75,6 +75,20 @@ class TenantSection(Section):
                                              {"amount": 100, "per": "month"})
 
 
+class EngineTlsSection(Section):
+    """How the gateway trusts engines with https:// endpoints, and shows itself to them."""
+
+    ca: FilePath | None = described(
+        "CAs that sign the engines' certificates (PEM); left out, the system's.", "engines-ca.pem")
+    cert: FilePath | None = described(
+        "Certificate that the gateway shows to engines (PEM); left out, none.", "gateway.pem")
+    key: FilePath | None = described(
+        "Key of cert (PEM, without a passphrase); left out, in the same file.", "gateway-key.pem")
+    verify: bool = described(
+        "Whether engines' certificates are checked; false lets anybody on the network pose as an "
+        "engine.", True, default=True)
+
+
 class GatewaySection(Section):
     """Tenants of `penstock serve`, and the model names that they may use."""
 
@@ -84,6 +98,9 @@ class GatewaySection(Section):
     forecasts: FilePath | None = described(
         "A forecaster of answers' length and quality, as `penstock lab train` writes it; left out, "
         "a model's mean quality and the lengths of a class so far.", "forecasts.npz")
+    engine_tls: EngineTlsSection | None = described(
+        "TLS to https:// endpoints and evidence; left out, certificates are checked by the "
+        "system's CAs.", {"ca": "engines-ca.pem"})
     tenants: list[TenantSection] = described(
         "Tenants, each with its own keys; left out, every key gives access to everything.",
         [{"name": "shop", "budget": {"amount": 100, "per": "month"}}], default=[])

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any
 from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import ModelChoice
-from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, RequestParameters, Tenant
+from penstock.fleet.values_gateway import (
+    Alias,
+    Budget,
+    EngineTls,
+    GatewayOptions,
+    RequestParameters,
+    Tenant,
+)
 
 if TYPE_CHECKING:
     from penstock.fleet.document_gateway import (
+        EngineTlsSection,
         GatewaySection,
         RequestParametersSection,
         TenantSection,
@@ -32,7 +40,20 @@ def resolve_gateway(section: "GatewaySection | None",
                for name, alias in section.aliases.items()}
     forecasts = section.forecasts and files.find(section.forecasts, ("gateway", "forecasts"))
     return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants),
-                          forecasts)
+                          forecasts, _engine_tls(section.engine_tls, files))
+
+
+def _engine_tls(section: "EngineTlsSection | None", files: FileFinder) -> EngineTls | None:
+    if section is None:
+        return None
+    place = ("gateway", "engine_tls")
+    if section.key is not None and section.cert is None:
+        raise PlacedError((*place, "key"), "stands alone; expected cert beside it")
+    if section.ca is not None and not section.verify:
+        raise PlacedError((*place, "ca"), "is of no use with verify: false")
+    found = {name: given and files.find(given, (*place, name)) for name, given in
+             (("ca", section.ca), ("cert", section.cert), ("key", section.key))}
+    return EngineTls(**found, verify=section.verify)
 
 
 def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tenant:
@@ -63,6 +84,7 @@ def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
     return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.parameters)}
                         for name, alias in options.aliases.items()},
             "forecasts": options.forecasts,
+            "engine_tls": options.engine_tls and asdict(options.engine_tls),
             "tenants": [_tenant_section(tenant) for tenant in options.tenants]}
 
 

@@ -66,12 +66,25 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTls:
+    """Paths of PEM files: the CAs that engines are trusted by (None: the system's), and the
+    gateway's own certificate with its key (None: in the file of ``cert``). Without ``verify``,
+    engines' certificates are not checked."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Aliases by name, the tenants, and the file of a forecaster for prompts."""
+    """Aliases by name, the tenants, the file of a forecaster for prompts, and TLS to engines."""
 
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     tenants: tuple[Tenant, ...] = ()
     forecasts: str | None = None
+    engine_tls: EngineTls | None = None
 
     @property
     def confidential_tenants(self) -> frozenset[str]:

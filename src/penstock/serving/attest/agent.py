@@ -9,6 +9,7 @@ from aiohttp import web
 from penstock.attest.values import MOST_NONCE_BYTES, check_nonce_text
 from penstock.core.errors import InputError
 from penstock.engines.http import HttpError, json_errors, json_response, listening
+from penstock.engines.tls import ServerTls
 
 PATH = "/attestation"
 _SHUTDOWN_S = 2.0
@@ -60,8 +61,10 @@ class EvidenceAgent:
 
 @asynccontextmanager
 async def agent(make: Callable[[str], bytes], host: str, port: int,
-                on_bug: Callable[[str], None]) -> AsyncIterator[str]:
+                on_bug: Callable[[str], None],
+                tls: ServerTls | None = None) -> AsyncIterator[str]:
     """Yield the URL of the agent, which serves until the context ends. Raises InputError where the
     address cannot be bound."""
-    async with listening(EvidenceAgent(make, on_bug).app(), host, port, _SHUTDOWN_S) as url:
+    async with listening(EvidenceAgent(make, on_bug).app(), host, port, _SHUTDOWN_S,
+                         tls=tls) as url:
         yield f"{url}{PATH}"

@@ -17,6 +17,7 @@ from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
+from penstock.engines.tls import engine_context
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_multiplexing import DevicePool
 
@@ -130,7 +131,8 @@ def _words(error: Exception) -> str:
     return os.strerror(number) if number is not None and number > 0 else type(error).__name__
 
 
-async def attestation_status(fleet: Fleet) -> list[tuple[str, str | None]]:
+async def attestation_status(fleet: Fleet, note: Callable[[str], None] = lambda _: None
+                             ) -> list[tuple[str, str | None]]:
     """Return the URL of every live replica in confidential mode, and the name of every such pool,
     each with the reason why it may get no confidential request now (None where it may). Requests
     evidence from each of them once. Raises InputError."""
@@ -138,7 +140,9 @@ async def attestation_status(fleet: Fleet) -> list[tuple[str, str | None]]:
                                                                        fleet.multiplexing)]
                if facts.confidential]
     check_rules(fleet.attestation)
-    async with aiohttp.ClientSession() as session:
+    tls = fleet.gateway.engine_tls
+    trust = True if tls is None else engine_context(tls, note)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
         await EvidenceWatcher(engines, fleet.attestation, session, time.time, time.monotonic,
                               lambda _: None).look()
     found = [(engine.facts.url, attestation_violation(engine.confidentiality, time.time()))

@@ -20,6 +20,7 @@ from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
+from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
@@ -33,6 +34,7 @@ from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -57,7 +59,6 @@ from penstock.serving.tenants.report import spending_document
 _SHUTDOWN_S = 60.0  # for answers in progress
 _SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 _AFTER_A_BUG_S = 1.0
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -112,6 +113,7 @@ class Gateway:
                  model_pools: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
+        self._engine_tls = fleet.gateway.engine_tls
         self._model_pools = model_pools
         self._gate = gate
         self.engines = Engines(facts_of(fleet))
@@ -162,6 +164,8 @@ class Gateway:
         if (fleet.multiplexing, fleet.multiplexing and fleet.attestation) != self._multiplexing:
             raise InputError("multiplexing, or the attestation of its devices, has changed, which "
                              "needs a restart of the gateway")
+        if fleet.gateway.engine_tls != self._engine_tls:
+            raise InputError("gateway.engine_tls has changed, which needs a restart of the gateway")
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
         self._gate.adopt(config)
@@ -334,7 +338,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   log: DecisionLog | None = None, work: Sequence[Work] = (),
                   beside: Sequence[Part] = (),
-                  on_bug: Callable[[str], None] = lambda _: None
+                  tls: ServerTls | None = None, on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """Run a gateway and yield its URL and its engines. It stops when the context ends.
     ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
@@ -342,10 +346,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
-    # Answers are passed on unchanged: not decompressed, and without cookies.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
-                                     skip_auto_headers=_NOT_NEEDED) as session, open_gate(
+    async with engine_session(fleet.gateway.engine_tls, on_bug) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
             fleet, session, engines_folder, on_bug) as model_pools:
         _check_exposure(gate, host, access, on_bug)
@@ -366,7 +367,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(
-                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S) as url:
+                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
                 yield url, engines
 
 

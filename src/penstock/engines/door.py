@@ -1,0 +1,76 @@
+"""The listening sockets of a server, with and without TLS (aiohttp)."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from penstock.engines.tls import HANDSHAKE_S, ServerTls, Stamps, server_context, stamps, watch
+
+_BACKLOG = 128  # connections that wait to be accepted
+
+
+class Door:
+    """Listening sockets, whose TLS context can be replaced: accepted connections and those that
+    wait to be accepted go on, and new handshakes take the new context."""
+
+    def __init__(self, protocols: web.Server, server: asyncio.Server) -> None:
+        self._protocols = protocols
+        self._servers = [server]
+        self.address: tuple[str, int] = server.sockets[0].getsockname()[:2]
+
+    async def replace(self, context: ssl.SSLContext) -> None:
+        """Listen with another context. Sessions of the old context cannot be resumed."""
+        old, self._servers = self._servers, []
+        for one in (listener for server in old for listener in server.sockets):
+            self._servers.append(await asyncio.get_running_loop().create_server(
+                self._protocols, sock=socket.socket(fileno=os.dup(one.fileno())),
+                **_options(context)))
+        for server in old:
+            server.close()
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        for server in self._servers:
+            server.close()
+
+
+@asynccontextmanager
+async def open_door(runner: web.AppRunner, host: str, port: int,
+                    tls: ServerTls | None) -> AsyncIterator[Door]:
+    """Yield the door of a runner that is set up; it is closed when the context ends. With ``tls``,
+    the server speaks HTTPS alone, and changes of the files are followed. Raises InputError for
+    files that do not work, and OSError or UnicodeError where the address cannot be bound."""
+    protocols = runner.server
+    assert protocols is not None, "setup() has made the server"
+    loaded = () if tls is None else stamps(tls.files)
+    context = None if tls is None else server_context(tls)
+    door = Door(protocols, await asyncio.get_running_loop().create_server(
+        protocols, host, port, **_options(context)))
+    task = None if tls is None else asyncio.create_task(_follow(door, tls, loaded))
+    try:
+        yield door
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        door.close()
+
+
+async def _follow(door: Door, tls: ServerTls, loaded: Stamps) -> None:
+    async def reload() -> None:
+        await door.replace(server_context(tls))
+
+    await watch(tls.files, loaded, reload, tls.note)
+
+
+def _options(context: ssl.SSLContext | None) -> dict[str, Any]:
+    limit_s = None if context is None else HANDSHAKE_S
+    return {"ssl": context, "backlog": _BACKLOG, "ssl_handshake_timeout": limit_s,
+            "ssl_shutdown_timeout": limit_s}
