@@ -1,7 +1,7 @@
 """An engine's answer on its way to the client, in one piece or streamed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -34,10 +34,13 @@ class _Stream(web.StreamResponse):
 
 
 class Answers:
-    """Passes answers to clients. ``clock`` is monotonic, in seconds."""
+    """Passes answers to clients. ``clock`` is monotonic, in seconds. ``on_end`` is called before a
+    client sees the end of an answer."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float],
+                 on_end: Callable[[Exchange], Awaitable[None]]) -> None:
         self._clock = clock
+        self._on_end = on_end
 
     async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
                     dialect: Dialect, question: Question) -> web.Response:
@@ -63,7 +66,7 @@ class Answers:
         if answer.status < 400:
             exchange.passed.take_whole(document, now_s)
             exchange.lease.keep(whole, kind)
-            await _charged(exchange)
+            await self._charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers=_headers(exchange))
 
@@ -91,13 +94,13 @@ class Answers:
             if passed.num_tokens > in_flight.output_tokens:
                 engine.ledger.advance(in_flight, passed.num_tokens)
             if passed.is_cut:
-                charge = await _charged(exchange)
+                charge = await self._charged(exchange)
                 out, at_end = out + relay.ending(charge.prompt_tokens, charge.output_tokens), True
             if response is None and passed.error is not None and not passed.num_tokens:
                 raise EngineFailedError("reported an error",
                                         f"said {str(passed.error.get('message'))[:200]!r}")
             if at_end or passed.done:
-                await _charged(exchange)
+                await self._charged(exchange)
             if at_end:
                 break
             if out:
@@ -125,9 +128,17 @@ class Answers:
         error = ServiceError(502, f"the engine failed in the middle of its answer: it {failure}",
                              "engine_failed").document()
         exchange.passed.error = error["error"]
-        await _charged(exchange)
+        await self._charged(exchange)
         await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))
         return response
+
+    async def _charged(self, exchange: Exchange) -> Charge:
+        """Wait until charge and decision are recorded, which must happen before the client sees the
+        end of the answer."""
+        charge = exchange.lease.settle(*exchange.passed.delivered, exchange.passed.relayed)
+        await exchange.lease.written()
+        await self._on_end(exchange)
+        return charge
 
 
 def _fault(exchange: Exchange, num_bytes: int, *, at_end: bool) -> EngineFailedError | None:
@@ -149,14 +160,6 @@ def _limit(exchange: Exchange) -> StreamLimit:
     if most is not None:
         most_output = min(most_output, most * ask.num_answers)
     return stream_limit(ask.most_prompt_tokens, most_output)
-
-
-async def _charged(exchange: Exchange) -> Charge:
-    """Wait until the charge is recorded, which must happen before the client sees the end of the
-    answer."""
-    charge = exchange.lease.settle(*exchange.passed.delivered, exchange.passed.relayed)
-    await exchange.lease.written()
-    return charge
 
 
 async def _begun(exchange: Exchange) -> web.StreamResponse:

@@ -53,7 +53,8 @@ class Exchange:
     """One accepted request: its body, tenant, routing decision and relayed answer.
 
     ``request`` is the routers' view of it, ``engine`` the last engine that was tried. The fields of
-    ``more`` replace those of the body. ``faults`` of engines are for the client alone.
+    ``more`` replace those of the body. ``faults`` of engines are for the client alone. ``ending``
+    is the outcome with what a trace tells of it, None until the request is settled.
     """
 
     http: web.Request
@@ -73,6 +74,7 @@ class Exchange:
     unsupported: str | None = None
     faults: list[str] = field(default_factory=list)
     more: Mapping[str, Any] = field(default_factory=dict)
+    ending: tuple[str, dict[str, Any]] | None = None
 
     def failed(self, error: Exception) -> str:
         """Forget a relayed part of which nothing has reached the client, and keep the fault for the

@@ -91,7 +91,7 @@ class Proxy:
         self.admission = AdmissionQueue(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
-        self._answers = Answers(clock)
+        self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
@@ -140,6 +140,7 @@ class Proxy:
             raise
         finally:
             self._settle(exchange, outcome)
+            exchange.trace.ended(*(exchange.ending or (outcome, {})))
 
     # -- attempts -------------------------------------------------------------------------------
 
@@ -288,6 +289,7 @@ class Proxy:
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                        answer: aiohttp.ClientResponse, question: Question) -> web.StreamResponse:
         ask, dialect = exchange.ask, engine_of(engine.kind).dialect
+        exchange.decision.attempts[-1]["outcome"] = f"answered {answer.status}"
         try:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
@@ -312,7 +314,17 @@ class Proxy:
 
     # -- outcomes -------------------------------------------------------------------------------
 
+    async def _record_end(self, exchange: Exchange) -> None:
+        """Record an answer that has ended, so that not even a kill of the gateway loses its
+        decision once the client has seen the end."""
+        self._settle(exchange, "finished")
+        if self._log is not None:
+            await self._log.written()
+
     def _settle(self, exchange: Exchange, outcome: str) -> None:
+        """Record the end of a request; only the first call does anything."""
+        if exchange.ending is not None:
+            return
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
         charge = exchange.lease.settle(*passed.delivered, passed.relayed)
         prompt_tokens, output_tokens = charge.prompt_tokens, charge.output_tokens
@@ -332,6 +344,7 @@ class Proxy:
         end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
                   exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
         if ask.needs.confidential:
+            exchange.ending = outcome, {}
             is_met = exchange.decision.outcome["met_targets"] = judged(end)
             model = None if exchange.engine is None else exchange.engine.facts.model
             self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
@@ -347,11 +360,11 @@ class Proxy:
             metrics.e2e.observe(now_s - exchange.begun_s)
         is_met = self.tally.add(end, now_s)
         exchange.decision.outcome["met_targets"] = is_met
-        exchange.trace.ended(outcome, {
+        exchange.ending = outcome, {
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
             "gen_ai.usage.input_tokens": prompt_tokens,
             "gen_ai.usage.output_tokens": output_tokens,
-            "gen_ai.response.finish_reasons": end_reason and [end_reason]})
+            "gen_ai.response.finish_reasons": end_reason and [end_reason]}
         if is_met:
             metrics.met.inc()
         self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
