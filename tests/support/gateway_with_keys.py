@@ -53,8 +53,9 @@ class Home:
 async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
     url = f"sqlite:///{tmp_path}/ledger.db"
     store, texts = open_store(url), {}
-    for name, tenant, revoked_s in (("shop", "shop", None), ("bar", "bar", None), ("admin", "", None),
-                                    ("gone", "gone", None), ("revoked", "shop", 1.0)):
+    for name, tenant, revoked_s in (
+            ("shop", "shop", None), ("bar", "bar", None), ("admin", "", None),
+            ("gone", "gone", None), ("revoked", "shop", 1.0)):
         texts[name], key = new_key(tenant, 0.0, secrets.token_bytes, admin=not tenant)
         store.add_key(replace(key, revoked_s=revoked_s))
     store.close()

@@ -129,7 +129,7 @@ def verify(
 
     from penstock.attest.make import make_verifier
     from penstock.attest.values import Challenge, EvidenceError, Rules
-    from penstock.cli.console import print_json
+    from penstock.cli.console import print_json, print_line
 
     if verifier not in ("test", "nvidia"):
         raise InputError(f"--verifier: expected test or nvidia, found {verifier[:60]!r}")
@@ -146,12 +146,12 @@ def verify(
         if as_json:
             print_json({"accepted": False, "reason": f"the evidence {error}"})
         else:
-            typer.echo(f"refused: the evidence {error}")
+            print_line(f"refused: the evidence {error}")
         return MISSED
     if as_json:
         print_json({"accepted": True, **asdict(found)})
     else:
-        typer.echo(f"accepted: {', '.join(found.devices)} for "
+        print_line(f"accepted: {', '.join(found.devices)} for "
                    f"{found.expires_at_s - time.time():.0f} s")
     return OK
 
@@ -164,7 +164,7 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
     """
     import asyncio
 
-    from penstock.cli.console import print_json
+    from penstock.cli.console import print_json, print_line
     from penstock.serving.attest.evidence import attestation_status
     fleet = read_fleet(fleet_file)
     found = asyncio.run(attestation_status(fleet))
@@ -175,7 +175,7 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
                     for url, reason in found])
     else:
         for url, reason in found:
-            typer.echo(f"{url} {reason or 'is attested'}")
+            print_line(f"{url} {reason or 'is attested'}")
     return MISSED if any(reason for _, reason in found) else OK
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.core.printable import printable
+
 if TYPE_CHECKING:
     from penstock.report.model.table import Block
 
@@ -50,17 +52,17 @@ def print_json(document: Any) -> None:
     text = orjson.dumps(document, default=list, option=options).decode()
     if not text.isascii() and not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
         text = f"{json.dumps(orjson.loads(text), indent=2)}\n"
-    sys.stdout.write(text)
+    sys.stdout.write(printable(text))
 
 
 def print_line(text: str) -> None:
     """A line of the result that is never broken, for other programs to read."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def note(text: str) -> None:
     """A line beside the result: on stderr, so that stdout can be piped."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
 
 
 @contextmanager

@@ -191,9 +191,9 @@ def show_rejected(decision: Mapping[str, Any]) -> None:
 
 def show_reply(answer: Mapping[str, Any]) -> None:
     """An answer's text on stdout, and how long it took on stderr."""
-    from penstock.cli.console import note
+    from penstock.cli.console import note, print_line
 
-    typer.echo(answer["text"])
+    print_line(answer["text"])
     simulated = ", simulated" if answer["simulated"] else ""
     note(f"{answer['output_tokens']} tokens in {answer['service_s']:.3g} s "
          f"({answer['e2e_s']:.3g} s with waiting{simulated})")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from penstock.core.printable import printable
 from penstock.report.model.table import Block, Note, Opening, Table
 from penstock.report.terminal.fitting import FittingTable
 
@@ -24,10 +25,10 @@ class Line:
         for phrase in self.phrases:
             longer = f"{line}   {phrase}" if line else phrase
             if line and len(longer) > options.max_width:
-                yield Text(line)
+                yield Text(printable(line))
                 longer = phrase
             line = longer
-        yield Text(line)
+        yield Text(printable(line))
 
 
 def drawn(blocks: Iterable[Block]) -> "Iterator[RenderableType]":
@@ -41,15 +42,15 @@ def drawn(blocks: Iterable[Block]) -> "Iterator[RenderableType]":
         elif isinstance(block, Note):
             yield from _footnote(block.lines)
         elif isinstance(block, Opening):
-            yield Text(block.headline, style="bold")
+            yield Text(printable(block.headline), style="bold")
             yield Line([f"{fact.label.lower()} {fact.value}" for fact in block.facts])
-            yield Text(f"{block.lede}\n", style="dim")
+            yield Text(f"{printable(block.lede)}\n", style="dim")
         else:
-            yield Text(block)
+            yield Text(printable(block))
 
 
 def _footnote(lines: Sequence[str]) -> "Iterator[RenderableType]":
     from rich.text import Text
 
     if lines:
-        yield Text("\n".join(lines) + "\n", style="dim")
+        yield Text(printable("\n".join(lines)) + "\n", style="dim")

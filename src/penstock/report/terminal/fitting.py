@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from penstock.core.printable import printable
 from penstock.report.model.table import Cell, Column, Kind, Table, Tone
 from penstock.report.model.wording import ABSENT
 
@@ -23,10 +24,11 @@ def cell_text(cell: Cell) -> "Text":
 
     if cell.kind is Kind.VERDICT:
         sign, style = _SIGNS[cell.tone]
-        return Text(f"{sign} {cell.text}", style=style)
+        return Text(f"{sign} {printable(cell.text)}", style=style)
     if cell.kind is Kind.MEMBER:
-        return Text(f"  {cell.text}")
-    return Text(f"▲ {cell.text}", style="red") if cell.tone is Tone.BAD else Text(cell.text)
+        return Text(f"  {printable(cell.text)}")
+    text = printable(cell.text)
+    return Text(f"▲ {text}", style="red") if cell.tone is Tone.BAD else Text(text)
 
 
 class FittingTable:
@@ -70,7 +72,7 @@ class FittingTable:
                          options: "ConsoleOptions") -> "Iterator[RenderableType]":
         from rich.text import Text
 
-        yield Text(self.title, style="bold")
+        yield Text(printable(self.title), style="bold")
         found = self._fitting(options.max_width)
         if found is None and self.keys:
             found = self._below(range(self.keys, len(self.columns)), options.max_width)
@@ -123,7 +125,7 @@ class FittingTable:
             words = max((len(word) for row in self._rows for word in row[place].plain.split()),
                         default=0)
             cells = max(min(cells, _PROSE_WIDTH), words)
-        return max(cells, *map(len, _broken(column.heading, lines).split("\n")))
+        return max(cells, *map(len, _broken(printable(column.heading), lines).split("\n")))
 
     def _table(self, shown: Sequence[int], lines: int) -> "RichTable":
         from rich import box
@@ -134,7 +136,7 @@ class FittingTable:
         for place in shown:
             column = self.columns[place]
             left = column.left or column.prose or place == 0
-            table.add_column(Text(_broken(column.heading, lines)), vertical="top",
+            table.add_column(Text(_broken(printable(column.heading), lines)), vertical="top",
                              justify="left" if left else "right", no_wrap=not column.prose)
         for number, row in enumerate(self._rows):
             table.add_row(*(row[place] for place in shown),
@@ -149,7 +151,7 @@ class FittingTable:
             yield Text(f"  {row[0].plain}")
             for column, cell in zip(self.columns[1:], row[1:], strict=True):
                 if cell.plain and (self.keys or not column.rank):
-                    yield Text(f"    {column.heading}: ") + cell
+                    yield Text(f"    {printable(column.heading)}: ") + cell
         yield Text()
 
 
