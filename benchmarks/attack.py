@@ -91,11 +91,12 @@ class Hostile(BaseHTTPRequestHandler):
 
 
 class Target:
-    """A running gateway: its address, a tenant's key and its process."""
+    """A running gateway: its address, a tenant's and an administrator's key, and its process."""
 
-    def __init__(self, url: str, key: str, process: int) -> None:
+    def __init__(self, url: str, key: str, admin: str, process: int) -> None:
         self.host = urlsplit(url).netloc
         self.key = {"Authorization": f"Bearer {key}"}
+        self.admin = {"Authorization": f"Bearer {admin}"}
         self.process = process
 
     def post(self, path: str, body: bytes, headers: dict[str, str]) -> None:
@@ -198,12 +199,14 @@ def target(source: Path) -> Iterator[Target]:
         engine = started(source, folder, "emulate", "engine.yaml", "--port", "0", "--speed", "1000")
         (folder / "fleet.yaml").write_text(FLEET.format(
             well=line_of(engine).split()[1], hostile=f"http://127.0.0.1:{hostile.server_port}"))
-        key = subprocess.run([sys.executable, "-m", "penstock", "keys", "create", "fleet.yaml",
-                              "shop"], cwd=folder, check=True, capture_output=True, text=True,
-                             env={**os.environ, "PYTHONPATH": str(source / "src")}).stdout.strip()
+        keys = [subprocess.run(
+            [sys.executable, "-m", "penstock", "keys", "create", "fleet.yaml", of], cwd=folder,
+            check=True, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(source / "src")}).stdout.strip()
+            for of in ("shop", "--admin")]
         gateway = started(source, folder, "serve", "fleet.yaml", "--port", "0")
         try:
-            yield Target(line_of(gateway).split()[1], key, gateway.pid)
+            yield Target(line_of(gateway).split()[1], *keys, gateway.pid)
         finally:
             for one in (gateway, engine):
                 one.kill()
