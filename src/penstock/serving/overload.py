@@ -10,9 +10,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values_gateway import Tenant
@@ -77,13 +77,19 @@ def next_lag_s(mean_s: float, late_s: float, limit_s: float) -> float:
 
 
 class BodyHold:
-    """Bytes of one request's body, counted until the request ends."""
+    """Bytes of one request's body, counted until the context ends."""
 
     __slots__ = ("_guard", "num_bytes")
 
     def __init__(self, guard: "OverloadGuard") -> None:
         self._guard = guard
         self.num_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._guard.give_back(self.num_bytes)
 
     def add(self, num_bytes: int) -> None:
         """Count more bytes. Raises ServiceError where all bodies together exceed the limit."""
@@ -106,6 +112,7 @@ class OverloadGuard:
         self._lag_s = 0.0
         self._resident_bytes = 0
         self._body_bytes = 0
+        self._calm = False
 
     @property
     def load(self) -> Load:
@@ -119,32 +126,31 @@ class OverloadGuard:
             await asyncio.sleep(_TICK_S)
             self._lag_s = next_lag_s(self._lag_s, self._clock() - due_s, self.limits.lag_s)
             self._resident_bytes = resident_bytes()
+            self._calm = max(pressures(self.load, self.limits).values()) < _FIRST_SHED
 
     def check_before_body(self, name: str | None, tenant: Tenant) -> None:
         """Shed a request before its body is read, by the class that its header ``name`` or the
         tenant's defaults tell. Raises ServiceError."""
         name = name or tenant.defaults.service_class
-        found = None if name is None else self._classes().get(name)
-        self._check(found)
+        self._check(None if name is None else self._classes().get(name))
 
     def check(self, service_class: ServiceClass) -> None:
         """Shed a request whose class is known. Raises ServiceError."""
         self._check(service_class)
 
-    @contextmanager
-    def body(self) -> Iterator[BodyHold]:
-        """Count a body's bytes until the context ends."""
-        hold = BodyHold(self)
-        try:
-            yield hold
-        finally:
-            self._body_bytes -= hold.num_bytes
+    def body(self) -> BodyHold:
+        """Return a count of one body's bytes."""
+        return BodyHold(self)
 
     def take(self, num_bytes: int) -> None:
         """Count more bytes of a body. Raises ServiceError above the limit."""
         if self._body_bytes + num_bytes > self.limits.body_bytes:
             raise self._shed("bodies", UNKNOWN)
         self._body_bytes += num_bytes
+
+    def give_back(self, num_bytes: int) -> None:
+        """Count bytes of a body that has ended no longer."""
+        self._body_bytes -= num_bytes
 
     def document(self, pad: Callable[[int], int]) -> dict[str, object]:
         """Return the pressures, rounded up to 5 %, and the number of shed requests by class."""
@@ -155,6 +161,9 @@ class OverloadGuard:
                 "num_shed": {name: pad(number) for name, number in self.num_shed.items()}}
 
     def _check(self, service_class: ServiceClass | None) -> None:
+        # A calm process must not pay for the guard: these are two comparisons for each request.
+        if self._calm and self._body_bytes < _FIRST_SHED * self.limits.body_bytes:
+            return
         cause, pressure = max(pressures(self.load, self.limits).items(), key=lambda one: one[1])
         if pressure < _FIRST_SHED:
             return
