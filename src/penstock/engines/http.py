@@ -129,7 +129,7 @@ async def listening(app: web.Application, host: str, port: int,
     server.request_factory = _without_unknown_expectations(server.request_factory)
     try:
         try:
-            site = web.TCPSite(runner, host, port)
+            site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
             await site.start()
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError | socket.gaierror) or \
