@@ -1,6 +1,9 @@
 """Bytes that are no HTTP, or nearly: thousands of drawn cases, and framings that are ambiguous."""
 
 import asyncio
+import select
+import socket
+import time
 
 import pytest
 
@@ -139,6 +142,22 @@ def test_slow_clients_and_floods_of_headers_hold_up_nobody() -> None:
     assert all(status in (400, 403, 404, 408, 411, 413, 414, 415, 431)
                for found in floods_got for status in found)
     assert {tuple(found) for found in slow_got} <= {(), (408,), (400,)}
+
+
+def test_a_burst_of_connections_finds_room_while_the_event_loop_is_busy() -> None:
+    """A client whose connection finds no room tries again after a second."""
+    async def work(session, _):
+        port, burst = session._base_url.port, [socket.socket() for _ in range(400)]
+        for one in burst:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        time.sleep(0.3)  # nobody accepts meanwhile
+        _, open_now, _ = select.select([], burst, [], 0)
+        for one in burst:
+            one.close()
+        return len(open_now)
+
+    assert odd.before([odd.well], work) == 400
 
 
 def test_bodies_of_many_connections_are_bounded_together(monkeypatch) -> None:

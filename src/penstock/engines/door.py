@@ -12,7 +12,7 @@ from aiohttp import web
 
 from penstock.engines.tls import HANDSHAKE_S, ServerTls, Stamps, server_context, stamps, watch
 
-_BACKLOG = 128  # connections that wait to be accepted
+_BACKLOG = 4096  # beyond it, clients of a burst of connections wait a second for a retry
 
 
 class Door:

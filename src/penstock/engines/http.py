@@ -25,7 +25,6 @@ from penstock.engines.tls import ServerTls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
-_BACKLOG = 4096  # a burst of more new connections than this makes clients wait a second for a retry
 _TICK_S = 0.01
 
 
