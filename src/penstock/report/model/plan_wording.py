@@ -30,9 +30,9 @@ PACED_NOTE = ("A paced ITL has no target here: early tokens make up for late one
               "percentile of gaps says whether it is met. Attainment does.")
 WORTH_NOTE = ("One more saves: what the plan would cost less with one more than there are. Some "
               "may be idle and yet too few for the next cheaper plan.")
-HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
-                 "objective is missed in simulation; the search ends at +100 %. Used: the share "
-                 "of the throughput bound, the rate that no schedule exceeds.")
+HEADROOM_NOTE = ("Headroom: how much faster a demand's requests may arrive before an objective is "
+                 "missed in simulation; the search ends at +100 %. Used: the share of the "
+                 "throughput bound, the rate that no schedule exceeds.")
 
 
 def power(value_w: float | None) -> str:
