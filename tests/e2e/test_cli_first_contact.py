@@ -104,8 +104,7 @@ def test_plan_needs_no_file(penstock, folder):
     assert done.status == 0, done
     assert done.out.startswith("Not stated, so assumed:\n  engine: vLLM's defaults")
     document = orjson.loads((folder / "runs/llama-3.2-1b-plan/plan.json").read_bytes())
-    assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights",
-                                                              "requests"}
+    assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights"}
     assert penstock("check", "runs/llama-3.2-1b-plan/fleet.yaml").status == 0
     again = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1", "--json", "--seed", "1",
                      "--what-if", "accelerators[0].count=1")

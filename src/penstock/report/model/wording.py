@@ -170,7 +170,7 @@ def fleet_phrase(summary: "RunSummary") -> str:
         return str(summary.measured.load["url"])
     phrases = _group_phrases((summary.fleet or {}).get("replicas") or [])
     phrases += [_pool_phrase(pool) for pool in summary.pools]
-    return " and ".join(phrases) or "this fleet"
+    return " and ".join(phrases) or ("no replicas" if summary.plan else "this fleet")
 
 
 def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
