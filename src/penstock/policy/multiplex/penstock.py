@@ -3,6 +3,7 @@ including its load; load and prefetch while computing; shed at once requests tha
 any case.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from math import inf
 
@@ -28,7 +29,7 @@ from penstock.policy.multiplex.visits import Visit
 from penstock.policy.multiplex.worth import Choice, Worth
 
 _BUSY = Wait(arrivals=False)
-_NONE: tuple[float, set[int]] = (-inf, set())
+_MOST_LOADS = 2  # of a model on a device at one instant
 _TOLD_S = 0.25  # longest delay of shedding while nothing else happens
 
 
@@ -46,9 +47,9 @@ class ValueRate:
         self._worth = Worth(models, loads, self._queues, options)
         self._infeasible = InfeasibleRequests(len(models), self._queues, self._where, loads,
                                               self._worth)
-        self._loading: dict[int, tuple[float, float, tuple[int, ...]]] = {}
-        self._displaced: dict[int, tuple[float, set[int]]] = {}
-        """Per device, models evicted by loads that took no time, and the instant of these loads."""
+        self._loading: dict[int, tuple[float, float]] = {}
+        self._instant: dict[int, tuple[float, Counter[int]]] = {}
+        """Per device, an instant and the loads by model that took no time then."""
         self._computing: dict[int, tuple[float, float]] = {}
         self._looked_ahead: set[int] = set()
         self._joining = Joining(models, self._queues, self._where, self._floor, self._worth,
@@ -108,9 +109,9 @@ class ValueRate:
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
-        since_s, believed_s, evicted = self._loading.pop(device.index)
+        since_s, believed_s = self._loading.pop(device.index)
         if since_s == now_s:
-            self._displace(device, evicted, now_s)
+            self._loads_now(device, now_s)[model] += 1
         if not failed:
             self._loads.loaded(device.index, model)
             self._worth.load_took(device, model, believed_s, now_s - since_s, now_s)
@@ -196,20 +197,24 @@ class ValueRate:
     def _absent(self, device: Device, now_s: float) -> list[int]:
         """Return models that a device does not hold and for which more requests wait than the
         devices that hold them can start at once."""
-        since_s, displaced = self._displaced.get(device.index, _NONE)
         absent = [model for model in self._queues.absent(self._where.counts(), now_s)
                   if model not in device.residents]
-        if since_s != now_s:
+        if device.index not in self._instant:
             return absent
-        return [model for model in absent if model not in displaced]
+        loads = self._loads_now(device, now_s)
+        return [model for model in absent if loads[model] < _MOST_LOADS]
 
-    def _displace(self, device: Device, evicted: tuple[int, ...], now_s: float) -> None:
-        """Keep models out until time passes that a load without duration evicted. A model is worth
-        less once it shares the device with others, so two models could displace each other for
-        ever at one instant."""
-        since_s, displaced = self._displaced.get(device.index, _NONE)
-        self._displaced[device.index] = (
-            now_s, {*evicted, *(displaced if since_s == now_s else ())})
+    def _loads_now(self, device: Device, now_s: float) -> "Counter[int]":
+        """Return how often each model was loaded at this instant, by loads that took no time.
+
+        A model is worth less once it shares the device with others than its load promised, so two
+        models could displace each other for ever before time passes.
+        """
+        instant_s, loads = self._instant.get(device.index, (-inf, None))
+        if loads is None or instant_s != now_s:
+            loads = Counter()
+            self._instant[device.index] = (now_s, loads)
+        return loads
 
     # ---- loads and prefetches during compute
 
@@ -238,7 +243,7 @@ class ValueRate:
         if evict is None or any(one in spared for one in evict):
             return None
         believed_s = self._loads.load_s(device.index, model)
-        self._loading[device.index] = (now_s, believed_s, evict)
+        self._loading[device.index] = (now_s, believed_s)
         self._floor.pay(model, believed_s)
         return Load(model, evict)
 
