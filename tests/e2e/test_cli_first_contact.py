@@ -102,7 +102,7 @@ def test_init_writes_no_file_that_check_refuses(penstock, folder):
 def test_plan_needs_no_file(penstock, folder):
     done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1")
     assert done.status == 0, done
-    assert done.out.startswith("Assumed, since nothing states it:\n  engine: vLLM's defaults")
+    assert done.out.startswith("Not stated, so assumed:\n  engine: vLLM's defaults")
     document = orjson.loads((folder / "runs/llama-3.2-1b-plan/plan.json").read_bytes())
     assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights"}
     assert penstock("check", "runs/llama-3.2-1b-plan/fleet.yaml").status == 0

@@ -152,6 +152,14 @@ def test_run_of_a_plan_that_serves_nothing_misses(penstock):
     assert outcome.json["plan"]["unserved"] == ["llama-3-8b"]
 
 
+def test_run_says_why_nothing_is_served(penstock):
+    outcome = penstock("run", "unsized.yaml", "--no-report", "--set", "engine.kv_tokens=1")
+    assert outcome.status == 1
+    assert outcome.out.startswith("Planned as no replicas: ")
+    assert "Not considered" in outcome.out
+    assert "longer than the KV" in outcome.out
+
+
 def test_run_of_a_plan_that_serves_some_rejects_the_others(penstock):
     outcome = penstock("run", "unsized.yaml", "--json", "--no-report", *IMPOSSIBLE)
     assert outcome.status == 1

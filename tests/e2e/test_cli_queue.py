@@ -51,6 +51,14 @@ def test_own_mode_gives_percentiles(penstock):
     assert "ttft_percentiles_ms" in table.out
 
 
+def test_a_saturated_queue_is_told(penstock):
+    done = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 1e9, "--json")
+    assert done.status == 0  # no target was missed
+    assert done.json["capacity_per_s"] < 1e9
+    assert done.err.startswith("saturated: the rate is not below the capacity")
+    assert penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 1).err == ""
+
+
 def test_a_table_has_a_title_and_no_figure_beyond_sense(penstock):
     found = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 0.01)
     lines = found.out.splitlines()

@@ -66,6 +66,8 @@ def model_from_hf_config(config: Path | str | Mapping[str, Any],
 def _read(path: Path) -> Mapping[str, Any]:
     import json  # most runs use a model of the catalog
 
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        raise InputError(f"{path}: no regular file; expected a Hugging Face config.json")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)

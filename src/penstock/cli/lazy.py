@@ -1,11 +1,13 @@
 """Command groups that import a command's module only when that command is called."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import groupby
 from typing import Any
 
+from typer import Abort
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -86,9 +88,22 @@ class FirstPage(LazyGroup):
             known = (*self.names, *PLUGGED_IN.all_names())
             raise InputError(f"no command {name[:60]!r}{nearest(name[:60], known)}")
 
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        with _told():
+            return super().make_context(*arguments, **settings)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _told():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            # Typer would end with status 1, which means a missed target here.
-            raise ReaderGoneError from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Let errors pass to ``main`` with which Typer would end by itself: with status 1, which means
+    a missed target here, or with status 130 in silence."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+    except KeyboardInterrupt as error:
+        raise Abort from error

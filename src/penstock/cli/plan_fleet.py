@@ -40,7 +40,7 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     if fleet.multiplexing:
         note("models get replicas of their own; the fleet's section multiplexing is left aside")
     folder = out or default_folder(f"{fleet.name}-plan")
-    with staged(folder) as staging:
+    with staged(folder, "plan") as staging:
         plan = planned(fleet)
         document = full_document(plan, None if other is None else (other[0], planned(other[1])))
         if assumed:

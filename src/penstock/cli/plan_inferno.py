@@ -71,7 +71,7 @@ def _planned(system: System, chosen: Settings, out: Path | None) -> InfernoPlan:
         return solve(system, chosen)
     from penstock.report.run_files import staged
 
-    with staged(out, of_bundle=True) as staging:
+    with staged(out, "plan of a bundle") as staging:
         plan = solve(system, chosen)
         write_plan(staging, plan)
     return plan

@@ -1,5 +1,6 @@
 """``penstock lab queue``: one replica as a queue."""
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +93,10 @@ def optimize(
 
 
 def _run(command: str, arguments: dict[str, Any]) -> int:
-    """Answer a command; the exit status. 1 is an infeasible answer."""
+    """Answer a command; the exit status. 1 is an infeasible answer.
+
+    ``solve`` has no target to miss: of a saturated queue the status is 0, and a note says so.
+    """
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.queue_answers import answer
     from penstock.cli.queue_input import FIELDS, read_input
@@ -110,10 +114,13 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
     else:
         rows = [(name, _format_value(value)) for name, value in found.items() if value is not None]
         print_tables([table("One replica as a queue", ("quantity", "value"), rows)])
-    if found.get("feasible") is not False:
-        return OK
-    note(f"infeasible: {found['reason']}")
-    return MISSED
+    if found.get("feasible") is False:
+        note(f"infeasible: {found['reason']}")
+        return MISSED
+    if found.get("offered_per_s", 0.0) >= found.get("capacity_per_s", inf):
+        note(f"saturated: the rate is not below the capacity, {found['capacity_per_s']:.6g} "
+             "requests per second, so the wait grows without end")
+    return OK
 
 
 def _format_value(value: Any) -> str:

@@ -1,16 +1,20 @@
 """``penstock lab report``: the tables of a run that was written before."""
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.metrics.run_summary import RunSummary
+    from penstock.report.model.table import Block
 
 app = App()
 
@@ -27,19 +31,14 @@ def report(
 ) -> int:
     """Print the tables of an earlier run and the path of its page."""
     from penstock.cli.console import note, print_json, print_tables
-    from penstock.core.errors import InputError
-    from penstock.metrics.run_summary import RunSummary
     from penstock.report.run_files import PAGE, read_summary
-    from penstock.report.terminal.run import run_blocks
 
     document = read_summary(folder)
-    try:
-        blocks = [] if as_json else run_blocks(RunSummary.read(document))
+    if html is not None or not as_json:
+        summary = _read(folder, document)
+        blocks = _blocks(summary, folder)
         if html is not None:
-            _write_page(html, folder, RunSummary.read(document))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
-                         "this version?") from error
+            _write_page(html, folder, summary)
     if as_json:
         print_json(document)
     else:
@@ -50,9 +49,40 @@ def report(
     return OK
 
 
+def _read(folder: Path, document: dict[str, Any]) -> "RunSummary":
+    """The summary. Raises InputError with the file and the key of a value of another form."""
+    from penstock.metrics.run_summary import RunSummary
+    from penstock.report.run_files import SUMMARY
+
+    try:
+        return RunSummary.read(document)
+    except InputError as error:
+        raise InputError(f"{folder / SUMMARY}: {error}") from None
+
+
+def _blocks(summary: "RunSummary", folder: Path) -> "list[Block]":
+    """The tables. Raises InputError with the key of a document within the summary that is of
+    another form: a summary has the fleet, the plan and the load as they were."""
+    from penstock.report.run_files import SUMMARY
+    from penstock.report.terminal.run import run_blocks
+
+    def drawn(summary: "RunSummary") -> "list[Block] | None":
+        with suppress(AttributeError, IndexError, KeyError, TypeError):
+            return run_blocks(summary)
+        return None
+
+    blocks = drawn(summary)
+    if blocks is not None:
+        return blocks
+    without = {"plan": replace(summary, plan=None), "fleet": replace(summary, fleet=None),
+               "load": replace(summary, measured=None)}
+    key = next((key for key, rest in without.items() if drawn(rest)), "plan, fleet or load")
+    raise InputError(f"{folder / SUMMARY}: {key}: found another form than `penstock run` writes; "
+                     "expected the file as the run wrote it")
+
+
 def _write_page(path: Path, folder: Path, summary: "RunSummary") -> None:
     from penstock.cli.files import write_whole
-    from penstock.core.errors import InputError
     from penstock.report.run_files import PAGE, write_stored_page
 
     fuller = folder / PAGE

@@ -5,6 +5,7 @@ the stage before. So every problem is repaired in a copy, by its fix or by leavi
 the copy is checked further. Reported places are those of the original file.
 """
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ def find_problems(marked: MarkedData, files: FileFinder) -> tuple[Fleet | None, 
         places = [(copy.origin(problem.path), problem) for problem in copy.to_mend_now(outcome)]
         fresh = [(origin, problem) for origin, problem in places
                  if (origin, problem.text) not in found and not copy.caused(origin)
-                 and not copy.stood_in(origin)]
+                 and not copy.stood_in(origin) and not copy.follows_a_guess(problem)]
         for origin, problem in fresh:
             fix = copy.fix_of(problem)
             line = None if marked.place(origin) == "override" else marked.line(origin)
@@ -94,6 +95,7 @@ class _Copy:
     _old_names: dict[Path, str] = field(default_factory=dict)
     _gone: set[Path] = field(default_factory=set)
     _replaced: set[Path] = field(default_factory=set)
+    _guessed: list[str] = field(default_factory=list)
 
     def origin(self, path: Path) -> Path:
         """Return the path in the file of the part at ``path`` in the copy."""
@@ -116,6 +118,14 @@ class _Copy:
     def stood_in(self, origin: Path) -> bool:
         """Whether a fix, and not the file, states the value that is here."""
         return any(origin[:len(replaced)] == replaced for replaced in self._replaced)
+
+    def follows_a_guess(self, problem: Problem) -> bool:
+        """Whether a problem elsewhere is one of a model or accelerator that the file may not mean:
+        the nearest name stands in for an unknown one."""
+        path, text = problem
+        declares = path and path[0] in _NAMED_SECTIONS
+        return not declares and suggested(text) is None and any(
+            re.search(rf"(?<![\w-]){re.escape(name)}", text) for name in self._guessed)
 
     def to_mend_now(self, problems: list[Problem]) -> list[Problem]:
         """Return the problems without possible consequences of others: of a whole with a faulty
@@ -177,6 +187,8 @@ class _Copy:
         if before == fix.value:
             return self._leave_out(fix.path)
         self._replaced.add(self.origin(fix.path))
+        if fix.path[0] in ("models", "accelerators") and last == "name":
+            self._guessed.append(str(fix.value))
         if isinstance(node, dict):
             node[last] = fix.value
         else:

@@ -5,7 +5,9 @@ A path is dotted, such as ``service_classes.slo.ttft_s``; the places in lists ar
 of a request has the request's name before a colon: ``deploy:slo_s``.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -93,12 +95,18 @@ def field_help(path: str, default: str | float | None = None) -> str:
     field's own default; an empty one leaves it out."""
     found = declared(path)
     text = (found.description or "").replace("`", "")
-    notes = [f"{LIMITS[name]} {figure(limit)}" for name, limit in limits_of(found)
-             if name in LIMITS and abs(limit) < MOST]
-    if default is None and not isinstance(found.default, bool):
-        default = found.default
-    if isinstance(default, str | int | float) and default != "":
-        notes.append(f"default: {default:g}" if isinstance(default, float) else
-                     f"default: {default}")
-    return f"{text} ({'; '.join(notes)})" if notes else text
+    return noted(text, limits_of(found), found.default if default is None else default)
+
+
+def noted(text: str, limits: Iterable[tuple[str, Any]], default: Any,
+          notes: Sequence[str] = ()) -> str:
+    """Return a help text with a range, other notes and a default: ``(at least 1; default: 4)``."""
+    said = [f"{LIMITS[name]} {figure(limit)}" for name, limit in limits
+            if name in LIMITS and abs(limit) < MOST]
+    said += notes
+    if isinstance(default, str | int | float | Path) and not isinstance(default, bool) and str(
+            default):
+        said.append(f"default: {default:g}" if isinstance(default, float) else
+                    f"default: {default}")
+    return f"{text} ({'; '.join(said)})" if said else text
 

@@ -113,6 +113,8 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     number = answers.num_requests or _num_requests(classes, traffic)
     if number is not None:
         data["run"] = {"num_requests": number}
+        if answers.num_requests is None:
+            assumed.append(Assumption("requests", f"{number:,} in all", "--requests"))
     order = ("engine", "price", "count", "weights")
     assumed.sort(key=lambda found: (*order, found.what).index(found.what))
     return Draft(data, tuple(assumed))
@@ -268,7 +270,8 @@ def _usual_table(context_tokens: int) -> str:
         if prompt.tokens[-1] <= context_tokens:
             return name
     raise InputError(f"no table of lengths fits a context of {context_tokens:,} tokens; state "
-                     "--prompt-tokens and --output-tokens")
+                     "--prompt-tokens and --output-tokens, such as --prompt-tokens "
+                     f"{max(1, context_tokens // 4)} --output-tokens {max(1, context_tokens // 8)}")
 
 
 def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[str, float]:

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from penstock.core.errors import InputError
+
 Record = TypeVar("Record")
+_MOST_SHOWN = 60
 
 
 class Form(Enum):
@@ -59,38 +63,59 @@ def document(record: Any) -> Any:
 def read_record(kind: type[Record], found: Mapping[str, Any]) -> Record:
     """The record of a document; keys that it does not know are passed over.
 
-    Raises KeyError for a key that is missing and TypeError for a value of another form.
+    Raises InputError with the place of a key that is missing or has a value of another form.
     """
-    result: Record = _read(kind, found)
+    result: Record = _read(kind, found, "")
     return result
 
 
-def _read(kind: Any, value: Any) -> Any:
+def _read(kind: Any, value: Any, place: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
-        _check_mapping(value)
-        return kind(**{key.name: _field(key, value) for key in keys(kind)
+        _check(value, Mapping, place)
+        return kind(**{key.name: _field(key, value, place) for key in keys(kind)
                        if key.required or _has(key, value)})
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return None if value is None else _read(arguments[0], value)
+        return None if value is None else _read(arguments[0], value, place)
     if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in value)
+        _check(value, list, place)
+        return tuple(_read(arguments[0], item, f"{place}[{index}]")
+                     for index, item in enumerate(value))
     if origin is Mapping:
-        _check_mapping(value)
-        return {name: _read(arguments[1], item) for name, item in value.items()}
+        _check(value, Mapping, place)
+        return {name: _read(arguments[1], item, _below(place, name))
+                for name, item in value.items()}
+    if kind in _WORDS:
+        _check(value, kind, place)
     return value
 
 
-def _check_mapping(value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"found {str(value)[:60]!r}; expected keys and values")
+# Numbers may be NumPy's.
+_FORMS: Mapping[Any, Any] = {Mapping: Mapping, list: (list, tuple), float: Real, int: Integral,
+                             str: str}
+_WORDS: Mapping[Any, str] = {Mapping: "keys and values", list: "a list", float: "a number",
+                             int: "a whole number", str: "text"}
 
 
-def _field(key: Key, found: Mapping[str, Any]) -> Any:
+def _check(value: Any, kind: Any, place: str) -> None:
+    """Raise InputError for a value of another form; every whole number is a number."""
+    if not isinstance(value, _FORMS[kind]) or isinstance(value, bool):
+        text = str(value)
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN - 3]}..."
+        raise InputError(f"{place or 'the document'}: found {shown}; expected {_WORDS[kind]}")
+
+
+def _below(place: str, name: object) -> str:
+    return f"{place}.{name}" if place else str(name)
+
+
+def _field(key: Key, found: Mapping[str, Any], place: str) -> Any:
     if key.form is Form.FLAT:
-        return _read(key.kind, found)
-    return _read(key.kind, found[key.name] if key.name in found or key.former is None
-                 else found[key.former])
+        return _read(key.kind, found, place)
+    name = key.name if key.name in found or key.former is None else key.former
+    if name not in found:
+        raise InputError(f"{_below(place, key.name)}: missing; this key is required")
+    return _read(key.kind, found[name], _below(place, name))
 
 
 def _has(key: Key, found: Mapping[str, Any]) -> bool:

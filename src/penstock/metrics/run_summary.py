@@ -341,7 +341,7 @@ class RunSummary:
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "RunSummary":
-        """The summary of a document, of an earlier version, too. Raises KeyError and TypeError."""
+        """The summary of a document, of an earlier version, too. Raises InputError."""
         return read_record(cls, found)
 
     def document(self) -> dict[str, Any]:

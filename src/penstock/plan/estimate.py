@@ -209,7 +209,8 @@ def without_dominated(candidates: Sequence[Candidate],
             kept.append(candidate)
         else:
             dropped.append(LeftOut(candidate.variant.name,
-                                   f"{better.variant.name} carries more on the same cards"))
+                                   f"{better.variant.name} carries more on the same "
+                                   "accelerators"))
     return sorted(kept, key=lambda c: c.variant.name), dropped
 
 

@@ -24,6 +24,6 @@ def assumed_lines(assumed: Sequence[tuple[str, str, str]]) -> list[str]:
     if not assumed:
         return []
     wide = max(len(f"{what}: {value}") for what, value, _ in assumed)
-    return ["Assumed, since nothing states it:",
+    return ["Not stated, so assumed:",
             *(f"  {f'{what}: {value}':<{min(wide, 72)}}  ({option})"
               for what, value, option in assumed)]

@@ -3,9 +3,9 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from penstock.core.errors import InputError
 from penstock.metrics.run_summary import RunSummary
@@ -18,17 +18,21 @@ SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.htm
 PLAN, SOLUTION = "plan.json", "solution-data.json"
 _JOURNALS = "journal-*.jsonl"
 
+Kind = Literal["run", "plan", "plan of a bundle"]
+"""The kinds of results that a folder holds; the last is of an Inferno bundle."""
+
 
 @contextmanager
-def staged(folder: Path, *, of_bundle: bool = False) -> Iterator[Path]:
+def staged(folder: Path, kind: Kind = "run") -> Iterator[Path]:
     """A folder to fill; its files move to ``folder`` when the block ends well.
 
-    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, or with
-    ``of_bundle`` an earlier plan of an Inferno bundle, whose files are then replaced; the one kind
-    never replaces the other. Raises InputError when it cannot be written or holds something else,
-    before anything is computed.
+    What killed runs left beside ``folder`` is removed. ``folder`` may hold earlier results of the
+    same ``kind``, whose files are then replaced. Raises InputError when it cannot be written or
+    holds anything else, before anything is computed. Folders above it that are new go again when
+    the block fails.
     """
-    _check(folder, of_bundle)
+    _check(folder, kind)
+    above = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder.parent)
@@ -45,27 +49,33 @@ def staged(folder: Path, *, of_bundle: bool = False) -> Iterator[Path]:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        for parent in above:
+            with suppress(OSError):  # it holds the results, or another's
+                parent.rmdir()
 
 
-def _check(folder: Path, of_bundle: bool) -> None:
-    earlier = "an earlier plan of a bundle" if of_bundle else "an earlier run"
+def _check(folder: Path, kind: Kind) -> None:
     try:
         if not folder.exists():
             return
         if not folder.is_dir():
             raise InputError(f"{folder}: is a file; expected a folder for the run")
-        if any(folder.iterdir()) and _holds_bundle_plan(folder) is not of_bundle:
-            raise InputError(f"{folder}: holds other files; expected a new folder, an empty one or "
-                             f"one with {earlier}")
+        if any(folder.iterdir()) and (held := _kind_of(folder)) != kind:
+            files = f"other files, of a {held}" if held else "other files"
+            raise InputError(f"{folder}: holds {files}; expected a new folder, an empty one or one "
+                             f"with an earlier {kind}")
     except OSError as error:
         raise InputError(f"{folder}: cannot be used ({error.strerror})") from error
 
 
-def _holds_bundle_plan(folder: Path) -> bool | None:
-    """Whether a folder holds the plan of a bundle or a run; ``None`` when neither."""
+def _kind_of(folder: Path) -> Kind | None:
+    """The kind of results that a folder holds; ``None`` when none."""
     if (folder / PLAN).is_file() and (folder / SOLUTION).is_file():
-        return None if any((folder / name).exists() for name in (SUMMARY, FLEET)) else True
-    return False if any((folder / name).is_file() for name in (SUMMARY, PLAN)) else None
+        return None if any((folder / name).exists() for name in (SUMMARY, FLEET)) \
+            else "plan of a bundle"
+    if (folder / SUMMARY).is_file():
+        return "run"
+    return "plan" if (folder / PLAN).is_file() else None
 
 
 def _publish(staging: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Configs of many families, read into the architecture that their authors publish."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,9 @@ def test_a_config_is_not_read_without_end(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b" " * 5_000_001)
     with pytest.raises(InputError, match=r"more than 5,000,000 bytes; is it a config\.json"):
         model_from_hf_config(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(InputError, match="no regular file; expected a Hugging Face config"):
+        model_from_hf_config(tmp_path / "config.json")

@@ -100,6 +100,13 @@ def test_a_fix_is_not_blamed_for_what_the_file_does_not_say(name: str) -> None:
     assert [(f.line, f.field, f.fix) for f in found] == [(line, field, fix)]
 
 
+def test_a_suggested_model_is_not_blamed_for_its_context() -> None:
+    text = VALID.replace("name: llama-3-8b", "name: gpt-4").replace(
+        "model: llama-3-8b", "model: gpt-4")
+    found = findings(text)
+    assert {f.problem.partition(";")[0] for f in found} == {"unknown model 'gpt-4'"}
+
+
 def test_shares_are_judged_with_the_names_that_were_meant() -> None:
     found = findings(VALID.replace("batch: 0.6", "bach: 0.5"))
     assert [f.field for f in found] == ["traffic[0].mix.bach", "traffic[0].mix"]

@@ -1,5 +1,7 @@
 """A fleet file from a few answers: it loads, and says what nobody stated."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,14 +42,15 @@ def test_three_answers_are_a_fleet_and_all_else_is_told() -> None:
     assert (fleet.accelerators[0].accelerator.name, fleet.accelerators[0].count) == ("h100-80gb", 4)
     assert fleet.traffic[0].rate_per_s == 5.0
     assert assumed(draft) == {"engine", "price", "weights", "targets of chat",
-                              "prompts and outputs"}
+                              "prompts and outputs", "requests"}
     assert "--engine" in "\n".join(assumed_lines(draft.assumed))
 
 
 def test_nothing_is_assumed_of_what_is_stated() -> None:
     draft = drafted(Answers(
         "llama-3.3-70b", (GpuAnswer("h100-80gb", 4, 2.5),), 5.0, {"ttft_s": 1.0, "itl_s": 0.05},
-        lengths={"trace": "azure-2023-code"}, engine="sglang", precisions=("fp8",)), CATALOG)
+        lengths={"trace": "azure-2023-code"}, engine="sglang", precisions=("fp8",),
+        num_requests=2000), CATALOG)
     assert draft.assumed == ()
     assert assumed_lines(draft.assumed) == []
     fleet = loaded(draft)
@@ -61,6 +64,23 @@ def test_lengths_fit_the_context() -> None:
     assert loaded(draft).traffic[0].lengths == "sharegpt-8k"
     with pytest.raises(InputError, match="no table of lengths fits a context of 2,048"):
         drafted(Answers("llama-3-70b", GPUS, 5.0, max_context_tokens=2048), CATALOG)
+
+
+@pytest.mark.parametrize("rate", [0.1, 5000.0])
+def test_the_number_of_requests_is_told_where_no_option_states_one(rate: float) -> None:
+    draft = drafted(Answers("llama-3.3-70b", GPUS, rate), CATALOG)
+    told = next(entry for entry in draft.assumed if entry.what == "requests")
+    assert told.value == f"{draft.data['run']['num_requests']:,} in all"
+    assert told.option == "--requests"
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "phi-2"])
+def test_the_example_for_a_short_context_can_be_drawn(model: str) -> None:
+    with pytest.raises(InputError) as refused:
+        drafted(Answers(model, GPUS, 5.0), CATALOG)
+    prompt, output = map(int, re.findall(r"-tokens (\d+)", str(refused.value)))
+    lengths = {"lengths": {"prompt": {"fixed": prompt}, "output": {"fixed": output}}}
+    assert loaded(drafted(Answers(model, GPUS, 5.0, lengths=lengths), CATALOG))
 
 
 @pytest.mark.parametrize(("gpu", "tokens", "seqs"), [

@@ -1,11 +1,13 @@
 """Records as documents and back."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
 
+from penstock.core.errors import InputError
 from penstock.metrics.record import Form, Former, document, read_record
 
 
@@ -48,9 +50,15 @@ def test_keys_that_are_absent_or_of_earlier_versions() -> None:
     assert set(document(found)) == {"parts", "by_name"}
 
 
-@pytest.mark.parametrize(("changed", "error"), [
-    ({"parts": [{}]}, KeyError), ({"parts": 3}, TypeError), ({"parts": [3]}, TypeError),
-    ({"by_name": [1]}, TypeError)])
-def test_a_document_of_another_form_is_refused(changed, error) -> None:
-    with pytest.raises(error):
+@pytest.mark.parametrize(("changed", "words"), [
+    ({"parts": [{}]}, "parts[0].number: missing"),
+    ({"parts": 3}, "parts: found 3; expected a list"),
+    ({"parts": [3]}, "parts[0]: found 3; expected keys and values"),
+    ({"parts": [{"number": "x"}]}, "parts[0].number: found x; expected a whole number"),
+    ({"by_name": [1]}, "by_name: found [1]; expected keys and values"),
+    ({"by_name": {"x": {"number": 1, "share": []}}},
+     "by_name.x.share: found []; expected a number"),
+    ({"note": 3}, "note: found 3; expected text")])
+def test_a_document_of_another_form_is_refused_with_its_place(changed, words) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(words)}"):
         read_record(Whole, {**DOCUMENT, **changed})

@@ -170,7 +170,7 @@ def test_what_a_smaller_kind_does_better_is_dropped():
     assert [c.variant.name for c in kept] == ["a100-80gb-bf16"]
     assert {d.name for d in dropped} == {"a100-80gb-tp2-bf16", "a100-80gb-tp4-bf16",
                                          "a100-80gb-tp8-bf16"}
-    assert "carries more on the same cards" in dropped[0].reason
+    assert "carries more on the same accelerators" in dropped[0].reason
 
 
 def test_what_is_believed_decides_and_not_what_was_estimated():

@@ -31,7 +31,7 @@ def test_every_part_of_the_plan_is_told():
                   "Changes from what runs now", "Cheapest candidates", "Not considered"):
         assert title in text
     assert "2 more h100 would serve it in full" in text
-    assert "cards 5   headroom +18 %   optimality gap 0.24 %" in text
+    assert "accelerators 5   headroom +18 %   optimality gap 0.24 %" in text
     assert "3 demands, 4 candidates; 2 proposals simulated, 1 held." in text
 
 
@@ -115,8 +115,28 @@ def test_the_short_form_tells_the_last_trials():
     assert "share" not in text.partition("Proposals simulated")[2]
 
 
+def test_the_short_form_says_why_a_demand_is_not_served():
+    text = printed(plan_document(), blocks=short_plan_blocks)
+    assert "2 more h100 would serve it in full" in text
+    assert "model does not fit" in text
+    served = printed(plan_document(unserved=[]), blocks=short_plan_blocks)
+    assert "Not considered" not in served
+
+
+def test_no_table_calls_accelerators_cards():
+    assert "card" not in printed(plan_document()).lower()
+
+
 def test_a_share_of_the_traffic_is_told_where_not_all_of_it_entered():
     assert "34.2 %" in row(printed(plan_document(), blocks=short_plan_blocks), "1       big")
+
+
+def test_arrivals_beyond_the_throughput_bound_are_not_called_used(run):
+    overall = run.summary["overall"] | {"throughput_bound_per_s": 8.0, "bound_share": 1.47}
+    text = " ".join(printed(RunSummary.read(run.summary | {"overall": overall}),
+                            blocks=run_blocks).split())
+    assert "arrivals against the throughput bound 147 %" in text
+    assert "bound used" not in text
 
 
 def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):

@@ -16,7 +16,7 @@ def test_a_group_has_the_cards_cost_and_power_of_all_its_replicas():
     plan = plan_document()
     small, big, huge = plan_view.groups(plan)
     assert small == [plan_view.Group("l4-tp2-fp8", 2, 4, 6, 2.0, 600.0)]
-    assert big[0].cards_available is None
+    assert big[0].available is None
     assert huge == []
 
 
@@ -28,8 +28,8 @@ def test_a_group_of_an_unknown_variant_has_a_name_and_a_number():
 
 def test_cards_without_a_limit_have_no_total():
     plan = plan_document()
-    assert plan_view.cards_used(plan) == (5, None)
-    assert plan_view.cards_used({"cards": plan["cards"][:1]}) == (4, 6)
+    assert plan_view.accelerators_used(plan) == (5, None)
+    assert plan_view.accelerators_used({"cards": plan["cards"][:1]}) == (4, 6)
 
 
 @pytest.mark.parametrize(("worst", "meets"), [(0.99, True), (0.98999, False), (None, None)])
@@ -90,17 +90,20 @@ def test_in_brief_reasons_of_plans_are_told_by_kind():
     brief = {item.reason: item.variants
              for item in plan_reasons.not_considered(document, brief=True)}
     assert len(brief) < len(whole)
-    assert set(brief["needs more cards than there are"]) == {
+    assert set(brief["needs more accelerators than there are"]) == {
         f"a100-80gb-tp{degree}-{precision}" for degree in (4, 8) for precision in ("bf16", "fp8")}
-    (better,) = (reason for reason in brief if reason.endswith("carries more on the same cards"))
+    (better,) = (reason for reason in brief
+                 if reason.endswith("carries more on the same accelerators"))
     assert better.startswith("a100-80gb-")
 
 
 def test_several_that_carry_more_are_all_named():
-    reasons = [{"demand": "d", "variant": v, "reason": f"{better} carries more on the same cards"}
-               for v, better in (("x", "a"), ("y", "b"), ("z", "a"))]
+    # "cards" is the word of plans of release 0.2.
+    reasons = [{"demand": "d", "variant": v, "reason": f"{better} carries more on the same {word}"}
+               for v, better, word in (("x", "a", "accelerators"), ("y", "b", "cards"),
+                                       ("z", "a", "accelerators"))]
     found = plan_reasons.not_considered({"not_considered": reasons}, brief=True)
-    assert found == [plan_reasons.NotConsidered("d", "a or b carries more on the same cards",
+    assert found == [plan_reasons.NotConsidered("d", "a or b carries more on the same accelerators",
                                              ("x", "z", "y"))]
 
 

@@ -1,10 +1,11 @@
 from contextlib import nullcontext
+from typing import get_args
 
 import pytest
 
 from penstock.core.errors import InputError
 from penstock.metrics.run_summary import RunSummary
-from penstock.report.run_files import read_summary, staged, write_run_files
+from penstock.report.run_files import Kind, read_summary, staged, write_run_files
 
 
 def names(folder):
@@ -39,6 +40,14 @@ def test_a_failure_leaves_nothing(run, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_failure_leaves_no_new_folder_above(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(InputError), staged(tmp_path / "old" / "new" / "newer" / "run"):
+        raise InputError("no")
+    assert names(tmp_path) == ["old"]
+    assert names(tmp_path / "old") == []
+
+
 def test_an_earlier_run_is_replaced_file_by_file(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -61,20 +70,21 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
     assert names(tmp_path) == ["thesis.tex"]
 
 
-@pytest.mark.parametrize(("files", "run_may", "bundle_may"), [
-    ("plan.json fleet.yaml", True, False), ("summary.json", True, False),
-    ("plan.json solution-data.json", False, True),
-    ("plan.json solution-data.json fleet.yaml", False, False),
-    ("server-data.json solution-data.json", False, False)])
-def test_runs_and_plans_of_bundles_do_not_replace_each_other(tmp_path, files, run_may, bundle_may):
-    """Both have a plan.json; solution-data.json tells whose it is."""
-    for of_bundle, may in ((False, run_may), (True, bundle_may)):
-        folder = tmp_path / str(of_bundle)
+@pytest.mark.parametrize(("files", "held"), [
+    ("plan.json fleet.yaml", "plan"), ("summary.json", "run"),
+    ("plan.json solution-data.json", "plan of a bundle"),
+    ("plan.json solution-data.json fleet.yaml", None),
+    ("server-data.json solution-data.json", None)])
+def test_results_of_one_kind_do_not_replace_those_of_another(tmp_path, files, held):
+    """Plans of both kinds have a plan.json; solution-data.json tells whose it is."""
+    for kind in get_args(Kind):
+        may = kind == held
+        folder = tmp_path / kind
         folder.mkdir()
         for name in files.split():
             (folder / name).write_text("old")
         with nullcontext() if may else pytest.raises(InputError, match="holds other files"), \
-                staged(folder, of_bundle=of_bundle) as staging:
+                staged(folder, kind) as staging:
             (staging / "new").write_text("new")
         assert (folder / "new").exists() is may
         assert may or names(folder) == sorted(files.split())

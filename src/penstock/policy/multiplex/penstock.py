@@ -3,6 +3,7 @@ including its load; load and prefetch while computing; shed at once requests tha
 any case.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from math import inf
 
@@ -28,6 +29,7 @@ from penstock.policy.multiplex.visits import Visit
 from penstock.policy.multiplex.worth import Choice, Worth
 
 _BUSY = Wait(arrivals=False)
+_MOST_LOADS = 2  # of a model on a device at one instant
 _TOLD_S = 0.25  # longest delay of shedding while nothing else happens
 
 
@@ -46,6 +48,8 @@ class ValueRate:
         self._infeasible = InfeasibleRequests(len(models), self._queues, self._where, loads,
                                               self._worth)
         self._loading: dict[int, tuple[float, float]] = {}
+        self._instant: dict[int, tuple[float, Counter[int]]] = {}
+        """Per device, an instant and the loads by model that took no time then."""
         self._computing: dict[int, tuple[float, float]] = {}
         self._looked_ahead: set[int] = set()
         self._joining = Joining(models, self._queues, self._where, self._floor, self._worth,
@@ -106,6 +110,8 @@ class ValueRate:
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
         since_s, believed_s = self._loading.pop(device.index)
+        if since_s == now_s:
+            self._loads_now(device, now_s)[model] += 1
         if not failed:
             self._loads.loaded(device.index, model)
             self._worth.load_took(device, model, believed_s, now_s - since_s, now_s)
@@ -191,8 +197,24 @@ class ValueRate:
     def _absent(self, device: Device, now_s: float) -> list[int]:
         """Return models that a device does not hold and for which more requests wait than the
         devices that hold them can start at once."""
-        return [model for model in self._queues.absent(self._where.counts(), now_s)
-                if model not in device.residents]
+        absent = [model for model in self._queues.absent(self._where.counts(), now_s)
+                  if model not in device.residents]
+        if device.index not in self._instant:
+            return absent
+        loads = self._loads_now(device, now_s)
+        return [model for model in absent if loads[model] < _MOST_LOADS]
+
+    def _loads_now(self, device: Device, now_s: float) -> "Counter[int]":
+        """Return how often each model was loaded at this instant, by loads that took no time.
+
+        A model is worth less once it shares the device with others than its load promised, so two
+        models could displace each other for ever before time passes.
+        """
+        instant_s, loads = self._instant.get(device.index, (-inf, None))
+        if loads is None or instant_s != now_s:
+            loads = Counter()
+            self._instant[device.index] = (now_s, loads)
+        return loads
 
     # ---- loads and prefetches during compute
 

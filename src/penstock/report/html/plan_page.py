@@ -62,6 +62,9 @@ def short_sections(plan: Document) -> Iterable[str]:
     """Return the short section on the plan of a run's fleet."""
     plan = plan_view.cleaned(plan)
     yield _placement(plan)
+    if listed(plan, "unserved"):
+        yield _unserved(plan)
+        yield _not_considered(plan)
     if listed(plan, "trials"):
         yield _trials(plan)
 
@@ -69,7 +72,7 @@ def short_sections(plan: Document) -> Iterable[str]:
 def _placement(plan: Document) -> str:
     return sections.section("Who runs where", plan_wording.HEADROOM_NOTE, drawn(
         tables.placement_table(plan).select(
-            "demand, replicas", "served", "per hour", "cards", "headroom", "used",
+            "demand, replicas", "served", "per hour", "accelerators", "headroom", "used",
             "per million tokens", "power", "requests")))
 
 
@@ -126,7 +129,7 @@ def _trials(plan: Document) -> str:
 
 
 def _accelerators(plan: Document) -> str:
-    note = "Cards are paid for where a replica runs on them."
+    note = "Accelerators are paid for where a replica runs on them."
     if plan_view.worth_something(plan):
         note += (f" {plan_wording.WORTH_NOTE} Dual value: the same at the margin, with replicas "
                  "divisible.")

@@ -45,12 +45,12 @@ def placement_table(plan: Document) -> Table:
     """Every demand and below it the replicas that serve it."""
     noted = any(demand.get("headroom") is not None for demand in listed(plan, "demands"))
     return table("Who runs where", [
-        "demand, replicas", Column("served", left=True), "cards",
+        "demand, replicas", Column("served", left=True), "accelerators",
         "per hour", Column("per million tokens", 1), Column("power", 2),
         "headroom", Column("used", 4), Column("requests", 3)],
         groups=[cell.group([_demand_row(demand), *map(_group_row, mine)]) for demand, mine
                 in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True)],
-        total=["all", "", plan_wording.cards(*plan_view.cards_used(plan)),
+        total=["all", "", plan_wording.used_of(*plan_view.accelerators_used(plan)),
                wording.money(plan.get("cost_per_hour")),
                wording.money(plan.get("cost_per_million_tokens")),
                plan_wording.power(plan.get("power_w")), "", "", ""],
@@ -68,7 +68,7 @@ def _demand_row(demand: Mapping[str, Any]) -> list[Cell | str]:
 
 def _group_row(group: plan_view.Group) -> list[Cell | str]:
     return [cell.member(plan_wording.replicas_of(group.variant, group.num_replicas)), "",
-            plan_wording.cards(group.cards, group.cards_available),
+            plan_wording.used_of(group.accelerators, group.available),
             wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w), "", "", ""]
 
 
@@ -181,7 +181,7 @@ def _accelerator_row(pool: Mapping[str, Any]) -> list[Cell | str]:
     used, count, price = pool.get("used"), pool.get("count"), pool.get("price_per_hour")
     bar = Bar(used / count) if used is not None and count else None
     return [plan_wording.resource_name(str(pool.get("accelerator"))),
-            Cell(plan_wording.cards(used, count), bar=bar), wording.money(price),
+            Cell(plan_wording.used_of(used, count), bar=bar), wording.money(price),
             wording.money(None if used is None or price is None else used * price)]
 
 

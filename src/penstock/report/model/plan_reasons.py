@@ -7,10 +7,12 @@ from typing import NamedTuple
 from penstock.report.model.plan_view import Document, listed
 
 # What plans say of variants that they do not consider, and in brief.
-CARRIES_MORE = " carries more on the same cards"
+CARRIES_MORE = " carries more on the same accelerators"
+_CARRIES_MORE = re.compile(r" carries more on the same (accelerators|cards)")  # cards: release 0.2
 _KINDS = (
-    (re.compile(rf"\S+{CARRIES_MORE}"), CARRIES_MORE),
-    (re.compile(r"a replica needs \d+ \S+; the fleet has \d+"), "needs more cards than there are"))
+    (re.compile(rf"\S+{_CARRIES_MORE.pattern}"), CARRIES_MORE),
+    (re.compile(r"a replica needs \d+ \S+; the fleet has \d+"),
+     "needs more accelerators than there are"))
 
 
 class NotConsidered(NamedTuple):
@@ -47,5 +49,5 @@ def _in_brief(kind: str, reasons: Sequence[str]) -> str:
     """Several reasons of a kind as one. Who carries more is named: it may be less precise."""
     if len(reasons) == 1:
         return reasons[0]
-    better = [reason.removesuffix(CARRIES_MORE) for reason in reasons]
+    better = [_CARRIES_MORE.sub("", reason) for reason in reasons]
     return f"{', '.join(better[:-1])} or {better[-1]}{kind}" if kind == CARRIES_MORE else kind

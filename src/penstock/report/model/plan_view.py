@@ -42,13 +42,13 @@ def accelerators(document: Document) -> Section:
 
 
 class Group(NamedTuple):
-    """Replicas of one variant that a demand gets. ``cards`` are accelerators of one kind, of the
-    ``cards_available`` that exist; None where the document does not tell."""
+    """Replicas of one variant that a demand gets. ``accelerators`` are of one kind, of the
+    ``available`` ones; None where the document does not tell."""
 
     variant: str
     num_replicas: int
-    cards: int | None
-    cards_available: int | None
+    accelerators: int | None
+    available: int | None
     cost_per_hour: float | None
     power_w: float | None
 
@@ -91,7 +91,7 @@ def num_replicas(document: Document) -> int:
                for number in (demand.get("replicas") or {}).values())
 
 
-def cards_used(document: Document) -> tuple[int, int | None]:
+def accelerators_used(document: Document) -> tuple[int, int | None]:
     """Accelerators that the plan uses, and those there are; None where some are unlimited."""
     pools = accelerators(document)
     counts = [pool.get("count") for pool in pools]

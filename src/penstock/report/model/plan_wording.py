@@ -10,7 +10,7 @@ from penstock.report.model.plan_view import (
     Compared,
     Document,
     Outcome,
-    cards_used,
+    accelerators_used,
     differing,
     dominated_point,
     listed,
@@ -30,9 +30,9 @@ PACED_NOTE = ("A paced ITL has no target here: early tokens make up for late one
               "percentile of gaps says whether it is met. Attainment does.")
 WORTH_NOTE = ("One more saves: what the plan would cost less with one more than there are. Some "
               "may be idle and yet too few for the next cheaper plan.")
-HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
-                 "objective is missed in simulation; the search ends at +100 %. Used: the share "
-                 "of the throughput bound, the rate that no schedule exceeds.")
+HEADROOM_NOTE = ("Headroom: how much faster a demand's requests may arrive before an objective is "
+                 "missed in simulation; the search ends at +100 %. Used: the request rate "
+                 "as a share of the throughput bound, which no schedule exceeds for long.")
 
 
 def power(value_w: float | None) -> str:
@@ -134,7 +134,7 @@ def pareto_note(document: Document) -> str:
                    "answers sooner." if dominated_point(document) is not None else "")
 
 
-def cards(used: int | None, available: int | None) -> str:
+def used_of(used: int | None, available: int | None) -> str:
     """Accelerators in use of those there are."""
     if used is None:
         return wording.ABSENT
@@ -187,15 +187,15 @@ def headline(document: Document) -> str:
 
 def facts(document: Document) -> tuple[Fact, ...]:
     """The few figures that stand beside the headline."""
-    used, available = cards_used(document)
+    used, available = accelerators_used(document)
     switching = (document.get("optimum") or {}).get("switching_cost")
     once = f"and {wording.money(switching)} once, to get there" if switching else "busy or not"
     return (
         Fact("Cost per hour", wording.money(document.get("cost_per_hour")), once),
         Fact("Cost per million tokens", wording.money(document.get("cost_per_million_tokens")),
              "prompt and output alike"),
-        Fact("Power", power(document.get("power_w")), "list power of all cards used"),
-        Fact("Cards", cards(used, available), "accelerators in use"),
+        Fact("Power", power(document.get("power_w")), "list power of all accelerators used"),
+        Fact("Accelerators", used_of(used, available), "in use"),
         _least_headroom(document), _optimum(document.get("optimum") or {}))
 
 

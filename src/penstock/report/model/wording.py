@@ -170,7 +170,7 @@ def fleet_phrase(summary: "RunSummary") -> str:
         return str(summary.measured.load["url"])
     phrases = _group_phrases((summary.fleet or {}).get("replicas") or [])
     phrases += [_pool_phrase(pool) for pool in summary.pools]
-    return " and ".join(phrases) or "this fleet"
+    return " and ".join(phrases) or ("no replicas" if summary.plan else "this fleet")
 
 
 def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -243,16 +243,16 @@ def facts(summary: "RunSummary") -> tuple[Fact, ...]:
         Fact("Cost per million tokens", money(cost.per_million_tokens),
              "prompt and output alike"),
         Fact("Busy", percent(overall.busy, 1), "time not idle"),
-        *bound_used(overall),
+        *offered(overall),
     )
 
 
-def bound_used(overall: "OverallSummary") -> tuple[Fact, ...]:
-    """The share of the throughput bound that the arrivals take, where the bound is known."""
+def offered(overall: "OverallSummary") -> tuple[Fact, ...]:
+    """The arrivals as a share of the throughput bound, where the bound is known."""
     bound = overall.bound
     if bound is None or bound.throughput_bound_per_s is None:
         return ()
-    return (Fact("Throughput bound used", percent(bound.bound_share, 0),
+    return (Fact("Arrivals against the throughput bound", percent(bound.bound_share, 0),
                  f"no schedule exceeds {rate(bound.throughput_bound_per_s)}"),)
 
 

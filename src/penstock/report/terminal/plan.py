@@ -29,7 +29,9 @@ def plan_blocks(document: Document) -> list[Block]:
 def short_plan_blocks(document: Document) -> list[Block]:
     """Return the short tables on the plan of a run's fleet."""
     found = plan_view.cleaned(document)
-    blocks: list[Block] = [plan.placement_table(found)]
+    why = (plan.unserved_table(found), plan.not_considered_table(found, brief=True))
+    blocks: list[Block] = [plan.placement_table(found),
+                           *(table for table in why if why[0].rows and table.rows)]
     if listed(found, "trials"):
         trials = plan.trials_table(found, _MOST_TRIALS)
         whole = all(plan_view.entered(trial) >= 1.0
