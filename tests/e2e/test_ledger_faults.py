@@ -188,3 +188,51 @@ def test_a_full_disk_stops_who_must_not_be_served_unwritten_and_nobody_else(home
     assert read(folder, "select sum(charged_nanos) from penstock_spend") == [
         (cost(4) * len(served),)]
     assert differences(f"sqlite:///{folder}/fleet.ledger.db") == []
+
+
+def test_requests_with_idempotency_keys_are_charged_once_although_gateways_are_killed(home) -> None:
+    repository, folder, keys, engine = home
+    url, statuses, stop_s = [], {}, time.monotonic() + 120
+
+    def ask(name):
+        """One request, sent until it is answered or known to be charged."""
+        body = json.dumps({"prompt": PROMPT, "max_tokens": 9, "ignore_eos": True,
+                           "stream": name % 2 == 0})
+        while time.monotonic() < stop_s and statuses.get(name) != "done":
+            time.sleep(0.02)
+            if not url:
+                continue
+            connection = http.client.HTTPConnection(urlsplit(url[0]).netloc, timeout=60)
+            try:
+                connection.request("POST", "/v1/completions", body, {
+                    "Authorization": f"Bearer {keys['shop']}", "Content-Type": "application/json",
+                    "Idempotency-Key": f"key {name}"})
+                answer = connection.getresponse()
+                said = answer.read()
+                if answer.status == 200 or b'"already_answered"' in said:
+                    statuses[name] = "done"
+            except (OSError, http.client.HTTPException):
+                pass  # the gateway is gone
+            finally:
+                connection.close()
+
+    clients = [threading.Thread(target=ask, args=(name,)) for name in range(60)]
+    for one in clients:
+        one.start()
+    for number in range(4):
+        with gateway(repository, folder, engine) as (front, place):
+            url[:] = [place]
+            if number == 3:
+                for one in clients:
+                    one.join(120)
+                front.send_signal(signal.SIGTERM)
+                front.communicate(timeout=60)
+            else:
+                time.sleep(0.4)
+                url.clear()
+                front.send_signal(signal.SIGKILL)
+                front.wait(30)
+    assert len(statuses) == 60
+    assert read(folder, "select count(*) from penstock_charges where output_tokens > 0") == [(60,)]
+    assert read(folder, "select count(*), count(charged_nanos) from penstock_repeats") == [(60, 60)]
+    assert differences(f"sqlite:///{folder}/fleet.ledger.db") == []

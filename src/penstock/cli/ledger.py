@@ -29,7 +29,7 @@ def check(
         metavar="FLEET_OR_LEDGER", show_default=False,
         help="Fleet file of the gateway, SQLite file of the ledger, or its SQLAlchemy URL.")],
     decisions: Annotated[list[Path] | None, typer.Option(
-        "--decisions", metavar="FILE", show_default=False,
+        "--decisions", metavar="LOG", show_default=False,
         help="Log of `penstock serve --decisions`, with its rotated files; repeat for several "
              "gateways.")] = None,
     metrics: Annotated[list[str] | None, typer.Option(

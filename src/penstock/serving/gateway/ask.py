@@ -242,7 +242,7 @@ def _num_prompts(body: Mapping[str, Any], kind: Kind) -> int:
     if kind == "chat":
         return 1
     prompt = body.get("input" if kind == "embeddings" else "prompt")
-    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
+    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | dict)
     return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import orjson
 from aiohttp import web
 
 from penstock.core.request import Request
@@ -108,3 +109,24 @@ def given_up(exchange: Exchange) -> ServiceError:
     if exchange.unsupported is not None:
         return ServiceError(400, f"no engine can serve this: {faults}", "unsupported")
     return ServiceError(502, f"no engine could answer: {faults}", "engines_failed")
+
+
+def unusable(answer: aiohttp.ClientResponse) -> EngineFailedError | None:
+    """Return the fault of an answer that no client may see, None for a usable answer.
+
+    A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks
+    for a packed answer, and a packed one may unpack to any size.
+    """
+    if answer.status >= 500 or 300 <= answer.status < 400:
+        return EngineFailedError(f"answered {answer.status}")
+    packing = answer.headers.get("Content-Encoding", "identity")
+    return None if packing == "identity" else EngineFailedError(
+        "packed its answer unasked", f"packed its answer ({packing[:20]!r}) unasked")
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """Return the body of a request to an engine. Raises ServiceError."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
+        raise ServiceError(400, "the body is nested too deeply", "invalid_json") from error

@@ -6,6 +6,7 @@ from penstock.fleet.document_gateway import RequestParametersSection
 from penstock.fleet.schema import query_schemas
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.request_parameters import BODY_FIELD, KINDS
+from penstock.serving.tenants.idempotency import KEY_HEADER, LONGEST_KEY, REPLAYED_HEADER
 
 JSON = "application/json"
 _ERROR = {"type": "object", "required": ["error"], "properties": {
@@ -19,11 +20,16 @@ _MEANINGS = {
     400: "a field of the request is invalid; the message names it",
     401: "no key, or one that is not valid", 403: "the key may not do this",
     404: "not found", 405: "the path does not take this method",
-    408: "the body did not arrive in time", 413: "the body is larger than the gateway takes",
+    408: "the body did not arrive in time",
+    409: "the first request with this idempotency key is in progress, or was answered and charged",
+    413: "the body is larger than the gateway takes",
     415: "a content type or packing of the body that the gateway does not take",
-    422: "an engine refused it", 429: "not now; code and message say why, Retry-After when",
+    422: "an engine refused it, or the idempotency key came with another body before",
+    429: "not now; code and message say why, Retry-After when",
     500: "a bug in Penstock", 501: "an engine cannot do this", 502: "the engines failed",
     503: "no engine can serve it now; the message says why"}
+_KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY,
+        "pattern": "^[!-~]([ -~]*[!-~])?$"}
 _WHOLE = {"type": "integer", "minimum": 1}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     **query_schemas(RequestParametersSection),
@@ -75,7 +81,9 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
         "parameters": [{"name": kind.header, "in": "header", "required": False,
                         "description": f"{_SCHEMAS[name]['description']} Counts more than "
                                        f"{BODY_FIELD}.{name}.",
-                        "schema": _schema(name, offer)} for name, kind in KINDS.items()],
+                        "schema": _schema(name, offer)} for name, kind in KINDS.items()] + [
+            {"name": KEY_HEADER, "in": "header", "required": False, "schema": _KEY,
+             "description": "The same request with the same key is charged once within 24 hours."}],
         "requestBody": {"required": True, "content": {JSON: {"schema": {
             "type": "object", "required": [required], "additionalProperties": True,
             "properties": {
@@ -86,7 +94,8 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
                     name: _schema(name, offer) for name in KINDS}}}}}}},
         "responses": {"200": {
             "description": "the engine's answer: one document, or events where stream is true",
-            "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}}},
+            "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}},
+                        REPLAYED_HEADER: {"schema": {"type": "string", "enum": ["true"]}}},
             "content": {JSON: {"schema": {"type": "object"}},
                         "text/event-stream": {"schema": {}}}},
             **_errors(*_MEANINGS)}}

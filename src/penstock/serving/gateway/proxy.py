@@ -10,7 +10,6 @@ from math import inf
 from typing import Any
 
 import aiohttp
-import orjson
 from aiohttp import ServerTimeoutError, web
 from yarl import URL
 
@@ -36,8 +35,10 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    encoded,
     failure_of,
     given_up,
+    unusable,
 )
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -257,7 +258,7 @@ class Proxy:
         exchange.asked_s = self._clock()
         with self._watch(exchange, engine) as watch:
             try:
-                answer = await self._posted(watch, self._url(engine, path), _encoded(body), headers)
+                answer = await self._posted(watch, self._url(engine, path), encoded(body), headers)
                 watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
                 return await self._relayed(exchange, engine, in_flight, answer, question)
             except EngineFailedError as error:
@@ -294,7 +295,7 @@ class Proxy:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
-            if (failure := _unusable(answer)) is not None:
+            if (failure := unusable(answer)) is not None:
                 raise failure
             if ask.stream and answer.status < 400:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
@@ -387,19 +388,6 @@ class Proxy:
                                    now_s - exchange.begun_s))
 
 
-def _unusable(answer: aiohttp.ClientResponse) -> EngineFailedError | None:
-    """Return the fault of an answer that no client may see, None for a usable answer.
-
-    A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks
-    for a packed answer, and a packed one may unpack to any size.
-    """
-    if answer.status >= 500 or 300 <= answer.status < 400:
-        return EngineFailedError(f"answered {answer.status}")
-    packing = answer.headers.get("Content-Encoding", "identity")
-    return None if packing == "identity" else EngineFailedError(
-        "packed its answer unasked", f"packed its answer ({packing[:20]!r}) unasked")
-
-
 def _within_budget(exchange: Exchange) -> dict[str, Any]:
     """Return the client's body, with the token limit lowered to what its own budget pays for."""
     body, most = exchange.ask.body, exchange.decision.answer_tokens
@@ -409,10 +397,3 @@ def _within_budget(exchange: Exchange) -> dict[str, Any]:
     if not names or exchange.path == "/v1/completions":  # this path knows only the older name
         names.append("max_tokens")
     return {**body, **dict.fromkeys(names, most)}
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
-        raise ServiceError(400, "the body is nested too deeply", "invalid_json") from error

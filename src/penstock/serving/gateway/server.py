@@ -28,7 +28,7 @@ from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
-from penstock.serving.gateway.answers import DECISION_HEADER
+from penstock.serving.gateway.admission import admitted
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
@@ -49,9 +49,7 @@ from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
-from penstock.serving.tenants.answer_store import KeptAnswer
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
-from penstock.serving.tenants.idempotency import KEY_HEADER, REPLAYED_HEADER
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
@@ -195,21 +193,12 @@ class Gateway:
 
     async def _answered(self, http: web.Request, tenant: Tenant,
                         content: bytes) -> web.StreamResponse:
-        """Answer a request whose body is here, from the kept answers where it was answered."""
-        body, decision_id = await parse(content, self.overload.turns), f"dec-{token_hex(16)}"
-        keys = self._gate.idempotency
-        kept = await keys.begin(tenant.name, http.headers.getall(KEY_HEADER, []), http.path,
-                                content, decision_id)
-        if isinstance(kept, KeptAnswer):
-            return web.Response(body=kept.body, content_type=kept.content_type, headers={
-                DECISION_HEADER: kept.decision_id, REPLAYED_HEADER: "true"})
-        try:
-            lease = self._gate.admit(tenant, body, http.headers, decision_id, http.path, kept)
-        except BaseException:
-            if kept is not None:
-                keys.claims.release(kept.claim)
-            raise
-        return await self._proxy.answer(http, http.path, lease)
+        """Answer a request whose body is here."""
+        body = await parse(content, self.overload.turns)
+        found = await admitted(self._gate, tenant, http, content, body, f"dec-{token_hex(16)}")
+        if isinstance(found, web.Response):
+            return found
+        return await self._proxy.answer(http, http.path, found)
 
     async def _body(self, http: web.Request, hold: BodyHold) -> bytes:
         """Read a request's body within the time limit."""

@@ -181,7 +181,8 @@ def test_the_most_that_an_answer_may_have(body, most) -> None:
 
 @pytest.mark.parametrize(("body", "answers", "most_prompt"), [
     ({"prompt": "x" * 5000}, 1, 1000), ({"prompt": ["x" * 5000, "y"]}, 2, 2000),
-    ({"input": ["x" * 5000] * 3}, 0, 3000), ({"input": "x"}, 0, 64 + 29),
+    ({"input": ["x" * 5000] * 3}, 0, 3000), ({"input": [{"image": "u"}] * 3}, 0, 3000),
+    ({"input": "x"}, 0, 64 + 29),
     ({"messages": [], "n": 2}, 2, 64 + 37)])
 def test_prompts_of_a_request_together(body, answers, most_prompt) -> None:
     ask = read({"model": "small", **body})
