@@ -37,12 +37,12 @@ def _waits_for_nothing(_):
 
 
 def _charges_again(charge):
-    def broken(connection, one, *, resolved):
+    def broken(connection, one, gateway, *, resolved):
         if store._charge_of(connection, one.decision_id) is None:
-            charge(connection, one, resolved=resolved)
+            charge(connection, one, gateway, resolved=resolved)
         elif not resolved:
-            store._add(connection, {(one.tenant, store.day_of(one.at_s), one.model): [
-                1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+            store._add(connection, {(one.tenant, store.day_of(one.at_s), one.model):
+                                    store.amounts(one)})
     return broken
 
 
@@ -59,8 +59,15 @@ def _writes_once(write):
     return broken
 
 
-def _charges_the_hold_and_more(sensible):
-    return lambda value, otherwise: (sensible(value, otherwise) or 0) + 30
+def _charges_more_than_the_hold(judge):
+    def broken(*arguments):
+        usage = judge(*arguments)
+        return usage._replace(output_tokens=usage.output_tokens + 30)
+    return broken
+
+
+def _forgets_repeats(_):
+    return lambda self, one, gateway, active, now_s: None
 
 
 def _admits_all(_):
@@ -155,7 +162,8 @@ BROKEN = {
     "does not wait for the charge": (Ledger, "written", _waits_for_nothing, "lost"),
     "charges again": (store, "_charge", _charges_again, "sums"),
     "takes a batch for written": (Store, "write", _writes_once, "lost"),
-    "charges above the hold": (lease, "sensible", _charges_the_hold_and_more, "charges"),
+    "charges above the hold": (lease, "judge", _charges_more_than_the_hold, "charges"),
+    "forgets repeated requests": (Store, "claim", _forgets_repeats, "repeats"),
     "admits all": (AdmissionQueue, "enter", _admits_all, "admission"),
     "wakes nobody": (AdmissionQueue, "leave", _wakes_nobody, "admission"),
     "keeps a place": (AdmissionQueue, "leave", _leaks_places, "counters"),

@@ -108,7 +108,7 @@ def _seen_is_charged(world):
             continue
         if row is None:
             yield f"lost: {name} was answered and is not charged"
-        elif row.output_tokens < ceil(len(heard.tokens) / 2):
+        elif row.output_tokens < min(ceil(len(heard.tokens) / 2), heard.max_tokens):
             yield (f"lost: {name} costs {row.output_tokens} tokens, its client saw "
                    f"{len(heard.tokens)}")
         elif heard.ended and not row.resolved:
@@ -152,12 +152,23 @@ def _doors(world):
 
 
 def _retries(world):
-    """A request is tried on different engines, at most so often; a client sees one answer."""
+    """A request is tried on different engines, at most so often; a client sees one answer. A
+    request that was sent again with its idempotency key is charged once."""
     for gateway in world.all_gateways:
         for end in gateway.ends:
             urls = [one["url"] for one in end["attempts"]]
             if len(urls) > gateway.limits.attempts or len(set(urls)) < len(urls):
                 yield f"retries: {end['decision_id']} went to {urls}"
+    charged = Counter()
+    charges = world.database.charges()
+    for gateway in world.all_gateways:
+        for decision_id, lease in gateway.leases.items():
+            row = charges.get(decision_id)
+            if lease._kept is not None and row is not None and row.charged_nanos:
+                charged[lease._kept.claim.digest] += 1
+    for number in charged.values():
+        if number > 1:
+            yield f"repeats: one request with an idempotency key is charged {number} times"
     for heard in world.heard:
         if len({answer for answer, _ in heard.tokens}) > 1:
             yield f"retries: a client saw a mixture of answers in {heard.decision_id}"

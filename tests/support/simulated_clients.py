@@ -33,9 +33,11 @@ class Heard:
 
 
 class SimulatedClient:
-    """One client. ``leaves_after`` is a number of seconds or of pieces, None to stay."""
+    """One client, which stays where ``leaves_after_s`` is None. It may mark its tries as one
+    request (``repeats_key``)."""
 
-    def __init__(self, world, name, key, stream, max_tokens, leaves_after_s, num_retries):
+    def __init__(self, world, name, key, stream, max_tokens, leaves_after_s, num_retries,
+                 repeats_key=None):
         self.world = world
         self.name = name
         self.key = key
@@ -43,6 +45,7 @@ class SimulatedClient:
         self.max_tokens = max_tokens
         self.leaves_after_s = leaves_after_s
         self.num_retries = num_retries
+        self.repeats_key = repeats_key
 
     async def run(self):
         """Send the request, and again where that may help."""
@@ -77,6 +80,8 @@ class SimulatedClient:
                                 if self.stream else
                                 {"prompt": "Tell me of rivers.", "max_tokens": self.max_tokens})
             key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
+            if self.repeats_key:
+                key += f"Idempotency-Key: {self.repeats_key}\r\n"
             writer.write(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{key}"
                          f"Content-Type: application/json\r\nContent-Length: {len(body)}"
                          "\r\n\r\n".encode() + body)

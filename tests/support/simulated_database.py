@@ -16,7 +16,7 @@ from penstock.serving.tenants.tables import CHARGES, KEYS, METADATA, OPEN, SPEND
 
 _ALL = {table.name: select(table) for table in METADATA.tables.values()}
 _ONE = select(CHARGES.c.day).where(CHARGES.c.decision_id == bindparam("name"))
-_USUAL_S = (0.0, 0.0005, 0.002, 0.005)
+_USUAL_S = (0.0, 0.0, 0.0, 0.0005, 0.002, 0.005)
 
 
 class Database:
@@ -70,7 +70,7 @@ class Database:
     def transaction(self):
         """One transaction of a simulated gateway's thread."""
         random = self._random
-        self._threads.sleep(self._delay_s())
+        self._pause()
         if self.down:
             self._threads.sleep(random.choice((0.0, 0.01, 0.5, 3.0)))
         if self.down:
@@ -81,13 +81,16 @@ class Database:
             yield connection
             if fails:
                 raise self._fault("a commit fails")
-        self._threads.sleep(self._delay_s())
+        self._pause()
         if loses or self.down:
             raise self._fault("the answer to a commit is lost")
 
-    def _delay_s(self):
-        usual_s = self._random.choice(_USUAL_S)
-        return usual_s + (self._random.random() * self.slow_s if self.slow_s else 0.0)
+    def _pause(self):
+        seconds = self._random.choice(_USUAL_S)
+        if self.slow_s:
+            seconds += self._random.random() * self.slow_s
+        if seconds:
+            self._threads.sleep(seconds)
 
     def _fault(self, kind):
         self._note(kind)
@@ -98,7 +101,7 @@ class _FaultyEngine:
     """As much of SQLAlchemy's Engine as the store uses."""
 
     def __init__(self, database):
-        self.begin = database.transaction
+        self.begin = self.connect = database.transaction
 
     def dispose(self):
         pass

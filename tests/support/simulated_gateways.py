@@ -16,6 +16,7 @@ import aiohappyeyeballs
 from penstock.engines.client.watch import Watcher
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving import overload
 from penstock.serving.gateway import server
 from penstock.serving.gateway.server import Access
 from penstock.serving.tenants import ledger, opening, store
@@ -126,8 +127,8 @@ class _SeenGate(opening.TenantGate):
         super().__init__(*arguments)
         PROCESS.get().gateway.gate = self
 
-    def admit(self, tenant, content, headers, decision_id):
-        lease = super().admit(tenant, content, headers, decision_id)
+    def admit(self, tenant, content, headers, decision_id, *more):
+        lease = super().admit(tenant, content, headers, decision_id, *more)
         PROCESS.get().gateway.leases[decision_id] = lease
         return lease
 
@@ -154,8 +155,11 @@ def in_simulation(world):
         (ledger, "socket", SimpleNamespace(gethostname=lambda: PROCESS.get().host)),
         (ledger, "uuid4", lambda: SimpleNamespace(hex=f"ledger-{next(names)}")),
         (server, "token_hex", lambda _: f"{next(names)}"),
-        # Looks at engines take most of a schedule's time, so there are fewer.
-        (server, "Watcher", partial(Watcher, period_s=2.0)), (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
+        (store, "token_hex", lambda num_bytes: "7a" * num_bytes),
+        # Looks at engines and at the machine take time, so there are fewer.
+        (server, "Watcher", partial(Watcher, period_s=2.0)), (overload, "_TICK_S", 0.25),
+        (overload, "resident_bytes", lambda: 2**28), (overload, "machine_bytes", lambda: 2**36),
+        (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
         (store, "open_store", lambda _: world.database.connect())]
     with ExitStack() as stack:
         for place in places:

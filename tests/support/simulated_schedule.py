@@ -124,7 +124,8 @@ class World:
                              random.choice(("nobody", "stranger", "gone", "ghost", "admin"))))
         leaves = random.choice((None, None, None, random.choice((0.0, 0.001, 0.01, 0.1, 1.0))))
         return SimulatedClient(self, f"client {number}", self.keys[use], random.random() < 0.7,
-                               random.randint(1, 8), leaves, random.choice((0, 0, 2)))
+                               random.randint(1, 8), leaves, random.choice((0, 0, 2)),
+                               random.choice((None, None, f"request {number}")))
 
     def _database_failed(self, kind):
         self.faults["database: " + kind] += 1
