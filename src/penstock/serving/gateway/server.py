@@ -200,7 +200,8 @@ class Gateway:
             return web.Response(body=kept.body, content_type=kept.content_type, headers={
                 DECISION_HEADER: kept.decision_id, REPLAYED_HEADER: "true"})
         try:
-            lease = self._gate.admit(tenant, body, http.headers, decision_id, http.path, kept)
+            lease = await self._gate.admit_shared(tenant, body, http.headers, decision_id,
+                                                  http.path, kept)
         except BaseException:
             if kept is not None:
                 keys.claims.release(kept.claim)
