@@ -127,8 +127,8 @@ class _SeenGate(opening.TenantGate):
         super().__init__(*arguments)
         PROCESS.get().gateway.gate = self
 
-    def admit(self, tenant, content, headers, decision_id, *more):
-        lease = super().admit(tenant, content, headers, decision_id, *more)
+    def _take(self, ask, quota, wants, decision_id, kept):
+        lease = super()._take(ask, quota, wants, decision_id, kept)
         PROCESS.get().gateway.leases[decision_id] = lease
         return lease
 
@@ -150,9 +150,10 @@ def in_simulation(world):
         (aiohappyeyeballs, "start_connection", world.network.start_connection),
         (ledger, "threading", SimpleNamespace(Thread=threads.thread)),
         (ledger, "SimpleQueue", partial(SimulatedQueue, threads)),
-        (ledger, "os", SimpleNamespace(name="posix", kill=partial(_signal, world),
-                                       getpid=lambda: PROCESS.get().pid)),
-        (ledger, "socket", SimpleNamespace(gethostname=lambda: PROCESS.get().host)),
+        (liveness, "os", SimpleNamespace(name="posix", kill=partial(_signal, world),
+                                         getpid=lambda: PROCESS.get().pid)),
+        (liveness, "socket", SimpleNamespace(gethostname=lambda: PROCESS.get().host)),
+        (slice_store, "_CLOCKS", {}),  # the time of day is simulated, and the database has no other
         (ledger, "uuid4", lambda: SimpleNamespace(hex=f"ledger-{next(names)}")),
         (server, "token_hex", lambda _: f"{next(names)}"),
         (store, "token_hex", lambda num_bytes: "7a" * num_bytes),

@@ -13,6 +13,7 @@ from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
+from penstock.serving.tenants.holdings import Holdings, Wants
 from penstock.serving.tenants.idempotency import Kept, idempotency
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
@@ -58,6 +59,7 @@ class TenantGate:
     def __init__(self, config: GatewayConfig, ledger: "Ledger | None", clock: Callable[[], float],
                  wall: Callable[[], float]) -> None:
         self.ledger = ledger
+        self.holdings: Holdings | None = None  # of limits that gateways on one ledger share
         self.clock = clock
         self.wall = wall
         self.idempotency = idempotency(ledger, clock, wall)
@@ -165,18 +167,41 @@ class TenantGate:
         succeed. The caller must settle the lease. ``kept`` is there where the request has an
         idempotency key."""
         ask = read_ask(content, headers, self._config.offer, tenant, path)
-        quota = self._quota(tenant)
-        nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
+        return self._take(ask, self._quota(tenant), self._wants(ask), decision_id, kept)
+
+    async def admit_shared(self, tenant: Tenant, content: bytes | JsonBody,
+                           headers: Mapping[str, str], decision_id: str, path: str = "",
+                           kept: Kept | None = None) -> Lease:
+        """Admit a request under limits that gateways share: at once where this gateway's slices
+        suffice, otherwise after a short wait for more. Raises ServiceError like ``admit``."""
+        ask = read_ask(content, headers, self._config.offer, tenant, path)
+        quota, wants, holdings = self._quota(tenant), self._wants(ask), self.holdings
+        if holdings is not None and not holdings.covers(quota, wants):
+            with _Counted(quota):
+                self._check(quota, wants)
+                if not await holdings.obtain(quota, wants):
+                    self._check_ledger(quota, holdings.failing)
+        return self._take(ask, quota, wants, decision_id, kept)
+
+    def _wants(self, ask: Ask) -> Wants:
+        return Wants(self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers)
+
+    def _check(self, quota: TenantQuota, wants: Wants) -> None:
         now_s = self.clock()
+        self._check_ledger(quota)
+        self._roll_over(quota.account)
+        quota.check_budget(wants.nanos, self.wall())
+        quota.check_places()
+        self._check_fair_share(quota, now_s)
+        quota.check_requests(now_s)
+        quota.check_tokens(wants.tokens, now_s)
+
+    def _take(self, ask: Ask, quota: TenantQuota, wants: Wants, decision_id: str,
+              kept: Kept | None) -> Lease:
         with _Counted(quota):
-            self._check_ledger(quota)
-            self._roll_over(quota.account)
-            quota.check_budget(nanos, self.wall())
-            quota.check_places()
-            self._check_fair_share(quota, now_s)
-            quota.check_requests(now_s)
-            quota.check_tokens(tokens, now_s)
-        quota.take(nanos, tokens, now_s)
+            self._check(quota, wants)
+        nanos, tokens = wants
+        quota.take(nanos, tokens, self.clock())
         disclosure = None
         if ask.needs.confidential:
             quota.has_confidential, disclosure = True, self._config.disclosure
@@ -191,13 +216,13 @@ class TenantGate:
                                                      ask.most_output_tokens) for name in models)
         return min(most, MOST_NANOS)
 
-    def _check_ledger(self, quota: TenantQuota) -> None:
+    def _check_ledger(self, quota: TenantQuota, fails: bool = False) -> None:
         ledger, budget = self.ledger, quota.tenant.budget
         if ledger is None:
             return
-        trouble = ledger.trouble
+        fails = fails or ledger.trouble is not None
         closed = budget is not None and budget.when_ledger_fails == "refuse"
-        if ledger.full or (trouble is not None and closed):
+        if ledger.full or (fails and closed):
             # The database's message may reveal addresses that tenants must not see.
             raise ServiceError(503, "spending cannot be written down now, and tenant "
                                     f"{quota.tenant.name!r} is not served without",
@@ -260,6 +285,8 @@ class TenantGate:
                 account = self._quotas[record.tenant].account
                 account.unwritten -= record.charged_nanos
                 account.written += record.charged_nanos
+                if (slices := self._quotas[record.tenant].slices) is not None:
+                    slices.spent(record.charged_nanos)
 
     def _on_totals(self, totals: "LedgerTotals") -> None:
         self._keyring = totals.keyring

@@ -1,12 +1,10 @@
 """Group commit: requests put records here, and one thread writes many of them per transaction."""
 
 import asyncio
-import os
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -15,7 +13,11 @@ from uuid import uuid4
 
 from penstock.serving.tenants.budgets import day_of
 from penstock.serving.tenants.keys import Keyring
+from penstock.serving.tenants.liveness import Identity, own_identity
 from penstock.serving.tenants.records import Batch, Record
+from penstock.serving.tenants.slice_store import Key as SliceKey
+from penstock.serving.tenants.slice_store import claim_slices, extend_slices
+from penstock.serving.tenants.slices import Grant, SliceClaim
 from penstock.serving.tenants.store import Store, StoreError
 
 KEPT_DAYS = 40
@@ -24,7 +26,9 @@ KEPT_DAYS = 40
 _MOST_UNWRITTEN = 200_000
 _MOST_PRUNED = 10_000  # per prune, to keep transactions short
 _SHUTDOWN_S = 5.0
-_OWN_QUIET_S = 10.0
+_EXTEND_S = 0.6
+"""Slices of limits are extended after this long without a claim: an event loop that is busy must
+not lose the places of its requests."""
 T = TypeVar("T")
 
 
@@ -72,8 +76,10 @@ class Ledger:
 
     def __init__(self, store: Store, times: LedgerTimes | None = None,
                  wall_s: Callable[[], float] = time.time,
-                 note: Callable[[str], None] = lambda _: None) -> None:
+                 note: Callable[[str], None] = lambda _: None,
+                 identity: Identity | None = None) -> None:
         self.gateway = uuid4().hex
+        self._identity = own_identity() if identity is None else identity
         self.note = note
         self.on_written: Callable[[list[Record]], None] = lambda _: None
         self.on_totals: Callable[[LedgerTotals], None] = lambda _: None
@@ -92,6 +98,8 @@ class Ledger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._pruned_day = self._pruned_hour = -1
+        self._has_slices = False  # to be extended where no claims come
+        self._extended_s = float("-inf")
 
     # -- on the event loop ----------------------------------------------------------------------
 
@@ -175,6 +183,20 @@ class Ledger:
         done.add_done_callback(lambda found: found.cancelled() or found.exception())
         self._queue.put(_Call(work, done))
 
+    def keep_slices(self, keep: bool) -> None:
+        """Extend slices of limits while no claims come, or no more."""
+        self._has_slices = keep
+
+    async def claim(self, claims: Sequence[SliceClaim]) -> Mapping[SliceKey, Grant]:
+        """Return the answers to claims to slices of limits. Raises an exception where the ledger
+        cannot be reached."""
+        def work(store: Store) -> Mapping[SliceKey, Grant]:
+            self._extended_s = time.monotonic()
+            return store.transact(lambda connection: claim_slices(
+                connection, self.gateway, claims, self._wall_s()))
+
+        return await self.ask(work)
+
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)
         while self._waiting and self._waiting[0][0] <= self._num_written:
@@ -185,7 +207,7 @@ class Ledger:
 
     def _begin(self) -> tuple[int, LedgerTotals, bytes]:
         resolved = self._resolve()
-        self._store.beat(self.gateway, socket.gethostname(), os.getpid(), self._wall_s())
+        self._beat(self._wall_s())
         return resolved, self._totals(), self._store.digest_key()
 
     def _run(self) -> None:
@@ -193,7 +215,7 @@ class Ledger:
         retry_s, looked_s, committed_s = self._times.retry_s, time.monotonic(), 0.0
         ending_s: float | None = None
         while True:
-            calls, ended = self._gather(records, committed_s, looked_s)
+            calls, ended = self._gather(records, committed_s, self._next_s(looked_s))
             if ended:
                 ending_s = time.monotonic() + _SHUTDOWN_S
             if records:
@@ -210,19 +232,27 @@ class Ledger:
                 if not records:
                     self._attempt(self._store.leave, self.gateway)
                 return
+            if self._has_slices and time.monotonic() - self._extended_s >= _EXTEND_S:
+                self._extended_s = time.monotonic()
+                self._attempt(self._store.transact, lambda connection: extend_slices(
+                    connection, self.gateway, self._wall_s()))
             if time.monotonic() - looked_s >= self._times.look_s and ending_s is None:
                 looked_s = time.monotonic()
                 failure = self._attempt(self._look)
                 if not records:
                     self._judge(failure)
 
+    def _next_s(self, looked_s: float) -> float:
+        """Return when the thread has something to do without a record or a call."""
+        look_s = looked_s + self._times.look_s
+        return min(look_s, self._extended_s + _EXTEND_S) if self._has_slices else look_s
+
     def _gather(self, records: list[Record], committed_s: float,
-                looked_s: float) -> tuple[list[_Call], bool]:
+                next_s: float) -> tuple[list[_Call], bool]:
         """Append queued records to ``records``. Returns the queued calls, and whether the ledger
         stops."""
         calls: list[_Call] = []
-        wait_s = 0.0 if records else max(
-            0.0, looked_s + self._times.look_s - time.monotonic())
+        wait_s = 0.0 if records else max(0.0, next_s - time.monotonic())
         try:
             item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
             # A record right after a commit waits for more records, but not where no request is
@@ -249,7 +279,7 @@ class Ledger:
 
     def _look(self) -> None:
         now_s = self._wall_s()
-        self._store.beat(self.gateway, socket.gethostname(), os.getpid(), now_s)
+        self._beat(now_s)
         self._resolve()
         self._tell(self.on_totals, self._totals())
         if (hour := int(now_s // 3600)) != self._pruned_hour:
@@ -259,9 +289,12 @@ class Ledger:
         if today != self._pruned_day and not self._store.prune(today - KEPT_DAYS, _MOST_PRUNED):
             self._pruned_day = today
 
+    def _beat(self, now_s: float) -> None:
+        self._store.beat(self.gateway, self._identity.place, self._identity.pid, now_s)
+
     def _resolve(self) -> int:
         now_s = self._wall_s()
-        dead = self._store.dead(self.gateway, socket.gethostname(), _alive, now_s)
+        dead = self._store.dead(self.gateway, self._identity.place, self._identity.alive, now_s)
         return self._store.resolve(dead, now_s)
 
     def _totals(self) -> LedgerTotals:
@@ -291,33 +324,20 @@ class Ledger:
         self._failure = failure
 
     def _answer(self, call: _Call) -> None:
+        self._busy_since_s = time.monotonic()
         try:
             result = call.work(self._store)
         except Exception as error:
             self._tell(_fail, call.done, error)
         else:
             self._tell(_give, call.done, result)
+        finally:
+            self._busy_since_s = None
 
     def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(what, *arguments)
-
-
-def _alive(pid: int, quiet_s: float) -> bool:
-    """Whether a gateway of this host still runs that gave its last sign ``quiet_s`` ago."""
-    if pid == os.getpid():
-        # another gateway of this process, or of an earlier process with this id
-        return quiet_s < _OWN_QUIET_S
-    if os.name != "posix":
-        return True  # this platform cannot tell
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # a process of another user
-    return True
 
 
 def _give(done: "asyncio.Future[Any]", result: object) -> None:

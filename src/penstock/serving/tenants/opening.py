@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from penstock.core.errors import InputError
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
+from penstock.serving.tenants.holdings import Holdings
 
 JOURNAL_S = 1.0
 """Interval of progress reports to the ledger: the most serving time that a killed gateway cannot
@@ -32,13 +33,17 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
     if resolved:
         note(f"ledger: {resolved} requests of a gateway that died were charged for the tokens "
              "that it had recorded")
-    journal = asyncio.create_task(_journal(gate))
+    holdings = gate.holdings = Holdings(ledger.claim, lambda: ledger.trouble is not None,
+                                        time.monotonic, ledger.keep_slices)
+    chores = [asyncio.create_task(_journal(gate)), asyncio.create_task(holdings.run())]
     try:
         yield gate
     finally:
-        journal.cancel()
-        with suppress(asyncio.CancelledError):
-            await journal
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        with suppress(Exception):  # slices that are not given back lapse
+            await holdings.close()
         if lost := await ledger.stop():
             note(f"ledger: {lost} records could not be written: {ledger.trouble}")
 

@@ -3,7 +3,6 @@
 Every request is charged once, every token is counted once, and sums equal the charges.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,8 @@ from sqlalchemy import Connection, case, func, select
 
 from penstock.core.money import to_money
 from penstock.serving.tenants.budgets import SECONDS_PER_DAY, day_of
-from penstock.serving.tenants.ledger import KEPT_DAYS, _alive
+from penstock.serving.tenants.ledger import KEPT_DAYS
+from penstock.serving.tenants.liveness import own_identity
 from penstock.serving.tenants.reconcile_log import LogJoin, read_log
 from penstock.serving.tenants.reconcile_metrics import GatewayMetrics, compare_metrics
 from penstock.serving.tenants.store import Store
@@ -33,13 +33,14 @@ class Reconciliation(NamedTuple):
 
 def reconcile(store: Store, now_s: float, decisions: Sequence[Path] = (),
               metrics: Sequence[str] = (),
-              alive: Callable[[int, float], bool] = _alive) -> Reconciliation:
+              alive: Callable[[int, float], bool] | None = None) -> Reconciliation:
     """Compare a ledger with itself, with files of decisions and with texts of metrics.
 
     ``alive`` tells whether a process of this host lives. Raises InputError for a file that cannot
     be read, and StoreError.
     """
-    dead = store.dead("", socket.gethostname(), alive, now_s)
+    mine = own_identity()
+    dead = store.dead("", mine.place, alive or mine.alive, now_s)
     log = read_log(decisions)
     told = [GatewayMetrics.read(text) for text in metrics]
 
@@ -56,7 +57,7 @@ def reconcile(store: Store, now_s: float, decisions: Sequence[Path] = (),
                  *(line for one in told for line in compare_metrics(connection, one, log))]
         return Reconciliation(num_charges, len(log.lines), found)
 
-    return store.read(work)
+    return store.transact(work)
 
 
 def _sums(connection: Connection, today: int) -> Iterator[str]:

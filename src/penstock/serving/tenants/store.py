@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from penstock.core.errors import InputError
-from penstock.serving.tenants import repeats
+from penstock.serving.tenants import repeats, slice_store
 from penstock.serving.tenants.budgets import day_of
 from penstock.serving.tenants.claims import Claim, Earlier
 from penstock.serving.tenants.keys import Key
@@ -36,8 +36,7 @@ from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, OPEN, SPEND
 DEAD_AFTER_S = 60.0
 """A gateway without a sign of life for this long is taken to be dead."""
 
-_BUSY_S = 2.0
-_TRIES = 5
+_BUSY_S, _TRIES = 2.0, 5
 T = TypeVar("T")
 _SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos", "num_disputed")
 
@@ -105,8 +104,8 @@ class Store:
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
 
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """Return the result of ``work``, which reads in one transaction."""
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Return the result of ``work``, done in one transaction."""
         with self._transaction() as connection:
             return work(connection)
 
@@ -163,6 +162,7 @@ class Store:
                 connection.execute(delete(OPEN).where(OPEN.c.gateway == gateway))
                 repeats.resolve(connection, gateway)
                 connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
+                slice_store.drop_slices(connection, gateway)
                 found += len(rows)
         return found
 
@@ -193,6 +193,7 @@ class Store:
         """Record that a gateway has stopped without open requests."""
         with self._transaction() as connection:
             connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
+            slice_store.drop_slices(connection, gateway)
 
     # -- idempotency keys -----------------------------------------------------------------------
 

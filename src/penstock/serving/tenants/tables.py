@@ -80,3 +80,18 @@ GATEWAYS = Table(
     "penstock_gateways", METADATA,
     Column("gateway", _ID, primary_key=True), Column("host", _NAME, nullable=False),
     Column("pid", Integer, nullable=False), Column("seen_s", Float(53), nullable=False))
+
+# Limits of tenants that gateways share: the amount of a rate that no slice has. A row is locked
+# while slices of its limit change.
+POOLS = Table(
+    "penstock_pools", METADATA,
+    Column("tenant", _NAME, primary_key=True), Column("resource", String(16), primary_key=True),
+    Column("level", Float(53), nullable=False), Column("at_s", Float(53), nullable=False))
+
+# Slices of these limits, which gateways hold until ``expires_s`` of the database's clock.
+SLICES = Table(
+    "penstock_slices", METADATA,
+    Column("tenant", _NAME, primary_key=True), Column("resource", String(16), primary_key=True),
+    Column("gateway", _ID, primary_key=True), Column("amount", BigInteger, nullable=False),
+    Column("in_use", BigInteger, nullable=False), Column("wanted", BigInteger, nullable=False),
+    Column("expires_s", Float(53), nullable=False))
