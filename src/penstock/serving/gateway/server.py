@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -16,7 +15,6 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
-from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
@@ -30,6 +28,7 @@ from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission import admitted
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
+from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
@@ -56,8 +55,6 @@ from penstock.serving.tenants.report import spending_document
 
 _SHUTDOWN_S = 60.0  # for answers in progress
 _SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
-_AFTER_A_BUG_S = 1.0
-Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
@@ -314,7 +311,7 @@ async def open_model_pools(fleet: Fleet, session: aiohttp.ClientSession, folder:
                                    time.time,
                                    time.monotonic, note)
         await evidence.look()
-        async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
+        async with background([evidence.run, *(driver.watch for driver in drivers)], note):
             yield model_pools
     finally:
         await asyncio.gather(*(driver.close() for driver in drivers))
@@ -355,31 +352,9 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                               size_hint=" (--max-body-mb)")
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
-            async with _background(chores, on_bug), listening(
+            async with background(chores, on_bug), listening(
                     app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
                 yield url, engines
-
-
-@asynccontextmanager
-async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> AsyncIterator[None]:
-    """Run work in the background until the context ends. An error does not stop the other work."""
-    async def on_and_on(one: Work) -> None:
-        while True:
-            try:
-                await one()
-            except Exception as error:
-                on_bug(trace_of(error))
-                await asyncio.sleep(_AFTER_A_BUG_S)
-
-    tasks = [asyncio.create_task(on_and_on(one)) for one in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 def _routed(fleet: Fleet) -> Fleet:
