@@ -99,6 +99,16 @@ def test_init_writes_no_file_that_check_refuses(penstock, folder):
     assert not (folder / "new.yaml").exists()
 
 
+def test_commands_that_write_a_file_print_json_too(penstock, folder):
+    made = penstock("init", "new.yaml", *BASIC, "--json").json
+    assert made["file"] == "new.yaml"
+    assert "requests" in {entry["what"] for entry in made["assumed"]}
+    drawn = penstock("trace", "generate", "fleet.yaml", "drawn.csv", "--json").json
+    converted = penstock("trace", "convert", "drawn.csv", "drawn.parquet", "--json").json
+    assert drawn["num_requests"] == converted["num_requests"] > 0
+    assert converted["file"] == "drawn.parquet"
+
+
 def test_plan_needs_no_file(penstock, folder):
     done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1")
     assert done.status == 0, done

@@ -47,7 +47,9 @@ NOTE = re.compile(r"exit (?P<status>\d+)|skip: (?P<reason>.+)")
 NAMED = re.compile(r"# (fleet|file): (\S+)\n")
 SHELL = re.compile(r"[|&;<>$`*?~]")
 IN_PROCESSES = {Path("README.md"), Path("docs/tutorial.md")}
-LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+LINKING = [*PAGES, *map(Path, ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+                               "benchmarks/README.md"))]
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,42 @@ def test_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
     check_page((REPOSITORY / page).read_text(), str(page), tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    plain = FENCE.sub("", text)
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", plain, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        anchor = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        number = next(n for n in range(len(plain)) if (f"{anchor}-{n}" if n else anchor)
+                      not in found)
+        found.add(f"{anchor}-{number}" if number else anchor)
+    return found
+
+
+def broken_links(path: Path) -> list[str]:
+    """Links of a page to files and anchors that do not exist."""
+    broken = []
+    for target, anchor in LINK.findall(path.read_text()):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file = path.parent / target if target else path
+        if not file.exists() or (anchor and file.suffix == ".md"
+                                 and anchor not in anchors(file.read_text())):
+            broken.append(f"{target}#{anchor}")
+    return broken
+
+
+@pytest.mark.parametrize("page", LINKING, ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
-    path = REPOSITORY / page
-    targets = [target for target in LINK.findall(path.read_text()) if "://" not in target]
-    assert not [target for target in targets if not (path.parent / target).exists()]
+    assert broken_links(REPOSITORY / page) == []
+
+
+def test_a_false_link_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A title, of `code`\n[here](#a-title-of-code) [no](#a-title) [none](x.md) "
+                    "[there](page.md#a-title-of-code) [not there](page.md#b)\n")
+    assert broken_links(page) == ["#a-title", "x.md#", "page.md#b"]
 
 
 @pytest.mark.parametrize("page", [

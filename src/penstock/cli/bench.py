@@ -44,7 +44,8 @@ app = App()
 _EXAMPLE = "Example: penstock bench http://127.0.0.1:8000 --rate 4 --duration 60 --ttft 1"
 
 
-@app.command(epilog=_EXAMPLE)
+@app.command(epilog=_EXAMPLE, words={
+    "--fleet": "Fleet file with the traffic and the service classes."})
 def bench(
     url: Annotated[str | None, typer.Argument(
         metavar="URL", show_default=False,

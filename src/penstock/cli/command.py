@@ -69,6 +69,8 @@ class Command(TyperCommand):
     """
 
     old_options: Mapping[str, str] = {}
+    words: Mapping[str, str] = {}
+    """The command's own help of an option that several commands share."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for place, word in enumerate(args):
@@ -83,6 +85,7 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         parameters: list[Any] = self.get_params(ctx)
         for one in parameters:
+            one.help = self.words.get(one.opts[0], one.help)
             if one.help:
                 one.help = _FIELD.sub(partial(_described, one), one.help)
         if self.help:  # a paragraph is one line, for the terminal to break
@@ -186,9 +189,10 @@ class App(typer.Typer):
                          context_settings={"max_content_width": _MOST_WIDTH})
 
     def command(self, name: str | None = None, *, old_options: Mapping[str, str] | None = None,
-                **settings: Any) -> Callable[..., Any]:
-        """As Typer's; ``old_options`` maps earlier names of options to today's."""
+                words: Mapping[str, str] | None = None, **settings: Any) -> Callable[..., Any]:
+        """As Typer's; ``old_options`` maps earlier names of options to today's, ``words`` maps
+        shared options to this command's help of them."""
         settings.setdefault("context_settings", {"max_content_width": _MOST_WIDTH})
-        settings["cls"] = Command if old_options is None else type(
-            "Renamed", (Command,), {"old_options": old_options})
+        settings["cls"] = type("Own", (Command,), {"old_options": old_options or {},
+                                                   "words": words or {}})
         return super().command(name, **settings)

@@ -168,7 +168,8 @@ def infer(
     return ask(folder, "infer", name, order, show_reply, as_json=as_json)
 
 
-@app.command("list", epilog="Example: penstock deployments list --json")
+@app.command("list", epilog="Example: penstock deployments list --json", words={
+    "--all": "Include removed deployments."})
 def list_(
     removed: Everything = False,
     folder: Folder = HERE, as_json: AsJson = False,

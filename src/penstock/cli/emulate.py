@@ -31,7 +31,8 @@ _PATIENCE_S = 5.0
 
 
 @app.command(epilog="Example: penstock emulate examples/quickstart.yaml --set "
-                    "'replicas=[{count: 2}]' --port 8001")
+                    "'replicas=[{count: 2}]' --port 8001", words={
+    "--all": "Serve every replica, as without this option."})
 def emulate(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8001,
     speed: Annotated[float, typer.Option(

@@ -28,7 +28,9 @@ app = App()
 _LEAST_KV_TOKENS = 64
 
 
-@app.command(epilog="Example: penstock lab engine model.gguf --fleet gateway.yaml --port 8001")
+@app.command(epilog="Example: penstock lab engine model.gguf --fleet gateway.yaml --port 8001",
+             words={
+    "--fleet": "Fleet file with the policy and the step time."})
 def engine(
     model: Annotated[Path, typer.Argument(
         metavar="MODEL", help="A model in GGUF format.", show_default=False)],

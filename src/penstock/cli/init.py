@@ -9,6 +9,7 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import (
+    AsJson,
     Classes,
     E2e,
     Gpus,
@@ -47,19 +48,20 @@ def init(
     prompt_tokens: PromptLengths = None, output_tokens: OutputLengths = None, price: Prices = None,
     precisions: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
     catalog: OwnCatalog = None, force: Force = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write a fleet file from options for the model, GPUs, rate, lengths, targets and engine.
 
     On a terminal, asks for missing values. Elsewhere --model, --gpu and --rate are required.
     """
     from penstock.cli.answers import draft_of, fleet_of
-    from penstock.cli.console import note
+    from penstock.cli.console import note, print_json
     from penstock.cli.files import write_whole
     from penstock.fleet.sources import fleet_workload
     from penstock.report.draft_text import assumed_lines, draft_text
 
     given: dict[str, Any] = {key: value for key, value in locals().items()
-                             if key not in ("file", "force")}
+                             if key not in ("file", "force", "as_json")}
     if file.exists() and not force:
         raise InputError(f"{file}: is there already; --force replaces it")
     missing = [name for name in ("model", "gpu", "rate") if not given[name]]
@@ -75,8 +77,11 @@ def init(
     text = draft_text(draft.data, draft.assumed,
                       f"Written by penstock init; `penstock plan {file}` sizes it.")
     write_whole(file, lambda path: _write(path, text))
-    for line in assumed_lines(draft.assumed):
-        note(line)
+    if as_json:
+        print_json({"file": str(file), "assumed": [found._asdict() for found in draft.assumed]})
+    else:
+        for line in assumed_lines(draft.assumed):
+            note(line)
     note(f"{file} is written; next: penstock plan {file}")
     return OK
 

@@ -50,14 +50,14 @@ Solver = Annotated[str | None, typer.Option(
     help="Inferno: unlimited, greedy, milp-single or milp-multi; default: the bundle's options.")]
 Saturation = Annotated[str | None, typer.Option(
     "--saturation", metavar="POLICY", show_default=False,
-    help="Inferno: how the greedy solver shares leftover cards: None, PriorityExhaustive, "
+    help="Inferno: how the greedy solver shares leftover accelerators: None, PriorityExhaustive, "
          "PriorityRoundRobin or RoundRobin; default: the bundle's.")]
 Delayed = Annotated[bool | None, typer.Option(
     "--delayed-best-effort/--no-delayed-best-effort", show_default=False,
-    help="Inferno: share leftover cards after all priorities, not after each.")]
+    help="Inferno: share leftover accelerators after all priorities, not after each.")]
 CapacityFactor = Annotated[float, typer.Option(
     "--capacity-factor", min=0.0, max=1e6, metavar="F",
-    help="Inferno: multiply the number of cards by this factor, rounded down.")]
+    help="Inferno: multiply the number of accelerators by this factor, rounded down.")]
 
 app = App()
 
@@ -66,7 +66,9 @@ app = App()
                     "--ttft 1 --itl 0.05\n\n"
                     "Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
                     "Example: penstock plan --inferno examples/inferno-bundle.json "
-                    "--solver milp-single")
+                    "--solver milp-single", words={
+    "--time-limit": "Inferno: stop the MILP after this time, seconds, with its best plan. (more "
+                    "than 0)"})
 def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None,
          rate: Rate = None, ttft: Ttft = None, itl: Itl = None, classes: Classes = None,
          engine: ScheduledBy = None, e2e: E2e = None, percentile: SloPercentile = None,

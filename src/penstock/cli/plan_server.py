@@ -23,7 +23,9 @@ app = App()
 _SHUTDOWN_S = 5.0
 
 
-@app.command(epilog="Example: penstock lab plan-server --port 8080")
+@app.command(epilog="Example: penstock lab plan-server --port 8080", words={
+    "--time-limit": "Longest time of a plan, seconds; callers may ask for less. (more than 0; "
+                    "default: 120)"})
 def plan_server(
     host: Host = "127.0.0.1",
     port: Port = 8080,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 app = App()
 
 
-@app.command(epilog="Example: penstock lab replay runs/first/journal-0.jsonl")
+@app.command(epilog="Example: penstock lab replay runs/first/journal-0.jsonl", words={
+    "--fleet": "Fleet file with the step time; default: the one beside the journal."})
 def replay(
     journal: Annotated[Path, typer.Argument(
         metavar="JOURNAL", show_default=False,

@@ -50,21 +50,22 @@ def info(file: TraceFile, trace_format: Format = None, as_json: AsJson = False) 
 
 
 @app.command(epilog="Example: penstock trace convert azure.csv.gz azure.parquet")
-def convert(file: TraceFile, out: OutFile, trace_format: Format = None) -> int:
+def convert(file: TraceFile, out: OutFile, trace_format: Format = None,
+            as_json: AsJson = False) -> int:
     """Write a trace in another format."""
-    _write(_read(file, trace_format), out)
+    _write(_read(file, trace_format), out, as_json=as_json)
     return OK
 
 
 @app.command(epilog="Example: penstock trace generate examples/quickstart.yaml traffic.csv")
 def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, data: DataDir = None,
-             seed: Seed = None) -> int:
+             seed: Seed = None, as_json: AsJson = False) -> int:
     """Write the traffic of a fleet file as a trace."""
     from penstock.fleet.sources import fleet_workload
     from penstock.workload.trace import workload_trace
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    _write(workload_trace(fleet_workload(fleet)), out)
+    _write(workload_trace(fleet_workload(fleet)), out, as_json=as_json)
     return OK
 
 
@@ -74,13 +75,15 @@ def _read(file: Path, trace_format: str | None) -> "Trace":
     return read_trace(file, trace_format)
 
 
-def _write(trace: "Trace", out: Path) -> None:
-    from penstock.cli.console import note
+def _write(trace: "Trace", out: Path, *, as_json: bool) -> None:
+    from penstock.cli.console import note, print_json
     from penstock.cli.files import write_whole
     from penstock.workload.writers import write_trace
 
     write_whole(out, lambda path: write_trace(trace, path), _ENDINGS)
     note(f"{len(trace):,} requests in {out}")
+    if as_json:
+        print_json({"file": str(out), "num_requests": len(trace)})
 
 
 def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:

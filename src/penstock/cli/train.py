@@ -34,7 +34,8 @@ def _train() -> None:
 
 
 @app.command(epilog="Example: penstock lab train latency rows.parquet --kind boosting --out "
-                    "latency.npz")
+                    "latency.npz", words={
+    "--kind": "linear, roofline, boosting (extra 'boosting') or lstm (extra 'torch')."})
 def latency(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: OutFile = None,
             seed: FirstSeed = 0, as_json: AsJson = False) -> int:
     """Train TTFT, TPOT and e2e from the state of a replica and the request."""
@@ -42,7 +43,8 @@ def latency(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: Ou
 
 
 @app.command(epilog="Example: penstock lab train memory rows.parquet --kind boosting --out "
-                    "memory.npz")
+                    "memory.npz", words={
+    "--kind": "linear, boosting (extra 'boosting') or lstm (extra 'torch')."})
 def memory(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: OutFile = None,
            seed: FirstSeed = 0, as_json: AsJson = False) -> int:
     """Train the mean KV cache use of a replica while it serves a request."""
@@ -57,7 +59,8 @@ def length(rows: Rows, embedder: Embedder = "hashed",
 
 
 @app.command(epilog="Example: penstock lab train quality rows.parquet --kind auto --out "
-                    "forecaster.npz")
+                    "forecaster.npz", words={
+    "--kind": "knn, ridge, knn+ridge, or auto, the best of these on held-out rows."})
 def quality(
     rows: Rows,
     kind: Kind = "auto",

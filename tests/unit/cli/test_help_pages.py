@@ -43,6 +43,21 @@ def test_a_page_fits_and_gives_its_texts_room(words: tuple[str, ...], columns: i
     assert all(columns - start >= LEAST_TEXT for start in texts)
 
 
+@pytest.mark.parametrize(("command", "told", "others"), [
+    ("lab train quality", "knn, ridge", "roofline"), ("lab train latency", "roofline", "knn"),
+    ("lab plan-server", "callers may ask for less", "MILP"),
+    ("bench", "with the traffic and the service classes", "step time"),
+    ("lab replay", "Fleet file with the step time", "the traffic"),
+    ("emulate", "as without this option", "removed"),
+    ("deployments list", "Include removed deployments", "replica")])
+def test_a_shared_option_is_told_in_the_commands_own_words(
+        command: str, told: str, others: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert told in page
+    assert others not in page
+
+
 def test_a_long_name_has_its_text_below(capsys: pytest.CaptureFixture[str],
                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
