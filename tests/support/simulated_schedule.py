@@ -59,6 +59,7 @@ class World:
         self._traced = traced
         self._dishonest = dishonest
         self.journal_s = self.random.choice((0.05, 0.3, 1.0))
+        self.watched_s = self.random.choice((1.0, 5.0, 20.0))
         self._pids = iter(range(100, 1000))
 
     def note(self, who, text):
