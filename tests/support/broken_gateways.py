@@ -1,6 +1,8 @@
 """Gateways with one broken part each, which the laws of simulated schedules must find."""
 
 import heapq
+from collections.abc import Callable
+from typing import NamedTuple
 from unittest.mock import patch
 
 from penstock.core.money import to_nanos
@@ -8,7 +10,7 @@ from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import Answers
 from penstock.serving.gateway.proxy import Proxy
-from penstock.serving.tenants import lease, store
+from penstock.serving.tenants import lease, repeats, store
 from penstock.serving.tenants.budgets import Account
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.ledger import Ledger
@@ -66,8 +68,12 @@ def _charges_more_than_the_hold(judge):
     return broken
 
 
-def _forgets_repeats(_):
-    return lambda self, one, gateway, active, now_s: None
+def _forgets_repeats(claim):
+    def broken(connection, one, *more):
+        connection.execute(repeats.delete(repeats.REPEATS).where(
+            repeats.REPEATS.c.digest == one.digest))
+        return claim(connection, one, *more)
+    return broken
 
 
 def _admits_all(_):
@@ -156,32 +162,42 @@ def _holds_no_money(_):
     return broken
 
 
+class Fault(NamedTuple):
+    """A part, how it is broken, and the law that says so. Seeds from ``first`` on are tried."""
+
+    owner: object
+    attribute: str
+    make: Callable
+    law: str
+    first: int = 0
+
+
 BROKEN = {
-    "ends twice": (Proxy, "_settle", _ends_twice, "ends"),
-    "forgets the end of who leaves": (Proxy, "_settle", _forgets_the_end, "ends"),
-    "does not wait for the charge": (Ledger, "written", _waits_for_nothing, "lost"),
-    "charges again": (store, "_charge", _charges_again, "sums"),
-    "takes a batch for written": (Store, "write", _writes_once, "lost"),
-    "charges above the hold": (lease, "judge", _charges_more_than_the_hold, "charges"),
-    "forgets repeated requests": (Store, "claim", _forgets_repeats, "repeats"),
-    "admits all": (AdmissionQueue, "enter", _admits_all, "admission"),
-    "wakes nobody": (AdmissionQueue, "leave", _wakes_nobody, "admission"),
-    "keeps a place": (AdmissionQueue, "leave", _leaks_places, "counters"),
-    "sends to drained engines": (EngineState, "unavailable", _drains_not, "drains"),
-    "knows no revocation": (Keyring, "find", _knows_no_revocation, "doors"),
-    "gives no place back": (TenantQuota, "give_back", _gives_no_place_back, "counters"),
-    "ends no attempt": (EngineState, "end", _ends_no_attempt, "counters"),
-    "resolves without a charge": (Store, "resolve", _resolves_without_charge, "leases"),
-    "resolves nothing": (Store, "resolve", _resolves_nothing, "leases"),
-    "retries after the first byte": (Answers, "_broken", _retries_after_the_first_byte,
-                                     "retries"),
-    "tries an engine twice": (Proxy, "_chosen", _tries_one_engine_twice, "retries"),
-    "holds no money": (Account, "lacks", _holds_no_money, "budget"),
+    "ends twice": Fault(Proxy, "_settle", _ends_twice, "ends"),
+    "forgets the end of who leaves": Fault(Proxy, "_settle", _forgets_the_end, "ends"),
+    "does not wait for the charge": Fault(Ledger, "written", _waits_for_nothing, "lost"),
+    "charges again": Fault(store, "_charge", _charges_again, "sums"),
+    "takes a batch for written": Fault(Store, "write", _writes_once, "lost"),
+    "charges above the hold": Fault(lease, "judge", _charges_more_than_the_hold, "charges"),
+    "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),
+    "admits all": Fault(AdmissionQueue, "enter", _admits_all, "admission"),
+    "wakes nobody": Fault(AdmissionQueue, "leave", _wakes_nobody, "admission"),
+    "keeps a place": Fault(AdmissionQueue, "leave", _leaks_places, "counters"),
+    "sends to drained engines": Fault(EngineState, "unavailable", _drains_not, "drains"),
+    "knows no revocation": Fault(Keyring, "find", _knows_no_revocation, "doors"),
+    "gives no place back": Fault(TenantQuota, "give_back", _gives_no_place_back, "counters"),
+    "ends no attempt": Fault(EngineState, "end", _ends_no_attempt, "counters"),
+    "resolves without a charge": Fault(Store, "resolve", _resolves_without_charge, "leases"),
+    "resolves nothing": Fault(Store, "resolve", _resolves_nothing, "leases"),
+    "retries after the first byte": Fault(Answers, "_broken", _retries_after_the_first_byte,
+                                          "retries"),
+    "tries an engine twice": Fault(Proxy, "_chosen", _tries_one_engine_twice, "retries"),
+    "holds no money": Fault(Account, "lacks", _holds_no_money, "budget"),
 }
-"""By name: what is replaced, by what, and the law that says so."""
 
 
 def broken(name):
     """A context in which every gateway has this fault."""
-    owner, attribute, make, _ = BROKEN[name]
-    return patch.object(owner, attribute, make(getattr(owner, attribute)))
+    fault = BROKEN[name]
+    whole = getattr(fault.owner, fault.attribute)
+    return patch.object(fault.owner, fault.attribute, fault.make(whole))

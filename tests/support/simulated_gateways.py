@@ -157,8 +157,9 @@ def in_simulation(world):
         (ledger, "uuid4", lambda: SimpleNamespace(hex=f"ledger-{next(names)}")),
         (server, "token_hex", lambda _: f"{next(names)}"),
         (store, "token_hex", lambda num_bytes: "7a" * num_bytes),
+        (opening, "JOURNAL_S", world.journal_s),
         # Looks at engines and at the machine take time, so there are fewer.
-        (server, "Watcher", partial(Watcher, period_s=2.0)), (overload, "_TICK_S", 0.25),
+        (server, "Watcher", partial(Watcher, period_s=world.watched_s)), (overload, "_TICK_S", 0.5),
         (overload, "resident_bytes", lambda: 2**28), (overload, "machine_bytes", lambda: 2**36),
         (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
         (store, "open_store", lambda _: world.database.connect())]

@@ -58,6 +58,8 @@ class World:
         self.revoked = {}     # key -> when
         self._traced = traced
         self._dishonest = dishonest
+        self.journal_s = self.random.choice((0.05, 0.3, 1.0))
+        self.watched_s = self.random.choice((1.0, 5.0, 20.0))
         self._pids = iter(range(100, 1000))
 
     def note(self, who, text):
@@ -221,7 +223,7 @@ class World:
 
     def _disturbances(self):
         random = self.random
-        kinds = [self._kills, self._freezes, self._database_goes, self._database_slow,
+        kinds = [self._kills, self._kills, self._freezes, self._database_flaky, self._database_goes, self._database_slow,
                  self._database_flaky, self._drains, self._revokes, self._stops,
                  self._engine_dies, self._engine_silent]
         for kind in random.sample(kinds, random.choice((0, 1, 1, 2, 2, 3, 4))):
