@@ -127,27 +127,29 @@ class Relay:
             chunk = self._translator.feed(chunk)
             if at_end:
                 chunk += self._translator.close()
+        if passed.done or passed.is_cut:
+            return
         splitter.add(chunk)
-        while not (passed.done or passed.is_cut):
+        while True:
             if (template := self._event_template) is not None:
                 num_events, num_bytes = template.run(splitter.rest,
                                                      limit.num_events - passed.num_tokens)
                 if num_events:
                     passed.num_tokens += num_events
                     passed.num_bytes += num_bytes
-                    out.append(splitter.take(num_bytes + num_events * template.num_bytes))
+                    out.append(splitter.take(num_bytes + num_events * template.frame_bytes))
                     if passed.num_bytes > limit.num_bytes:
                         passed.is_cut = True
-                        break
+                        return
             event = splitter.next()
             if event is None:
                 break
             if self._passes(event):
                 out.append(event)
-        if at_end and not (passed.done or passed.is_cut):
-            rest = splitter.close()
-            if rest.strip() and self._passes(rest):
-                out.append(rest)
+            if passed.done or passed.is_cut:
+                return
+        if at_end and (rest := splitter.close()).strip() and self._passes(rest):
+            out.append(rest)
 
     def _passes(self, event: bytes) -> bool:
         if event[:7] != b"data: {":
@@ -229,20 +231,17 @@ class Relay:
 
 
 class _EventTemplate(NamedTuple):
-    """Similar events, which differ in one text: the bytes before and after that text."""
+    """Similar events, which differ in one text: the bytes before and after that text, and the
+    number of these bytes."""
 
     opening: bytes
     ending: bytes
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of an event beside its text."""
-        return len(self.opening) + len(self.ending)
+    frame_bytes: int
 
     def run(self, stream: bytes, most: int) -> tuple[int, int]:
         """Return how many such events a stream begins with, at most ``most``, and the bytes of
         their texts."""
-        opening, ending = self
+        opening, ending, _ = self
         if not stream.startswith(opening):
             return 0, 0
         texts = stream[len(opening):].split(ending + opening)
@@ -278,7 +277,8 @@ def _event_template(event: bytes, choice: dict[str, Any]) -> _EventTemplate | No
             end = event.find(b'"', start)
             try:
                 if end > start and orjson.loads(event[start - 1:end + 1]) == text:
-                    return _EventTemplate(event[:start], event[end:])
+                    return _EventTemplate(event[:start], event[end:],
+                                          len(event) - end + start)
             except orjson.JSONDecodeError:
                 return None
     return None
