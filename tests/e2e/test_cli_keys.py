@@ -32,7 +32,8 @@ def test_a_key_is_made_listed_and_revoked(tenants, penstock) -> None:
     assert "site" in listed.out
     assert key.split("-", 2)[2] not in listed.out
     (one,) = penstock("keys", "list", "fleet.yaml", "--json").json
-    assert one.keys() == {"key_id", "tenant", "admin", "label", "created_s", "revoked_s"}
+    assert one.keys() == {"key_id", "tenant", "admin", "label", "created_s", "revoked_s", "scopes",
+                          "expires_s"}
     assert (one["tenant"], one["admin"], one["revoked_s"]) == ("shop", False, None)
     assert penstock("keys", "revoke", "fleet.yaml", public).status == 0
     (one,) = penstock("keys", "list", "fleet.yaml", "--json").json
@@ -100,3 +101,69 @@ def test_a_gateway_without_keys_stays_at_home(folder, penstock) -> None:
                        f"replicas[0].endpoints={json.dumps(['http://127.0.0.1:9'])}")
     assert outcome.status == 2
     assert "beyond the loopback interface a gateway needs keys" in outcome.err
+
+
+def test_a_key_has_scopes_and_expires(tenants, penstock) -> None:
+    made = penstock("keys", "create", "fleet.yaml", "--scope", "status", "--scope", "metrics",
+                    "--expires", "30d", "--json").json
+    assert (made["tenant"], made["admin"], made["scopes"]) == ("", False, ["metrics", "status"])
+    assert made["expires_s"] - made["created_s"] == pytest.approx(30 * 86_400)
+    text = penstock("keys", "create", "fleet.yaml", "shop", "--expires", "2199-12-31")
+    assert "valid until 2199-12-31 00:00:00Z: it is not shown again" in text.err
+    listed = penstock("keys", "list", "fleet.yaml").out
+    assert "2199-12-31 00:00:00Z ask spend" in " ".join(listed.split())
+    assert "metrics status" in listed
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("shop", "--scope", "metric"), "--scope: unknown scope 'metric'; did you mean 'metrics'?"),
+    (("--scope", "ask"), "--scope ask: needs a TENANT"),
+    (("shop", "--expires", "2001-01-01"), "--expires: 2001-01-01 has passed"),
+    (("shop", "--expires", "soon"), "--expires: found 'soon'; expected a length of time"),
+    (("shop", "--expires", "-3d"), "--expires: found '-3d'; expected a length of time"),
+    (("shop", "--expires", "0s"), "--expires: 0s has passed")])
+def test_a_wrong_scope_or_moment_is_one_clear_line(tenants, penstock, arguments, said) -> None:
+    found = penstock("keys", "create", "fleet.yaml", *arguments)
+    assert found.status == 2
+    assert said in found.err
+    assert not [path for path in tenants.iterdir() if "ledger" in path.name]
+
+
+def test_a_rotated_key_has_a_successor_and_an_end(tenants, penstock) -> None:
+    old = penstock("keys", "create", "fleet.yaml", "shop", "--label", "site", "--scope", "ask",
+                   "--expires", "30d", "--json").json
+    new = penstock("keys", "rotate", "fleet.yaml", old["key"], "--overlap", "24h", "--json").json
+    assert new["key"] != old["key"]
+    assert [new[name] for name in ("tenant", "label", "scopes", "admin")] == [
+        "shop", "site", ["ask"], False]
+    assert new["expires_s"] - new["created_s"] == pytest.approx(30 * 86_400)
+    before, after = penstock("keys", "list", "fleet.yaml", "--json").json
+    assert before["expires_s"] == pytest.approx(new["created_s"] + 86_400)
+    assert after["expires_s"] == new["expires_s"]
+    assert penstock("keys", "rotate", "fleet.yaml", new["key_id"], "--overlap", "0s").status == 0
+    again = penstock("keys", "rotate", "fleet.yaml", new["key_id"])
+    assert again.status == 2
+    assert "is revoked or has expired" in again.err
+
+
+def test_an_overlap_does_not_lengthen_a_life(tenants, penstock) -> None:
+    old = penstock("keys", "create", "fleet.yaml", "shop", "--expires", "1h", "--json").json
+    assert penstock("keys", "rotate", "fleet.yaml", old["key_id"], "--overlap", "7d").status == 0
+    assert penstock("keys", "list", "fleet.yaml", "--json").json[0]["expires_s"] == \
+        old["expires_s"]
+
+
+def test_every_act_on_keys_stands_in_the_audit_log_without_a_secret(tenants, penstock) -> None:
+    made = penstock("keys", "create", "fleet.yaml", "shop", "--json").json
+    new = penstock("keys", "rotate", "fleet.yaml", made["key_id"], "--json").json
+    penstock("keys", "revoke", "fleet.yaml", new["key"])
+    entries = penstock("keys", "audit", "fleet.yaml", "--since", "1h", "--json").json
+    assert [(one["action"], one["target"], one["outcome"]) for one in entries] == [
+        ("create a key", f"key {made['key_id']} of shop", "done"),
+        (f"rotate key {made['key_id']}", f"key {new['key_id']} of shop", "done"),
+        ("revoke a key", f"key {new['key_id']} of shop", "done")]
+    assert all(one["peer"].startswith("user ") and one["at_s"] > 0 for one in entries)
+    shown = penstock("keys", "audit", "fleet.yaml").out
+    assert "revoke a key" in shown
+    for key in (made["key"], new["key"]):
+        assert key.split("-", 2)[2] not in shown + str(entries)

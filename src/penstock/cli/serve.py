@@ -76,6 +76,10 @@ def serve(
         "--deployments", metavar="DIR", show_default=False,
         help="Also serve the deployments of a folder, and their API with admin keys.",
     )] = None,
+    audit: Annotated[Path | None, typer.Option(
+        "--audit", metavar="FILE", show_default=False,
+        help="Append who administered to a file of JSON lines; a ledger has the same entries.",
+    )] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Serve OpenAI's API in front of a fleet's engines until interrupted.
@@ -94,6 +98,7 @@ def serve(
     from penstock.serving.gateway.proxy import Limits
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
+    from penstock.serving.tenants.audit import AuditFile
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if deployments is None and not fleet.multiplexing and not any(group.endpoints
@@ -107,10 +112,11 @@ def serve(
         ledger = ledger_url(own_ledger)
     limits = Limits(max_in_flight, max_queue, attempts, max_body_bytes=max_body_mb * 2**20,
                     max_memory_bytes=None if max_memory_mb is None else max_memory_mb * 2**20)
+    access = Access(ledger, open_to_all, tuple(allowed_hosts or ()),
+                    None if audit is None else AuditFile(audit))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      host, port, limits, Access(ledger, open_to_all, tuple(allowed_hosts or ())),
-                      otlp_tracing() if traces else NoTracing(), decisions, deployments, tls,
-                      as_json=as_json))
+                      host, port, limits, access, otlp_tracing() if traces else NoTracing(),
+                      decisions, deployments, tls, as_json=as_json))
     return OK
 
 

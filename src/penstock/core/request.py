@@ -31,9 +31,10 @@ class Request(NamedTuple):
 
     A named tuple rather than a dataclass because a simulation makes millions of them.
     ``prefix_hashes`` name the prompt's leading blocks of ``hash_block_tokens`` tokens, each hash
-    covering everything before it, so equal hashes mean equal prefixes. An empty ``model`` leaves
-    the choice to the router; ``forecasts`` are the predictions by model. ``session`` names a
-    conversation with earlier requests. The true output length is deliberately absent: only the
+    covering everything before it, so equal hashes mean equal prefixes; tenants that share no
+    caches have different hashes of equal prompts. An empty ``model`` leaves the choice to the
+    router; ``forecasts`` are the predictions by model. ``session`` names a conversation with
+    earlier requests. The true output length is deliberately absent: only the
     simulator's oracle knows it.
     """
 

@@ -101,6 +101,9 @@ class GatewaySection(Section):
     engine_tls: EngineTlsSection | None = described(
         "TLS to https:// endpoints and evidence; left out, certificates are checked by the "
         "system's CAs.", {"ca": "engines-ca.pem"})
+    shared_prefixes: bool | list[list[Name]] = described(
+        "Whether tenants share prefix caches, and so may learn of each other's prompts: true, or "
+        "groups of tenants that do.", [["shop", "nightly"]], default=False)
     tenants: list[TenantSection] = described(
         "Tenants, each with its own keys; left out, every key gives access to everything.",
         [{"name": "shop", "budget": {"amount": 100, "per": "month"}}], default=[])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.errors import nearest
 from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import ModelChoice
@@ -40,7 +41,8 @@ def resolve_gateway(section: "GatewaySection | None",
                for name, alias in section.aliases.items()}
     forecasts = section.forecasts and files.find(section.forecasts, ("gateway", "forecasts"))
     return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants),
-                          forecasts, _engine_tls(section.engine_tls, files))
+                          forecasts, _engine_tls(section.engine_tls, files),
+                          _shared_prefixes(section))
 
 
 def _engine_tls(section: "EngineTlsSection | None", files: FileFinder) -> EngineTls | None:
@@ -54,6 +56,21 @@ def _engine_tls(section: "EngineTlsSection | None", files: FileFinder) -> Engine
     found = {name: given and files.find(given, (*place, name)) for name, given in
              (("ca", section.ca), ("cert", section.cert), ("key", section.key))}
     return EngineTls(**found, verify=section.verify)
+
+
+def _shared_prefixes(section: "GatewaySection") -> bool | tuple[tuple[str, ...], ...]:
+    if isinstance(section.shared_prefixes, bool):
+        return section.shared_prefixes
+    known, seen = [tenant.name for tenant in section.tenants], set[str]()
+    for i, group in enumerate(section.shared_prefixes):
+        for j, name in enumerate(group):
+            place = ("gateway", "shared_prefixes", i, j)
+            if known and name not in known:
+                raise PlacedError(place, f"no tenant {name!r}{nearest(name, known)}")
+            if name in seen:
+                raise PlacedError(place, f"{name!r} stands twice")
+            seen.add(name)
+    return tuple(tuple(sorted(group)) for group in section.shared_prefixes)
 
 
 def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tenant:
@@ -85,6 +102,9 @@ def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
                         for name, alias in options.aliases.items()},
             "forecasts": options.forecasts,
             "engine_tls": options.engine_tls and asdict(options.engine_tls),
+            "shared_prefixes": options.shared_prefixes
+            if isinstance(options.shared_prefixes, bool)
+            else [list(group) for group in options.shared_prefixes],
             "tenants": [_tenant_section(tenant) for tenant in options.tenants]}
 
 

@@ -79,12 +79,25 @@ class EngineTls:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Aliases by name, the tenants, the file of a forecaster for prompts, and TLS to engines."""
+    """Aliases by name, the tenants, the file of a forecaster for prompts, and TLS to engines.
+
+    ``shared_prefixes`` names groups of tenants that share prefix caches; True: all tenants do.
+    """
 
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     tenants: tuple[Tenant, ...] = ()
     forecasts: str | None = None
     engine_tls: EngineTls | None = None
+    shared_prefixes: bool | tuple[tuple[str, ...], ...] = False
+
+    def prefix_domain(self, tenant: str) -> str:
+        """Return the domain of the tenants that share prefix caches with a tenant, itself included;
+        empty where all do."""
+        if isinstance(self.shared_prefixes, bool):
+            return "" if self.shared_prefixes else tenant
+        # A group is another domain than any member: after a reload without the group, no member
+        # finds there what the others sent.
+        return next(("\n".join(group) for group in self.shared_prefixes if tenant in group), tenant)
 
     @property
     def confidential_tenants(self) -> frozenset[str]:

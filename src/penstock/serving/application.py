@@ -4,7 +4,7 @@ Engine servers and the evidence agent are apart (ADR 16).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -27,14 +27,18 @@ Route = tuple[str, str, Handler]
 class Part:
     """The API of one service. ``describe`` gives ``paths`` and ``components`` of OpenAPI, and what
     else its document has. ``guard`` raises HttpError for callers who may not ask any of ``routes``;
-    ``closing`` is called where the server stops; ``content_types`` are those of bodies."""
+    ``closing`` is called where the server stops; ``content_types`` are those of bodies. A gateway
+    demands the right ``scope`` of callers, and its audit log has the orders of ``acts``, by path.
+    """
 
     routes: Sequence[Route]
     describe: Callable[[], Mapping[str, Any]]
     max_body_bytes: int
-    guard: Callable[[web.Request], None] | None = None
+    guard: Callable[[web.Request], object] | None = None
     closing: Callable[[], Awaitable[None]] | None = None
     content_types: Sequence[str] = ("application/json",)
+    scope: str = "admin"
+    acts: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_application(address: Address, parts: Sequence[Part],

@@ -109,7 +109,8 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
             until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
         classes = {c.name: c for c in fleet.service_classes}
         with no_cycle_search():
-            requests = requests_of(workload, classes, fleet.gateway.confidential_tenants)
+            requests = requests_of(workload, classes, fleet.gateway.confidential_tenants,
+                                   fleet.gateway.prefix_domain)
             parts.cluster.run(requests, watch.on_instant, until_ps)
         watch.flush()
     replicas = parts.replicas

@@ -1,9 +1,10 @@
 """A workload as the requests that a live system would see."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain, pairwise, repeat
 
 from penstock.core.errors import InputError, nearest
+from penstock.core.prefix_domain import hashes_in
 from penstock.core.request import AUTO, CONFIDENTIAL, NO_FORECASTS, NO_NEEDS, Needs, Request
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
@@ -12,10 +13,12 @@ _BLOCK_ROWS = 1 << 14
 
 
 def requests(workload: Workload, classes: Mapping[str, ServiceClass],
-             confidential_tenants: Collection[str] = ()) -> Iterator[Request]:
+             confidential_tenants: Collection[str] = (),
+             prefix_domain: Callable[[str], str] = lambda _: "") -> Iterator[Request]:
     """The workload's requests in order of arrival, numbered from 0, made as they are asked for.
 
-    They are confidential where their class or their tenant is. Raises InputError at once when
+    They are confidential where their class or their tenant is. ``prefix_domain`` names the tenants
+    that share prefix caches with a tenant. Raises InputError at once when
     ``classes`` lacks one of the workload's service classes.
     """
     for name in workload.service_classes:
@@ -25,11 +28,15 @@ def requests(workload: Workload, classes: Mapping[str, ServiceClass],
     by_index = [classes[name] for name in workload.service_classes]
     starts = range(0, len(workload), _BLOCK_ROWS)
     barred = [name in confidential_tenants for name in workload.tenants]
-    return chain.from_iterable(_block(workload, by_index, barred, start) for start in starts)
+    domains = [prefix_domain(name) for name in workload.tenants]
+    if len(set(domains)) < 2:  # everybody shares, so the hashes may stay as they are
+        domains = []
+    return chain.from_iterable(_block(workload, by_index, barred, domains, start)
+                               for start in starts)
 
 
 def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
-           start: int) -> Iterator[Request]:
+           domains: list[str], start: int) -> Iterator[Request]:
     # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
     rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
     models = ["" if name == AUTO else name for name in workload.models]
@@ -42,7 +49,7 @@ def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
         map(classes.__getitem__, workload.class_index[rows].tolist()),
         map(models.__getitem__, workload.model_index[rows].tolist()),
         map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
-        _hashes(workload, rows),
+        _hashes(workload, domains, rows),
         repeat(workload.hash_block_tokens), _needs(workload, classes, barred, rows),
         repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows), repeat(""),
         strict=False,
@@ -59,11 +66,14 @@ def _needs(workload: Workload, classes: list[ServiceClass], barred: list[bool],
                             workload.tenant_index[rows].tolist(), strict=True))
 
 
-def _hashes(workload: Workload, rows: slice) -> Iterator[tuple[int, ...]]:
+def _hashes(workload: Workload, domains: list[str], rows: slice) -> Iterator[tuple[int, ...]]:
     if not workload.hash_block_tokens:
         return repeat(())
     offsets = workload.hash_offsets[rows.start:rows.stop + 1]
     values = workload.hash_values[offsets[0]:offsets[-1]].tolist()
     bounds = (offsets - offsets[0]).tolist()
-    return (tuple(values[low:high])
-            for low, high in pairwise(bounds))
+    found = (tuple(values[low:high])
+             for low, high in pairwise(bounds))
+    if not domains:
+        return found
+    return map(hashes_in, map(domains.__getitem__, workload.tenant_index[rows].tolist()), found)

@@ -59,6 +59,10 @@ def test_everything_said_is_kept() -> None:
     ({"aliases": {"cheap": {"max_costs": 1}}}, "did you mean 'max_cost'?"),
     ({"aliases": {"cheap": {"models": ["x"]}}}, "gateway.aliases.cheap.models[0]: unknown model"),
     ({"aliases": {"cheap": {"min_quality": 1.5}}}, "expected at most 1"),
+    ({"tenants": [{"name": "abc"}], "shared_prefixes": [["abd"]]},
+     "gateway.shared_prefixes[0][0]: no tenant 'abd'; did you mean 'abc'?"),
+    ({"shared_prefixes": [["a", "b"], ["b"]]}, "shared_prefixes[1][0]: 'b' stands twice"),
+    ({"shared_prefixes": "yes"}, "shared_prefixes"),
     ({"aliases": {"llama-3-8b": {}}}, "is a model's name"),
     ({"alias": {}}, "did you mean 'aliases'?")])
 def test_what_is_wrong_is_one_clear_line(section, said) -> None:
@@ -66,3 +70,14 @@ def test_what_is_wrong_is_one_clear_line(section, said) -> None:
         options(section)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_tenants_share_prefix_caches_only_knowingly() -> None:
+    tenants = [{"name": name} for name in ("a", "b", "c")]
+    alone, every = options({"tenants": tenants}), options({"shared_prefixes": True})
+    assert [alone.prefix_domain(name) for name in "abc"] == ["a", "b", "c"]
+    assert [every.prefix_domain(name) for name in "abc"] == ["", "", ""]
+    some = options({"tenants": tenants, "shared_prefixes": [["b", "a"]]})
+    found = [some.prefix_domain(name) for name in "abc"]
+    assert found[0] == found[1] not in ("", "a", "b", "c")
+    assert found[2] == "c"

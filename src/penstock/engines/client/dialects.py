@@ -14,7 +14,8 @@ class Question:
     """A client's request for an engine, with its complete ``body``.
 
     ``model`` is the engine's name of the model, ``prompt_tokens`` an estimate for engines that do
-    not count, ``created_s`` the time of day in Unix seconds.
+    not count, ``created_s`` the time of day in Unix seconds. ``cache_salt`` keeps the prompt apart
+    from those of other tenants, in engines that can.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Question:
     answer_id: str
     prompt_tokens: int
     created_s: int
+    cache_salt: str | None = None
 
 
 class UnsupportedError(Exception):
@@ -71,10 +73,12 @@ class OpenAiDialect:
     """Engines with OpenAI's API: everything is passed on unchanged, except the model's name.
 
     ``tells_class``: the engine's scheduler takes a service class and its targets (``vllm_xargs``).
+    ``salts_cache``: only requests with the same ``cache_salt`` share the engine's cached prefixes.
     """
 
-    def __init__(self, *, tells_class: bool) -> None:
+    def __init__(self, *, tells_class: bool, salts_cache: bool = False) -> None:
         self._tells_class = tells_class
+        self._salts_cache = salts_cache
 
     def call(self, question: Question) -> tuple[str, dict[str, Any]]:
         body = {**question.body, "model": question.model}
@@ -85,6 +89,8 @@ class OpenAiDialect:
                 "service_class": question.service_class.name,
                 **{name: target for name in _TARGETS
                    if (target := getattr(slo, name)) is not None}}
+        if self._salts_cache and question.cache_salt is not None:
+            body["cache_salt"] = question.cache_salt
         if question.stream:
             options = body.get("stream_options")
             body["stream_options"] = {**(options if isinstance(options, dict) else {}),

@@ -26,7 +26,8 @@ class Ask:
     ``max_tokens`` is None where only the context limits the answer. ``service_class`` and
     ``priority`` are those of the body, if stated. ``token_ids`` is a prompt given as token ids,
     ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature`` and
-    ``seed`` are the body's values, not validated.
+    ``seed`` are the body's values, not validated. Prompts of another ``cache_salt`` share no cached
+    prefix.
     """
 
     model: str | None
@@ -43,6 +44,7 @@ class Ask:
     token_ids: tuple[int, ...] | None = None
     messages: tuple[tuple[str, str], ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
+    cache_salt: str = ""
 
     @property
     def prompt_tokens(self) -> int:
@@ -52,7 +54,7 @@ class Ask:
     def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
         """Return chained hashes of the prompt's full blocks. Equal hashes mean equal prefixes."""
         size = block_tokens * BYTES_PER_TOKEN
-        hashes, last = [], b""
+        hashes, last = [], self.cache_salt.encode(errors="replace")
         for start in range(0, len(self.prompt) - size + 1, size):
             last = blake2b(last + self.prompt[start:start + size], digest_size=8).digest()
             hashes.append(int.from_bytes(last, "big") >> 1)  # journals keep 63 bits and a sign
@@ -96,7 +98,7 @@ def _ask(document: Mapping[str, Any], prompt: bytes, max_tokens: int | None) -> 
         _flag(document, "stream"), _flag(options, "include_usage"),
         _flag(options, "continuous_usage_stats"), _text(extra, "service_class"),
         _whole(document, "priority"), document.get("temperature"), document.get("seed"),
-        said=extra)
+        said=extra, cache_salt=_text(document, "cache_salt") or "")
 
 
 def _prompt(document: Mapping[str, Any]) -> tuple[bytes, tuple[int, ...] | None]:

@@ -32,4 +32,5 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
 
 def engine() -> Engine:
     """Return the engine vLLM."""
-    return Engine(OpenAiDialect(tells_class=True), actuator=_actuator, profiled=_profiled)
+    return Engine(OpenAiDialect(tells_class=True, salts_cache=True), actuator=_actuator,
+                  profiled=_profiled)

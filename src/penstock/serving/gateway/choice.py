@@ -22,6 +22,7 @@ from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask
 from penstock.serving.gateway.confidential import any_confidential, padded
 
+_NOT_CHOSEN = "was not chosen by the routing policy"
 MOST_KEPT = 1000
 """How many decisions are kept for each tenant."""
 
@@ -32,7 +33,8 @@ class Decision:
 
     ``candidates`` are the engines as they were observed, each with its URL (one URL may serve
     several models). ``rejected`` has the reason against every other engine, by URL. ``prospects``
-    are the scores of a policy that scores engines. ``admit`` says whether the request was admitted
+    are the scores of a policy that scores engines. The reasons against ``rejected_by_policy`` tell
+    the load. ``admit`` says whether the request was admitted
     unchanged. ``attempts`` lists every engine that was tried, in order, with the outcome. Only its
     own tenant may read a ``confidential`` decision; ``attestation`` is the one that its engine had
     at the time.
@@ -55,6 +57,7 @@ class Decision:
     answer_tokens: int | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
+    rejected_by_policy: set[str] = field(default_factory=set)
 
     def document(self) -> dict[str, Any]:
         """Return the decision as plain data for operators."""
@@ -62,21 +65,28 @@ class Decision:
                 for url, snapshot in self.candidates]
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
-        return {name: getattr(self, name) for name in self.__slots__} | {
+        return {name: getattr(self, name) for name in self.__slots__
+                if name != "rejected_by_policy"} | {
             "candidates": seen, "prospects": prospects, "admit": _admission_document(self.admit),
             "attestation": None if self.attestation is None else asdict(self.attestation)}
 
     def document_for_tenant(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """Return the decision as plain data for its tenant. It has no request of other tenants, and
-        ``names`` (by URL) in place of the engines' URLs."""
+        """Return the decision as plain data for its tenant, with ``names`` (by URL) in place of the
+        engines' URLs. Nothing in it depends on load or caches, which other tenants fill: the
+        verdict, the request's own forecasts, the engines' names, and the outcome."""
         found = self.document()
-        for one in (*found["candidates"], *found["prospects"]):
-            del one["url"]
-        for one in found["candidates"]:
-            one["queue"] = ()
+        url_of = {seen.replica_id: url for url, seen in self.candidates}
+        found["terms"] = {}
+        found["admit"].pop("retry_after_s", None)  # the answer's Retry-After has whole seconds
+        found["candidates"] = [{"replica": names.get(url, url), "model": seen.model}
+                               for url, seen in self.candidates]
+        found["prospects"] = [
+            {"replica": names.get(url_of.get(one.replica_id, ""), ""), "quality": one.quality,
+             "price": one.price} for one in self.prospects]
         found["attempts"] = [{name: value for name, value in one.items() if name != "url"}
                              for one in self.attempts]
-        found["rejected"] = {names.get(url, url): why for url, why in self.rejected.items()}
+        found["rejected"] = {names.get(url, url): _NOT_CHOSEN if url in self.rejected_by_policy
+                             else why for url, why in self.rejected.items()}
         return found
 
     @property
@@ -284,7 +294,9 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
                                    if not by_id[one.replica_id].facts.confidential)
     for replica_id, reason in route.rejected.items():
         if replica_id in by_id:
-            decision.rejected[by_id[replica_id].facts.url] = reason
+            url = by_id[replica_id].facts.url
+            decision.rejected[url] = reason
+            decision.rejected_by_policy.add(url)
     if isinstance(route.admit, Reject):
         raise _refused(route.admit)
     return by_id[route.replica_id]

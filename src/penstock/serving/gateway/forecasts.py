@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from penstock.core.forecast import Forecast
+from penstock.core.prefix_domain import hashes_in
 from penstock.core.request import NO_FORECASTS, Request
 from penstock.policy.route.budget_price import markup
 from penstock.predict.length import HistoryLengths
@@ -36,8 +37,9 @@ class Forecasts:
         self._thread = ThreadPoolExecutor(1, "forecasts") if forecaster is not None else None
         self._closed = False
 
-    async def request(self, number: int, arrival_s: float, ask: Ask) -> Request:
-        """Return the request as routers see it."""
+    async def request(self, number: int, arrival_s: float, ask: Ask,
+                      prefix_domain: str = "") -> Request:
+        """Return the request as routers see it, with hashes of its own ``prefix_domain``."""
         text = prompt_text(ask.body)
         forecasts = NO_FORECASTS
         if self._forecaster is not None:
@@ -48,8 +50,8 @@ class Forecasts:
                     model: forecasts[model]._replace(quality=quality, quality_sd=0.0)
                     for model, quality in self._qualities.items()}}
         return Request(number, arrival_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
-                       ask.model or "", ask.tenant, opening(text), BLOCK_BYTES // _BYTES_PER_TOKEN,
-                       ask.needs, forecasts, ask.session)
+                       ask.model or "", ask.tenant, hashes_in(prefix_domain, opening(text)),
+                       BLOCK_BYTES // _BYTES_PER_TOKEN, ask.needs, forecasts, ask.session)
 
     def expected_tokens(self, request: Request, model: str) -> float:
         """Return the expected output tokens on a model."""

@@ -41,6 +41,7 @@ from penstock.serving.gateway.exchange import (
     unusable,
 )
 from penstock.serving.gateway.forecasts import Forecasts
+from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
 from penstock.serving.gateway.relay import RelayedStream
@@ -76,9 +77,11 @@ class Proxy:
     def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 confidential: ConfidentialCounts, disputes: Disputes, log: DecisionLog | None,
-                 model_pools: ModelPools | None, overload: OverloadGuard) -> None:
+                 confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
+                 log: DecisionLog | None, model_pools: ModelPools | None,
+                 overload: OverloadGuard) -> None:
         self._chooser = chooser
+        self._isolation = isolation
         self._confidential = confidential
         self._disputes = disputes
         self._model_pools = model_pools
@@ -148,7 +151,8 @@ class Proxy:
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
         request = exchange.request = await self._forecasts.request(
-            exchange.number, exchange.begun_s, exchange.ask)
+            exchange.number, exchange.begun_s, exchange.ask,
+            self._isolation.domain(exchange.ask))
         if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
                                                                                  model_pools):
             return await self._answer_from_pool(exchange, request, model_pools)
@@ -251,7 +255,7 @@ class Proxy:
         question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
                             facts.served_as or facts.model, ask.service_class, ask.stream,
                             exchange.decision.decision_id, ask.prompt_tokens,
-                            int(self._time_of_day()))
+                            int(self._time_of_day()), self._isolation.salt(ask))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}

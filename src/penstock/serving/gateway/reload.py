@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +27,18 @@ class Reload:
 
 class FleetWatch:
     """Watches the fleet file for changes, and SIGHUP. ``adopt`` applies a new fleet and returns one
-    line about the differences, which goes to ``note``.
+    line about the differences, which goes to ``note``. ``audit`` gets the outcome, without texts of
+    the file.
 
     A file that is unreadable or invalid changes nothing. It is reported once, and read again after
     its next change.
     """
 
     def __init__(self, reload: Reload, adopt: Callable[[Fleet, Router], str],
-                 note: Callable[[str], None], period_s: float = _LOOK_S) -> None:
+                 note: Callable[[str], None],
+                 audit: Callable[[str], Awaitable[None]] | None = None,
+                 period_s: float = _LOOK_S) -> None:
+        self._audit = audit
         self._reload = reload
         self._adopt = adopt
         self._note = note
@@ -59,12 +63,16 @@ class FleetWatch:
                     await self._again()
 
     async def _again(self) -> None:
+        outcome = "refused"
         try:
             fleet = await asyncio.to_thread(self._reload.read)
             said = self._adopt(fleet, self._reload.router(fleet))
+            outcome = "done"
             self._note(f"{self._reload.path} was read again: {said}")
         except (InputError, OSError) as error:
             self._note(f"{error}; the gateway goes on with the fleet that it had")
+        if self._audit is not None:
+            await self._audit(outcome)
 
     def _look(self) -> tuple[int, int, int] | None:
         """Return the identity of the file's present version, None where the file is absent."""

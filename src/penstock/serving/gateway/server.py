@@ -12,12 +12,12 @@ from secrets import token_hex
 import aiohttp
 from aiohttp import web
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
 from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import is_loopback, json_response, listening
-from penstock.engines.http_body import read_body, read_json
+from penstock.engines.http_body import read_body
 from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
@@ -28,14 +28,17 @@ from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission import admitted
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
+from penstock.serving.gateway.audited import RequestAudit
 from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.drain import drain
 from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
+from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
@@ -48,7 +51,8 @@ from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
-from penstock.serving.tenants.gate import GatewayConfig, TenantGate
+from penstock.serving.tenants.audit import AuditFile, AuditLog
+from penstock.serving.tenants.gate import GatewayConfig, Identity, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
@@ -94,6 +98,7 @@ class Access:
     ledger_url: str | None = None
     open_to_all: bool = False
     host_names: tuple[str, ...] = ()
+    audit_file: AuditFile | None = None
 
 
 NO_KEYS = Access()
@@ -104,9 +109,10 @@ class Gateway:
 
     def __init__(self, fleet: Fleet, gate: TenantGate, router: Router, forecasts: Forecasts,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None], log: DecisionLog | None = None,
+                 on_bug: Callable[[str], None], audit: AuditLog, log: DecisionLog | None = None,
                  model_pools: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
+        self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
         self._engine_tls = fleet.gateway.engine_tls
         self._model_pools = model_pools
@@ -125,8 +131,9 @@ class Gateway:
         self._tally = Tally(gate.offer.classes.values())
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
+        self._isolation = PrefixIsolation(fleet.gateway, gate.secret)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, self._confidential,
+                            limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
                             model_pools, self.overload)
         self._on_bug = on_bug
@@ -146,9 +153,17 @@ class Gateway:
             ("GET", "/v1/penstock/spend", self._spend)),
             lambda: openapi(self._gate.offer), self._limits.max_body_bytes, closing=self._close)
 
-    def check_administrator(self, http: web.Request) -> None:
-        """Raises ServiceError unless the caller may administer."""
-        self._gate.administrator(http.headers, http.remote)
+    def guarded(self, part: Part) -> Part:
+        """Return a service of others with its guard, and an audit of its orders."""
+        permit = partial(self.permit, part.scope)
+        routes = [(method, path, self._audit.of(part.acts[path], permit, handler)
+                   if method == "POST" and path in part.acts else handler)
+                  for method, path, handler in part.routes]
+        return replace(part, routes=routes, guard=permit)
+
+    def permit(self, scope: str, http: web.Request) -> Identity:
+        """Return the identity of a caller with a right. Raises ServiceError."""
+        return self._gate.permit(http.headers, http.remote, scope)
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
         """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
@@ -164,6 +179,7 @@ class Gateway:
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
         self._gate.adopt(config)
+        self._isolation.adopt(fleet.gateway)
         self.evidence.adopt(fleet.attestation)
         self._confidential.disclosure = fleet.disclosure
         change = self.engines.adopt(facts)
@@ -223,7 +239,7 @@ class Gateway:
         return web.Response(status=200 if able else 503)
 
     async def _text(self, http: web.Request) -> web.Response:
-        self._gate.administrator(http.headers, http.remote)
+        self.permit("metrics", http)
         now_s = time.monotonic()
         num_waiting = self._proxy.admission.num_waiting
         if self._model_pools is not None and any_confidential(self._model_pools.attestation_status):
@@ -234,7 +250,7 @@ class Gateway:
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, http: web.Request) -> web.Response:
-        self._gate.administrator(http.headers, http.remote)
+        self.permit("status", http)
         return json_response(status_document(
             self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
             self._model_pools, time.monotonic(), time.time())
@@ -254,33 +270,15 @@ class Gateway:
 
     async def _drain(self, http: web.Request) -> web.Response:
         """Drain an engine (finish its requests, give it no new ones), or undo that."""
-        self._gate.administrator(http.headers, http.remote)
-        if http.content_type != "application/json":  # pages of another origin cannot send this type
-            raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
-        try:
+        async with self._audit.act(http, self.permit("drain", http), "drain") as act:
+            if http.content_type != "application/json":  # no page of another origin sends this type
+                raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
             with self.overload.body() as hold:
-                wanted = read_json(await self._body(http, hold))
-            url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            url = drain = None
-        if not isinstance(drain, bool):
-            raise ServiceError(400, 'expected {"url": ENGINE, "drain": true or false}',
-                               "invalid_value")
-        found = [one for one in self.engines
-                 if one.facts.url == url and not self.engines.leaving(one)]
-        if not found:
-            urls = [one.facts.url for one in self.engines]
-            raise ServiceError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
-                               "not_found", "url")
-        for engine in found:
-            engine.draining = drain
-        number = sum(len(one.in_flight) for one in found)
-        if any_confidential(found):
-            number = self._confidential.disclosure.count(number)
-        return json_response({"url": url, "draining": drain, "num_in_flight": number})
+                return json_response(drain(self.engines, await self._body(http, hold), act,
+                                           self._confidential.disclosure))
 
     async def _decision(self, http: web.Request) -> web.Response:
-        own = self._gate.own(http.headers, http.remote)
+        own = self._gate.own(self.permit("ask", http), "ask")
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
@@ -289,7 +287,10 @@ class Gateway:
                              else found.document_for_tenant(self._chooser.names()))
 
     async def _spend(self, http: web.Request) -> web.Response:
-        own = self._gate.own(http.headers, http.remote)
+        who = self.permit("spend", http)
+        own = self._gate.own(who, "spend")
+        if own is None:
+            await self._audit.add(http, who, "read spending", "all tenants", "done")
         return json_response(await spending_document(self._gate, own))
 
 
@@ -336,8 +337,9 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
             fleet, session, engines_folder, on_bug) as model_pools:
         _check_exposure(gate, host, access, on_bug)
-        gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, log,
-                          model_pools)
+        audit = AuditLog(gate.ledger, access.audit_file, time.time, on_bug)
+        gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, audit,
+                          log, model_pools)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
@@ -346,12 +348,13 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
-            chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
+            chores.append(FleetWatch(reload, gateway.adopt, on_bug, partial(
+                audit.add, "", "reload", str(reload.path), peer="the gateway")).run)
         with closing(forecasts):
             address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys,
                               size_hint=" (--max-body-mb)")
-            app = make_application(address, [gateway.part(), *(
-                replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
+            app = make_application(address, [gateway.part(), *map(gateway.guarded, beside)],
+                                    on_bug)
             async with background(chores, on_bug), listening(
                     app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
                 yield url, engines

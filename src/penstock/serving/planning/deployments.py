@@ -32,7 +32,9 @@ STATUSES: Mapping[str, int] = {
 def part(deployments: Deployments) -> Part:
     """Return the API of deployments."""
     return Part([(verb.method, verb.path, _handler(verb, deployments)) for verb in VERBS.values()],
-                openapi_document, MAX_BODY_BYTES)
+                openapi_document, MAX_BODY_BYTES, scope="deploy",
+                acts={verb.path: f"{verb.name} a deployment" for verb in VERBS.values()
+                      if verb.method == "POST" and verb.name != "infer"})
 
 
 def make_app(deployments: Deployments, host: str = "127.0.0.1",

@@ -44,7 +44,7 @@ def part(operations: Sequence[Operation], jobs: Jobs, call: Call,
         *(("POST", one.path, _handler(one, call, max_body_bytes)) for one in operations),
         ("POST", fleet_plan.PATH, _plan_handler(jobs, max_body_bytes)), ("GET", "/docs", docs)],
         lambda: openapi_document(described), max_body_bytes,
-        content_types=(JSON, *fleet_plan.YAML))
+        content_types=(JSON, *fleet_plan.YAML), scope="plan")
 
 
 def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.disclosure import USUAL, Disclosure
@@ -15,7 +16,7 @@ from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
 from penstock.serving.tenants.holdings import Holdings, Wants
 from penstock.serving.tenants.idempotency import Kept, idempotency
-from penstock.serving.tenants.keys import Keyring
+from penstock.serving.tenants.keys import TENANT_SCOPES, Key, Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
 from penstock.serving.tenants.quota import Spending, TenantQuota, redact, retry_later
 from penstock.serving.tenants.records import Record, Settlement
@@ -32,10 +33,17 @@ _REMEMBERED_S = 5.0
 
 
 class Identity(NamedTuple):
-    """Identity of a client: a tenant, an administrator, or both."""
+    """Identity of a client: a tenant, an administrator, or both, and the key, if one is needed."""
 
     tenant: Tenant | None
     admin: bool
+    key: Key | None = None
+
+    def may(self, scope: str) -> bool:
+        """Whether the client has a right."""
+        if self.key is not None:
+            return self.key.allows(scope)
+        return self.admin or scope in TENANT_SCOPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class TenantGate:
                  wall: Callable[[], float]) -> None:
         self.ledger = ledger
         self.holdings: Holdings | None = None  # of limits that gateways on one ledger share
+        self.secret = token_bytes(32)  # of this start, unless a ledger keeps one
         self.clock = clock
         self.wall = wall
         self.idempotency = idempotency(ledger, clock, wall)
@@ -121,8 +130,10 @@ class TenantGate:
         key = self._keyring.find(text.strip())
         if key is None:
             raise _unknown("this API key is not valid", "invalid_key")
+        if key.is_expired(self.wall()):
+            raise _unknown("this API key has expired", "expired_key")
         if not key.tenant:
-            return Identity(None, key.admin)
+            return Identity(None, key.admin, key)
         tenants = self._config.options.tenants
         tenant = next((one for one in tenants if one.name == key.tenant), None)
         if tenant is None:
@@ -130,20 +141,24 @@ class TenantGate:
                 raise ServiceError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
                                    "unknown_tenant")
             tenant = Tenant(key.tenant)
-        return Identity(tenant, key.admin)
+        return Identity(tenant, key.admin, key)
 
-    def administrator(self, headers: Mapping[str, str], peer: str | None) -> None:
-        """Raises ServiceError unless the client may administer."""
-        if not self.authenticate(headers, peer).admin:
-            what = ("an administrator's key" if self.needs_keys
-                    else "a call from the loopback interface")
-            raise ServiceError(403, f"this needs {what}", "not_admin")
-
-    def own(self, headers: Mapping[str, str], peer: str | None) -> str | None:
-        """Return the tenant whose records the client may see, None for all tenants."""
+    def permit(self, headers: Mapping[str, str], peer: str | None, scope: str) -> Identity:
+        """Return the identity of a client with a right. Raises ServiceError."""
         found = self.authenticate(headers, peer)
-        if found.admin or found.tenant is None:
+        if found.may(scope):
+            return found
+        if found.key is None:
+            raise ServiceError(403, "this needs a call from the loopback interface", "not_admin")
+        raise _missing(scope)
+
+    def own(self, found: Identity, scope: str) -> str | None:
+        """Return the tenant whose records a client may see, None for all tenants. Raises
+        ServiceError."""
+        if found.admin or (found.tenant is None and scope == "spend"):
             return None
+        if found.tenant is None:
+            raise _missing("admin")
         return found.tenant.name
 
     # -- admission ------------------------------------------------------------------------------
@@ -151,10 +166,13 @@ class TenantGate:
     def authorize(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
         """Return the client's tenant, if it may have one more request. This is checked before the
         body is read, to save work on rejected requests. Raises ServiceError."""
-        tenant = self.authenticate(headers, peer).tenant
+        found = self.authenticate(headers, peer)
+        tenant = found.tenant
         if tenant is None:
             raise ServiceError(403, "this key is for administration only; make one for a "
                                "tenant", "not_a_tenant")
+        if not found.may("ask"):
+            raise _missing("ask")
         quota = self._quota(tenant)
         with _Counted(quota):
             quota.check_places()
@@ -352,6 +370,10 @@ class _Counted:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ServiceError):
             self._quota.refused[error.code] += 1
+
+
+def _missing(scope: str) -> ServiceError:
+    return ServiceError(403, f"this API key lacks the scope {scope!r}", "missing_scope")
 
 
 def _unknown(message: str, code: str) -> ServiceError:

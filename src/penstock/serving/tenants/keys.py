@@ -1,7 +1,7 @@
 """API keys: created once, shown once, stored as a hash, compared in constant time."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -11,6 +11,21 @@ _ID_BYTES, _SECRET_BYTES = 6, 32
 _NOBODYS = sha256(b"").hexdigest()
 
 
+SCOPES: Mapping[str, str] = {
+    "ask": "inference requests and their decisions, for a tenant",
+    "spend": "the tenant's spending; that of all tenants for a key without a tenant",
+    "metrics": "/metrics",
+    "status": "the status of engines",
+    "drain": "draining engines",
+    "deploy": "deployments and devices",
+    "plan": "the planning API",
+    "admin": "everything; inference only with a tenant",
+}
+"""The rights that a key may have, with their meaning."""
+TENANT_SCOPES = ("ask", "spend")
+"""The scopes of a tenant's key that states none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """Stored part of a key: never the key itself.
@@ -18,7 +33,8 @@ class Key:
     ``key_id`` is the public part of the key, which lists and logs may show. ``digest`` is the
     SHA-256 of the secret part, in hexadecimal. A slow hash, as for passwords, would add nothing:
     the secret is 256 random bits, which cannot be guessed, and every request must be checked.
-    ``tenant`` is empty for a key that only administers. Times are seconds since 1970.
+    ``tenant`` is empty for a key that only administers. Times are seconds since 1970. Without
+    ``scopes``, a key has those of a tenant, or all scopes if it is an ``admin`` key.
     """
 
     key_id: str
@@ -28,15 +44,46 @@ class Key:
     label: str = ""
     created_s: float = 0.0
     revoked_s: float | None = None
+    scopes: tuple[str, ...] = ()
+    expires_s: float | None = None
+
+    def allows(self, scope: str) -> bool:
+        """Whether the key has a right."""
+        return self.admin or scope in self.all_scopes
+
+    @property
+    def all_scopes(self) -> tuple[str, ...]:
+        """The scopes, with the implied ones."""
+        usual = TENANT_SCOPES if self.tenant else ()
+        if self.scopes:
+            return self.scopes
+        return (*usual, "admin") if self.admin else usual
+
+    def is_expired(self, now_s: float) -> bool:
+        """Whether the key's time is over."""
+        return self.expires_s is not None and now_s >= self.expires_s
 
 
 def new_key(tenant: str, now_s: float, random_bytes: Callable[[int], bytes], *,
-            admin: bool = False, label: str = "") -> tuple[str, Key]:
+            admin: bool = False, label: str = "", scopes: tuple[str, ...] = (),
+            expires_s: float | None = None) -> tuple[str, Key]:
     """Return a key's text, which is stored nowhere, and its stored part. ``random_bytes`` must be
     cryptographically secure."""
     key_id = random_bytes(_ID_BYTES).hex()
     secret = urlsafe_b64encode(random_bytes(_SECRET_BYTES)).rstrip(b"=").decode()
-    return f"{_PREFIX}-{key_id}-{secret}", Key(key_id, _digest(secret), tenant, admin, label, now_s)
+    return f"{_PREFIX}-{key_id}-{secret}", Key(
+        key_id, _digest(secret), tenant, admin or "admin" in scopes, label, now_s, None, scopes,
+        expires_s)
+
+
+def successor(key: Key, now_s: float, random_bytes: Callable[[int], bytes],
+              expires_s: float | None = None) -> tuple[str, Key]:
+    """Return a new key with the tenant, scopes and label of another; without ``expires_s``, with
+    the same lifetime."""
+    if expires_s is None and key.expires_s is not None:
+        expires_s = now_s + key.expires_s - key.created_s
+    return new_key(key.tenant, now_s, random_bytes, admin=key.admin, label=key.label,
+                   scopes=key.scopes, expires_s=expires_s)
 
 
 class Keyring:
@@ -56,7 +103,7 @@ class Keyring:
         return sum(key.revoked_s is None for key in self._keys.values())
 
     def find(self, text: str) -> Key | None:
-        """Return the key with this text, None where it is unknown or revoked.
+        """Return the key with this text, None where it is unknown or revoked. It may have expired.
 
         A wrong secret takes the same steps as an unknown id, so timing reveals nothing.
         """

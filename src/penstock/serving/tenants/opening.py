@@ -28,6 +28,7 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
     gate = TenantGate(config, ledger, time.monotonic, time.time)
     try:
         resolved = await ledger.start()
+        gate.secret = ledger.digest_key
     except StoreError as error:
         raise InputError(f"--ledger: {error}") from None
     if resolved:

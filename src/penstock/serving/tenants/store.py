@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 
 from penstock.core.errors import InputError
 from penstock.serving.tenants import repeats, slice_store
+from penstock.serving.tenants.administration import key_of, key_row
 from penstock.serving.tenants.budgets import day_of
 from penstock.serving.tenants.claims import Claim, Earlier
 from penstock.serving.tenants.keys import Key
@@ -115,12 +115,12 @@ class Store:
         """All keys, the oldest first."""
         with self._transaction() as connection:
             rows = connection.execute(select(KEYS).order_by(KEYS.c.created_s, KEYS.c.key_id))
-            return [Key(**row) for row in rows.mappings()]
+            return [key_of(row) for row in rows.mappings()]
 
     def add_key(self, key: Key) -> None:
         """Add a key."""
         with self._transaction() as connection:
-            connection.execute(insert(KEYS), asdict(key))
+            connection.execute(insert(KEYS), key_row(key))
 
     def revoke_key(self, key_id: str, now_s: float) -> bool:
         """Revoke a key. Returns whether the key existed."""

@@ -21,7 +21,7 @@ KEYS = Table(
     Column("key_id", _ID, primary_key=True), Column("digest", _ID, nullable=False),
     Column("tenant", _NAME, nullable=False), Column("admin", Boolean, nullable=False),
     Column("label", _NAME, nullable=False), Column("created_s", Float(53), nullable=False),
-    Column("revoked_s", Float(53)))
+    Column("revoked_s", Float(53)), Column("scopes", _NAME), Column("expires_s", Float(53)))
 
 # Open requests, with the charge that applies if their gateway dies.
 OPEN = Table(
@@ -75,6 +75,14 @@ REPEATS = Table(
 FACTS = Table(
     "penstock_facts", METADATA,
     Column("name", _ID, primary_key=True), Column("value", _NAME, nullable=False))
+
+# Administration: who did what, in order.
+AUDIT = Table(
+    "penstock_audit", METADATA,
+    Column("number", Integer, primary_key=True), Column("at_s", Float(53), nullable=False),
+    Column("key_id", _ID, nullable=False), Column("action", _NAME, nullable=False),
+    Column("target", _NAME, nullable=False), Column("outcome", _NAME, nullable=False),
+    Column("peer", _NAME, nullable=False))
 
 GATEWAYS = Table(
     "penstock_gateways", METADATA,

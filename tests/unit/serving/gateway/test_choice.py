@@ -31,11 +31,12 @@ from support import misbehaving_engines as odd
 A, B, C = "http://a", "http://b", "http://c"
 
 
-def test_a_tenant_is_not_told_of_single_requests_of_others() -> None:
+def test_a_tenant_is_not_told_of_requests_of_others() -> None:
     seen = ReplicaSnapshot(0, "m", 0.0, 1, 0, 9, 0, 100, None, queue=(QueuedWork(9, 9, 5.0),))
     decision = Decision("d", 0.0, "m", "chat", 3, 5, candidates=((A, seen),))
     assert decision.document()["candidates"][0]["queue"] == seen.queue
-    assert decision.document_for_tenant({A: "replica 0"})["candidates"][0]["queue"] == ()
+    assert decision.document_for_tenant({A: "replica 0"})["candidates"] == [
+        {"replica": "replica 0", "model": "m"}]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -88,6 +88,39 @@ def test_a_tenant_sees_its_own_and_who_administers_sees_all(tmp_path) -> None:
     assert through(tmp_path, work) == [["shop"], ["bar"], ["bar", "shop"]]
 
 
+PATHS = {"metrics": ("GET", "/metrics"), "status": ("GET", "/v1/penstock/status"),
+         "drain": ("POST", "/v1/penstock/engines/drain"), "spend": ("GET", "/v1/penstock/spend"),
+         "plan": ("POST", "/v1/queue/solve"), "ask": ("GET", "/v1/penstock/decisions/x")}
+
+
+def test_each_scope_opens_its_paths_and_no_others(tmp_path) -> None:
+    async def work(found):
+        store, seen = open_store(f"sqlite:///{tmp_path}/ledger.db"), {}
+        texts = {}
+        for scope in PATHS:
+            texts[scope], key = new_key("shop", 0.0, secrets.token_bytes, scopes=(scope,))
+            store.add_key(key)
+        texts["expired"], key = new_key("shop", 0.0, secrets.token_bytes, expires_s=5.0)
+        store.add_key(key)
+        store.close()
+        await asyncio.sleep(2.5)  # a look at the ledger is due every two seconds
+        for name, text in texts.items():
+            for scope, (method, path) in PATHS.items():
+                async with found.sessions["nobody"].request(
+                        method, path, json={} if method == "POST" else None,
+                        headers={"Authorization": f"Bearer {text}"}) as answer:
+                    said = (await answer.read()).decode()
+                    seen[name, scope] = (answer.status, f"lacks the scope '{scope}'" in said,
+                                         "expired_key" in said)
+        return seen
+
+    for (name, scope), (status, lacks, expired) in through(tmp_path, work).items():
+        if name == "expired":
+            assert (status, expired) == (401, True)
+        else:
+            assert (status == 403, lacks) == ((False, False) if name == scope else (True, True))
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_is_charged_is_what_was_delivered(tmp_path, stream) -> None:
     async def work(found):

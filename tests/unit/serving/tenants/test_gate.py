@@ -24,7 +24,7 @@ from penstock.serving.tenants.answer_store import AnswerStore
 from penstock.serving.tenants.claims import Claim
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.idempotency import Kept
-from penstock.serving.tenants.keys import Keyring, new_key
+from penstock.serving.tenants.keys import SCOPES, Keyring, new_key
 from penstock.serving.tenants.records import Opening, Progress, Settlement
 
 OFFER = Offer({"chat": ServiceClass("chat")}, {"small": 1000, "large": 4000})
@@ -93,11 +93,11 @@ def shop(**limits):
 
 def test_without_keys_anybody_may_ask_and_the_loopback_administers() -> None:
     gate = TenantQuota().gate
-    assert gate.authenticate({}, "10.0.0.9") == (Tenant("default"), False)
+    assert gate.authenticate({}, "10.0.0.9") == (Tenant("default"), False, None)
     assert gate.authenticate({}, HOME).admin
-    gate.administrator({}, "::1")
+    gate.permit({}, "::1", "admin")
     with pytest.raises(ServiceError, match="loopback") as error:
-        gate.administrator({}, "10.0.0.9")
+        gate.permit({}, "10.0.0.9", "admin")
     assert error.value.status == 403
     assert (gate.needs_keys, gate.num_keys) == (False, 0)
 
@@ -122,9 +122,10 @@ def test_with_a_tenant_a_key_is_needed_even_at_home() -> None:
         assert (error.value.status, error.value.code) == (401, code)
         assert error.value.headers == {"WWW-Authenticate": "Bearer"}
         assert text not in str(error.value)
-    assert quota.gate.authenticate({"Authorization": f"bearer  {text} "}, None) == (shop(), False)
-    with pytest.raises(ServiceError, match="an administrator's key"):
-        quota.gate.administrator({"Authorization": f"Bearer {text}"}, HOME)
+    found = quota.gate.authenticate({"Authorization": f"bearer  {text} "}, None)
+    assert found[:2] == (shop(), False)
+    with pytest.raises(ServiceError, match="lacks the scope 'admin'"):
+        quota.gate.permit({"Authorization": f"Bearer {text}"}, HOME, "admin")
 
 
 def test_a_key_that_was_the_last_one_does_not_open_the_door_when_revoked() -> None:
@@ -152,13 +153,67 @@ def test_a_key_that_administers_asks_for_nothing_and_sees_everything() -> None:
     gate = quota.gate
     gate._on_totals(AttestationStatus(Keyring([key])))
     headers = {"Authorization": f"Bearer {text}"}
-    gate.administrator(headers, "10.0.0.9")
-    assert gate.own(headers, None) is None
+    gate.permit(headers, "10.0.0.9", "admin")
+    assert gate.own(gate.authenticate(headers, None), "ask") is None
     with pytest.raises(ServiceError) as error:
         gate.authorize(headers, None)
     assert (error.value.status, error.value.code) == (403, "not_a_tenant")
-    assert TenantQuota(shop()).gate.own({"Authorization": f"Bearer {quota.keys['shop']}"},
-                                        None) == "shop"
+    gate = TenantQuota(shop()).gate
+    found = gate.authenticate({"Authorization": f"Bearer {quota.keys['shop']}"}, None)
+    assert gate.own(found, "ask") == gate.own(found, "spend") == "shop"
+
+
+@pytest.mark.parametrize(("made", "allowed"), [
+    ({}, {"ask", "spend"}), ({"admin": True}, set(SCOPES)),
+    ({"scopes": ("admin",)}, set(SCOPES)), ({"scopes": ("spend", "drain")}, {"spend", "drain"}),
+    ({"scopes": ("ask",)}, {"ask"}), ({"scopes": ("metrics", "later")}, {"metrics"})])
+def test_a_key_has_its_scopes_and_no_other(made, allowed) -> None:
+    gate = TenantQuota(shop()).gate
+    text, key = new_key("shop", 0.0, random.Random(5).randbytes, **made)
+    gate._on_totals(AttestationStatus(Keyring([key])))
+    headers = {"Authorization": f"Bearer {text}"}
+    for scope in SCOPES:
+        if scope in allowed:
+            assert gate.permit(headers, None, scope).key == key
+            continue
+        with pytest.raises(ServiceError, match=f"lacks the scope '{scope}'") as error:
+            gate.permit(headers, HOME, scope)
+        assert (error.value.status, error.value.code) == (403, "missing_scope")
+    if "ask" in allowed:
+        assert gate.authorize(headers, None) == shop()
+    else:
+        with pytest.raises(ServiceError, match="lacks the scope 'ask'"):
+            gate.authorize(headers, None)
+
+
+def test_a_key_without_a_tenant_has_no_scope_by_default() -> None:
+    gate = TenantQuota(shop()).gate
+    text, key = new_key("", 0.0, random.Random(5).randbytes, scopes=("spend",))
+    gate._on_totals(AttestationStatus(Keyring([key, replace(key, key_id="x", scopes=())])))
+    headers = {"Authorization": f"Bearer {text}"}
+    assert gate.own(gate.permit(headers, None, "spend"), "spend") is None
+    for scope in ("ask", "status", "admin"):
+        with pytest.raises(ServiceError, match="lacks the scope"):
+            gate.permit(headers, None, scope)
+    with pytest.raises(ServiceError, match="lacks the scope"):
+        gate.permit({"Authorization": headers["Authorization"].replace(key.key_id, "x")}, None,
+                    "spend")
+
+
+def test_a_key_opens_until_it_expires() -> None:
+    quota = TenantQuota(shop())
+    text, key = new_key("shop", 0.0, random.Random(5).randbytes, expires_s=quota.wall_s + 10.0)
+    quota.gate._on_totals(AttestationStatus(Keyring([key])))
+    headers = {"Authorization": f"Bearer {text}"}
+    quota.wall_s += 9.9
+    assert quota.gate.authorize(headers, None) == shop()
+    quota.wall_s += 0.1
+    with pytest.raises(ServiceError, match="has expired") as error:
+        quota.gate.authorize(headers, None)
+    assert (error.value.status, error.value.code) == (401, "expired_key")
+    assert error.value.headers == {"WWW-Authenticate": "Bearer"}
+    with pytest.raises(ServiceError, match="not valid"):  # only the owner is told
+        quota.gate.authorize({"Authorization": f"Bearer {text}x"}, None)
 
 
 # -- rates --------------------------------------------------------------------------------------

@@ -158,8 +158,8 @@ class JointRouter:
 def _relaxed(request: Request, eligible: Sequence[ScoredCandidate]) -> str:
     best = max(eligible, key=lambda p: p.utility)
     if best.reason == CHANCE:
-        return f"no replica is likely to keep the targets of {request.service_class.name}; the " \
-               f"chance is {best.chance:.0%}"
+        # Without the chance, which tells a tenant the load of others.
+        return f"no replica is likely to keep the targets of {request.service_class.name}"
     return f"no model is expected to reach the quality asked for; {best.quality:.3g} is expected"
 
 

@@ -1,0 +1,41 @@
+"""Keeps prompts of tenants apart in prefix caches: the router's memory, and the engines' own."""
+
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from hmac import digest
+
+from penstock.fleet.values_gateway import GatewayOptions
+from penstock.serving.gateway.ask import ANYBODY, Ask
+
+CACHE_SALT = "cache_salt"
+"""vLLM's field of a request: only requests of equal salt share cached prefixes."""
+
+
+class PrefixIsolation:
+    """Names the cache that a request may use. ``secret`` keeps salts from being guessed."""
+
+    def __init__(self, options: GatewayOptions, secret: bytes) -> None:
+        self._options = options
+        self._secret = secret
+
+    def adopt(self, options: GatewayOptions) -> None:
+        """Apply a changed fleet file to requests from now on."""
+        self._options = options
+
+    def domain(self, ask: Ask) -> str:
+        """Return the domain of a request's prefixes; empty where all tenants share. A salt of the
+        client's own divides the domain further."""
+        domain, own = self._options.prefix_domain(ask.tenant), ask.body.get(CACHE_SALT)
+        return f"{domain}\0{own}" if isinstance(own, str) and own else domain
+
+    def salt(self, ask: Ask) -> str | None:
+        """Return the salt for an engine's prefix cache.
+
+        None where all tenants share, and for requests without a key, which are of one tenant. Those
+        keep the client's own salt, if any, and find nothing of tenants whose requests are salted.
+        """
+        if self._options.prefix_domain(ask.tenant) in ("", ANYBODY.name):
+            return None
+        named = f"{CACHE_SALT}\0{self.domain(ask)}".encode(errors="replace")
+        found = digest(self._secret, named, sha256)
+        return urlsafe_b64encode(found).rstrip(b"=").decode()
