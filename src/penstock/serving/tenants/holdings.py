@@ -208,14 +208,15 @@ class TenantSlices:
 class Holdings:
     """The slices of one gateway. ``run`` claims them from the ledger; one event loop owns them.
 
-    ``clock`` is monotonic, in seconds.
-    ``on_active`` is told whether there are slices in use.
+    ``clock`` is monotonic, in seconds. ``refuses`` says whether the ledger is known to fail, rather
+    than being slow. ``on_active`` is told whether there are slices in use.
     """
 
-    def __init__(self, ask: Ask, clock: Callable[[], float],
+    def __init__(self, ask: Ask, refuses: Callable[[], bool], clock: Callable[[], float],
                  on_active: Callable[[bool], None] = lambda _: None) -> None:
         self._on_active = on_active
         self._ask = ask
+        self._refuses = refuses
         self._clock = clock
         self._active: dict[str, TenantSlices] = {}
         self._wake = asyncio.Event()
@@ -226,7 +227,7 @@ class Holdings:
     def failing(self) -> bool:
         """Whether the ledger cannot be reached, so that a lapsed slice says nothing."""
         since_s = self._fails_since_s
-        return self._num_failures >= _FAILURES or (
+        return self._num_failures >= _FAILURES or self._refuses() or (
             since_s is not None and self._clock() - since_s > _SILENT_S)
 
     def of(self, quota: TenantQuota) -> TenantSlices:

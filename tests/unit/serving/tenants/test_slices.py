@@ -240,7 +240,7 @@ async def gateway(url, tenant=SHOP, faults=None):
             raise StoreError("it is gone")
         return await ledger.claim(claims)
 
-    holdings = Holdings(ask, time.monotonic)
+    holdings = Holdings(ask, lambda: False, time.monotonic)
     return ledger, holdings, TenantQuota(tenant, 0.0, NOW_S), asyncio.create_task(holdings.run())
 
 
