@@ -41,7 +41,7 @@ Ask = Callable[[Sequence[SliceClaim]], Awaitable[Mapping[tuple[str, Resource], G
 
 
 class Wants(NamedTuple):
-    """The amounts that a request takes: a place, a request, its tokens, and the most that it may cost."""
+    """The amounts that a request takes besides a place: its tokens, and the most that it costs."""
 
     nanos: int
     tokens: int
@@ -77,6 +77,7 @@ class TenantSlices:
         self._tenant = quota.tenant
         self._limits = limits_of(quota.tenant)
         self._slices: dict[Resource, _Local] = {}
+        quota.on_take, quota.on_give_back = self.take, self.give_back
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -218,6 +219,7 @@ class Holdings:
         self._ask = ask
         self._refuses = refuses
         self._clock = clock
+        self._slices: dict[str, TenantSlices] = {}
         self._active: dict[str, TenantSlices] = {}
         self._wake = asyncio.Event()
         self._num_failures = 0
@@ -232,9 +234,16 @@ class Holdings:
 
     def of(self, quota: TenantQuota) -> TenantSlices:
         """Return the slices of a tenant."""
-        if quota.slices is None:
-            quota.slices = TenantSlices(quota)
-        return quota.slices
+        found = self._slices.get(quota.tenant.name)
+        if found is None:
+            found = self._slices[quota.tenant.name] = TenantSlices(quota)
+        return found
+
+    def spent(self, tenant: str, nanos: int) -> None:
+        """Take money of a tenant from its slice whose charge is in the ledger."""
+        found = self._slices.get(tenant)
+        if found is not None:
+            found.spent(nanos)
 
     def covers(self, quota: TenantQuota, wants: Wants) -> bool:
         """Whether the request can be admitted now."""

@@ -72,6 +72,7 @@ class Pair:
         self.url, self.engine = url, engine
         self.tenants = [{"name": "shop", **limits}]
         self.statuses = Counter()
+        self.took_s = 0.0
 
     async def ask(self, number, body=BODY):
         session = self.sessions[number % 2]
@@ -87,8 +88,8 @@ class Pair:
 
     @property
     def is_calm(self):
-        """Whether the machine kept up, so that nothing was shed."""
-        return not any(status == 503 for status, _ in self.statuses)
+        """Whether the machine kept up: nothing was shed, and requests did not wait for the loop."""
+        return self.took_s < 8.0 and not any(status == 503 for status, _ in self.statuses)
 
     async def __aenter__(self):
         self._stack = stack = AsyncExitStack()
@@ -127,7 +128,8 @@ async def all_at_once(pair):
     await pair.ask(0)  # the first gateway has the whole limit
     begun_s = time.monotonic()
     await asyncio.gather(*(pair.ask(number) for number in range(NUM_REQUESTS)))
-    return time.monotonic() - begun_s, pair.statuses, pair.is_calm
+    pair.took_s = time.monotonic() - begun_s
+    return pair.took_s, pair.statuses, pair.is_calm
 
 
 def test_max_in_flight_holds_over_both(url) -> None:
