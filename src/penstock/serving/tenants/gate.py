@@ -303,8 +303,8 @@ class TenantGate:
                 account = self._quotas[record.tenant].account
                 account.unwritten -= record.charged_nanos
                 account.written += record.charged_nanos
-                if (slices := self._quotas[record.tenant].slices) is not None:
-                    slices.spent(record.charged_nanos)
+                if self.holdings is not None:
+                    self.holdings.spent(record.tenant, record.charged_nanos)
 
     def _on_totals(self, totals: "LedgerTotals") -> None:
         self._keyring = totals.keyring

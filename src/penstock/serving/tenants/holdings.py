@@ -27,7 +27,9 @@ _APART_S = 0.01  # at least between claims of a tenant
 _POLL_S = 0.1  # between claims of a tenant whose requests wait
 _KEPT_S = 5.0  # an idle tenant's slices are renewed this long
 _MARGIN_S = 0.1  # a gateway takes its slice to lapse this much earlier than the database does
-_FAILURES = 2  # claims in a row that fail before the ledger counts as out of reach
+_FAILURES = 2  # claims in a row that fail at once before the ledger counts as out of reach
+_AT_ONCE_S = 1.0
+_SILENT_S = 5.0  # without an answered claim: slow claims alone are no failure
 _CODES: dict[Resource, tuple[str, str]] = {
     "places": ("max_in_flight", "all places (max_in_flight)"),
     "requests": ("requests_per_minute", "all requests per minute"),
@@ -39,7 +41,7 @@ Ask = Callable[[Sequence[SliceClaim]], Awaitable[Mapping[tuple[str, Resource], G
 
 
 class Wants(NamedTuple):
-    """What a request takes: a place, a request, its tokens, and the most that it may cost."""
+    """The amounts that a request takes besides a place: its tokens, and the most that it costs."""
 
     nanos: int
     tokens: int
@@ -75,6 +77,7 @@ class TenantSlices:
         self._tenant = quota.tenant
         self._limits = limits_of(quota.tenant)
         self._slices: dict[Resource, _Local] = {}
+        quota.on_take, quota.on_give_back = self.take, self.give_back
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -206,31 +209,41 @@ class TenantSlices:
 class Holdings:
     """The slices of one gateway. ``run`` claims them from the ledger; one event loop owns them.
 
-    ``clock`` is monotonic, in seconds. ``trouble`` says whether the ledger is known to fail.
-    ``on_active`` is told whether there are slices in use.
+    ``clock`` is monotonic, in seconds. ``refuses`` says whether the ledger is known to fail, rather
+    than being slow. ``on_active`` is told whether there are slices in use.
     """
 
-    def __init__(self, ask: Ask, trouble: Callable[[], bool],
-                 clock: Callable[[], float],
+    def __init__(self, ask: Ask, refuses: Callable[[], bool], clock: Callable[[], float],
                  on_active: Callable[[bool], None] = lambda _: None) -> None:
         self._on_active = on_active
         self._ask = ask
-        self._trouble = trouble
+        self._refuses = refuses
         self._clock = clock
+        self._slices: dict[str, TenantSlices] = {}
         self._active: dict[str, TenantSlices] = {}
         self._wake = asyncio.Event()
         self._num_failures = 0
+        self._fails_since_s: float | None = None
 
     @property
     def failing(self) -> bool:
         """Whether the ledger cannot be reached, so that a lapsed slice says nothing."""
-        return self._num_failures >= _FAILURES or self._trouble()
+        since_s = self._fails_since_s
+        return self._num_failures >= _FAILURES or self._refuses() or (
+            since_s is not None and self._clock() - since_s > _SILENT_S)
 
     def of(self, quota: TenantQuota) -> TenantSlices:
         """Return the slices of a tenant."""
-        if quota.slices is None:
-            quota.slices = TenantSlices(quota)
-        return quota.slices
+        found = self._slices.get(quota.tenant.name)
+        if found is None:
+            found = self._slices[quota.tenant.name] = TenantSlices(quota)
+        return found
+
+    def spent(self, tenant: str, nanos: int) -> None:
+        """Take money of a tenant from its slice whose charge is in the ledger."""
+        found = self._slices.get(tenant)
+        if found is not None:
+            found.spent(nanos)
 
     def covers(self, quota: TenantQuota, wants: Wants) -> bool:
         """Whether the request can be admitted now."""
@@ -301,11 +314,12 @@ class Holdings:
         try:
             grants = await self._ask([claim for some in claims.values() for claim in some])
         except Exception:  # whatever a driver raises: the ledger reports its own trouble
-            self._num_failures += 1
+            self._fails_since_s = self._fails_since_s or asked_s
+            self._num_failures += self._clock() - asked_s < _AT_ONCE_S
             for one in due:
                 one.due_s = self._clock() + _POLL_S
         else:
-            self._num_failures = 0
+            self._num_failures, self._fails_since_s = 0, None
             for one in due:
                 one.adopt(claims[one.quota.tenant.name], grants, asked_s, self._clock())
         for one in due:

@@ -26,6 +26,7 @@ KEPT_DAYS = 40
 _MOST_UNWRITTEN = 200_000
 _MOST_PRUNED = 10_000  # per prune, to keep transactions short
 _SHUTDOWN_S = 5.0
+_AT_ONCE_S = 1.0
 _EXTEND_S = 0.6
 """Slices of limits are extended after this long without a claim: an event loop that is busy must
 not lose the places of its requests."""
@@ -95,11 +96,13 @@ class Ledger:
         self._waiting: deque[tuple[int, float, asyncio.Future[bool]]] = deque()
         self._busy_since_s: float | None = None
         self._failure: str | None = None
+        self._failed_after_s = 0.0  # how long the last attempt took
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._pruned_day = self._pruned_hour = -1
         self._has_slices = False  # to be extended where no claims come
         self._extended_s = float("-inf")
+        self._attempt_s = 0.0
 
     # -- on the event loop ----------------------------------------------------------------------
 
@@ -158,6 +161,11 @@ class Ledger:
                 since_s is not None and time.monotonic() - since_s > self._times.commit_timeout_s):
             return "the database does not answer"
         return None if self._thread.is_alive() else "the writing thread has ended"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the database refuses records at once, rather than being slow or locked."""
+        return self._failure is not None and self._failed_after_s < _AT_ONCE_S
 
     @property
     def full(self) -> bool:
@@ -305,7 +313,7 @@ class Ledger:
     def _attempt(self, work: Callable[..., None], *arguments: Any) -> str | None:
         """Run work and return why it failed, or None. The thread survives any exception of a
         driver."""
-        self._busy_since_s = time.monotonic()
+        begun_s = self._busy_since_s = time.monotonic()
         try:
             work(*arguments)
         except StoreError as error:
@@ -314,6 +322,7 @@ class Ledger:
             return f"{type(error).__name__}: {error}"[:200]
         finally:
             self._busy_since_s = None
+            self._attempt_s = time.monotonic() - begun_s
         return None
 
     def _judge(self, failure: str | None) -> None:
@@ -322,6 +331,7 @@ class Ledger:
             self._tell(self.note, "ledger: spending is written again" if failure is None else
                        f"ledger: spending cannot be written now: {failure}")
         self._failure = failure
+        self._failed_after_s = self._attempt_s
 
     def _answer(self, call: _Call) -> None:
         self._busy_since_s = time.monotonic()

@@ -34,8 +34,8 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
     if resolved:
         note(f"ledger: {resolved} requests of a gateway that died were charged for the tokens "
              "that it had recorded")
-    holdings = gate.holdings = Holdings(ledger.claim, lambda: ledger.trouble is not None,
-                                        time.monotonic, ledger.keep_slices)
+    holdings = gate.holdings = Holdings(ledger.claim, lambda: ledger.refuses, time.monotonic,
+                                        ledger.keep_slices)
     chores = [asyncio.create_task(_journal(gate)), asyncio.create_task(holdings.run())]
     try:
         yield gate

@@ -1,9 +1,9 @@
 """The limits of one tenant: requests in flight, rates, money."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil, inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from penstock.core.disclosure import Disclosure, at_most
 from penstock.core.money import to_money, to_nanos
@@ -11,9 +11,6 @@ from penstock.fleet.values_gateway import Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.budgets import Account, BudgetState, Period
 from penstock.serving.tenants.rates import Bucket
-
-if TYPE_CHECKING:
-    from penstock.serving.tenants.holdings import TenantSlices
 
 
 class Spending(NamedTuple):
@@ -50,12 +47,12 @@ class TenantQuota:
     """Quota of one tenant: requests in flight, used rate limits, and spending.
 
     The checks raise ServiceError: status 429 with a reason as its code, and Retry-After where a
-    retry may succeed. They reserve nothing; ``take`` does. ``slices`` are the shares of limits that
-    several gateways have in common, None where no other gateway can use the limits.
+    retry may succeed. They reserve nothing; ``take`` does. ``on_take`` and ``on_give_back`` are
+    called with the tokens, for limits that several gateways share.
     """
 
     __slots__ = ("_requests", "_tokens", "account", "charged", "has_confidential", "in_flight",
-                 "refused", "slices", "tenant", "waits_until_s")
+                 "on_give_back", "on_take", "refused", "tenant", "waits_until_s")
 
     def __init__(self, tenant: Tenant, now_s: float, wall_s: float) -> None:
         self.account = Account(tenant.budget, wall_s)
@@ -64,7 +61,8 @@ class TenantQuota:
         self.has_confidential = False  # requests among those that it sent
         self.waits_until_s = float("-inf")  # after a rejection because all places were taken
         self.refused: Counter[str] = Counter()
-        self.slices: TenantSlices | None = None
+        self.on_take: Callable[[int], None] = lambda _: None
+        self.on_give_back: Callable[[int], None] = lambda _: None
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
         self.adopt(tenant, now_s, wall_s)
@@ -134,8 +132,7 @@ class TenantQuota:
             self._requests.take(1, now_s)
         if self._tokens is not None:
             self._tokens.take(tokens, now_s)
-        if self.slices is not None:
-            self.slices.take(tokens)
+        self.on_take(tokens)
 
     def give_back(self, nanos: int, tokens: int, now_s: float) -> None:
         """Release reserved money and unused tokens of a request that has ended."""
@@ -143,8 +140,7 @@ class TenantQuota:
         self.account.reserved -= nanos
         if self._tokens is not None:
             self._tokens.take(-tokens, now_s)
-        if self.slices is not None:
-            self.slices.give_back(tokens)
+        self.on_give_back(tokens)
 
 
 def _bucket(before: Bucket | None, per_minute: int | None, now_s: float) -> Bucket | None:

@@ -89,7 +89,7 @@ class Node:
     def __init__(self, name, world, rng):
         self.name, self.world, self.offset_s = name, world, rng.uniform(-1e5, 1e5)
         self.quota = TenantQuota(SHOP, 0.0, NOW_S)
-        self.quota.slices = self.slices = TenantSlices(self.quota)
+        self.slices = TenantSlices(self.quota)
         self.requests, self.sent, self.reply, self.lapsed = [], None, None, False
 
     @property
