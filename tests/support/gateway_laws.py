@@ -152,13 +152,23 @@ def _doors(world):
 
 
 def _retries(world):
-    """A request is tried on different engines, at most so often; a client sees one answer. A
-    request that was sent again with its idempotency key is charged once."""
+    """A request is tried on different engines, at most so often; a client sees one answer."""
     for gateway in world.all_gateways:
         for end in gateway.ends:
             urls = [one["url"] for one in end["attempts"]]
             if len(urls) > gateway.limits.attempts or len(set(urls)) < len(urls):
                 yield f"retries: {end['decision_id']} went to {urls}"
+    for heard in world.heard:
+        if len({answer for answer, _ in heard.tokens}) > 1:
+            yield f"retries: a client saw a mixture of answers in {heard.decision_id}"
+        if [place for _, place in heard.tokens] != list(range(len(heard.tokens))):
+            yield f"retries: a client saw gaps in {heard.decision_id}"
+        if heard.ended and heard.status == 200 and heard.error:
+            yield f"retries: {heard.decision_id} ended well and with an error"
+
+
+def _repeats(world):
+    """A request that was sent again with its idempotency key is charged once."""
     charged = Counter()
     charges = world.database.charges()
     for gateway in world.all_gateways:
@@ -169,13 +179,6 @@ def _retries(world):
     for number in charged.values():
         if number > 1:
             yield f"repeats: one request with an idempotency key is charged {number} times"
-    for heard in world.heard:
-        if len({answer for answer, _ in heard.tokens}) > 1:
-            yield f"retries: a client saw a mixture of answers in {heard.decision_id}"
-        if [place for _, place in heard.tokens] != list(range(len(heard.tokens))):
-            yield f"retries: a client saw gaps in {heard.decision_id}"
-        if heard.ended and heard.status == 200 and heard.error:
-            yield f"retries: {heard.decision_id} ended well and with an error"
 
 
 def _leases(world):

@@ -50,7 +50,7 @@ class SimulatedClient:
     async def run(self):
         """Send the request, and again where that may help."""
         world = self.world
-        for number in range(1 + self.num_retries):
+        for _ in range(1 + self.num_retries):
             gateway = world.random.choice(world.gateways)
             heard = Heard(self.key, gateway.process, world.loop.time(), self.max_tokens,
                           self.stream)

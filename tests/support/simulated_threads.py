@@ -10,6 +10,7 @@ from _thread import allocate_lock
 from collections import deque
 from contextlib import suppress
 from queue import Empty
+from typing import ClassVar
 
 from support.simulated_loop import PROCESS
 
@@ -23,7 +24,7 @@ class ThreadKilledError(BaseException):
 class _Carrier:
     """A real thread that runs simulated ones, one after another."""
 
-    idle = []
+    idle: ClassVar[list] = []
     own = threading.local()
 
     def __init__(self):

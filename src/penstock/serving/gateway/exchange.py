@@ -130,3 +130,14 @@ def encoded(body: dict[str, Any]) -> bytes:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
         raise ServiceError(400, "the body is nested too deeply", "invalid_json") from error
+
+
+def body_within_budget(exchange: Exchange) -> dict[str, Any]:
+    """Return the client's body, with the token limit lowered to what its own budget pays for."""
+    body, most = exchange.ask.body, exchange.decision.answer_tokens
+    if most is None:
+        return body
+    names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
+    if not names or exchange.path == "/v1/completions":  # this path knows only the older name
+        names.append("max_tokens")
+    return {**body, **dict.fromkeys(names, most)}

@@ -35,6 +35,7 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    body_within_budget,
     encoded,
     failure_of,
     given_up,
@@ -252,7 +253,7 @@ class Proxy:
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, engine_of(engine.kind).dialect
-        question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
+        question = Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
                             facts.served_as or facts.model, ask.service_class, ask.stream,
                             exchange.decision.decision_id, ask.prompt_tokens,
                             int(self._time_of_day()), self._isolation.salt(ask))
@@ -390,14 +391,3 @@ class Proxy:
             router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,
                                    ttft_s if exchange.ask.stream else None,
                                    now_s - exchange.begun_s))
-
-
-def _within_budget(exchange: Exchange) -> dict[str, Any]:
-    """Return the client's body, with the token limit lowered to what its own budget pays for."""
-    body, most = exchange.ask.body, exchange.decision.answer_tokens
-    if most is None:
-        return body
-    names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
-    if not names or exchange.path == "/v1/completions":  # this path knows only the older name
-        names.append("max_tokens")
-    return {**body, **dict.fromkeys(names, most)}
