@@ -224,8 +224,8 @@ class World:
     def _disturbances(self):
         random = self.random
         kinds = [self._kills, self._kills, self._freezes, self._database_flaky,
-                 self._database_goes, self._database_slow, self._database_flaky, self._drains, self._revokes, self._stops,
-                 self._engine_dies, self._engine_silent]
+                 self._database_goes, self._database_slow, self._database_flaky, self._drains,
+                 self._revokes, self._stops, self._engine_dies, self._engine_silent]
         for kind in random.sample(kinds, random.choice((0, 1, 1, 2, 2, 3, 4))):
             yield self._later(random.choice((0.0, 0.05, 0.5, 2.0)) * random.random(), kind())
 

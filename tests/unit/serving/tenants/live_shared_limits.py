@@ -1,4 +1,10 @@
-"""Two gateways on one ledger, asked all at once: their limits hold over both of them."""
+"""Two gateways on one ledger, asked all at once: their limits hold over both of them.
+
+    pytest -s tests/unit/serving/tenants/live_shared_limits.py
+
+Not part of the suite: the figures depend on the machine's speed. The laws of slices are in
+``test_slices.py``.
+"""
 
 import asyncio
 import secrets
