@@ -22,9 +22,9 @@ from penstock.serving.gateway.ask import Offer, read_ask
 from penstock.serving.gateway.choice import Chooser, Decision
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.exchange import body_within_budget
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
-from penstock.serving.gateway.proxy import _within_budget
 from penstock.serving.gateway.server import offer_of
 from support import misbehaving_engines as odd
 
@@ -82,7 +82,7 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
 def test_an_answer_is_no_longer_than_its_budget_pays_for(path, body, limited) -> None:
     exchange = SimpleNamespace(path=path, ask=SimpleNamespace(body=body),
                                decision=SimpleNamespace(answer_tokens=4))
-    assert _within_budget(exchange) == dict.fromkeys(limited, 4)
+    assert body_within_budget(exchange) == dict.fromkeys(limited, 4)
 
 
 @pytest.mark.parametrize("turns", [1, 2])
