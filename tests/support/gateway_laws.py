@@ -210,7 +210,7 @@ def _no_bugs(world):
         if heard.status == 500:
             yield f"bug: a client heard of one ({heard.code})"
     for trouble in world.troubles:
-        yield f"bug: {trouble.get('message')}: {trouble.get('exception')!r}"
+        yield f"bug: {trouble}"
 
 
 def _by_decision(world):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import aiohappyeyeballs
+import aiohttp
 
 from penstock.engines.client.watch import Watcher
 from penstock.fleet.load import parse_fleet
@@ -65,6 +66,7 @@ class SimulatedGateway:
         self.open_when_killed = []
         self.drained = []  # (URL, from when, until when)
         self.task = None
+        self.sessions = []
 
     @property
     def alive(self):
@@ -81,6 +83,15 @@ class SimulatedGateway:
             self.open_when_killed = [row for row in self.world.database.open_requests()
                                      if row.gateway == self.gate.ledger.gateway]
         self.world.loop.kill(self.process)
+
+    def bury(self):
+        """Unwind what is left of a killed gateway, quietly."""
+        self.world.loop.bury(self.process)
+        for session in self.sessions:
+            if not session.closed:
+                session.connector._closed = True
+                session.detach()
+        self.product = self.task = None
 
     def trouble(self):
         """Why records cannot be written now, as the gateway itself says; None where they can."""
@@ -133,6 +144,13 @@ class _SeenGate(opening.TenantGate):
         return lease
 
 
+def _session(make, *arguments, **more):
+    """A session of the gateway that asks for one."""
+    session = make(*arguments, **more)
+    PROCESS.get().gateway.sessions.append(session)
+    return session
+
+
 def _signal(world, pid, _):
     """``os.kill(pid, 0)``."""
     if not any(one.process.pid == pid and one.alive for one in world.all_gateways):
@@ -148,6 +166,7 @@ def in_simulation(world):
         (time, "monotonic", loop.time), (time, "time", lambda: WALL_S + loop.time()),
         (time, "sleep", threads.sleep),
         (aiohappyeyeballs, "start_connection", world.network.start_connection),
+        (aiohttp, "ClientSession", partial(_session, aiohttp.ClientSession)),
         (ledger, "threading", SimpleNamespace(Thread=threads.thread)),
         (ledger, "SimpleQueue", partial(SimulatedQueue, threads)),
         (liveness, "os", SimpleNamespace(name="posix", kill=partial(_signal, world),

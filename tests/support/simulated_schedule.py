@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -78,9 +79,14 @@ class World:
                     self.loop.run_until_complete(self._whole())
                 except (DeadlockError, LivelockError) as error:
                     self.broken.append(f"stuck: {type(error).__name__} {error}")
-                self.troubles = list(self.loop.troubles)
-                self._bury()
+            self.troubles = [f"{one.get('message')}: {one.get('exception')!r}"
+                             for one in self.loop.troubles]
             self.broken += final_violations(self)
+            with warnings.catch_warnings():
+                # The connections of a killed gateway were never closed.
+                warnings.simplefilter("ignore")
+                self._bury()
+                gc.collect(0)
         finally:
             gc.enable()
         return self.broken
@@ -223,8 +229,8 @@ class World:
 
     def _disturbances(self):
         random = self.random
-        kinds = [self._kills, self._kills, self._freezes, self._database_flaky,
-                 self._database_goes, self._database_slow, self._database_flaky, self._drains,
+        kinds = [self._kills, self._kills, self._freezes, self._database_goes,
+                 self._database_slow, self._database_flaky, self._database_flaky, self._drains,
                  self._revokes, self._stops, self._engine_dies, self._engine_silent]
         for kind in random.sample(kinds, random.choice((0, 1, 1, 2, 2, 3, 4))):
             yield self._later(random.choice((0.0, 0.05, 0.5, 2.0)) * random.random(), kind())
@@ -304,10 +310,12 @@ class World:
                          f"Authorization: Bearer {self.keys['admin']}\r\n"
                          f"Content-Type: application/json\r\nContent-Length: {len(body)}"
                          f"\r\n\r\n{body}".encode())
-            async with asyncio.timeout(5.0):
-                head = await reader.readuntil(b"\r\n\r\n")
-            writer.close()
-            return head.startswith(b"HTTP/1.1 200")
+            try:
+                async with asyncio.timeout(5.0):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                return head.startswith(b"HTTP/1.1 200")
+            finally:
+                writer.close()
         return False
 
     async def _revokes(self):
@@ -344,15 +352,16 @@ class World:
                 self.broken += violations_now(gateway)
 
     def _bury(self):
-        for gateway in self.all_gateways:
-            self.loop.kill(gateway.process)
-            self.loop.bury(gateway.process)
-        for engine in self.engines:
-            self.loop.kill(engine.process)
-            self.loop.bury(engine.process)
+        for one in (*self.all_gateways, *self.engines):
+            self.loop.kill(one.process)
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False
         self.loop.close()
+        for gateway in self.all_gateways:
+            gateway.bury()
+        for engine in self.engines:
+            self.loop.bury(engine.process)
+        self.loop.troubles.clear()
 
 
 def _unsettled(gateway):
