@@ -21,6 +21,7 @@ from penstock.serving.tenants.store import Store
 def _ends_twice(settle):
     def broken(self, exchange, outcome):
         settle(self, exchange, outcome)
+        exchange.ending = None
         settle(self, exchange, outcome)
     return broken
 

@@ -5,12 +5,12 @@ lose its answer after it. The database can go away and come back.
 """
 
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from sqlalchemy import bindparam, create_engine, delete, insert, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
+from penstock.serving.tenants.administration import key_row
 from penstock.serving.tenants.store import Store
 from penstock.serving.tenants.tables import CHARGES, KEYS, METADATA, OPEN, SPEND
 
@@ -33,7 +33,7 @@ class Database:
         with self._engine.begin() as connection:
             for table in METADATA.tables.values():
                 connection.execute(delete(table))
-            connection.execute(insert(KEYS), [asdict(key) for key in keys])
+            connection.execute(insert(KEYS), [key_row(key) for key in keys])
         self._threads, self._random, self._note = threads, random, note
         self.down = False
         self.slow_s = 0.0        # longest extra time of a transaction

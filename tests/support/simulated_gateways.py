@@ -104,6 +104,9 @@ class SimulatedGateway:
         self.ends.append(document)
         self.world.note(self.name, f"ends {document['decision_id']}: {document['outcome']}")
 
+    async def written(self):
+        """Decisions are kept at once."""
+
     async def _run(self):
         world = self.world
         async with server.running(world.fleet, LeastLoaded(), HOST, self.port, limits=self.limits,
