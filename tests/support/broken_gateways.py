@@ -5,13 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 from unittest.mock import patch
 
-from penstock.core.money import to_nanos
 from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import Answers
 from penstock.serving.gateway.proxy import Proxy
-from penstock.serving.tenants import lease, repeats, store
-from penstock.serving.tenants.budgets import Account
+from penstock.serving.tenants import lease, store
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.ledger import Ledger
 from penstock.serving.tenants.quota import TenantQuota
@@ -66,14 +64,6 @@ def _charges_more_than_the_hold(judge):
     def broken(*arguments):
         usage = judge(*arguments)
         return usage._replace(output_tokens=usage.output_tokens + 30)
-    return broken
-
-
-def _forgets_repeats(claim):
-    def broken(connection, one, *more):
-        connection.execute(repeats.delete(repeats.REPEATS).where(
-            repeats.REPEATS.c.digest == one.digest))
-        return claim(connection, one, *more)
     return broken
 
 
@@ -156,13 +146,6 @@ def _tries_one_engine_twice(chosen):
     return broken
 
 
-def _holds_no_money(_):
-    def broken(self, nanos):
-        left = None if self.budget is None else to_nanos(self.budget.amount) - self.spent
-        return "spent" if left is not None and left < 0 else None
-    return broken
-
-
 class Fault(NamedTuple):
     """A part, how it is broken, and the law that says so. Seeds from ``first`` on are tried."""
 
@@ -180,7 +163,6 @@ BROKEN = {
     "charges again": Fault(store, "_charge", _charges_again, "sums"),
     "takes a batch for written": Fault(Store, "write", _writes_once, "lost"),
     "charges above the hold": Fault(lease, "judge", _charges_more_than_the_hold, "charges"),
-    "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),
     "admits all": Fault(AdmissionQueue, "enter", _admits_all, "admission"),
     "wakes nobody": Fault(AdmissionQueue, "leave", _wakes_nobody, "admission"),
     "keeps a place": Fault(AdmissionQueue, "leave", _leaks_places, "counters"),
@@ -193,7 +175,6 @@ BROKEN = {
     "retries after the first byte": Fault(Answers, "_broken", _retries_after_the_first_byte,
                                           "retries"),
     "tries an engine twice": Fault(Proxy, "_chosen", _tries_one_engine_twice, "retries"),
-    "holds no money": Fault(Account, "lacks", _holds_no_money, "budget"),
 }
 
 
