@@ -6,13 +6,17 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.published.figures import Options
-from penstock.published.sincere.records import read_runs
+from penstock.published.sincere.records import SincereRun, read_runs
 from penstock.published.sincere.replay import replay, replay_figures, run_rows
 from penstock.published.sincere.what_if import what_if, what_if_figures, what_if_rows
 
 
-def test_replayed_runs_come_to_what_was_logged(shared_data: Path) -> None:
-    runs = read_runs(shared_data / "sincere")
+@pytest.fixture(scope="module")
+def runs(shared_data: Path) -> list[SincereRun]:
+    return read_runs(shared_data / "sincere")
+
+
+def test_replayed_runs_come_to_what_was_logged(runs: list[SincereRun]) -> None:
     replayed = replay(runs, Options())
     figures = replay_figures(replayed)
     assert [one.name for one in figures if not one.agrees] == []
@@ -23,9 +27,8 @@ def test_replayed_runs_come_to_what_was_logged(shared_data: Path) -> None:
         assert row["sla_received_pct"] <= row["sla_served_pct"]
 
 
-def test_ours_answers_more_on_the_same_arrivals(shared_data: Path) -> None:
-    runs = read_runs(shared_data / "sincere")
-    few = [run for run in runs if run.pattern == "gamma"]
+def test_ours_answers_more_on_the_same_arrivals(runs: list[SincereRun]) -> None:
+    few = [run for run in runs if run.pattern == "gamma"][::2]
     outcomes = what_if(few, Options())
     rows = what_if_rows(outcomes)
     for setting in ("cc", "noncc"):

@@ -22,6 +22,7 @@ class KernelTable:
     columns: Mapping[str, Column]
     seconds: NDArray[np.float64]
     source: str
+    _distinct: dict[str, list[Any]] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -40,8 +41,9 @@ class KernelTable:
 
     def values(self, name: str) -> list[Any]:
         """The distinct values of a column, ascending."""
-        found: list[Any] = np.unique(self.columns[name]).tolist()
-        return found
+        if name not in self._distinct:  # a whole table is asked for its formats thousands of times
+            self._distinct[name] = np.unique(self.columns[name]).tolist()
+        return self._distinct[name]
 
 
 @dataclass(frozen=True, slots=True)
