@@ -131,9 +131,9 @@ def test_slow_clients_and_floods_of_headers_hold_up_nobody() -> None:
 
     async def work(session, _):
         url = str(session._base_url)
-        held = [asyncio.create_task(sent(url, slow[n % 2], 20.0, end=False)) for n in range(100)]
+        held = [asyncio.create_task(sent(url, slow[n % 2], 3.0, end=False)) for n in range(100)]
         await asyncio.sleep(0.1)
-        answers = await asyncio.gather(*(sent(url, one) for one in floods))
+        answers = await asyncio.gather(*(sent(url, one, 1.0) for one in floods))
         await still_well(session)
         return [statuses(one) for one in answers], [statuses(one) for one in
                                                     await asyncio.gather(*held)]
