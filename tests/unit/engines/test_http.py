@@ -53,8 +53,8 @@ def test_a_body_that_is_not_packed_as_its_head_says_leaves_no_trace(caplog) -> N
         app.router.add_post("/", read)
         async with listening(app, "127.0.0.1", 0, 0.1) as url:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
-                         b"Content-Length: 33\r\n\r\n" + SECRET)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                         b"Content-Encoding: gzip\r\nContent-Length: 33\r\n\r\n" + SECRET)
             heard = await reader.read()
             writer.close()
         return heard, bugs
