@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Matrices are small here, and threads of several test processes would wait for each other's cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts its background jobs deaf to interrupts, and their processes inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tables go by it, and what runs the tests may set it.
 os.environ.pop("COLUMNS", None)
 # The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
