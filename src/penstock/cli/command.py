@@ -107,7 +107,6 @@ class Command(TyperCommand):
                 with formatter.section(name):
                     write_rows(formatter, [(_spelt(one), _explained(one)) for one in members])
 
-
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         write_examples(formatter, self.epilog)
 

@@ -19,6 +19,7 @@ class Act:
     target: str = ""
     outcome: str = "broke off"
 
+
 class RequestAudit:
     """Writes who gave an order. Callers without the right are not recorded, so that nobody else can
     fill the log."""

@@ -154,7 +154,7 @@ class TenantSlices:
             local.amount = min(local.amount, keep)
         local.taken = 0
         return SliceClaim(self.quota.tenant.name, limit, keep, in_use, local.unreported,
-                     max(0, sum(wants) - free), max(0, min(wants, default=0) - free))
+                          max(0, sum(wants) - free), max(0, min(wants, default=0) - free))
 
     def adopt(self, claims: Sequence[SliceClaim], grants: Mapping[tuple[str, Resource], Grant],
               asked_s: float, now_s: float) -> None:
@@ -184,7 +184,7 @@ class TenantSlices:
         self._claimed_s = now_s
 
     def hurry(self, now_s: float) -> None:
-        """SliceClaim soon, for a request that begins to wait."""
+        """Claim soon, for a request that begins to wait."""
         self.due_s = min(self.due_s, max(now_s, self._claimed_s + _APART_S))
 
     def _local(self, resource: Resource) -> _Local:
@@ -286,7 +286,7 @@ class Holdings:
                 slices.waiting.remove(entry)
 
     async def run(self) -> None:
-        """SliceClaim what requests wait for, and renew what is in use, until cancelled."""
+        """Claim what requests wait for, and renew what is in use, until cancelled."""
         while True:
             self._wake.clear()
             now_s = self._clock()
