@@ -5,11 +5,12 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
+from penstock.engines.beside import beside
 from penstock.engines.tls import HANDSHAKE_S, ServerTls, Stamps, server_context, stamps, watch
 
 _BACKLOG = 4096  # beyond it, clients of a burst of connections wait a second for a retry
@@ -52,14 +53,10 @@ async def open_door(runner: web.AppRunner, host: str, port: int,
     context = None if tls is None else server_context(tls)
     door = Door(protocols, await asyncio.get_running_loop().create_server(
         protocols, host, port, **_options(context)))
-    task = None if tls is None else asyncio.create_task(_follow(door, tls, loaded))
     try:
-        yield door
+        async with beside(*([] if tls is None else [_follow(door, tls, loaded)])):
+            yield door
     finally:
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
         door.close()
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.engines.file_stamp import Stamp, file_stamp
 from penstock.engines.tls_dates import end_of_validity
 from penstock.fleet.values_gateway import EngineTls
 
 HANDSHAKE_S = 10.0
 """Longest handshake with a client, and longest wait for the end of a closed session, seconds."""
 Files = tuple[Path, ...]
-Stamps = tuple[tuple[int, int, int] | None, ...]
+Stamps = tuple[Stamp | None, ...]
 _LOOK_S = 1.0
 _MOST_BYTES = 1 << 20
 _READABLE_BY_OTHERS = 0o004
@@ -45,8 +46,7 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _load_pair(context, tls.cert, tls.key)
-    _warn_of(tls.cert, tls.key, tls.note)
+    _load_pair(context, tls.cert, tls.key, tls.note)
     if tls.client_ca is not None:
         _load_cas(context, tls.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -78,9 +78,7 @@ def _load_engine_files(context: ssl.SSLContext, tls: EngineTls,
     if tls.ca is not None:
         _load_cas(context, Path(tls.ca))
     if tls.cert is not None:
-        cert, key = Path(tls.cert), Path(tls.key or tls.cert)
-        _load_pair(context, cert, key)
-        _warn_of(cert, key, note)
+        _load_pair(context, Path(tls.cert), Path(tls.key or tls.cert), note)
 
 
 async def watch(files: Files, loaded: Stamps, reload: Callable[[], Awaitable[None]],
@@ -120,19 +118,13 @@ def watched_engine_context(tls: EngineTls, note: Callable[[str], None]) -> tuple
 
 def stamps(files: Files) -> Stamps:
     """Return the identities of the files' present versions, None where a file is absent."""
-    return tuple(map(_stamp, files))
+    return tuple(map(file_stamp, files))
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    _pem(cert, _CERTIFICATE, "a certificate")
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path,
+               note: Callable[[str], None]) -> None:
+    """Load a certificate and its key. ``note`` gets warnings."""
+    certificate = _pem(cert, _CERTIFICATE, "a certificate")
     content = _pem(key, _KEY, "a private key")
     if any(mark in content for mark in _ENCRYPTED):
         raise InputError(f"{key}: the key is encrypted; expected a key without a passphrase")
@@ -145,6 +137,11 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         raise InputError(f"{cert}, {key}: cannot be used ({_words(error)})") from None
     except OSError as error:
         raise InputError(f"{cert}, {key}: cannot be read ({error.strerror})") from None
+    end_s = end_of_validity(certificate)
+    if end_s is not None and end_s < time.time():
+        note(f"{cert}: the certificate expired on {datetime.fromtimestamp(end_s, UTC):%Y-%m-%d}")
+    if key.stat().st_mode & _READABLE_BY_OTHERS:
+        note(f"{key}: everybody on this machine can read the key; expected mode 0600")
 
 
 def _load_cas(context: ssl.SSLContext, ca: Path) -> None:
@@ -170,11 +167,3 @@ def _pem(file: Path, mark: bytes, expected: str) -> bytes:
 
 def _words(error: ssl.SSLError) -> str:
     return (error.reason or "not PEM").replace("_", " ").lower()
-
-
-def _warn_of(cert: Path, key: Path, note: Callable[[str], None]) -> None:
-    end_s = end_of_validity(cert.read_bytes())
-    if end_s is not None and end_s < time.time():
-        note(f"{cert}: the certificate expired on {datetime.fromtimestamp(end_s, UTC):%Y-%m-%d}")
-    if key.stat().st_mode & _READABLE_BY_OTHERS:
-        note(f"{key}: everybody on this machine can read the key; expected mode 0600")

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
+from penstock.engines.beside import beside
 from penstock.engines.client.client import ClientTimeouts, EngineClient, client_session
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineState
@@ -103,14 +103,9 @@ async def _collect(sources: Sources, options: CollectOptions,
             asked = EngineClient(session, sources.judge.url, sources.patience,
                                  sources.judge.api_key)
             judge = Judge(asked.ask, sources.judge.model)
-        watching = asyncio.create_task(watcher.run())
-        try:
+        async with beside(watcher.run()):
             collector = Collector(replicas, log, options, judge, time.monotonic, time.time)
             await collector.run(sources.prompts, lambda row: on_row(len(log.rows), row))
-        finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
 
 
 def _replica(state: EngineState, sources: Sources, session: Any) -> Replica:

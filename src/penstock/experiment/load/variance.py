@@ -6,7 +6,6 @@ those in shuffled orders.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from penstock import __version__
 from penstock.core.slo import Slo
+from penstock.engines.beside import beside
 from penstock.engines.client.client import EngineClient, client_session
 from penstock.engines.client.metrics_text import read_load
 from penstock.experiment.load.bench import Target, with_model
@@ -124,14 +124,9 @@ def schedule(num_replicas: int, options: VarianceOptions) -> list[_Sent]:
 async def _observe(client: EngineClient, probed: Probed, prompt: str | list[int], sent: _Sent,
                    options: VarianceOptions) -> Observation:
     most: list[float] = []
-    watching = asyncio.create_task(_watch(client, most))
-    try:
+    async with beside(_watch(client, most)):
         answer = await client.ask(probed.manner.body(prompt, options.max_tokens),
                                   probed.manner.path)
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
     latencies = request_latencies(_NO_TARGETS, answer.sent_s, np.nan, answer.token_times_s(),
                                   answer.finished)
     known = answer.finished

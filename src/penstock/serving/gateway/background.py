@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
+from penstock.engines.beside import beside
 from penstock.engines.discreet_log import trace_of
 
 _AFTER_A_BUG_S = 1.0
@@ -22,12 +23,5 @@ async def background(work: Iterable[Work], on_bug: Callable[[str], None]) -> Asy
                 on_bug(trace_of(error))
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
-    tasks = [asyncio.create_task(on_and_on(one)) for one in work]
-    try:
+    async with beside(*map(on_and_on, work)):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task

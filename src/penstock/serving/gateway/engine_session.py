@@ -1,12 +1,13 @@
 """The gateway's connections to engines."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 
+from penstock.engines.beside import beside
 from penstock.engines.tls import watched_engine_context
 from penstock.fleet.values_gateway import EngineTls
 
@@ -20,18 +21,12 @@ async def engine_session(tls: EngineTls | None,
     and without cookies. Changed files of ``tls`` are followed. Raises InputError for files that do
     not work."""
     trust: ssl.SSLContext | bool = True  # the system's CAs
-    following = None
+    following: list[Coroutine[Any, Any, None]] = []
     if tls is not None:
         trust, follow = watched_engine_context(tls, note)
-        following = asyncio.create_task(follow())
-    try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=trust),
-                                         cookie_jar=aiohttp.DummyCookieJar(),
-                                         auto_decompress=False,
-                                         skip_auto_headers=_NOT_NEEDED) as session:
-            yield session
-    finally:
-        if following is not None:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+        following.append(follow())
+    async with beside(*following), aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=trust),
+            cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
+            skip_auto_headers=_NOT_NEEDED) as session:
+        yield session

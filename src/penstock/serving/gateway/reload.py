@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.core.errors import InputError
+from penstock.engines.file_stamp import file_stamp
 from penstock.fleet.values import Fleet
 from penstock.policy.route.protocol import Router
 
@@ -43,7 +44,7 @@ class FleetWatch:
         self._adopt = adopt
         self._note = note
         self._period_s = period_s
-        self._stamp = self._look()
+        self._stamp = file_stamp(reload.path)
         self._asked = reload.asked
 
     def ask(self) -> None:
@@ -56,7 +57,7 @@ class FleetWatch:
             while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._asked.wait(), self._period_s)
-                stamp = self._look()
+                stamp = file_stamp(self._reload.path)
                 if self._asked.is_set() or (stamp is not None and stamp != self._stamp):
                     self._asked.clear()
                     self._stamp = stamp
@@ -73,14 +74,6 @@ class FleetWatch:
             self._note(f"{error}; the gateway goes on with the fleet that it had")
         if self._audit is not None:
             await self._audit(outcome)
-
-    def _look(self) -> tuple[int, int, int] | None:
-        """Return the identity of the file's present version, None where the file is absent."""
-        try:
-            status = self._reload.path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @contextmanager
