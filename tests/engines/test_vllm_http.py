@@ -117,7 +117,7 @@ def test_a_streamed_answer_is_the_whole_answer_in_pieces(stack: Stack) -> None:
     whole = ask(stack.url, prompt=words(40, 1), max_tokens=12)
     assert whole["usage"]["completion_tokens"] == 12
     pieces = asyncio.run(streamed(stack.url, "interactive", words(40, 1), 12))
-    assert len(pieces) > 5
+    assert len(pieces) > 1  # the engine joins tokens that wait for a reader, so no exact number
     assert "".join(pieces) == whole["choices"][0]["text"]
 
 

@@ -22,7 +22,7 @@ async def admitted(gate: TenantGate, tenant: Tenant, http: web.Request, content:
         return web.Response(body=kept.body, content_type=kept.content_type, headers={
             DECISION_HEADER: kept.decision_id, REPLAYED_HEADER: "true"})
     try:
-        return await gate.admit_shared(tenant, body, http.headers, decision_id, http.path, kept)
+        return await gate.admit(tenant, body, http.headers, decision_id, http.path, kept)
     except BaseException:
         if kept is not None:
             keys.claims.release(kept.claim)

@@ -179,19 +179,12 @@ class TenantGate:
             quota.check_requests(self.clock())
         return tenant
 
-    def admit(self, tenant: Tenant, content: bytes | JsonBody, headers: Mapping[str, str],
-              decision_id: str, path: str = "", kept: Kept | None = None) -> Lease:
-        """Admit a request. Raises ServiceError, with status 429 and Retry-After where a retry may
-        succeed. The caller must settle the lease. ``kept`` is there where the request has an
-        idempotency key."""
-        ask = read_ask(content, headers, self._config.offer, tenant, path)
-        return self._take(ask, self._quota(tenant), self._wants(ask), decision_id, kept)
-
-    async def admit_shared(self, tenant: Tenant, content: bytes | JsonBody,
-                           headers: Mapping[str, str], decision_id: str, path: str = "",
-                           kept: Kept | None = None) -> Lease:
-        """Admit a request under limits that gateways share: at once where this gateway's slices
-        suffice, otherwise after a short wait for more. Raises ServiceError like ``admit``."""
+    async def admit(self, tenant: Tenant, content: bytes | JsonBody, headers: Mapping[str, str],
+                    decision_id: str, path: str = "", kept: Kept | None = None) -> Lease:
+        """Admit a request: at once where this gateway's slices of shared limits suffice, otherwise
+        after a short wait for more. Raises ServiceError, with status 429 and Retry-After where a
+        retry may succeed. The caller must settle the lease. ``kept`` is there where the request has
+        an idempotency key."""
         ask = read_ask(content, headers, self._config.offer, tenant, path)
         quota, wants, holdings = self._quota(tenant), self._wants(ask), self.holdings
         if holdings is not None and not holdings.covers(quota, wants):

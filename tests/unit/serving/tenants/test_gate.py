@@ -1,5 +1,6 @@
 """Who may ask, how much, and what it costs, with clocks that stand until they are told to go."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -72,10 +73,10 @@ class TenantQuota:
         self.number += 1
         key = self.keys.get(tenant or next(iter(self.keys), None))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        lease = self.gate.admit(
+        lease = asyncio.run(self.gate.admit(
             self.gate.authorize(headers, HOME),
             orjson.dumps({"model": "small", "max_tokens": 100, **body}), headers,
-            f"d{self.number}")
+            f"d{self.number}"))
         lease.follow("small", InFlight(10))
         return lease
 
@@ -452,8 +453,8 @@ def test_what_is_held_for_a_confidential_request_is_rounded_up_in_the_ledger() -
 def test_no_answer_to_a_confidential_request_is_kept_for_its_idempotency_key(confidential) -> None:
     quota = TenantQuota(shop(confidential=confidential))
     answers = AnswerStore(lambda: 0.0)
-    lease = quota.gate.admit(shop(confidential=confidential), b'{"model": "small"}', {}, "d1",
-                             kept=Kept(Claim("k", "b", "d1"), answers))
+    lease = asyncio.run(quota.gate.admit(shop(confidential=confidential), b'{"model": "small"}',
+                                         {}, "d1", kept=Kept(Claim("k", "b", "d1"), answers)))
     lease.keep(b"secret", "text/plain")
     assert (answers.get("k") is None) is confidential
     lease.settle(1, 1)
