@@ -264,14 +264,14 @@ class World:
         gateway = self.random.choice(self._slots)
         self._did(gateway, "is frozen")
         self.loop.freeze(gateway.process)
-        await asyncio.sleep(self.random.choice((0.1, 1.0, 5.0, 70.0)))
+        await asyncio.sleep(self.random.choice((0.1, 1.0, 5.0, 15.0, 70.0)))
         self.loop.thaw(gateway.process)
         self.note(gateway.name, "thaws")
 
     async def _database_goes(self):
         self._did("database", "goes away")
         self.database.down = True
-        await asyncio.sleep(self.random.choice((0.01, 0.5, 2.5, 8.0)))
+        await asyncio.sleep(self.random.choice((0.01, 0.5, 2.5, 15.0)))
         self.database.down = False
         self.note("database", "comes back")
 

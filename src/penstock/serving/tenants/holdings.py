@@ -8,7 +8,6 @@ from typing import NamedTuple
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.quota import TenantQuota, retry_later
 from penstock.serving.tenants.slices import (
-    LEASE_S,
     RATES,
     Grant,
     Limit,
@@ -157,8 +156,8 @@ class TenantSlices:
                           max(0, sum(wants) - free), max(0, min(wants, default=0) - free))
 
     def adopt(self, claims: Sequence[SliceClaim], grants: Mapping[tuple[str, Resource], Grant],
-              asked_s: float, now_s: float) -> None:
-        """Apply the answers to claims that were sent at ``asked_s``."""
+              expires_s: float, now_s: float) -> None:
+        """Apply the answers to claims. The slices lapse at ``expires_s``."""
         gave_back, self._gives_back = self._gives_back, False
         again_s = RENEW_S
         for claim in claims:
@@ -167,7 +166,7 @@ class TenantSlices:
             rate = resource in RATES
             local.unreported -= claim.used
             local.amount = grant.amount - local.taken
-            local.expires_s = asked_s + LEASE_S - _MARGIN_S
+            local.expires_s = expires_s
             if grant.wanted:
                 self._gives_back = True
                 if not gave_back and grant.amount > claim.in_use:
@@ -209,16 +208,18 @@ class TenantSlices:
 class Holdings:
     """The slices of one gateway. ``run`` claims them from the ledger; one event loop owns them.
 
-    ``clock`` is monotonic, in seconds. ``refuses`` says whether the ledger is known to fail, rather
-    than being slow. ``on_active`` is told whether there are slices in use.
+    ``clock`` is monotonic, in seconds. A slice lapses ``lease_s`` after its claim. ``refuses`` says
+    whether the ledger is known to fail, rather than being slow. ``on_active`` is told whether there
+    are slices in use.
     """
 
     def __init__(self, ask: Ask, refuses: Callable[[], bool], clock: Callable[[], float],
-                 on_active: Callable[[bool], None] = lambda _: None) -> None:
+                 lease_s: float, on_active: Callable[[bool], None] = lambda _: None) -> None:
         self._on_active = on_active
         self._ask = ask
         self._refuses = refuses
         self._clock = clock
+        self._lease_s = lease_s
         self._slices: dict[str, TenantSlices] = {}
         self._active: dict[str, TenantSlices] = {}
         self._wake = asyncio.Event()
@@ -320,8 +321,9 @@ class Holdings:
                 one.due_s = self._clock() + _POLL_S
         else:
             self._num_failures, self._fails_since_s = 0, None
+            expires_s = asked_s + self._lease_s - _MARGIN_S
             for one in due:
-                one.adopt(claims[one.quota.tenant.name], grants, asked_s, self._clock())
+                one.adopt(claims[one.quota.tenant.name], grants, expires_s, self._clock())
         for one in due:
             while one.waiting:
                 _, done = one.waiting.popleft()

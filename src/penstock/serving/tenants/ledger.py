@@ -17,7 +17,7 @@ from penstock.serving.tenants.liveness import Identity, own_identity
 from penstock.serving.tenants.records import Batch, Record
 from penstock.serving.tenants.slice_store import Key as SliceKey
 from penstock.serving.tenants.slice_store import claim_slices, extend_slices
-from penstock.serving.tenants.slices import Grant, SliceClaim
+from penstock.serving.tenants.slices import LEASE_S, Grant, SliceClaim
 from penstock.serving.tenants.store import Store, StoreError
 
 KEPT_DAYS = 40
@@ -48,7 +48,8 @@ class LedgerTimes:
 
     Commits are at least ``gather_each_s`` apart for each open request, up to ``gather_s``. Totals
     are read every ``look_s``. A failed commit is first retried after ``retry_s``. The end of an
-    answer waits for its charge up to ``commit_timeout_s``.
+    answer waits for its charge up to ``commit_timeout_s``. Slices of limits lapse ``lease_s`` after
+    they were renewed.
     """
 
     gather_each_s: float = 0.0002
@@ -56,6 +57,7 @@ class LedgerTimes:
     look_s: float = 2.0
     retry_s: float = 0.05
     commit_timeout_s: float = 2.0
+    lease_s: float = LEASE_S
 
 
 class _Call:
@@ -168,6 +170,11 @@ class Ledger:
         return self._failure is not None and self._failed_after_s < _AT_ONCE_S
 
     @property
+    def lease_s(self) -> float:
+        """Time after which slices of limits lapse that are not renewed."""
+        return self._times.lease_s
+
+    @property
     def full(self) -> bool:
         """Whether too many records wait, so that new requests should be rejected."""
         return self._num_put - self._num_written >= _MOST_UNWRITTEN
@@ -201,7 +208,7 @@ class Ledger:
         def work(store: Store) -> Mapping[SliceKey, Grant]:
             self._extended_s = time.monotonic()
             return store.transact(lambda connection: claim_slices(
-                connection, self.gateway, claims, self._wall_s()))
+                connection, self.gateway, claims, self._wall_s(), self._times.lease_s))
 
         return await self.ask(work)
 
@@ -243,7 +250,7 @@ class Ledger:
             if self._has_slices and time.monotonic() - self._extended_s >= _EXTEND_S:
                 self._extended_s = time.monotonic()
                 self._attempt(self._store.transact, lambda connection: extend_slices(
-                    connection, self.gateway, self._wall_s()))
+                    connection, self.gateway, self._wall_s(), self._times.lease_s))
             if time.monotonic() - looked_s >= self._times.look_s and ending_s is None:
                 looked_s = time.monotonic()
                 failure = self._attempt(self._look)

@@ -35,7 +35,7 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
         note(f"ledger: {resolved} requests of a gateway that died were charged for the tokens "
              "that it had recorded")
     holdings = gate.holdings = Holdings(ledger.claim, lambda: ledger.refuses, time.monotonic,
-                                        ledger.keep_slices)
+                                        ledger.lease_s, ledger.keep_slices)
     chores = [asyncio.create_task(_journal(gate)), asyncio.create_task(holdings.run())]
     try:
         yield gate

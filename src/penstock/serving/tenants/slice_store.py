@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from penstock.serving.tenants.budgets import day_of, period_of
 from penstock.serving.tenants.slices import (
-    LEASE_S,
     RATES,
     Grant,
     Level,
@@ -42,10 +41,10 @@ _DROP = delete(SLICES).where(*_OWN)
 
 
 def claim_slices(connection: Connection, gateway: str, claims: Sequence[SliceClaim],
-                 wall_s: float) -> dict[Key, Grant]:
-    """Answer the claims of a gateway. ``wall_s`` is the time of day where the database is of a kind
-    whose clock is not known here; the clocks of its gateways must agree to a small part of the
-    lease."""
+                 wall_s: float, lease_s: float) -> dict[Key, Grant]:
+    """Answer the claims of a gateway, whose slices lapse in ``lease_s``. ``wall_s`` is the time of
+    day where the database is of a kind whose clock is not known here; the clocks of its gateways
+    must agree to 0.1 s."""
     claims = sorted(claims, key=_key)  # one order of locks for all gateways
     names = [{"t": tenant, "r": resource} for tenant, resource in map(_key, claims)]
     connection.execute(_LOCK, names)
@@ -57,7 +56,7 @@ def claim_slices(connection: Connection, gateway: str, claims: Sequence[SliceCla
         slices[row.tenant, row.resource].append(
             Slice(row.gateway, row.amount, row.in_use, row.wanted, row.expires_s))
     committed = _committed(connection, gateway, claims, slices, now_s)
-    change = _Change(gateway, now_s)
+    change = _Change(gateway, now_s, now_s + lease_s)
     grants = {}
     for tenant, some in groupby(claims, lambda claim: claim.tenant):
         asked = [_Asked(claim, slices[_key(claim)], levels.get(_key(claim)),
@@ -74,12 +73,13 @@ def claim_slices(connection: Connection, gateway: str, claims: Sequence[SliceCla
     return grants
 
 
-def extend_slices(connection: Connection, gateway: str, wall_s: float) -> None:
+def extend_slices(connection: Connection, gateway: str, wall_s: float,
+                  lease_s: float) -> None:
     """Renew the live slices of a gateway unchanged."""
     now_s = _now_s(connection, wall_s)
     connection.execute(update(SLICES).where(
         SLICES.c.gateway == gateway, SLICES.c.expires_s > now_s).values(
-            expires_s=now_s + LEASE_S))
+            expires_s=now_s + lease_s))
 
 
 def drop_slices(connection: Connection, gateway: str) -> None:
@@ -99,9 +99,10 @@ class _Asked(NamedTuple):
 class _Change:
     """Changes of one transaction, gathered to be written together."""
 
-    def __init__(self, gateway: str, now_s: float) -> None:
+    def __init__(self, gateway: str, now_s: float, expires_s: float) -> None:
         self._gateway = gateway
         self._now_s = now_s
+        self._expires_s = expires_s
         self._pools: list[dict[str, Any]] = []
         self._new_pools: list[dict[str, Any]] = []
         self._own: list[dict[str, Any]] = []
@@ -135,7 +136,7 @@ class _Change:
         self._lapsed += [{**name, "g": one.gateway} for one in slices
                          if one.expires_s <= self._now_s and one.gateway != self._gateway]
         values = {"amount": grant.amount, "in_use": claim.in_use, "wanted": grant.lacks,
-                  "expires_s": self._now_s + LEASE_S}
+                  "expires_s": self._expires_s}
         if any(one.gateway == self._gateway for one in slices):
             self._own.append({**name, "g": self._gateway, **{
                 f"new_{column}": value for column, value in values.items()}})

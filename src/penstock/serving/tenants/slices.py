@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 from penstock.core.money import to_nanos
 from penstock.fleet.values_gateway import Span, Tenant
 
-LEASE_S = 2.0
-"""A slice lapses this long after it was taken or renewed, by the database's clock."""
+LEASE_S = 10.0
+"""A slice lapses this long after it was taken or renewed, by the database's clock. A gateway on an
+overloaded machine may stall for some seconds, and must not lose the places of its requests."""
 
 Resource = Literal["places", "requests", "tokens", "money"]
 RATES: frozenset[Resource] = frozenset({"requests", "tokens"})

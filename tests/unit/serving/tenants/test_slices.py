@@ -16,11 +16,10 @@ from penstock.fleet.values_gateway import Budget, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants import slice_store
 from penstock.serving.tenants.holdings import Holdings, TenantSlices, Wants
-from penstock.serving.tenants.ledger import Ledger
+from penstock.serving.tenants.ledger import Ledger, LedgerTimes
 from penstock.serving.tenants.quota import TenantQuota
 from penstock.serving.tenants.records import Batch, Opening, Settlement
 from penstock.serving.tenants.slices import (
-    LEASE_S,
     Level,
     Limit,
     Slice,
@@ -32,6 +31,7 @@ from penstock.serving.tenants.store import StoreError, open_store
 
 NOW_S = 1_000_000.0
 BUDGET = 1e-6  # 1,000 nanos
+SHORT_S = 2.0  # a lease, shorter than usual
 SHOP = Tenant("shop", max_in_flight=20, requests_per_minute=60, tokens_per_minute=600,
               budget=Budget(BUDGET, "total"))
 
@@ -80,7 +80,7 @@ def test_two_gateways_share_and_one_alone_has_everything() -> None:
 
 def claimed(store, gateway, claims, now_s):
     return store.transact(
-        lambda connection: slice_store.claim_slices(connection, gateway, claims, now_s))
+        lambda connection: slice_store.claim_slices(connection, gateway, claims, now_s, SHORT_S))
 
 
 class Node:
@@ -113,7 +113,7 @@ class Node:
     def receive(self):
         if self.reply is not None:
             asked_s, claims = self.sent
-            self.slices.adopt(claims, self.reply, asked_s, self.now_s)
+            self.slices.adopt(claims, self.reply, asked_s + SHORT_S - 0.1, self.now_s)
             self.slices.waiting.clear()
             self.sent = self.reply = None
 
@@ -232,7 +232,7 @@ WANTS = Wants(10, 10)
 
 async def gateway(url, tenant=SHOP, faults=None):
     """A ledger, the slices of one tenant, and the task that claims them."""
-    ledger = Ledger(open_store(url))
+    ledger = Ledger(open_store(url), LedgerTimes(lease_s=SHORT_S))
     await ledger.start()
 
     async def ask(claims):
@@ -240,7 +240,7 @@ async def gateway(url, tenant=SHOP, faults=None):
             raise StoreError("it is gone")
         return await ledger.claim(claims)
 
-    holdings = Holdings(ask, lambda: False, time.monotonic)
+    holdings = Holdings(ask, lambda: False, time.monotonic, SHORT_S)
     return ledger, holdings, TenantQuota(tenant, 0.0, NOW_S), asyncio.create_task(holdings.run())
 
 
@@ -305,7 +305,7 @@ def test_a_killed_gateways_slice_returns_when_it_lapses(tmp_path) -> None:
             await asyncio.sleep(0.05)
         return time.monotonic() - begun_s
 
-    assert between(tmp_path, work) > LEASE_S - 1.0
+    assert between(tmp_path, work) > SHORT_S - 1.0
 
 
 def test_without_the_ledger_a_slice_serves_until_it_lapses(tmp_path) -> None:
