@@ -84,11 +84,8 @@ MUTANTS = (
     Mutant("lost-is-idle",
            "an engine that no longer answers goes on to look as it did last",
            "penstock.engines.client.state",
-           "    def lost(self) -> None:\n"
-           '        """The engine does not answer, or says that it is not well."""\n'
-           "        self.healthy = False\n",
-           "    def lost(self) -> None:\n"
-           '        """The engine does not answer, or says that it is not well."""\n',
+           "or reports itself unhealthy.\"\"\"\n        self.healthy = False\n",
+           "or reports itself unhealthy.\"\"\"\n",
            ("tests/unit/engines/client",)),
     Mutant("charged-twice",
            "a request that another gateway resolved is charged once more by its own",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -60,3 +61,11 @@ def test_the_version_is_the_latest_that_the_changelog_releases() -> None:
     text = (REPOSITORY / "CHANGELOG.md").read_text()
     assert re.findall(r"^## \[(\d[^]]*)\] - \d{4}-\d\d-\d\d$", text, re.M)[0] == \
         PROJECT["project"]["version"]
+
+
+def test_every_mutant_finds_its_passage_and_its_tests() -> None:
+    found = runpy.run_path(str(REPOSITORY / "benchmarks" / "mutants.py"))
+    for mutant in found["MUTANTS"]:
+        source = REPOSITORY / "src" / found["source_of"](mutant.module)
+        assert source.read_text().count(mutant.old) == 1, mutant.name
+        assert all((REPOSITORY / test).exists() for test in mutant.tests), mutant.name
