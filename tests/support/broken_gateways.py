@@ -9,7 +9,8 @@ from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import Answers
 from penstock.serving.gateway.proxy import Proxy
-from penstock.serving.tenants import lease, store
+from penstock.serving.tenants import lease, repeats, slice_store, store
+from penstock.serving.tenants.holdings import TenantSlices
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.ledger import Ledger
 from penstock.serving.tenants.quota import TenantQuota
@@ -65,6 +66,26 @@ def _charges_more_than_the_hold(judge):
         usage = judge(*arguments)
         return usage._replace(output_tokens=usage.output_tokens + 30)
     return broken
+
+
+def _forgets_repeats(claim):
+    def broken(connection, one, *more):
+        connection.execute(repeats.delete(repeats.REPEATS).where(
+            repeats.REPEATS.c.digest == one.digest))
+        return claim(connection, one, *more)
+    return broken
+
+
+def _ignores_slices(_):
+    return lambda self, wants, now_s: None
+
+
+def _grants_what_others_hold(hold):
+    return lambda claim, others, committed: hold(claim, [], committed)
+
+
+def _grants_what_is_spent(hold):
+    return lambda claim, others, committed: hold(claim, others, 0)
 
 
 def _admits_all(_):
@@ -163,6 +184,10 @@ BROKEN = {
     "charges again": Fault(store, "_charge", _charges_again, "sums"),
     "takes a batch for written": Fault(Store, "write", _writes_once, "lost"),
     "charges above the hold": Fault(lease, "judge", _charges_more_than_the_hold, "charges"),
+    "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),
+    "ignores slices of limits": Fault(TenantSlices, "lacks", _ignores_slices, "admission"),
+    "grants what others hold": Fault(slice_store, "hold", _grants_what_others_hold, "admission"),
+    "grants what is spent": Fault(slice_store, "hold", _grants_what_is_spent, "budget", 450),
     "admits all": Fault(AdmissionQueue, "enter", _admits_all, "admission"),
     "wakes nobody": Fault(AdmissionQueue, "leave", _wakes_nobody, "admission"),
     "keeps a place": Fault(AdmissionQueue, "leave", _leaks_places, "counters"),

@@ -32,10 +32,24 @@ def violations_now(gateway):
         yield "admission: a tenant has more requests in flight than it may"
 
 
+def shared_violations_now(world):
+    """Admission: what must hold over all gateways together, while each can renew its slices."""
+    in_flight = sum(gateway.gate._quotas["shop"].in_flight for gateway in world.all_gateways
+                    if gateway.alive and gateway.gate is not None)
+    if in_flight > SHOP_PLACES and _is_steady(world):
+        yield (f"admission: all gateways have {in_flight} requests in flight of a tenant with "
+               f"{SHOP_PLACES} places")
+
+
+def _is_steady(world):
+    """Whether nothing kept a gateway from its ledger so far."""
+    return not any(kind.startswith(("database", "gateway: is frozen")) for kind in world.faults)
+
+
 def final_violations(world):
     """Everything that can be judged when a schedule is over."""
     laws = (_one_end, _sums, _charges, _seen_is_charged, _drained, _doors, _retries, _leases,
-            _budget, _no_bugs)
+            _repeats, _budget, _no_bugs)
     return [line for law in laws for line in law(world)]
 
 
@@ -132,7 +146,6 @@ def _drained(world):
 def _doors(world):
     """Nobody comes in without a valid key of a listed tenant."""
     use_of = {key: use for use, key in world.keys.items()}
-    steady = not any(kind.startswith(("database", "gateway: is frozen")) for kind in world.faults)
     for heard in world.heard:
         if heard.status is None:
             continue
@@ -141,7 +154,7 @@ def _doors(world):
                 heard.status in (401, 403) and not heard.ended):
             yield f"doors: {use_of[heard.key]} heard {heard.status} {heard.code}"
         revoked_s = world.revoked.get(heard.key)
-        if revoked_s is not None and steady and heard.begun_s > revoked_s + _LAG_S \
+        if revoked_s is not None and _is_steady(world) and heard.begun_s > revoked_s + _LAG_S \
                 and heard.status != 401:
             yield f"doors: a revoked key is let in after {heard.begun_s - revoked_s:.1f} s"
     tenants = {"shop", "bar"}
@@ -197,8 +210,9 @@ def _leases(world):
 
 
 def _budget(world):
-    """One gateway at a time spends no more than a budget."""
-    if world.one_at_a_time:
+    """No more is spent than a budget: by one gateway at a time, and by several that can renew
+    their slices."""
+    if world.one_at_a_time or _is_steady(world):
         spent = sum(row.charged_nanos for row in world.database.charges().values()
                     if row.tenant == "shop")
         if spent > to_nanos(world.budget):

@@ -11,7 +11,7 @@ from random import Random
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.tenants.keys import Keyring, new_key
 from support import simulated_engines as engines
-from support.gateway_laws import final_violations, violations_now
+from support.gateway_laws import final_violations, shared_violations_now, violations_now
 from support.simulated_clients import SimulatedClient
 from support.simulated_database import Database
 from support.simulated_gateways import SimulatedGateway, fleet_of, in_simulation
@@ -350,6 +350,7 @@ class World:
         for gateway in self.all_gateways:
             if gateway.alive and gateway.product is not None:
                 self.broken += violations_now(gateway)
+        self.broken += shared_violations_now(self)
 
     def _bury(self):
         for one in (*self.all_gateways, *self.engines):
