@@ -209,6 +209,8 @@ class World:
         for gateway in self._slots:
             for url, since_s, _ in gateway.drained:
                 await self._drain(gateway, url, False, since_s)
+            for engine in self.engines:  # a drain may have been accepted without an answer
+                await self._drain(gateway, f"http://127.0.0.1:{engine.port}", False, None)
             for _ in range(100):
                 client = SimulatedClient(self, "last client", self.keys["bar"], True, 2, None, 0)
                 before = self._slots

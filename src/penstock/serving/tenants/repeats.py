@@ -8,6 +8,10 @@ from penstock.serving.tenants.claims import KEPT_S, Claim, Earlier
 from penstock.serving.tenants.records import Settlement
 from penstock.serving.tenants.tables import CHARGES, REPEATS
 
+_NO_GATEWAY = "-"
+"""Holder of the key of a request that a dead gateway left without a charge. The next request with
+the key gets it; until then the gateway, if it was only stopped, may still charge its request."""
+
 
 def claim(connection: Connection, one: Claim, gateway: str, active: Container[str],
           now_s: float) -> Earlier | None:
@@ -16,9 +20,9 @@ def claim(connection: Connection, one: Claim, gateway: str, active: Container[st
     row = connection.execute(select(REPEATS).where(REPEATS.c.digest == one.digest)).first()
     if row is not None:
         is_old = row.charged_nanos is not None and row.at_s < now_s - KEPT_S
-        is_lost = (row.charged_nanos is None and row.gateway == gateway
-                   and row.decision_id not in active)
-        if not is_old and not is_lost:
+        is_free = row.charged_nanos is None and (row.gateway == _NO_GATEWAY or (
+            row.gateway == gateway and row.decision_id not in active))
+        if not is_old and not is_free:
             return Earlier(row.body_digest, row.decision_id, row.charged_nanos)
         connection.execute(delete(REPEATS).where(REPEATS.c.digest == one.digest,
                                                  REPEATS.c.decision_id == row.decision_id))
@@ -63,20 +67,22 @@ def resolve(connection: Connection, gateway: str) -> None:
     for name in names:
         charge = connection.execute(select(CHARGES).where(CHARGES.c.decision_id == name)).first()
         if charge is None or not (charge.prompt_tokens or charge.output_tokens):
-            release(connection, name)
+            change = {"gateway": _NO_GATEWAY}
         else:
-            connection.execute(update(REPEATS).where(
-                REPEATS.c.decision_id == name, REPEATS.c.charged_nanos.is_(None)).values(
-                    charged_nanos=charge.charged_nanos))
+            change = {"charged_nanos": charge.charged_nanos}
+        connection.execute(update(REPEATS).where(
+            REPEATS.c.decision_id == name, REPEATS.c.charged_nanos.is_(None)).values(change))
 
 
 def gateways(connection: Connection) -> Iterable[str]:
     """Return the gateways that hold keys of requests in progress."""
     return connection.execute(select(REPEATS.c.gateway).where(
-        REPEATS.c.charged_nanos.is_(None)).distinct()).scalars().all()
+        REPEATS.c.charged_nanos.is_(None), REPEATS.c.gateway != _NO_GATEWAY).distinct()
+        ).scalars().all()
 
 
 def prune(connection: Connection, now_s: float) -> None:
     """Forget keys that are older than they are remembered."""
-    connection.execute(delete(REPEATS).where(REPEATS.c.at_s < now_s - KEPT_S,
-                                             REPEATS.c.charged_nanos.is_not(None)))
+    connection.execute(delete(REPEATS).where(
+        REPEATS.c.at_s < now_s - KEPT_S,
+        REPEATS.c.charged_nanos.is_not(None) | (REPEATS.c.gateway == _NO_GATEWAY)))

@@ -96,6 +96,23 @@ def test_a_dead_gateway_keeps_the_keys_of_what_it_delivered_and_frees_others(sto
     assert claim(store, one("d3"), "new") == Earlier("b", "d1" if tokens else "d2", 40)
 
 
+def test_a_gateway_that_was_only_stopped_charges_a_request_that_nobody_repeated(store) -> None:
+    claim(store, one())
+    store.resolve(["g"], NOW_S)
+    end(store)
+    assert store.spent_since(0) == {"shop": 40}
+    assert claim(store, one("d2"), "new") == Earlier("b", "d1", 40)
+
+
+def test_the_key_that_a_dead_gateway_left_is_forgotten_in_time(store) -> None:
+    claim(store, one())
+    store.resolve(["g"], NOW_S)
+    assert store.dead("new", "here", lambda *_: True, NOW_S) == [], "nothing is left to resolve"
+    store.prune_keys(NOW_S + 3 * KEPT_S)
+    end(store)
+    assert store.spent_since(0) == {}
+
+
 def test_a_gateway_that_died_before_it_recorded_the_request_is_dead_by_its_key(store) -> None:
     claim(store, one())
     assert store.dead("new", "here", lambda *_: True, NOW_S) == ["g"]
