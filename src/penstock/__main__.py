@@ -1,10 +1,13 @@
 """``penstock`` and ``python -m penstock``: an interrupt of their imports is told, too."""
 
+import gc
 import sys
 
 
 def start() -> int:
     """Run the command line of this process; the exit status."""
+    # Modules and tables stay, so frequent searches for cycles among them find nothing.
+    gc.set_threshold(100_000, 10, 100)
     try:
         from penstock.cli.main import main
 
@@ -12,6 +15,8 @@ def start() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
         return 130  # as INTERRUPTED, which may not be imported yet
+    finally:
+        gc.disable()  # the end of the process frees everything; a last search would only take time
 
 
 if __name__ == "__main__":
