@@ -176,11 +176,14 @@ class World:
 
     async def _all_ready(self):
         for gateway in self._slots:
-            ready = asyncio.create_task(gateway.ready.wait())
-            await asyncio.wait([ready, gateway.task], return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
+            await self._begun(gateway)
             if gateway.task.done() and (error := gateway.task.exception()) is not None:
                 self.broken.append(f"{gateway.name} does not start: {error!r}")
+
+    async def _begun(self, gateway):
+        ready = asyncio.create_task(gateway.ready.wait())
+        await asyncio.wait([ready, gateway.task], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
 
     async def _calm_down(self):
         """End every fault, and wait until nothing is left to be done."""
@@ -191,6 +194,8 @@ class World:
         for number, gateway in enumerate(self._slots):
             if gateway.process.frozen:
                 self.loop.thaw(gateway.process)
+            if gateway.alive:  # its start may still fail by a fault that was on its way
+                await self._begun(gateway)
             if not gateway.alive:
                 self._slots[number] = self._gateway(number)
                 self._slots[number].start()
