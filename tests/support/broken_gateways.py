@@ -84,10 +84,6 @@ def _grants_what_others_hold(hold):
     return lambda claim, others, committed: hold(claim, [], committed)
 
 
-def _grants_what_is_spent(hold):
-    return lambda claim, others, committed: hold(claim, others, 0)
-
-
 def _admits_all(_):
     async def broken(self, priority, slo):
         self.num_in_flight += 1
@@ -187,7 +183,6 @@ BROKEN = {
     "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),
     "ignores slices of limits": Fault(TenantSlices, "lacks", _ignores_slices, "admission"),
     "grants what others hold": Fault(slice_store, "hold", _grants_what_others_hold, "admission"),
-    "grants what is spent": Fault(slice_store, "hold", _grants_what_is_spent, "budget", 450),
     "admits all": Fault(AdmissionQueue, "enter", _admits_all, "admission"),
     "wakes nobody": Fault(AdmissionQueue, "leave", _wakes_nobody, "admission"),
     "keeps a place": Fault(AdmissionQueue, "leave", _leaks_places, "counters"),

@@ -1,13 +1,13 @@
 """Signed tokens (JSON Web Tokens): keys, signatures, and the claims common to all evidence.
 
-Extra: ``attest`` (PyJWT and cryptography).
+Extras: ``attest`` and ``oidc`` (PyJWT and cryptography).
 """
 
 import json
 from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from penstock.attest.values import CLOCK_SKEW_S, EvidenceError
 from penstock.core.errors import InputError, missing_extra, nearest, quote
@@ -15,15 +15,16 @@ from penstock.core.errors import InputError, missing_extra, nearest, quote
 MOST_BYTES = 1 << 20
 """Size limit; evidence and key sets are far smaller."""
 
+_NEEDED_BY = {"attest": "attestation", "oidc": "gateway.issuers"}
 _FARTHEST_S = 1e12  # since 1970: bound of plausible times
 
 
-def jwt_library() -> Any:
+def jwt_library(extra: Literal["attest", "oidc"] = "attest") -> Any:
     """Import PyJWT. Raises InputError where the extra is not installed."""
     try:
         import jwt
     except ImportError as error:
-        raise missing_extra("attestation", "attest", error) from None
+        raise missing_extra(_NEEDED_BY[extra], extra, error) from None
     return jwt
 
 
@@ -57,9 +58,10 @@ def _key(entry: Mapping[str, Any]) -> Any:
         raise InputError(f"the key {quote(entry.get('kid'))} cannot be used ({error})") from None
 
 
-def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer: str,
-                  now_s: float) -> dict[str, Any]:
-    """Return the claims of a token after checking its signature, issuer and times.
+def signed_claims(token: object, keys: Mapping[Any, Any], algorithm: str, issuer: str,
+                  now_s: float, *, allow_expired: bool = False) -> dict[str, Any]:
+    """Return the claims of a token after checking its signature, issuer and times. A caller that
+    allows expired tokens checks ``exp`` itself.
 
     Only ``algorithm`` is accepted, whatever the token's header states (RFC 8725, 3.1). Raises
     EvidenceError.
@@ -88,17 +90,17 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         raise
     except (jwt.PyJWTError, ValueError, RecursionError) as error:  # not text, or nested too deeply
         raise EvidenceError(f"is not a signed token ({error})") from None
-    _check_times(claims, now_s)
+    _check_times(claims, now_s, allow_expired)
     return claims
 
 
-def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
+def _check_times(claims: Mapping[str, Any], now_s: float, allow_expired: bool) -> None:
     for name in ("iat", "exp", "nbf"):
         value = claims.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) \
                 or not -_FARTHEST_S < value < _FARTHEST_S:  # false for infinity and NaN
             raise EvidenceError(f"has no time in {name}, found {quote(value)}")
-    if now_s >= claims["exp"]:
+    if now_s >= claims["exp"] and not allow_expired:
         raise EvidenceError(f"expired {now_s - claims['exp']:.0f} s ago")
     begins_s = max(claims["iat"], claims.get("nbf", 0))
     if begins_s > now_s + CLOCK_SKEW_S:

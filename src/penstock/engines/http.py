@@ -9,8 +9,6 @@ import socket
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -46,17 +44,6 @@ def json_response(document: Any, status: int = 200,
     """Return a JSON response."""
     return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON,
                         headers=headers)
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(name: str | None) -> bool:
-    """Whether an address or name is this machine's loopback; False where it is unknown."""
-    try:
-        address = ip_address(name or "")
-    except ValueError:
-        return name == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def server_logger() -> logging.Logger:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from penstock.fleet.fields import (
     Count,
+    Endpoint,
     FilePath,
     Name,
     NotNegative,
@@ -12,6 +13,7 @@ from penstock.fleet.fields import (
     ShareOrZero,
     described,
 )
+from penstock.fleet.values_gateway import Scope
 
 
 class RequestParametersSection(Section):
@@ -89,6 +91,28 @@ class EngineTlsSection(Section):
         "engine.", True, default=True)
 
 
+class IssuerSection(Section):
+    """An identity provider (OpenID Connect) whose signed tokens are taken in the place of keys."""
+
+    url: Endpoint = described(
+        "Issuer, exactly as its tokens state it in `iss`; https://, or http:// on the loopback "
+        "interface.", "https://login.example.com/realms/inference", default=...)
+    audience: Name = described("Value that tokens must have in `aud`.", "penstock", default=...)
+    jwks_url: Endpoint | None = described(
+        "Address of the issuer's public keys; left out, as the issuer's "
+        ".well-known/openid-configuration says.", "https://login.example.com/keys")
+    tenant_claim: Name = described("Claim with the client's tenant.", "groups", default="tenant")
+    tenants: dict[Name, Name] = described(
+        "Tenant by value of that claim; left out, the value is the tenant's name.",
+        {"/teams/shop": "shop"}, default={})
+    scope_claim: Name = described(
+        "Claim with scopes; of these `penstock:SCOPE` counts. Without any, a token has the scopes "
+        "ask and spend.", "scope", default="scope")
+    scopes: list[Scope] = described(
+        "Most scopes that a token of this issuer may have.", ["ask", "spend", "metrics"],
+        default=["ask", "spend"])
+
+
 class GatewaySection(Section):
     """Tenants of `penstock serve`, and the model names that they may use."""
 
@@ -101,6 +125,9 @@ class GatewaySection(Section):
     engine_tls: EngineTlsSection | None = described(
         "TLS to https:// endpoints and evidence; left out, certificates are checked by the "
         "system's CAs.", {"ca": "engines-ca.pem"})
+    issuers: list[IssuerSection] = described(
+        "Identity providers whose tokens are taken in the place of keys.",
+        [{"url": "https://login.example.com", "audience": "penstock"}], default=[])
     shared_prefixes: bool | list[list[Name]] = described(
         "Whether tenants share prefix caches, and so may learn of each other's prompts: true, or "
         "groups of tenants that do.", [["shop", "nightly"]], default=False)

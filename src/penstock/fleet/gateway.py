@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import nearest
+from penstock.core.loopback import is_private
 from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import ModelChoice
@@ -13,6 +14,7 @@ from penstock.fleet.values_gateway import (
     Budget,
     EngineTls,
     GatewayOptions,
+    Issuer,
     RequestParameters,
     Tenant,
 )
@@ -42,7 +44,7 @@ def resolve_gateway(section: "GatewaySection | None",
     forecasts = section.forecasts and files.find(section.forecasts, ("gateway", "forecasts"))
     return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants),
                           forecasts, _engine_tls(section.engine_tls, files),
-                          _shared_prefixes(section))
+                          _shared_prefixes(section), _issuers(section))
 
 
 def _engine_tls(section: "EngineTlsSection | None", files: FileFinder) -> EngineTls | None:
@@ -71,6 +73,28 @@ def _shared_prefixes(section: "GatewaySection") -> bool | tuple[tuple[str, ...],
                 raise PlacedError(place, f"{name!r} stands twice")
             seen.add(name)
     return tuple(tuple(sorted(group)) for group in section.shared_prefixes)
+
+
+def _issuers(section: "GatewaySection") -> tuple[Issuer, ...]:
+    known, found = [tenant.name for tenant in section.tenants], dict[str, Issuer]()
+    for i, one in enumerate(section.issuers):
+        place = ("gateway", "issuers", i)
+        if not known:
+            raise PlacedError(place, "needs tenants; expected gateway.tenants, of which a token "
+                                     "names one")
+        for name in ("url", "jwks_url"):
+            if (text := getattr(one, name)) is not None and not is_private(text):
+                raise PlacedError((*place, name), "would be read without TLS; expected https://, "
+                                                  "or a host of the loopback interface")
+        if one.url in found:
+            raise PlacedError((*place, "url"), "stands twice")
+        for value, tenant in one.tenants.items():
+            if tenant not in known:
+                raise PlacedError((*place, "tenants", value),
+                                  f"no tenant {tenant!r}{nearest(tenant, known)}")
+        found[one.url] = Issuer(one.url, one.audience, one.jwks_url, one.tenant_claim,
+                                tuple(one.tenants.items()), one.scope_claim, tuple(one.scopes))
+    return tuple(found.values())
 
 
 def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tenant:
@@ -105,6 +129,8 @@ def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
             "shared_prefixes": options.shared_prefixes
             if isinstance(options.shared_prefixes, bool)
             else [list(group) for group in options.shared_prefixes],
+            "issuers": [{**asdict(one), "tenants": dict(one.tenants), "scopes": list(one.scopes)}
+                        for one in options.issuers],
             "tenants": [_tenant_section(tenant) for tenant in options.tenants]}
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Span = Literal["day", "month", "total"]
+Scope = Literal["ask", "spend", "metrics", "status", "drain", "deploy", "plan", "admin"]
+"""A right of a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,26 @@ class EngineTls:
 
 
 @dataclass(frozen=True, slots=True)
+class Issuer:
+    """An identity provider whose tokens are taken in the place of keys.
+
+    ``tenants`` are pairs of a value of the claim ``tenant_claim`` and a tenant; without pairs, the
+    value is the tenant's name. A token never has more than ``scopes``.
+    """
+
+    url: str
+    audience: str
+    jwks_url: str | None = None
+    tenant_claim: str = "tenant"
+    tenants: tuple[tuple[str, str], ...] = ()
+    scope_claim: str = "scope"
+    scopes: tuple[Scope, ...] = ("ask", "spend")
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Aliases by name, the tenants, the file of a forecaster for prompts, and TLS to engines.
+    """Aliases by name, the tenants, the file of a forecaster for prompts, TLS to engines, and
+    identity providers.
 
     ``shared_prefixes`` names groups of tenants that share prefix caches; True: all tenants do.
     """
@@ -89,6 +109,7 @@ class GatewayOptions:
     forecasts: str | None = None
     engine_tls: EngineTls | None = None
     shared_prefixes: bool | tuple[tuple[str, ...], ...] = False
+    issuers: tuple[Issuer, ...] = ()
 
     def prefix_domain(self, tenant: str) -> str:
         """Return the domain of the tenants that share prefix caches with a tenant, itself included;

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from penstock.engines.http import Handler, is_loopback
+from penstock.core.loopback import is_loopback
+from penstock.engines.http import Handler
 from penstock.serving.errors import ServiceError
 
 

@@ -4,7 +4,14 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, RequestParameters, Tenant
+from penstock.fleet.values_gateway import (
+    Alias,
+    Budget,
+    GatewayOptions,
+    Issuer,
+    RequestParameters,
+    Tenant,
+)
 from support.small_fleet import FLEET
 
 
@@ -44,6 +51,19 @@ def test_everything_said_is_kept() -> None:
                                     Budget(5, "month", "refuse")),)
 
 
+ISSUER = {"url": "https://login.example.com", "audience": "penstock"}
+
+
+def test_an_issuer_has_usual_claims_and_no_more_than_a_tenants_scopes() -> None:
+    found = options({"tenants": [{"name": "shop"}], "issuers": [
+        ISSUER, {**ISSUER, "url": "http://127.0.0.1:8080/", "tenant_claim": "groups",
+                 "tenants": {"/teams/shop": "shop"}, "scopes": ["metrics"]}]})
+    assert found.issuers == (
+        Issuer("https://login.example.com", "penstock"),
+        Issuer("http://127.0.0.1:8080/", "penstock", None, "groups", (("/teams/shop", "shop"),),
+               "scope", ("metrics",)))
+
+
 @pytest.mark.parametrize(("section", "said"), [
     ({"tenants": [{"name": "a"}, {"name": "a"}]}, "gateway.tenants[1].name: 'a' appears twice"),
     ({"tenants": [{"name": "a", "models": ["llama-3-9b"]}]},
@@ -63,6 +83,17 @@ def test_everything_said_is_kept() -> None:
      "gateway.shared_prefixes[0][0]: no tenant 'abd'; did you mean 'abc'?"),
     ({"shared_prefixes": [["a", "b"], ["b"]]}, "shared_prefixes[1][0]: 'b' stands twice"),
     ({"shared_prefixes": "yes"}, "shared_prefixes"),
+    ({"issuers": [ISSUER]}, "gateway.issuers[0]: needs tenants"),
+    ({"tenants": [{"name": "abc"}], "issuers": [{**ISSUER, "url": "http://login.example.com"}]},
+     "gateway.issuers[0].url: would be read without TLS"),
+    ({"tenants": [{"name": "abc"}], "issuers": [{**ISSUER, "jwks_url": "http://keys.example"}]},
+     "gateway.issuers[0].jwks_url: would be read without TLS"),
+    ({"tenants": [{"name": "abc"}], "issuers": [ISSUER, ISSUER]},
+     "gateway.issuers[1].url: stands twice"),
+    ({"tenants": [{"name": "abc"}], "issuers": [{**ISSUER, "tenants": {"/a": "abd"}}]},
+     "gateway.issuers[0].tenants.'/a': no tenant 'abd'; did you mean 'abc'?"),
+    ({"tenants": [{"name": "abc"}], "issuers": [{**ISSUER, "scopes": ["asks"]}]}, "'ask'"),
+    ({"tenants": [{"name": "abc"}], "issuers": [{"url": "https://x.example"}]}, "audience"),
     ({"aliases": {"llama-3-8b": {}}}, "is a model's name"),
     ({"alias": {}}, "did you mean 'aliases'?")])
 def test_what_is_wrong_is_one_clear_line(section, said) -> None:

@@ -13,10 +13,11 @@ import aiohttp
 from aiohttp import web
 
 from penstock.core.errors import InputError
+from penstock.core.loopback import is_loopback
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
 from penstock.engines.engine import EngineEnvironment
-from penstock.engines.http import is_loopback, json_response, listening
+from penstock.engines.http import json_response, listening
 from penstock.engines.http_body import read_body
 from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet

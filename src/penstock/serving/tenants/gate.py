@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
+from penstock.core.loopback import is_loopback
 from penstock.core.money import FREE, Price, to_money
-from penstock.engines.http import is_loopback
 from penstock.engines.http_body import JsonBody
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.errors import ServiceError
@@ -16,6 +16,7 @@ from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
 from penstock.serving.tenants.holdings import Holdings, Wants
 from penstock.serving.tenants.idempotency import Kept, idempotency
+from penstock.serving.tenants.issuers import Issuers
 from penstock.serving.tenants.keys import TENANT_SCOPES, Key, Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
 from penstock.serving.tenants.quota import Spending, TenantQuota, redact, retry_later
@@ -61,17 +62,19 @@ class GatewayConfig:
 class TenantGate:
     """Admits or rejects requests. One event loop owns the gate.
 
-    ``clock`` is monotonic, ``wall`` is the time of day; both are in seconds.
+    ``clock`` is monotonic, ``wall`` is the time of day; both are in seconds. ``note`` gets messages
+    for operators.
     """
 
     def __init__(self, config: GatewayConfig, ledger: "Ledger | None", clock: Callable[[], float],
-                 wall: Callable[[], float]) -> None:
+                 wall: Callable[[], float], note: Callable[[str], None] = lambda _: None) -> None:
         self.ledger = ledger
         self.holdings: Holdings | None = None  # of limits that gateways on one ledger share
         self.secret = token_bytes(32)  # of this start, unless a ledger keeps one
         self.clock = clock
         self.wall = wall
         self.idempotency = idempotency(ledger, clock, wall)
+        self.issuers = Issuers(clock, wall, note)
         self._config = config
         self._needs_keys = self._needs_listing = False
         self._keyring = Keyring()
@@ -108,6 +111,7 @@ class TenantGate:
         if config.options.tenants and self.ledger is None:
             raise InputError("gateway.tenants: the gateway was started without a ledger, so no "
                              "client could have a key; restart the gateway")
+        self.issuers.adopt(config.options.issuers)
         self._config = config
         self._close_if_needed()
         listed = {tenant.name: tenant for tenant in config.options.tenants}
@@ -127,7 +131,7 @@ class TenantGate:
         if scheme.lower() != "bearer" or not text.strip():
             raise _unknown("no API key; expected the header Authorization: Bearer KEY",
                            "missing_key")
-        key = self._keyring.find(text.strip())
+        key = self._keyring.find(text.strip()) or self.issuers.find(text.strip())
         if key is None:
             raise _unknown("this API key is not valid", "invalid_key")
         if key.is_expired(self.wall()):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 
+from penstock.fleet.values_gateway import Scope
+
 _PREFIX = "psk"
 _ID_BYTES, _SECRET_BYTES = 6, 32
 _NOBODYS = sha256(b"").hexdigest()
 
 
-SCOPES: Mapping[str, str] = {
+SCOPES: Mapping[Scope, str] = {
     "ask": "inference requests and their decisions, for a tenant",
     "spend": "the tenant's spending; that of all tenants for a key without a tenant",
     "metrics": "/metrics",
@@ -22,7 +24,7 @@ SCOPES: Mapping[str, str] = {
     "admin": "everything; inference only with a tenant",
 }
 """The rights that a key may have, with their meaning."""
-TENANT_SCOPES = ("ask", "spend")
+TENANT_SCOPES: tuple[Scope, ...] = ("ask", "spend")
 """The scopes of a tenant's key that states none."""
 
 

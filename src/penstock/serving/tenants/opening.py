@@ -4,10 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import aiohttp
 
 from penstock.core.errors import InputError
+from penstock.engines.beside import beside
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.holdings import Holdings
+from penstock.serving.tenants.key_sets import fetch_key_set
 
 JOURNAL_S = 1.0
 """Interval of progress reports to the ledger: the most serving time that a killed gateway cannot
@@ -25,7 +30,7 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
     from penstock.serving.tenants.ledger import Ledger
     from penstock.serving.tenants.store import StoreError, open_store
     ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), wall_s=time.time, note=note)
-    gate = TenantGate(config, ledger, time.monotonic, time.time)
+    gate = TenantGate(config, ledger, time.monotonic, time.time, note)
     try:
         resolved = await ledger.start()
         gate.secret = ledger.digest_key
@@ -36,13 +41,13 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
              "that it had recorded")
     holdings = gate.holdings = Holdings(ledger.claim, lambda: ledger.refuses, time.monotonic,
                                         ledger.lease_s, ledger.keep_slices)
-    chores = [asyncio.create_task(_journal(gate)), asyncio.create_task(holdings.run())]
     try:
-        yield gate
+        async with aiohttp.ClientSession() as session:
+            fetch = partial(fetch_key_set, session)
+            await gate.issuers.look(fetch)
+            async with beside(_journal(gate), holdings.run(), gate.issuers.run(fetch)):
+                yield gate
     finally:
-        for chore in chores:
-            chore.cancel()
-        await asyncio.gather(*chores, return_exceptions=True)
         with suppress(Exception):  # slices that are not given back lapse
             await holdings.close()
         if lost := await ledger.stop():

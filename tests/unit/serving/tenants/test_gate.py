@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import orjson
 import pytest
@@ -14,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
+from penstock.core.loopback import is_loopback
 from penstock.core.money import Price, per_million, to_nanos
 from penstock.core.slo import ServiceClass
 from penstock.engines.client.state import InFlight
-from penstock.engines.http import is_loopback
-from penstock.fleet.values_gateway import Budget, GatewayOptions, Tenant
+from penstock.fleet.values_gateway import Budget, GatewayOptions, Scope, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.tenants.answer_store import AnswerStore
@@ -173,6 +174,7 @@ def test_a_key_has_its_scopes_and_no_other(made, allowed) -> None:
     text, key = new_key("shop", 0.0, random.Random(5).randbytes, **made)
     gate._on_totals(AttestationStatus(Keyring([key])))
     headers = {"Authorization": f"Bearer {text}"}
+    assert set(SCOPES) == set(get_args(Scope))
     for scope in SCOPES:
         if scope in allowed:
             assert gate.permit(headers, None, scope).key == key
