@@ -46,8 +46,9 @@ async def client(address: tuple[str, int], plan: str, wait_s: float, heard: Coun
         heard["no connection"] += 1
         return
     try:
-        writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d"
-                     b"\r\n\r\n%b" % (PATH.encode(), len(body), body))
+        writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                     % (PATH.encode(), len(body), body))
         if plan == LEAVE_EARLY:
             await asyncio.sleep(wait_s)
             writer.transport.abort()

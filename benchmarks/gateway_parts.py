@@ -181,7 +181,7 @@ async def hold(url: str, num_streams: int, body: bytes) -> None:
     async def one() -> None:
         nonlocal opened
         reader, writer = await asyncio.open_connection(address[0], int(address[1]))
-        writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                      b"Content-Length: %d\r\n\r\n%b" % (_PATH.encode(), len(body), body))
         await reader.readuntil(b"data: ")
         opened += 1
