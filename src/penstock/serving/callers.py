@@ -94,6 +94,7 @@ def _is_ip_address(name: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=256)  # clients of one gateway use few names
 def _hostname(url: str) -> str:
     """Return the host of a URL in lower case, empty where there is none."""
     try:

@@ -55,7 +55,7 @@ class SilenceWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "SilenceWatch":
-        self._look_at(self._since_s)
+        self._look_at(self._due_s())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,12 +67,16 @@ class SilenceWatch:
             max(0.0, when_s - self._clock()), self._look)
 
     def _look(self) -> None:
-        begun, now_s = self._has_begun(), self._clock()
+        due_s = self._due_s()
+        if self._clock() < due_s:
+            self._look_at(due_s)
+            return
+        self.is_late = due_s == self._deadline_s
+        self.give_up()
+
+    def _due_s(self) -> float:
+        """Return when the attempt ends, if no byte comes until then."""
+        begun = self._has_begun()
         limit_s = self._silence.within_s if begun else self._silence.first_s
         due_s = max(self._since_s, self._engine.heard_s) + limit_s
-        if not begun and self._deadline_s < due_s:
-            due_s, self.is_late = self._deadline_s, now_s >= self._deadline_s
-        if now_s >= due_s:
-            self.give_up()
-        else:
-            self._look_at(due_s)
+        return due_s if begun else min(due_s, self._deadline_s)
