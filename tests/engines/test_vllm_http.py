@@ -139,7 +139,7 @@ def test_a_client_that_leaves_frees_the_engine(stack: Stack) -> None:
                 f"{stack.url}/v1/completions",
                 json={"prompt": words(30, 3), "max_tokens": 1900, "stream": True,
                       "ignore_eos": True}) as answer:
-            for _ in range(40):  # about twenty tokens: an event and an empty line each
+            for _ in range(10):  # at most a few tokens: an event and an empty line each
                 await answer.content.readline()
 
     def aborts() -> int:
@@ -148,7 +148,7 @@ def test_a_client_that_leaves_frees_the_engine(stack: Stack) -> None:
                    for line in text.splitlines())
 
     asyncio.run(leave())
-    until(lambda: aborts() > 0, 10.0)
+    until(lambda: aborts() > 0)
     # Metrics are told a step after what they are of, so they may still be of what was before.
     until(lambda: all(engine.metric("vllm:num_requests_running") == 0
                       for engine in stack.engines))

@@ -370,7 +370,7 @@ def _check_exposure(gate: TenantGate, host: str, access: Access,
                     note: Callable[[str], None]) -> None:
     """Raises InputError where the gateway would be open to anyone by oversight."""
     if gate.needs_keys:
-        if not gate.num_keys:
+        if not gate.num_keys and not gate.issuers.num_issuers:
             note("there is no API key yet, so no request is admitted; penstock keys create makes "
                  "one")
     elif not is_loopback(host) and not access.open_to_all:

@@ -49,6 +49,11 @@ class Issuers:
         self._wake = asyncio.Event()
         self._verified: OrderedDict[bytes, Key] = OrderedDict()
 
+    @property
+    def num_issuers(self) -> int:
+        """Number of issuers whose tokens are taken."""
+        return len(self._issuers)
+
     def adopt(self, issuers: Sequence[Issuer]) -> None:
         """Take tokens of these issuers only. Raises InputError where the extra is missing."""
         if issuers:
