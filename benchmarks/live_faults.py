@@ -26,7 +26,6 @@ import os
 import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from sqlalchemy import select
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
+from penstock.engines.process import free_port
 from penstock.serving.tenants.idempotency import REPLAYED_HEADER
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
@@ -62,12 +62,6 @@ gateway:
     - {{name: bar}}
 """
 _LEARN_S = 4.0  # in which gateways learn of a revoked key
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Process:

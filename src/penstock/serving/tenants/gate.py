@@ -128,10 +128,11 @@ class TenantGate:
         if not self.needs_keys:
             return Identity(ANYBODY, is_loopback(peer))
         scheme, _, text = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not text.strip():
+        text = text.strip()
+        if scheme.lower() != "bearer" or not text:
             raise _unknown("no API key; expected the header Authorization: Bearer KEY",
                            "missing_key")
-        key = self._keyring.find(text.strip()) or self.issuers.find(text.strip())
+        key = self._keyring.find(text) or self.issuers.find(text)
         if key is None:
             raise _unknown("this API key is not valid", "invalid_key")
         if key.is_expired(self.wall()):
