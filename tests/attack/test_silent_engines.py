@@ -8,9 +8,11 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import Slo
+from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.serving.gateway import silence
 from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.silence import Silence
+from penstock.serving.gateway.relay import RelayedStream
+from penstock.serving.gateway.silence import Silence, SilenceWatch
 from support import misbehaving_engines as odd
 
 LIMITS = Limits(silence_s=300.0)
@@ -100,3 +102,52 @@ def test_an_engine_that_works_on_others_answers_is_not_silent(quick) -> None:
         return (await first)[0], second[0], engines[0].num_failed
 
     assert odd.before([one_after_another], work, limits=LIMITS) == (200, 200, 0)
+
+
+class Attempt:
+    """A watched attempt that began at 0 s on a clock that the test sets; a first byte may take
+    30 s, and no byte of the answer may come for 300 s."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now_s = 0.0
+        self.engine = EngineState(EngineFacts(0, "http://x", "m", None, 1000, 1.0))
+        self.watch = SilenceWatch(self.engine, Silence(Slo(ttft_s=1.0), 300.0, stream=True),
+                                  float("inf"), RelayedStream(), lambda: self.now_s)
+        self.watch.give_up = lambda: self.ended_s.append(self.now_s)
+        self.ended_s = []
+        self._due_s = []
+        monkeypatch.setattr(self.watch, "_look_after",
+                            lambda seconds: self._due_s.append(self.now_s + seconds))
+
+    def passes(self, end_s, *, others_answer=False):
+        """Let time pass to ``end_s``, second by second."""
+        with self.watch:
+            while self.now_s < end_s and not self.ended_s:
+                self.now_s += 1.0
+                if others_answer:
+                    self.engine.heard_s = self.now_s
+                while self._due_s and self._due_s[0] <= self.now_s:
+                    del self._due_s[0]
+                    self.watch._look()
+
+
+@pytest.fixture
+def attempt(monkeypatch):
+    async def made():
+        return Attempt(monkeypatch)
+
+    return asyncio.run(made())
+
+
+def test_a_client_that_reads_slowly_does_not_make_its_engine_silent(attempt) -> None:
+    attempt.watch.listen = False
+    attempt.passes(1000.0)
+    assert not attempt.ended_s
+    attempt.watch.listen = True
+    attempt.passes(2000.0)
+    assert 1000.0 < attempt.ended_s[0] <= 1031.0
+
+
+def test_an_answer_that_never_comes_ends_though_its_engine_answers_others(attempt) -> None:
+    attempt.passes(1000.0, others_answer=True)
+    assert attempt.ended_s == [300.0]

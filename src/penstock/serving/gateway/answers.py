@@ -20,6 +20,7 @@ from penstock.serving.gateway.exchange import (
     failure_of,
 )
 from penstock.serving.gateway.relay import Relay, RelayedStream
+from penstock.serving.gateway.silence import SilenceWatch
 from penstock.serving.tenants.lease import Charge
 
 DECISION_HEADER = "X-Penstock-Decision"
@@ -43,11 +44,10 @@ class Answers:
         self._on_end = on_end
 
     async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
-                    dialect: Dialect, question: Question) -> web.Response:
+                    dialect: Dialect, question: Question, watch: SilenceWatch) -> web.Response:
         """Relay an answer in one piece. Raises EngineFailedError."""
-        whole = await _read(answer, exchange.ask.most_answer_bytes)
+        whole = await self._read(answer, exchange.ask.most_answer_bytes, watch)
         kind = answer.content_type
-        engine.heard_s = self._clock()
         try:
             document = orjson.loads(whole)
             if not isinstance(document, dict):
@@ -72,7 +72,8 @@ class Answers:
 
     async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                        engine: EngineState, in_flight: InFlight,
-                       translator: StreamTranslator | None) -> web.StreamResponse:
+                       translator: StreamTranslator | None,
+                       watch: SilenceWatch) -> web.StreamResponse:
         """Relay an answer as a stream. Raises EngineFailedError as long as nothing has been
         sent."""
         passed, content = exchange.passed, answer.content
@@ -83,10 +84,11 @@ class Answers:
         while True:
             try:
                 chunk, at_end = await _more(content, passed, has_all=has_all)
-                engine.heard_s = self._clock()
             except FAULTS as error:
                 return await self._broken(exchange, engine, response, failure_of(error))
-            out = relay.feed(chunk, self._clock(), at_end=at_end)
+            now_s = self._clock()
+            watch.heard(now_s)
+            out = relay.feed(chunk, now_s, at_end=at_end)
             num_bytes += len(chunk)
             fault = relay.fault or _fault(exchange, num_bytes, at_end=at_end)
             if fault is not None:
@@ -105,8 +107,9 @@ class Answers:
                 break
             if out:
                 response = response or await _begun(exchange)
+                watch.listen = False
                 await _sent(response.write(out))
-                has_all = passed.done
+                watch.listen, has_all = True, passed.done
         if passed.error is not None:
             engine.failed(self._clock())
         else:
@@ -131,6 +134,23 @@ class Answers:
         await self._charged(exchange)
         await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))
         return response
+
+    async def _read(self, answer: aiohttp.ClientResponse, most_bytes: int,
+                    watch: SilenceWatch) -> bytes:
+        """Read a whole answer. Raises EngineFailedError."""
+        parts, num_bytes = [], 0
+        if (answer.content_length or 0) > most_bytes:
+            raise _too_large()
+        try:
+            while part := await answer.content.readany():
+                watch.heard(self._clock())
+                parts.append(part)
+                num_bytes += len(part)
+                if num_bytes > most_bytes:
+                    raise _too_large()
+        except FAULTS as error:
+            raise failure_of(error) from error
+        return b"".join(parts)
 
     async def _charged(self, exchange: Exchange) -> Charge:
         """Wait until charge and decision are recorded, which must happen before the client sees the
@@ -206,22 +226,6 @@ async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
         if not has_all:
             raise
     return b"", True
-
-
-async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    """Read a whole answer. Raises EngineFailedError."""
-    parts, num_bytes = [], 0
-    if (answer.content_length or 0) > most_bytes:
-        raise _too_large()
-    try:
-        while part := await answer.content.readany():
-            parts.append(part)
-            num_bytes += len(part)
-            if num_bytes > most_bytes:
-                raise _too_large()
-    except FAULTS as error:
-        raise failure_of(error) from error
-    return b"".join(parts)
 
 
 def _too_large() -> EngineFailedError:

@@ -99,8 +99,8 @@ class Proxy:
         self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
-                                              sock_read=limits.silence_s)
+        # How long an engine may take to answer is SilenceWatch's.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s)
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
@@ -265,7 +265,7 @@ class Proxy:
             try:
                 answer = await self._posted(watch, self._url(engine, path), encoded(body), headers)
                 watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
-                return await self._relayed(exchange, engine, in_flight, answer, question)
+                return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
                     said = f"no byte of an answer came within {ask.deadline_s:g} s, its deadline"
@@ -276,10 +276,12 @@ class Proxy:
                       headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Return an engine's answer once its head is there. Raises EngineFailedError."""
         try:
-            async with asyncio.timeout(None) as scope:
-                watch.give_up = partial(scope.reschedule, 0.0)
-                return await self._session.post(url, data=body, headers=headers,
-                                                timeout=self._timeout, allow_redirects=False)
+            return await self._session.post(url, data=body, headers=headers,
+                                            timeout=self._timeout, allow_redirects=False)
+        except asyncio.CancelledError:
+            if watch.has_cancelled():
+                raise failure_of(TimeoutError()) from None
+            raise
         except FAULTS as error:
             raise failure_of(error) from error
 
@@ -289,11 +291,11 @@ class Proxy:
         loads = bool(exchange.more) or engine.kind == "ollama"
         silence = Silence(Slo() if loads else ask.service_class.slo, longest_s, stream=ask.stream)
         deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
-        return SilenceWatch(engine, silence, deadline_s, lambda: exchange.passed.num_tokens > 0,
-                            self._clock)
+        return SilenceWatch(engine, silence, deadline_s, exchange.passed, self._clock)
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
-                       answer: aiohttp.ClientResponse, question: Question) -> web.StreamResponse:
+                       answer: aiohttp.ClientResponse, question: Question,
+                       watch: SilenceWatch) -> web.StreamResponse:
         ask, dialect = exchange.ask, engine_of(engine.kind).dialect
         exchange.decision.attempts[-1]["outcome"] = f"answered {answer.status}"
         try:
@@ -304,8 +306,8 @@ class Proxy:
                 raise failure
             if ask.stream and answer.status < 400:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
-                                                    dialect.stream(question))
-            return await self._answers.whole(exchange, answer, engine, dialect, question)
+                                                    dialect.stream(question), watch)
+            return await self._answers.whole(exchange, answer, engine, dialect, question, watch)
         finally:
             # An answer that was not read to its end closes its connection, which tells the engine
             # to stop.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from penstock.core.slo import Slo
 from penstock.engines.client.state import EngineState
+from penstock.serving.gateway.relay import RelayedStream
 
 _LEAST_S = 30.0
 _TARGETS = 10.0  # an engine that works on others' answers is heard meanwhile
@@ -20,10 +21,11 @@ class Silence:
     30 s and at most ``longest_s``; ``longest_s`` without such a target.
     """
 
-    __slots__ = ("first_s", "within_s")
+    __slots__ = ("first_s", "longest_s", "within_s")
 
     def __init__(self, slo: Slo, longest_s: float, *, stream: bool) -> None:
         first_s = slo.ttft_s if stream else slo.e2e_s
+        self.longest_s = longest_s
         self.first_s = _limit_s(first_s, _TARGETS, longest_s)
         self.within_s = _limit_s(slo.itl_s, _TOKENS, longest_s) if stream else longest_s
 
@@ -33,50 +35,76 @@ def _limit_s(target_s: float | None, factor: float, longest_s: float) -> float:
 
 
 class SilenceWatch:
-    """Calls ``give_up`` once an engine has been silent for too long in one attempt, and, before the
-    answer's first byte, at ``deadline_s``: then the engine is not at fault, and ``is_late``.
+    """Ends one attempt once its engine has been silent for too long or, before the answer's first
+    token, at ``deadline_s``: then the engine is not at fault, and ``is_late``.
 
     An engine counts as heard when a byte of any answer comes from it: an engine with a long queue
-    is not silent, and retries of its requests would lengthen the queues of other engines.
-    ``has_begun`` tells whether this attempt's answer has begun. ``clock`` gives seconds and only
-    goes forward. A context manager.
+    is not silent, and retries of its requests would lengthen the queues of other engines. An answer
+    of which no byte came for ``silence.longest_s`` has failed in any case. While the watch does not
+    ``listen``, because a slow client is written to, silence is not the engine's.
+
+    The attempt is ended by ``give_up``. That cancels the task of the attempt, unless a user of the
+    watch sets another function. ``passed`` tells whether the answer has begun. ``clock`` gives
+    seconds and only goes forward. A context manager.
     """
 
+    __slots__ = ("_clock", "_deadline_s", "_engine", "_gave_up", "_own_s", "_passed", "_silence",
+                 "_task", "_timer", "give_up", "is_late", "listen")
+
     def __init__(self, engine: EngineState, silence: Silence, deadline_s: float,
-                 has_begun: Callable[[], bool], clock: Callable[[], float]) -> None:
-        self.give_up: Callable[[], None] = lambda: None
+                 passed: RelayedStream, clock: Callable[[], float]) -> None:
+        self.listen = True
         self.is_late = False
+        self._gave_up = False
         self._engine = engine
         self._silence = silence
         self._deadline_s = deadline_s
-        self._has_begun = has_begun
+        self._passed = passed
         self._clock = clock
-        self._since_s = clock()
+        self._own_s = clock()
+        self._task = asyncio.current_task()
+        self.give_up: Callable[[], object] = self._cancel
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "SilenceWatch":
-        self._look_at(self._due_s())
+        self._look_after(self._due_s() - self._own_s)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_at(self, when_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(
-            max(0.0, when_s - self._clock()), self._look)
+    def heard(self, now_s: float) -> None:
+        """Note that bytes of this answer came."""
+        self._own_s = self._engine.heard_s = now_s
+
+    def has_cancelled(self) -> bool:
+        """Whether this watch, and nothing else, cancelled the task of the attempt. Takes the
+        cancellation back."""
+        return self._gave_up and self._task is not None and self._task.uncancel() == 0
+
+    def _cancel(self) -> None:
+        self._gave_up = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _look_after(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._look)
 
     def _look(self) -> None:
+        now_s = self._clock()
+        if not self.listen:
+            self._own_s = now_s
         due_s = self._due_s()
-        if self._clock() < due_s:
-            self._look_at(due_s)
+        if now_s < due_s:
+            self._look_after(due_s - now_s)
             return
         self.is_late = due_s == self._deadline_s
         self.give_up()
 
     def _due_s(self) -> float:
         """Return when the attempt ends, if no byte comes until then."""
-        begun = self._has_begun()
-        limit_s = self._silence.within_s if begun else self._silence.first_s
-        due_s = max(self._since_s, self._engine.heard_s) + limit_s
+        silence, own_s, begun = self._silence, self._own_s, self._passed.num_tokens > 0
+        limit_s = silence.within_s if begun else silence.first_s
+        due_s = min(max(own_s, self._engine.heard_s) + limit_s, own_s + silence.longest_s)
         return due_s if begun else min(due_s, self._deadline_s)
