@@ -1,6 +1,7 @@
 """Engines that accept a request and then say nothing."""
 
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 
@@ -106,37 +107,39 @@ def test_an_engine_that_works_on_others_answers_is_not_silent(quick) -> None:
 
 class Attempt:
     """A watched attempt that began at 0 s on a clock that the test sets; a first byte may take
-    30 s, and no byte of the answer may come for 300 s."""
+    30 s, and no byte of the answer may come for 300 s. Stands for its own event loop, too."""
 
-    def __init__(self, monkeypatch) -> None:
-        self.now_s = 0.0
+    def __init__(self) -> None:
+        self.now_s, self.ended_s = 0.0, []
         self.engine = EngineState(EngineFacts(0, "http://x", "m", None, 1000, 1.0))
         self.watch = SilenceWatch(self.engine, Silence(Slo(ttft_s=1.0), 300.0, stream=True),
                                   float("inf"), RelayedStream(), lambda: self.now_s)
         self.watch.give_up = lambda: self.ended_s.append(self.now_s)
-        self.ended_s = []
-        self._due_s = []
-        monkeypatch.setattr(self.watch, "_look_after",
-                            lambda seconds: self._due_s.append(self.now_s + seconds))
+        self._due = []
+
+    def call_later(self, seconds, look):
+        self._due.append((self.now_s + seconds, look))
+        return Mock()
 
     def passes(self, end_s, *, others_answer=False):
         """Let time pass to ``end_s``, second by second."""
-        with self.watch:
-            while self.now_s < end_s and not self.ended_s:
-                self.now_s += 1.0
-                if others_answer:
-                    self.engine.heard_s = self.now_s
-                while self._due_s and self._due_s[0] <= self.now_s:
-                    del self._due_s[0]
-                    self.watch._look()
+        while self.now_s < end_s and not self.ended_s:
+            self.now_s += 1.0
+            if others_answer:
+                self.engine.heard_s = self.now_s
+            while self._due and self._due[0][0] <= self.now_s:
+                self._due.pop(0)[1]()
 
 
 @pytest.fixture
 def attempt(monkeypatch):
     async def made():
-        return Attempt(monkeypatch)
+        return Attempt()
 
-    return asyncio.run(made())
+    found = asyncio.run(made())
+    monkeypatch.setattr(silence.asyncio, "get_running_loop", lambda: found)
+    with found.watch:
+        yield found
 
 
 def test_a_client_that_reads_slowly_does_not_make_its_engine_silent(attempt) -> None:
