@@ -141,8 +141,8 @@ class _SeenGate(opening.TenantGate):
         super().__init__(*arguments)
         PROCESS.get().gateway.gate = self
 
-    def _take(self, ask, quota, wants, decision_id, kept):
-        lease = super()._take(ask, quota, wants, decision_id, kept)
+    def _take(self, ask, quota, wants, decision_id, kept, now_s):
+        lease = super()._take(ask, quota, wants, decision_id, kept, now_s)
         PROCESS.get().gateway.leases[decision_id] = lease
         return lease
 

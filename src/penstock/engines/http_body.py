@@ -55,6 +55,12 @@ async def read_body(http: web.Request, most_bytes: int | None = None,
         raise _too_large(most)
     packing = http.headers.get("Content-Encoding", "identity").strip().lower()
     if packing == "identity":
+        if http.content.is_eof():  # all is here, so nothing more is taken into memory
+            whole = http.content.read_nowait()
+            on_bytes(len(whole))
+            if len(whole) > most:
+                raise _too_large(most)
+            return whole
         parts = _arriving(http)
     elif packing in _WINDOW_BITS:
         parts = _unpacked(_arriving(http), packing)

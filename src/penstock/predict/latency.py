@@ -8,7 +8,7 @@ al., 2005), on the logarithm of observed / predicted.
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, exp, inf, log
 from typing import ClassVar, NamedTuple
 
@@ -58,6 +58,8 @@ class LatencyPrior:
     step: StepTimeModel
     max_num_seqs: int
     chunk_tokens: int = 512
+    # Step times without context, by the number of sequences: they do not change.
+    _empty_s: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def pace(self, replica: ReplicaSnapshot,
              factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Pace:
@@ -72,16 +74,22 @@ class LatencyPrior:
         together = min(running + waiting, self.max_num_seqs - 1)
         chunk_s = max(_LEAST_S, seconds(0, 0.0, running, context))
         full_s = seconds(self.chunk_tokens, 0.5 * self.chunk_tokens**2, running, context)
-        alone_s = seconds(0, 0.0, 1, 0)
+        alone_s = self._without_context_s(1)
         tpot_s = max(_LEAST_S, seconds(0, 0.0, together + 1,
                                        context + replica.queued_prompt_tokens))
         context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
-        seq_s = max(0.0, seconds(0, 0.0, together + 2, 0) - alone_s) / (together + 1)
+        seq_s = max(0.0, self._without_context_s(together + 2) - alone_s) / (together + 1)
         wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)
         return Pace(wait_s + 0.5 * chunk_s * (running > 0),
                     replica.queued_prompt_tokens, self.chunk_tokens, max(chunk_s, alone_s),
                     max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s,
                     factors)
+
+    def _without_context_s(self, num_seqs: int) -> float:
+        found = self._empty_s.get(num_seqs)
+        if found is None:
+            found = self._empty_s[num_seqs] = self.step.seconds(0, 0.0, num_seqs, 0)
+        return found
 
     def _seat_wait_s(self, replica: ReplicaSnapshot, tpot_s: float) -> float:
         """How long until enough sequences have ended for the newcomer to run.

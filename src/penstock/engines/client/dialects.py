@@ -1,16 +1,14 @@
 """Dialects of engines: how requests are sent and how answers are read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
 
 _TARGETS = ("ttft_s", "itl_s", "e2e_s")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A client's request for an engine, with its complete ``body``.
 
     ``model`` is the engine's name of the model, ``prompt_tokens`` an estimate for engines that do

@@ -26,8 +26,8 @@ class EventSplitter:
         """Return the next complete event, None where there is none yet. Raises ValueError for an
         endless event."""
         start, buffer = self._at, self._buffer
-        end = _end_of_event(buffer, start, plain=self._plain)
-        if end is None:
+        end = buffer.find(b"\n\n", start) + 2 if self._plain else _end_of_event(buffer, start)
+        if end < 2:
             if len(buffer) - start > MOST_EVENT_BYTES:
                 raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
             return None
@@ -58,13 +58,12 @@ class EventSplitter:
         return rest
 
 
-def _end_of_event(buffer: bytes, start: int, *, plain: bool) -> int | None:
-    """Return the end of the next event. ``plain`` says that all lines end with LF alone."""
-    lines = buffer.find(b"\n\n", start)
-    windows = -1 if plain else buffer.find(b"\n\r\n", start)
+def _end_of_event(buffer: bytes, start: int) -> int:
+    """Return the end of the next event, whose lines may end with CR LF; 1 where there is none."""
+    lines, windows = buffer.find(b"\n\n", start), buffer.find(b"\n\r\n", start)
     if windows >= 0 and (lines < 0 or windows < lines):
         return windows + 3
-    return lines + 2 if lines >= 0 else None
+    return lines + 2
 
 
 def data_of(event: bytes) -> bytes:

@@ -155,7 +155,7 @@ class Answers:
     async def _charged(self, exchange: Exchange) -> Charge:
         """Wait until charge and decision are recorded, which must happen before the client sees the
         end of the answer."""
-        charge = exchange.lease.settle(*exchange.passed.delivered, exchange.passed.relayed)
+        charge = exchange.charge()
         await exchange.lease.written()
         await self._on_end(exchange)
         return charge

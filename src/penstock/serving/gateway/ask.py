@@ -1,9 +1,9 @@
 """Requests of clients, parsed as far as the gateway needs."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -15,17 +15,16 @@ from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask_limits import (
     MOST_ANSWER_BYTES,
-    has_unbounded_prompt,
     hides_tokens,
     most_answer_bytes,
 )
+from penstock.serving.gateway.prompt import Part, estimated_tokens, read_prompt
 from penstock.serving.gateway.request_parameters import KINDS, Found, read_request_parameters
 
 CLASS_HEADER = KINDS["service_class"].header
 ANYBODY = Tenant("default")
 """Tenant of requests where no key is needed."""
 
-_BYTES_PER_TOKEN = 4
 _DEFAULT_MAX_TOKENS = 1024  # assumed limit where neither the request nor the model states one
 _TEMPLATE_TOKENS = 64       # most tokens that a chat template adds to the text
 _MOST_ANSWERS = 10_000      # of one request, in the reserved amounts
@@ -51,13 +50,12 @@ class Offer:
         return [*own, *auto, *aliases] if own else []
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A parsed request: its complete ``body``, and the fields that the gateway uses.
 
     ``models`` may answer, None where any model may. The objective of ``service_class`` includes the
     request's own deadline, ``deadline_s`` after its arrival. ``prompt_tokens`` is estimated from
-    the prompt's bytes (exact for token ids). ``max_tokens`` bounds each of ``num_answers`` (0 for
+    the ``prompt_parts`` (exact for token ids). ``max_tokens`` bounds each of ``num_answers`` (0 for
     embeddings). ``most_prompt_tokens``, ``most_output_tokens`` and ``most_answer_bytes`` bound the
     whole request. ``hides_tokens`` says whether the engine may count tokens that the answer does
     not show.
@@ -79,6 +77,7 @@ class Ask:
     session: str = ""
     tenant: str = ANYBODY.name
     deadline_s: float | None = None
+    prompt_parts: tuple[Part, ...] = ()
 
     @property
     def model(self) -> str | None:
@@ -119,13 +118,14 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
     kind = _kind(path, body)
     asked, prompts = _limit(body, kind), _num_prompts(body, kind)
     answers = prompts * _answers_each(body, kind)
-    prompt_tokens = _prompt_tokens(body)
+    prompt = read_prompt(body)
+    prompt_tokens = estimated_tokens(prompt.parts)
     context = max(offer.models[name] for name in models or offer.models)
     expected = min(asked, context) if asked is not None else \
         max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
     most_prompt, most_output = context * max(prompts, answers), \
         min(context if asked is None else asked, context) * answers
-    if not has_unbounded_prompt(body):
+    if not prompt.is_unbounded:
         # A token has at least one byte. Prompt and answer share the context.
         most_prompt = min(num_bytes + _TEMPLATE_TOKENS, most_prompt)
     return Ask(
@@ -134,7 +134,7 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
         prompt_tokens, expected, answers, most_prompt, most_output,
         most_answer_bytes(body, most_prompt + most_output, 0 if answers else prompts),
         hides_tokens(body), _needs(parameters, service_class, tenant),
-        parameters.get("session") or "", tenant.name, parameters.get("deadline_s"))
+        parameters.get("session") or "", tenant.name, parameters.get("deadline_s"), prompt.parts)
 
 
 def _not_json(error: orjson.JSONDecodeError) -> ServiceError:
@@ -262,31 +262,3 @@ def _answers_each(body: Mapping[str, Any], kind: Kind) -> int:
     if kind == "embeddings":
         return 0
     return min(max(asked), _MOST_ANSWERS)
-
-
-def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:
-    """Yield the texts of a prompt and of messages in order, and lists of token ids unchanged."""
-    waiting = [body.get("messages"), body.get("prompt", body.get("input"))]
-    while waiting:  # no recursion: the client decides how deeply a body is nested
-        value = waiting.pop()
-        if isinstance(value, str) or (isinstance(value, list) and value
-                                      and isinstance(value[0], int)):
-            yield value
-        elif isinstance(value, dict):
-            text, content = value.get("text"), value.get("content")
-            if text is not None:
-                waiting.append(text)
-            if content is not None:
-                waiting.append(content)
-        elif isinstance(value, list):
-            waiting += reversed(value)
-
-
-def _prompt_tokens(body: Mapping[str, Any]) -> int:
-    num_bytes = num_tokens = 0
-    for part in prompt_parts(body):
-        if isinstance(part, str):
-            num_bytes += len(part) if part.isascii() else len(part.encode())
-        else:
-            num_tokens += len(part)
-    return max(1, num_tokens - (-num_bytes // _BYTES_PER_TOKEN))

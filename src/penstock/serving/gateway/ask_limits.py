@@ -14,9 +14,8 @@ _SLACK_SHARE = 8
 _BASE_BYTES = 2**20           # of a document without any token
 _ESCAPED_BYTES = 1024         # a token's longest text as JSON, or the event around a shorter text
 _ALTERNATIVE_BYTES = 256      # a token with its probability
+_ALTERNATIVES = frozenset({"logprobs", "top_logprobs", "prompt_logprobs"})
 _VECTOR_BYTES = 512 * 1024    # an embedding of 16,384 numbers
-_TEXT_KINDS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "reasoning"})
-_MEDIA = frozenset({"images", "audio", "videos", "image", "video"})
 
 
 class StreamLimit(NamedTuple):
@@ -45,8 +44,8 @@ def most_answer_bytes(body: Mapping[str, Any], tokens: int, num_vectors: int) ->
     """Return the most bytes that an answer can take with so many tokens, those of the prompt
     included, and so many embeddings."""
     alternatives = 1
-    for name in ("logprobs", "top_logprobs", "prompt_logprobs"):
-        value = body.get(name)
+    for name in _ALTERNATIVES.intersection(body):
+        value = body[name]
         if isinstance(value, int):
             if value < 0:  # every token of the vocabulary
                 return MOST_ANSWER_BYTES
@@ -61,29 +60,3 @@ def hides_tokens(body: Mapping[str, Any]) -> bool:
     return (body.get("include_reasoning") is False or body.get("detokenize") is False
             or (isinstance(best_of, int) and best_of > 1))
 
-
-def has_unbounded_prompt(body: Mapping[str, Any]) -> bool:
-    """Whether the prompt may have more tokens than the request has bytes: it names images or audio,
-    or brings a chat template."""
-    if body.get("chat_template") is not None:
-        return True
-    waiting = [body.get("messages"), body.get("prompt"), body.get("input")]
-    while waiting:  # no recursion: the client decides how deeply a body is nested
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += (one for one in value if isinstance(one, dict | list))
-        elif isinstance(value, dict):
-            if _is_media(value):
-                return True
-            waiting.append(value.get("content"))
-    return False
-
-
-def _is_media(part: Mapping[str, Any]) -> bool:
-    """Whether a message or a part of a message holds anything beside text."""
-    if "role" in part:
-        return any(part.get(name) for name in _MEDIA)
-    kind = part.get("type")
-    if kind is None:
-        return not ("text" in part or "content" in part) or any(part.get(name) for name in _MEDIA)
-    return kind not in _TEXT_KINDS

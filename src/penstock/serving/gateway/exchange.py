@@ -17,7 +17,7 @@ from penstock.serving.gateway.choice import Decision
 from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.tally import Pace
 from penstock.serving.gateway.traces import Trace
-from penstock.serving.tenants.lease import Lease
+from penstock.serving.tenants.lease import Charge, Lease
 
 FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 """Exceptions that the HTTP client raises for a faulty engine."""
@@ -76,6 +76,11 @@ class Exchange:
     faults: list[str] = field(default_factory=list)
     more: Mapping[str, Any] = field(default_factory=dict)
     ending: tuple[str, dict[str, Any]] | None = None
+
+    def charge(self) -> Charge:
+        """Charge the part of the answer that was relayed; once, however often this is called."""
+        lease, passed = self.lease, self.passed
+        return lease.charge or lease.settle(*passed.delivered, passed.relayed)
 
     def failed(self, error: Exception) -> str:
         """Forget a relayed part of which nothing has reached the client, and keep the fault for the

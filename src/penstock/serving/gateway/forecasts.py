@@ -2,10 +2,9 @@
 router."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from typing import Any
 
 from penstock.core.forecast import Forecast
 from penstock.core.prefix_domain import hashes_in
@@ -13,7 +12,8 @@ from penstock.core.request import NO_FORECASTS, Request
 from penstock.policy.route.budget_price import markup
 from penstock.predict.length import HistoryLengths
 from penstock.predict.prompts.forecaster import PromptForecaster
-from penstock.serving.gateway.ask import Ask, prompt_parts
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.prompt import Part
 from penstock.serving.tenants.budgets import BudgetState
 
 BLOCK_BYTES = 1024
@@ -40,7 +40,7 @@ class Forecasts:
     async def request(self, number: int, arrival_s: float, ask: Ask,
                       prefix_domain: str = "") -> Request:
         """Return the request as routers see it, with hashes of its own ``prefix_domain``."""
-        text = prompt_text(ask.body)
+        text = prompt_text(ask.prompt_parts)
         forecasts = NO_FORECASTS
         if self._forecaster is not None:
             forecasts = await asyncio.get_running_loop().run_in_executor(
@@ -65,8 +65,8 @@ class Forecasts:
         self._lengths.observe(ask.service_class.name, output_tokens)
         if self._forecaster is not None and self._thread is not None and not self._closed \
                 and model in self._forecaster.models:
-            self._thread.submit(self._forecaster.observe, prompt_text(ask.body), model,
-                                output_tokens)
+            self._thread.submit(self._forecaster.observe, prompt_text(ask.prompt_parts),
+                                model, output_tokens)
 
     def close(self) -> None:
         """Stop the thread. Later answers are not learned from."""
@@ -75,11 +75,11 @@ class Forecasts:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def prompt_text(body: Mapping[str, Any]) -> str:
-    """Return the text of a prompt or of messages in order, up to the length that is read."""
+def prompt_text(parts: Iterable[Part]) -> str:
+    """Return the text of a prompt's parts, up to the length that is read."""
     found: list[str] = []
     left = _MOST_TEXT
-    for part in prompt_parts(body):
+    for part in parts:
         if left <= 0:
             break
         if isinstance(part, str):

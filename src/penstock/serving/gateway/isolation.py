@@ -17,6 +17,7 @@ class PrefixIsolation:
     def __init__(self, options: GatewayOptions, secret: bytes) -> None:
         self._options = options
         self._secret = secret
+        self._salts: dict[str, str] = {}  # of tenants whose clients bring no salt
 
     def adopt(self, options: GatewayOptions) -> None:
         """Apply a changed fleet file to requests from now on."""
@@ -34,8 +35,17 @@ class PrefixIsolation:
         None where all tenants share, and for requests without a key, which are of one tenant. Those
         keep the client's own salt, if any, and find nothing of tenants whose requests are salted.
         """
-        if self._options.prefix_domain(ask.tenant) in ("", ANYBODY.name):
+        tenants = self._options.prefix_domain(ask.tenant)
+        if tenants in ("", ANYBODY.name):
             return None
-        named = f"{CACHE_SALT}\0{self.domain(ask)}".encode(errors="replace")
-        found = digest(self._secret, named, sha256)
-        return urlsafe_b64encode(found).rstrip(b"=").decode()
+        domain = self.domain(ask)
+        if domain != tenants:
+            return self._salt(domain)
+        found = self._salts.get(domain)
+        if found is None:
+            found = self._salts[domain] = self._salt(domain)
+        return found
+
+    def _salt(self, domain: str) -> str:
+        named = f"{CACHE_SALT}\0{domain}".encode(errors="replace")
+        return urlsafe_b64encode(digest(self._secret, named, sha256)).rstrip(b"=").decode()

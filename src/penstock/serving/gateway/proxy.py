@@ -334,7 +334,7 @@ class Proxy:
         if exchange.ending is not None:
             return
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
-        charge = exchange.lease.settle(*passed.delivered, passed.relayed)
+        charge = exchange.charge()
         prompt_tokens, output_tokens = charge.prompt_tokens, charge.output_tokens
         if charge.dispute is not None:
             self._disputes.add(exchange.engine, charge.dispute,

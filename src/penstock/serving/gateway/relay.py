@@ -97,7 +97,7 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._limit = limit
-        self._open: dict[int, dict[str, Any]] = {}  # the last choice of each unfinished answer
+        self._open: dict[object, dict[str, Any]] = {}  # the last choice of each unfinished answer
         self._last: dict[str, Any] = {}
         self._splitter = EventSplitter()
         self._event_template: _EventTemplate | None = None
@@ -130,8 +130,9 @@ class Relay:
         if passed.done or passed.is_cut:
             return
         splitter.add(chunk)
+        is_alike = True  # whether the next event may be like the last one with text
         while True:
-            if (template := self._event_template) is not None:
+            if is_alike and (template := self._event_template) is not None:
                 num_events, num_bytes = template.run(splitter.rest,
                                                      limit.num_events - passed.num_tokens)
                 if num_events:
@@ -144,10 +145,12 @@ class Relay:
             event = splitter.next()
             if event is None:
                 break
+            before = passed.num_tokens
             if self._passes(event):
                 out.append(event)
             if passed.done or passed.is_cut:
                 return
+            is_alike = passed.num_tokens > before
         if at_end and (rest := splitter.close()).strip() and self._passes(rest):
             out.append(rest)
 
@@ -167,9 +170,11 @@ class Relay:
         says = False
         self._last = document
         for choice in choices:
-            if (reason := choice.get("finish_reason")) is not None:
+            if (reason := choice.get("finish_reason")) is None:
+                self._open[choice.get("index", 0)] = choice
+            else:
                 self.passed.finish_reason = str(reason)
-            self._note_end(choice, is_end=reason is not None)
+                self._open.pop(choice.get("index", 0), None)
             delta = choice.get("delta")
             if delta is None:
                 says = says or bool(choice.get("text") or choice.get("token_ids"))
@@ -194,7 +199,7 @@ class Relay:
         choices: list[dict[str, Any]] = [
             {"index": index, **({"delta": {}} if "delta" in last else {"text": ""}),
              "logprobs": None, "finish_reason": "length"}
-            for index, last in sorted(self._open.items())]
+            for index, last in self._open.items()]
         self.passed.finish_reason, self.passed.done = "length", True
         documents = [{**envelope, "choices": choices}] if choices else []
         if self._keep_usage:
@@ -202,16 +207,6 @@ class Relay:
                 "prompt_tokens": prompt_tokens, "completion_tokens": output_tokens,
                 "total_tokens": prompt_tokens + output_tokens}})
         return b"".join(b"data: %b\n\n" % one for one in (*map(orjson.dumps, documents), DONE))
-
-    def _note_end(self, choice: dict[str, Any], *, is_end: bool) -> None:
-        """Note which of several answers go on."""
-        index = choice.get("index", 0)
-        if not isinstance(index, int):
-            return
-        if is_end:
-            self._open.pop(index, None)
-        else:
-            self._open[index] = choice
 
     def _note_error(self, error: object) -> None:
         if error is not None:

@@ -179,9 +179,12 @@ class TenantGate:
         if not found.may("ask"):
             raise _missing("ask")
         quota = self._quota(tenant)
-        with _Counted(quota):
+        try:
             quota.check_places()
             quota.check_requests(self.clock())
+        except ServiceError as error:
+            quota.refused[error.code] += 1
+            raise
         return tenant
 
     async def admit(self, tenant: Tenant, content: bytes | JsonBody, headers: Mapping[str, str],
@@ -192,18 +195,23 @@ class TenantGate:
         an idempotency key."""
         ask = read_ask(content, headers, self._config.offer, tenant, path)
         quota, wants, holdings = self._quota(tenant), self._wants(ask), self.holdings
-        if holdings is not None and not holdings.covers(quota, wants):
-            with _Counted(quota):
-                self._check(quota, wants)
+        now_s = self.clock()
+        try:
+            if holdings is not None and not holdings.covers(quota, wants):
+                self._check(quota, wants, now_s)
                 if not await holdings.obtain(quota, wants):
                     self._check_ledger(quota, holdings.failing)
-        return self._take(ask, quota, wants, decision_id, kept)
+                now_s = self.clock()
+            self._check(quota, wants, now_s)
+        except ServiceError as error:
+            quota.refused[error.code] += 1
+            raise
+        return self._take(ask, quota, wants, decision_id, kept, now_s)
 
     def _wants(self, ask: Ask) -> Wants:
         return Wants(self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers)
 
-    def _check(self, quota: TenantQuota, wants: Wants) -> None:
-        now_s = self.clock()
+    def _check(self, quota: TenantQuota, wants: Wants, now_s: float) -> None:
         self._check_ledger(quota)
         self._roll_over(quota.account)
         quota.check_budget(wants.nanos, self.wall())
@@ -213,11 +221,9 @@ class TenantGate:
         quota.check_tokens(wants.tokens, now_s)
 
     def _take(self, ask: Ask, quota: TenantQuota, wants: Wants, decision_id: str,
-              kept: Kept | None) -> Lease:
-        with _Counted(quota):
-            self._check(quota, wants)
+              kept: Kept | None, now_s: float) -> Lease:
         nanos, tokens = wants
-        quota.take(nanos, tokens, self.clock())
+        quota.take(nanos, tokens, now_s)
         disclosure = None
         if ask.needs.confidential:
             quota.has_confidential, disclosure = True, self._config.disclosure
@@ -352,22 +358,6 @@ class TenantGate:
         """Return the figures for other readers: rounded for tenants with confidential requests."""
         return [redact(one, self._config.disclosure) if one.has_confidential else one
                 for one in self.spending()]
-
-
-class _Counted:
-    """Counts a rejection by its reason."""
-
-    __slots__ = ("_quota",)
-
-    def __init__(self, quota: TenantQuota) -> None:
-        self._quota = quota
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ServiceError):
-            self._quota.refused[error.code] += 1
 
 
 def _missing(scope: str) -> ServiceError:

@@ -89,8 +89,7 @@ class TenantSlices:
     def lacks(self, wants: Wants, now_s: float) -> Resource | None:
         """Return the first resource of which the slice is too small, None where all suffice."""
         for limit in self.limits:
-            amount = wants.of(limit.resource)
-            if amount and self._free(limit.resource, now_s) < amount:
+            if self._is_short(limit.resource, wants, now_s):
                 return limit.resource
         return None
 
@@ -98,9 +97,9 @@ class TenantSlices:
         """Return the lacking resource that all gateways together have used up, as of the last
         claim; None where waiting may help."""
         for limit in self.limits:
-            resource, amount = limit.resource, wants.of(limit.resource)
-            if amount and now_s < self._local(resource).closed_until_s \
-                    and self._free(resource, now_s) < amount:
+            resource = limit.resource
+            if now_s < self._local(resource).closed_until_s \
+                    and self._is_short(resource, wants, now_s):
                 return resource
         return None
 
@@ -115,7 +114,8 @@ class TenantSlices:
         counted by the quota."""
         for limit in self.limits:
             if limit.resource in RATES:
-                local, amount = self._local(limit.resource), Wants(0, tokens).of(limit.resource)
+                local = self._local(limit.resource)
+                amount = tokens if limit.resource == "tokens" else 1
                 local.amount -= amount
                 local.taken += amount
                 local.unreported += amount
@@ -198,11 +198,13 @@ class TenantSlices:
         account = self.quota.account
         return account.reserved + account.unwritten if resource == "money" else 0
 
-    def _free(self, resource: Resource, now_s: float) -> int:
-        local = self._slices.get(resource)
+    def _is_short(self, resource: Resource, wants: Wants, now_s: float) -> bool:
+        """Whether the slice of a resource is too small for a request."""
+        amount, local = wants.of(resource), self._slices.get(resource)
         if local is None or now_s >= local.expires_s:
-            return 0
-        return local.amount - self._in_use(resource)
+            return amount > 0
+        free = local.amount if resource in RATES else local.amount - self._in_use(resource)
+        return free < amount and amount > 0
 
 
 class Holdings:

@@ -1,7 +1,6 @@
 """One admitted request, and the amounts reserved for it until it is settled."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.disclosure import Disclosure, at_most
@@ -23,8 +22,7 @@ HIDDEN_MODEL = "confidential"
 MOST_NANOS = 2**62  # fits a database's BIGINT
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Amounts reserved for a request: the most that it may cost, in nanos, and its assumed
     tokens."""
 
@@ -93,6 +91,11 @@ class Lease:
         """Follow an attempt: ``model`` answers, and ``delivered`` counts its tokens as they
         pass."""
         self._delivered = (model, delivered)
+
+    @property
+    def charge(self) -> Charge | None:
+        """The charge, None until the request is settled."""
+        return self._charge
 
     def settle(self, prompt_tokens: object, output_tokens: object,
                relayed: Relayed | None = None) -> Charge:

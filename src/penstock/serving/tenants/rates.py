@@ -11,11 +11,11 @@ class Bucket:
     requests then wait until the level is positive again.
     """
 
-    __slots__ = ("_at_s", "_level", "per_minute")
+    __slots__ = ("_at_s", "_level", "_most", "per_minute")
 
     def __init__(self, per_minute: int, now_s: float) -> None:
         self.per_minute = per_minute
-        self._level = float(per_minute)
+        self._most = self._level = float(per_minute)
         self._at_s = now_s
 
     def wait_s(self, amount: float, now_s: float) -> float:
@@ -30,10 +30,10 @@ class Bucket:
     def take(self, amount: float, now_s: float) -> None:
         """Take an amount, or give back where it is negative."""
         self._fill(now_s)
-        self._level = min(self._level - amount, float(self.per_minute))
+        self._level = min(self._level - amount, self._most)
 
     def _fill(self, now_s: float) -> None:
         if now_s > self._at_s:
-            self._level = min(float(self.per_minute),
-                              self._level + (now_s - self._at_s) * self.per_minute / 60.0)
+            self._level = min(self._most,
+                              self._level + (now_s - self._at_s) * self._most / 60.0)
             self._at_s = now_s

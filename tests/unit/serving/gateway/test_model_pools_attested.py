@@ -122,7 +122,7 @@ def turns_of(tmp_path, wait):
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
     ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))
-    return model_pools, driver, replace(ask, needs=Needs(confidential=True)), ask
+    return model_pools, driver, ask._replace(needs=Needs(confidential=True)), ask
 
 
 def test_an_attestation_that_ends_while_a_request_waits_sends_it_nowhere(tmp_path) -> None:
