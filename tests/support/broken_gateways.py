@@ -178,7 +178,7 @@ BROKEN = {
     "forgets the end of who leaves": Fault(Proxy, "_settle", _forgets_the_end, "ends"),
     "does not wait for the charge": Fault(Ledger, "written", _waits_for_nothing, "lost"),
     "charges again": Fault(store, "_charge", _charges_again, "sums"),
-    "takes a batch for written": Fault(Store, "write", _writes_once, "lost"),
+    "takes a batch for written": Fault(Store, "write", _writes_once, "lost", first=300),
     "charges above the hold": Fault(lease, "judge", _charges_more_than_the_hold, "charges"),
     "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),
     "ignores slices of limits": Fault(TenantSlices, "lacks", _ignores_slices, "admission"),

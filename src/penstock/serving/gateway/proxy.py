@@ -46,7 +46,7 @@ from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
 from penstock.serving.gateway.relay import RelayedStream
-from penstock.serving.gateway.silence import Silence, SilenceWatch
+from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatches
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.overload import OverloadGuard
@@ -96,6 +96,7 @@ class Proxy:
         self.admission = AdmissionQueue(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
+        self.silence_watches = SilenceWatches(clock)
         self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()
@@ -291,7 +292,7 @@ class Proxy:
         loads = bool(exchange.more) or engine.kind == "ollama"
         silence = Silence(Slo() if loads else ask.service_class.slo, longest_s, stream=ask.stream)
         deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
-        return SilenceWatch(engine, silence, deadline_s, exchange.passed, self._clock)
+        return SilenceWatch(engine, silence, deadline_s, exchange.passed, self.silence_watches)
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                        answer: aiohttp.ClientResponse, question: Question,

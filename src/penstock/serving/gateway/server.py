@@ -141,6 +141,11 @@ class Gateway:
         self._page = status_page()
         self._started = int(time.time())
 
+    @property
+    def chores(self) -> tuple[Work, ...]:
+        """The gateway's own work beside its requests."""
+        return self.overload.run, self._proxy.silence_watches.run
+
     def part(self) -> Part:
         """The gateway's API."""
         return Part((
@@ -346,7 +351,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = gate.budget_state
-        chores: list[Work] = [watcher.run, gateway.evidence.run, gateway.overload.run, *work,
+        chores: list[Work] = [watcher.run, gateway.evidence.run, *gateway.chores, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug, partial(

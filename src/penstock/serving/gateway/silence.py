@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 
 from penstock.core.slo import Slo
 from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.relay import RelayedStream
 
 _LEAST_S = 30.0
+_LOOK_S = 1.0
 _TARGETS = 10.0  # an engine that works on others' answers is heard meanwhile
 _TOKENS = 300.0
 
@@ -44,15 +46,14 @@ class SilenceWatch:
     ``listen``, because a slow client is written to, silence is not the engine's.
 
     The attempt is ended by ``give_up``. That cancels the task of the attempt, unless a user of the
-    watch sets another function. ``passed`` tells whether the answer has begun. ``clock`` gives
-    seconds and only goes forward. A context manager.
+    watch sets another function. ``passed`` tells whether the answer has begun. A context manager.
     """
 
-    __slots__ = ("_clock", "_deadline_s", "_engine", "_gave_up", "_own_s", "_passed", "_silence",
+    __slots__ = ("_all", "_deadline_s", "_engine", "_gave_up", "_own_s", "_passed", "_silence",
                  "_task", "_timer", "give_up", "is_late", "listen")
 
     def __init__(self, engine: EngineState, silence: Silence, deadline_s: float,
-                 passed: RelayedStream, clock: Callable[[], float]) -> None:
+                 passed: RelayedStream, watches: "SilenceWatches") -> None:
         self.listen = True
         self.is_late = False
         self._gave_up = False
@@ -60,17 +61,20 @@ class SilenceWatch:
         self._silence = silence
         self._deadline_s = deadline_s
         self._passed = passed
-        self._clock = clock
-        self._own_s = clock()
+        self._all = watches
+        self._own_s = watches.clock()
         self._task = asyncio.current_task()
         self.give_up: Callable[[], object] = self._cancel
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "SilenceWatch":
-        self._look_after(self._due_s() - self._own_s)
+        self._all.active.add(self)
+        if self._deadline_s < inf:  # a client's deadline is kept to the moment
+            self._look_at_deadline()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._all.active.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -83,24 +87,15 @@ class SilenceWatch:
         cancellation back."""
         return self._gave_up and self._task is not None and self._task.uncancel() == 0
 
-    def _cancel(self) -> None:
-        self._gave_up = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def _look_after(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._look)
-
-    def _look(self) -> None:
-        now_s = self._clock()
+    def look(self, now_s: float) -> None:
+        """End the attempt if that is due."""
         if not self.listen:
             self._own_s = now_s
         due_s = self._due_s()
-        if now_s < due_s:
-            self._look_after(due_s - now_s)
-            return
-        self.is_late = due_s == self._deadline_s
-        self.give_up()
+        if now_s >= due_s:
+            self._all.active.discard(self)
+            self.is_late = due_s == self._deadline_s
+            self.give_up()
 
     def _due_s(self) -> float:
         """Return when the attempt ends, if no byte comes until then."""
@@ -108,3 +103,33 @@ class SilenceWatch:
         limit_s = silence.within_s if begun else silence.first_s
         due_s = min(max(own_s, self._engine.heard_s) + limit_s, own_s + silence.longest_s)
         return due_s if begun else min(due_s, self._deadline_s)
+
+    def _look_at_deadline(self) -> None:
+        now_s = self._all.clock()
+        if now_s >= self._deadline_s:
+            self.look(now_s)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self._deadline_s - now_s,
+                                                                self._look_at_deadline)
+
+    def _cancel(self) -> None:
+        self._gave_up = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class SilenceWatches:
+    """The watches of all attempts, ``active`` while these last. ``clock`` gives seconds and only
+    goes forward."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.active: set[SilenceWatch] = set()
+
+    async def run(self) -> None:
+        """Look at the active watches on and on."""
+        while True:  # no timer for each attempt: nearly all attempts end long before
+            await asyncio.sleep(_LOOK_S)
+            now_s = self.clock()
+            for watch in list(self.active):
+                watch.look(now_s)
