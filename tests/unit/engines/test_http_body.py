@@ -22,6 +22,9 @@ class Content:
         self.parts = list(parts)
         self.num_taken = 0
 
+    def is_eof(self):
+        return False
+
     async def readany(self):
         self.num_taken += 1
         return self.parts.pop(0) if self.parts else b""
