@@ -55,15 +55,18 @@ def server_logger() -> logging.Logger:
 
 
 def json_errors(wrong: Callable[[web.Request, int, str], HttpError],
-                on_bug: Callable[[str], None]) -> Any:
+                on_bug: Callable[[str], None],
+                check: Callable[[web.Request], None] = lambda _: None) -> Any:
     """Return a middleware that turns every error into JSON. No client sees a traceback.
 
     ``wrong`` builds the server's own error from a request, a status and a message. ``on_bug`` gets
-    the traceback of an error that the client did not cause.
+    the traceback of an error that the client did not cause. ``check`` raises HttpError for a
+    request that no handler may see.
     """
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            check(request)
             return await handler(request)
         except HttpError as error:
             answer = error

@@ -16,7 +16,7 @@ from penstock.engines.http import (
     json_errors,
     json_response,
 )
-from penstock.serving.callers import Address, from_own_site, of_type
+from penstock.serving.callers import Address, check_content_type, own_site_rule
 from penstock.serving.errors import ServiceError
 
 Route = tuple[str, str, Handler]
@@ -49,11 +49,11 @@ def make_application(address: Address, parts: Sequence[Part],
     ``on_bug`` gets the traceback of an error that the client did not cause.
     """
     app = web.Application(client_max_size=max(part.max_body_bytes for part in parts), middlewares=[
-        json_errors(_wrong(address), on_bug), from_own_site(address)])
+        json_errors(_wrong(address), on_bug, own_site_rule(address))])
     for part in parts:
         for method, path, handler in part.routes:
             add = app.router.add_get if method == "GET" else app.router.add_post
-            add(path, _guarded(part, of_type(part.content_types, handler, address.code)))
+            add(path, _guarded(part, handler, address.code))
         if part.closing is not None:
             app.on_shutdown.append(_closing(part.closing))
 
@@ -81,13 +81,14 @@ def description(title: str, parts: Sequence[Part]) -> dict[str, Any]:
     return whole
 
 
-def _guarded(part: Part, handler: Handler) -> Handler:
-    guard = part.guard
-    if guard is None:
-        return handler
+def _guarded(part: Part, handler: Handler, code: str) -> Handler:
+    """Return a handler with the checks of a service's callers and of content types."""
+    guard, kinds = part.guard, part.content_types
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        guard(request)
+        if guard is not None:
+            guard(request)
+        check_content_type(request, kinds, code)
         return await handler(request)
 
     return guarded

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from penstock.core.loopback import is_loopback
-from penstock.engines.http import Handler
 from penstock.serving.errors import ServiceError
 
 
@@ -31,8 +29,8 @@ class Address:
     size_hint: str = ""
 
 
-def from_own_site(address: Address) -> Any:
-    """Return a middleware that refuses requests of other sites' pages, with status 403.
+def own_site_rule(address: Address) -> Callable[[web.Request], None]:
+    """Return a check that raises ServiceError, with status 403, for requests of other sites' pages.
 
     A page may come from this machine or from the very host that it asks. Where no key is needed,
     ``Host`` must be an address or name of this server: a page whose own name was bent to this
@@ -48,8 +46,7 @@ def from_own_site(address: Address) -> Any:
             return True
         return not is_loopback(address.host) and (_is_ip_address(name) or name in _machine_names())
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def check(request: web.Request) -> None:
         name = _hostname(f"//{request.host or ''}")
         if not address.needs_keys() and not is_named(name):
             raise ServiceError(403, f"Host: {name[:60]!r} is not an address of this server; "
@@ -61,23 +58,18 @@ def from_own_site(address: Address) -> Any:
                 raise ServiceError(403, f"Origin: {origin[:60]!r} is another site", address.code)
         elif request.method != "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise ServiceError(403, "Sec-Fetch-Site: a page of another site asks", address.code)
-        return await handler(request)
 
-    return middleware
+    return check
 
 
-def of_type(kinds: Sequence[str], handler: Handler, code: str) -> Handler:
-    """Return a handler that refuses bodies of other content types, with status 415.
+def check_content_type(request: web.Request, kinds: Sequence[str], code: str) -> None:
+    """Raise ServiceError, with status 415, for a body of another content type.
 
     A browser lets pages of other sites send forms and plain text without asking.
     """
-    async def checked(request: web.Request) -> web.StreamResponse:
-        if request.body_exists and request.content_type not in kinds:
-            raise ServiceError(415, f"Content-Type: found {request.content_type[:60]!r}; expected "
-                                    f"{' or '.join(kinds)}", code)
-        return await handler(request)
-
-    return checked
+    if request.body_exists and request.content_type not in kinds:
+        raise ServiceError(415, f"Content-Type: found {request.content_type[:60]!r}; expected "
+                                f"{' or '.join(kinds)}", code)
 
 
 @lru_cache(maxsize=1)
