@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.attest.tokens import jwt_library, signed_claims
 from penstock.attest.values import EvidenceError
+from penstock.engines.discreet_log import trace_of
 from penstock.fleet.values_gateway import Issuer
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.key_sets import KeySet, KeySetError, PublicKey
@@ -158,9 +159,10 @@ class Issuers:
         self._tried_s[url] = self._clock()
         try:
             keys = await fetch(issuer)
-        except KeySetError as error:
+        except Exception as error:  # whatever an issuer sends must not stop later reads
             if url not in self._failing:
-                self._note(f"keys of the issuer {url} cannot be read: {error}")
+                why = error if isinstance(error, KeySetError) else trace_of(error)
+                self._note(f"keys of the issuer {url} cannot be read: {why}")
             self._failing.add(url)
             return
         if url in self._failing:

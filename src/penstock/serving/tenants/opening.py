@@ -9,7 +9,7 @@ from functools import partial
 import aiohttp
 
 from penstock.core.errors import InputError
-from penstock.engines.beside import beside
+from penstock.serving.gateway.background import background
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.holdings import Holdings
 from penstock.serving.tenants.key_sets import fetch_key_set
@@ -45,7 +45,8 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
         async with aiohttp.ClientSession() as session:
             fetch = partial(fetch_key_set, session)
             await gate.issuers.look(fetch)
-            async with beside(_journal(gate), holdings.run(), gate.issuers.run(fetch)):
+            async with background([partial(_journal, gate), holdings.run,
+                                   partial(gate.issuers.run, fetch)], note):
                 yield gate
     finally:
         with suppress(Exception):  # slices that are not given back lapse

@@ -200,6 +200,23 @@ def test_keys_outlast_an_issuer_that_is_down_for_a_day() -> None:
     assert door.notes[1].endswith("are read again")
 
 
+def test_no_answer_of_an_issuer_ends_the_reading_of_its_keys(monkeypatch) -> None:
+    """An error that nobody foresaw is told once, and the keys are read again as after any other."""
+    door = Door()
+    entries = door.provider.entries
+    monkeypatch.setattr(door.provider, "entries", lambda: 1 / 0)
+    for _ in range(2):
+        door.now_s += REFRESH_S + 1
+        door.look()
+    assert [line for note in door.notes for line in note.splitlines() if "Zero" in line] == \
+        ["ZeroDivisionError"]
+    assert door.find() is not None
+    monkeypatch.setattr(door.provider, "entries", entries)
+    door.now_s += AGAIN_S + 1
+    door.look()
+    assert "read again" in door.notes[-1]
+
+
 def test_a_remembered_token_is_forgotten_with_its_issuer() -> None:
     door = Door()
     token = door.provider.token()
