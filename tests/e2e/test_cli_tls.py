@@ -77,19 +77,44 @@ def test_files_that_do_not_work_are_told_of_at_once(penstock, authority, command
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_commands_reach_a_deployments_server_with_tls(repository, folder, authority,
-                                                      penstock) -> None:
+def test_commands_show_a_certificate_to_a_server_that_wants_one(repository, folder, authority,
+                                                                penstock) -> None:
     assert penstock("deployments", "init", "unsized.yaml").status == 0
     authority.issue("server")
+    authority.issue("client")
+
+    def listed(**environment):
+        with process(repository, folder, "deployments", "list", "--json", environment={
+                "SSL_CERT_FILE": str(authority.file), **environment}) as listing:
+            return *listing.communicate(timeout=60), listing.returncode
+
     with process(repository, folder, "deployments", "serve", "--port", "0", "--tls-cert",
-                 "server.pem", "--tls-key", "server-key.pem") as server:
+                 "server.pem", "--tls-key", "server-key.pem", "--tls-client-ca",
+                 "ca.pem") as server:
         word, url = server.stdout.readline().split()
         assert (word, url[:8]) == ("deployments", "https://")
-        environment = {"SSL_CERT_FILE": str(authority.file)}
-        with process(repository, folder, "deployments", "list", "--json",
-                     environment=environment) as listing:
-            out, err = listing.communicate(timeout=60)
-        assert (listing.returncode, err) == (0, "")
+        out, err, status = listed(PENSTOCK_TLS_CERT="client.pem",
+                                  PENSTOCK_TLS_KEY="client-key.pem")
+        assert (err, status) == ("", 0)
         assert json.loads(out) == {"deployments": []}
+        out, err, status = listed()
+        assert (out, status) == ("", 2)
+        assert len(err.splitlines()) == 1
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
+
+
+@pytest.mark.parametrize(("environment", "said"), [
+    ({"PENSTOCK_TLS_CERT": "nowhere.pem"}, "nowhere.pem: cannot be read"),
+    ({"PENSTOCK_TLS_KEY": "client-key.pem"}, "PENSTOCK_TLS_KEY: expected PENSTOCK_TLS_CERT, too"),
+    ({"PENSTOCK_TLS_CERT": "client.pem", "PENSTOCK_TLS_KEY": "fleet.yaml"},
+     "fleet.yaml: found no PEM text of a private key")])
+def test_a_commands_certificate_that_does_not_work_is_told_of(penstock, authority, monkeypatch,
+                                                              environment, said) -> None:
+    authority.issue("client")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = penstock("bench", "https://127.0.0.1:1", "--requests", "1", "--rate", "1")
+    assert (found.status, found.out) == (2, "")
+    assert said in found.err
+    assert "Traceback" not in found.err

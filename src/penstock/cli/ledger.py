@@ -101,12 +101,13 @@ def _text(place: str) -> str:
     from urllib.request import Request, urlopen
 
     from penstock.engines.client.address import base_url
+    from penstock.engines.tls import client_context
 
     key = os.environ.get("PENSTOCK_API_KEY")
     url = f"{base_url(place.removesuffix('/metrics'))}/metrics"
     try:
         with urlopen(Request(url, headers={"Authorization": f"Bearer {key}"} if key else {}),
-                     timeout=_TIMEOUT_S) as answer:
+                     timeout=_TIMEOUT_S, context=client_context(os.environ)) as answer:
             return str(answer.read().decode())
     except (URLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"--metrics {url}: {getattr(error, 'reason', error)}") from None

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,10 @@ from penstock.fleet.values_gateway import EngineTls
 
 HANDSHAKE_S = 10.0
 """Longest handshake with a client, and longest wait for the end of a closed session, seconds."""
+CLIENT_VARIABLES = ("PENSTOCK_TLS_CERT", "PENSTOCK_TLS_KEY")
+"""Files of the certificate that commands show to servers, and of its key (unset: in the same
+file)."""
+
 Files = tuple[Path, ...]
 Stamps = tuple[Stamp | None, ...]
 _LOOK_S = 1.0
@@ -71,6 +75,18 @@ def engine_context(tls: EngineTls, note: Callable[[str], None]) -> ssl.SSLContex
         context.load_default_certs()
     _load_engine_files(context, tls, note)
     return context
+
+
+def client_context(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Return the context of a client that shows the certificate which CLIENT_VARIABLES name, None
+    where none is set. Servers are trusted by the system's CAs. Raises InputError for files that do
+    not work."""
+    cert, key = (environment.get(name) or None for name in CLIENT_VARIABLES)
+    if cert is None and key is not None:
+        raise InputError(f"{CLIENT_VARIABLES[1]}: expected {CLIENT_VARIABLES[0]}, too")
+    if cert is None:
+        return None
+    return engine_context(EngineTls(cert=cert, key=key), lambda _: None)
 
 
 def _load_engine_files(context: ssl.SSLContext, tls: EngineTls,

@@ -6,6 +6,8 @@ exceptions.
 """
 
 import asyncio
+import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from penstock.engines.client.answer import (
     refusal,
 )
 from penstock.engines.client.frames import FrameReader, MalformedAnswerError, StreamError
+from penstock.engines.tls import client_context
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 _MOST_ERROR_BYTES = 1 << 16
@@ -52,10 +55,13 @@ class ModelCard:
     context_tokens: int | None = None
 
 
-def client_session() -> aiohttp.ClientSession:
-    """Return a session for any number of concurrent connections. The caller closes it."""
+def client_session(environment: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
+    """Return a session for any number of concurrent connections, which shows the certificate that
+    the ``environment`` names. The caller closes the session. Raises InputError for files that do
+    not work."""
+    trust: ssl.SSLContext | bool = client_context(environment) or True
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=_KEEPALIVE_S))
+        limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=trust))
 
 
 def streamed(body: Mapping[str, Any]) -> dict[str, Any]:
