@@ -272,10 +272,20 @@ def test_a_port_that_is_taken(repository, penstock) -> None:
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.7", "", "a..b"])
 def test_a_host_that_is_none_of_ours(penstock, host) -> None:
     pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
-    done = penstock("lab", "plan-server", "--port", "0", "--host", host)
+    done = penstock("lab", "plan-server", "--port", "0", "--host", host, "--open")
     assert done.status == 2
     assert done.err.startswith("error: --host")
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("lab", "plan-server"), ("deployments", "serve")])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7"])
+def test_beyond_the_loopback_a_server_without_keys_must_be_told_so(penstock, command, host) -> None:
+    pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+    done = penstock(*command, "--port", "0", "--host", host)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (f"error: --host {host}: this server asks for no keys; beyond the loopback "
+                        "interface it needs --tls-client-ca, or --open to admit anyone\n")
 
 
 def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:

@@ -8,6 +8,7 @@ import typer
 from penstock.cli.command import App, states, worded
 from penstock.cli.deployments_input import HERE, Folder, Name
 from penstock.cli.exits import OK
+from penstock.cli.exposure import check_exposure
 from penstock.cli.options import (
     Accuracy,
     AllowedHosts,
@@ -30,6 +31,7 @@ from penstock.cli.options import (
     MaybeIntent,
     MaybeTrainDir,
     NeededEngine,
+    OpenToAll,
     OutputTokens,
     Pipeline,
     PlacerName,
@@ -235,6 +237,7 @@ def serve(
     tls_key: TlsKey = None,
     tls_client_ca: TlsClientCa = None,
     allowed_hosts: AllowedHosts = None,
+    open_to_all: OpenToAll = False,
     queue: Annotated[str, typer.Option(
         "--queue", metavar="NAME",
         help="penstock, or maveriq: one queue for all accelerators, with head-of-line blocking.",
@@ -254,6 +257,7 @@ def serve(
     """
     from penstock.cli.deployments_serve import run_here
 
+    check_exposure(host, tls_client_ca, open_to_all=open_to_all)
     run_here(folder, host, port, tuple(allowed_hosts or ()), queue, period_s, start_s,
              server_tls(tls_cert, tls_key, tls_client_ca))
     return OK

@@ -1,6 +1,5 @@
 """The server of a folder of deployments."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: 
     from penstock.serving.deployments.requests import make_queue
 
     make_queue(queue)
-    if not host.strip():  # which would be every address there is
-        raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
     run_server(_serve(folder, host, port, names, queue, period_s, start_s, tls))
 
 
@@ -29,6 +26,7 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
     import typer
 
     from penstock.cli.console import note
+    from penstock.engines.beside import beside
     from penstock.engines.http import listening, stop_signal
     from penstock.serving.deployments.cluster import SERVER, announce
     from penstock.serving.deployments.opening import OpenOptions, opened, watch
@@ -43,11 +41,10 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
             async with listening(app, host, port, _SHUTDOWN_S, tls=tls) as url:
                 announce(folder, url)
                 typer.echo(f"deployments {url}")
-                watching = asyncio.create_task(watch(control, period_s, note))
                 try:
-                    await stopped.wait()
+                    async with beside(watch(control, period_s, note)):
+                        await stopped.wait()
                 finally:
                     (folder / SERVER).unlink(missing_ok=True)
-                    watching.cancel()
     except InUseError:
         raise InputError(f"{folder}: another command or server has this folder open") from None

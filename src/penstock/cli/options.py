@@ -88,6 +88,8 @@ TlsKey = Annotated[Path | None, typer.Option(
 TlsClientCa = Annotated[Path | None, typer.Option(
     "--tls-client-ca", metavar="FILE", show_default=False,
     help="Accept only clients with a certificate of this CA (PEM).")]
+OpenToAll = Annotated[bool, typer.Option(
+    "--open", help="Without keys, allow access from everywhere.")]
 LedgerUrl = Annotated[str | None, typer.Option(
     "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
     help="Database of keys and spending, as an SQLAlchemy URL; default: a SQLite file beside "

@@ -6,10 +6,12 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
+from penstock.cli.exposure import check_exposure
 from penstock.cli.options import (
     AllowedHosts,
     Host,
     MaxBodyMb,
+    OpenToAll,
     Port,
     TimeLimit,
     TlsCert,
@@ -17,7 +19,6 @@ from penstock.cli.options import (
     TlsKey,
 )
 from penstock.cli.tls import server_tls
-from penstock.core.errors import InputError
 
 app = App()
 _SHUTDOWN_S = 5.0
@@ -33,6 +34,7 @@ def plan_server(
     tls_key: TlsKey = None,
     tls_client_ca: TlsClientCa = None,
     allowed_hosts: AllowedHosts = None,
+    open_to_all: OpenToAll = False,
     max_body_mb: MaxBodyMb = 16,
     num_at_once: Annotated[int, typer.Option(
         "--plans", min=1, max=1024, metavar="N", help="Most concurrent plans of fleet files.")] = 2,
@@ -69,8 +71,7 @@ def plan_server(
             sys.stderr.flush()
             await stopped.wait()
 
-    if not host.strip():  # which would be every address there is
-        raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
+    check_exposure(host, tls_client_ca, open_to_all=open_to_all)
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     run_server(run())
     return OK

@@ -16,6 +16,7 @@ from penstock.cli.options import (
     Host,
     LedgerUrl,
     MaxBodyMb,
+    OpenToAll,
     Port,
     Seed,
     Settings,
@@ -44,8 +45,7 @@ _PLANNERS = 2
 @app.command(epilog="Example: penstock serve gateway.yaml --port 8000")
 def serve(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
-    open_to_all: Annotated[bool, typer.Option(
-        "--open", help="Without keys, allow access from everywhere.")] = False,
+    open_to_all: OpenToAll = False,
     tls_cert: TlsCert = None, tls_key: TlsKey = None, tls_client_ca: TlsClientCa = None,
     settings: Settings = None, allowed_hosts: AllowedHosts = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
