@@ -94,7 +94,7 @@ def serve(
     changes, or on SIGHUP.
     """
     from penstock.engines.http import run_server
-    from penstock.serving.deployments.replicas import is_started
+    from penstock.serving.deployments.started import is_started
     from penstock.serving.gateway.proxy import Limits
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
@@ -134,8 +134,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.cli.console import note
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
-    from penstock.serving.deployments.replicas import started_replicas
     from penstock.serving.deployments.routed import routed_deployments
+    from penstock.serving.deployments.started import started_replicas
     from penstock.serving.gateway.decision_log import DecisionLog
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload

@@ -1,21 +1,20 @@
 """Deployments as replicas of a gateway: every running deployment is an engine like any other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.serving.application import Part
 from penstock.serving.deployments.cluster import SERVER, Cluster, announce, open_cluster
-from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.deployments import Deployment, Instance, State
-from penstock.serving.deployments.opening import opened
-from penstock.serving.deployments.store import InUseError
-from penstock.serving.deployments.verbs import LocalDeployments
-from penstock.serving.planning.deployments import part
+
+if TYPE_CHECKING:
+    from penstock.serving.deployments.controller import Controller
 
 _LOOK_S = 1.0
 
@@ -27,13 +26,11 @@ class RoutedDeployments:
     so are simulated ones, which have no address.
     """
 
-    def __init__(self, found: tuple[Cluster, Controller] | None) -> None:
+    def __init__(self, found: "tuple[Cluster, Controller] | None" = None,
+                 parts: Sequence[Part] = ()) -> None:
         self._found = found
-
-    @property
-    def parts(self) -> list[Part]:
+        self.parts = parts
         """The deployments' API."""
-        return [] if self._found is None else [part(LocalDeployments(self._found[1]))]
 
     def announce(self, url: str) -> None:
         """Record the deployments' URL for later commands."""
@@ -75,12 +72,19 @@ async def routed_deployments(folder: Path | None, note: Callable[[str], None]
     """Yield the deployments of a folder, if one is given. Engines keep running after the context.
     Raises InputError for a folder without deployments, and where another process has it open."""
     if folder is None:
-        yield RoutedDeployments(None)
+        yield RoutedDeployments()
         return
+    # Only here, for their memory: most gateways have no folder of deployments.
+    from penstock.serving.deployments.opening import opened
+    from penstock.serving.deployments.store import InUseError
+    from penstock.serving.deployments.verbs import LocalDeployments
+    from penstock.serving.planning.deployments import part
+
     try:
         async with opened(folder, on_bug=note) as control:
             try:
-                yield RoutedDeployments((open_cluster(folder), control))
+                yield RoutedDeployments((open_cluster(folder), control),
+                                        [part(LocalDeployments(control))])
             finally:
                 (folder / SERVER).unlink(missing_ok=True)
     except InUseError:

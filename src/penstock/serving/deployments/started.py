@@ -1,0 +1,139 @@
+"""Replicas of a fleet file that Penstock itself starts: those without endpoints whose ``engine``
+Penstock can start.
+
+Each replica is a deployment of its own. So a replica that dies is restarted, replicas outlive a
+gateway that is killed, and the next gateway adopts them (ADR 9). An orderly exit ends them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
+from penstock.fleet.values import Fleet, ReplicaGroup
+
+if TYPE_CHECKING:
+    from penstock.serving.deployments.deployments import Instance
+    from penstock.serving.deployments.replicas import StartedReplicas
+
+KINDS: Mapping[str, str] = MappingProxyType({
+    "emulated": "emulate", "llamacpp": "llamacpp", "vllm": "vllm"})
+"""Engines that can be started: the fleet file's name and the deployments' name of each."""
+
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartedReplica:
+    """A replica to be started: its number in the fleet and its group."""
+
+    number: int
+    group: ReplicaGroup
+
+    @property
+    def name(self) -> str:
+        """Name of the replica's deployment."""
+        return f"replica-{self.number}"
+
+    @property
+    def configuration(self) -> Configuration:
+        """Configuration of the replica's model."""
+        group = self.group
+        return Configuration(group.parallelism, group.precision, group.kv_precision)
+
+
+def is_started(group: ReplicaGroup) -> bool:
+    """Whether Penstock starts the replicas of a group."""
+    return not group.endpoints and group.engine in KINDS
+
+
+def to_start(fleet: Fleet) -> list[StartedReplica]:
+    """Return the replicas that Penstock starts, numbered among all replicas of the fleet."""
+    numbered = enumerate(group for group in fleet.replicas for _ in range(group.count))
+    return [StartedReplica(number, group) for number, group in numbered if is_started(group)]
+
+
+@asynccontextmanager
+async def started_replicas(fleet: Fleet, folder: Path, note: Callable[[str], None]
+                           ) -> AsyncIterator["Started"]:
+    """Yield the replicas that Penstock starts, with one controller for each kind of accelerator and
+    their state in ``folder``.
+
+    The replicas stop when the context ends normally or with an InputError. When this process is
+    killed or fails otherwise, they keep running, and the next process that opens the folder adopts
+    them. Raises InputError where another process has the folder open, and for a replica that does
+    not start.
+    """
+    replicas = to_start(fleet)
+    if not replicas:
+        yield Started([], [])
+        return
+    # Only here, for its memory: most gateways start no replicas.
+    from penstock.serving.deployments.replicas import replicas_of_kind
+
+    kinds = dict.fromkeys(one.group.accelerator.name for one in replicas)
+    async with AsyncExitStack() as stack:
+        groups = [await stack.enter_async_context(replicas_of_kind(
+            fleet, [one for one in replicas if one.group.accelerator.name == kind],
+            folder / kind, note)) for kind in kinds]
+        found = Started(replicas, groups)
+        try:
+            await asyncio.gather(*(one.start() for one in groups))
+            yield found
+        except InputError:
+            await found.stop()
+            raise
+        await found.stop()
+
+
+class Started:
+    """All replicas that Penstock starts, and the fleet with their addresses."""
+
+    def __init__(self, replicas: list[StartedReplica], groups: "Sequence[StartedReplicas]") -> None:
+        self._replicas = replicas
+        self._groups = groups
+
+    def fleet(self, fleet: Fleet) -> Fleet:
+        """Return the fleet with an endpoint for every started replica. Raises InputError where the
+        file no longer asks for the same started replicas."""
+        if to_start(fleet) != self._replicas:
+            raise InputError("replicas: the replicas that penstock starts have changed, which "
+                             "needs a restart of penstock serve")
+        return replace(fleet, replicas=tuple(_with_endpoints(fleet, self._instances())))
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Supervise the replicas until cancelled. ``changed`` is called when addresses change."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            before = self._instances()
+            await asyncio.gather(*(one.look_after() for one in self._groups))
+            if self._instances() != before:
+                changed()
+
+    async def stop(self) -> None:
+        """Ends all replicas."""
+        await asyncio.gather(*(one.stop() for one in self._groups))
+
+    def _instances(self) -> "dict[int, Instance]":
+        return {number: instance for one in self._groups
+                for number, instance in one.instances().items()}
+
+
+def _with_endpoints(fleet: Fleet, instances: "Mapping[int, Instance]") -> Iterator[ReplicaGroup]:
+    number = 0
+    for group in fleet.replicas:
+        if not is_started(group):
+            yield group
+            number += group.count
+            continue
+        for _ in range(group.count):  # each has its own address and name
+            found = instances.get(number)
+            yield replace(group, count=1, endpoints=(found.url,) if found else (),
+                          engine="auto" if group.engine == "emulated" else group.engine,
+                          served_as=found.served_as if found else group.served_as)
+            number += 1
