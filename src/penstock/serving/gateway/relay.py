@@ -97,8 +97,9 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._limit = limit
-        self._open: dict[object, dict[str, Any]] = {}  # the last choice of each unfinished answer
-        self._last: dict[str, Any] = {}
+        # Of each unfinished answer, whether it is a chat's. Documents would take more memory.
+        self._open: dict[object, bool] = {}
+        self._last = b"data: {}"  # the last event with choices
         self._splitter = EventSplitter()
         self._event_template: _EventTemplate | None = None
 
@@ -168,14 +169,14 @@ class Relay:
             self._note_error(document.get("error"))
             return self._keep_usage or not isinstance(usage, dict)
         says = False
-        self._last = document
+        self._last = event
         for choice in choices:
+            delta = choice.get("delta")
             if (reason := choice.get("finish_reason")) is None:
-                self._open[choice.get("index", 0)] = choice
+                self._open[choice.get("index", 0)] = "delta" in choice
             else:
                 self.passed.finish_reason = str(reason)
                 self._open.pop(choice.get("index", 0), None)
-            delta = choice.get("delta")
             if delta is None:
                 says = says or bool(choice.get("text") or choice.get("token_ids"))
             else:  # a chat begins with a role and no text
@@ -195,11 +196,12 @@ class Relay:
 
     def ending(self, prompt_tokens: int, output_tokens: int) -> bytes:
         """Return the events that end a stream that was cut, with these tokens as its usage."""
-        envelope = {name: value for name, value in self._last.items() if name != "usage"}
+        envelope = orjson.loads(self._last[6:])
+        envelope.pop("usage", None)
         choices: list[dict[str, Any]] = [
-            {"index": index, **({"delta": {}} if "delta" in last else {"text": ""}),
+            {"index": index, **({"delta": {}} if is_chat else {"text": ""}),
              "logprobs": None, "finish_reason": "length"}
-            for index, last in self._open.items()]
+            for index, is_chat in self._open.items()]
         self.passed.finish_reason, self.passed.done = "length", True
         documents = [{**envelope, "choices": choices}] if choices else []
         if self._keep_usage:
