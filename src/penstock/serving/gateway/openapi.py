@@ -31,10 +31,6 @@ _MEANINGS = {
 _KEY = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY,
         "pattern": "^[!-~]([ -~]*[!-~])?$"}
 _WHOLE = {"type": "integer", "minimum": 1}
-_SCHEMAS: dict[str, dict[str, Any]] = {
-    **query_schemas(RequestParametersSection),
-    "session": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$",
-                "description": "Session; a replica that has its beginning may answer faster."}}
 
 
 def openapi(offer: Offer) -> dict[str, Any]:
@@ -75,13 +71,13 @@ def openapi(offer: Offer) -> dict[str, Any]:
 
 
 def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> dict[str, Any]:
-    names = offer.names()
+    names, schemas = offer.names(), _schemas_of_parameters(offer)
     return {
         "summary": summary,
         "parameters": [{"name": kind.header, "in": "header", "required": False,
-                        "description": f"{_SCHEMAS[name]['description']} Counts more than "
+                        "description": f"{schemas[name]['description']} Counts more than "
                                        f"{BODY_FIELD}.{name}.",
-                        "schema": _schema(name, offer)} for name, kind in KINDS.items()] + [
+                        "schema": schemas[name]} for name, kind in KINDS.items()] + [
             {"name": KEY_HEADER, "in": "header", "required": False, "schema": _KEY,
              "description": "The same request with the same key is charged once within 24 hours."}],
         "requestBody": {"required": True, "content": {JSON: {"schema": {
@@ -91,7 +87,7 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
                 "stream": {"type": ["boolean", "null"]}, "max_tokens": _WHOLE,
                 "max_completion_tokens": _WHOLE,
                 BODY_FIELD: {"type": "object", "additionalProperties": False, "properties": {
-                    name: _schema(name, offer) for name in KINDS}}}}}}},
+                    name: schemas[name] for name in KINDS}}}}}}},
         "responses": {"200": {
             "description": "the engine's answer: one document, or events where stream is true",
             "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}},
@@ -101,11 +97,14 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
             **_errors(*_MEANINGS)}}
 
 
-def _schema(name: str, offer: Offer) -> dict[str, Any]:
-    if name == "service_class":
-        return {"type": "string", "enum": list(offer.classes),
-                "description": _SCHEMAS[name]["description"]}
-    return _SCHEMAS[name]
+def _schemas_of_parameters(offer: Offer) -> dict[str, dict[str, Any]]:
+    schemas = query_schemas(RequestParametersSection)
+    return {**schemas,
+            "service_class": {"type": "string", "enum": list(offer.classes),
+                              "description": schemas["service_class"]["description"]},
+            "session": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$",
+                        "description": "Session; a replica that has its beginning may answer "
+                                       "faster."}}
 
 
 def _read(summary: str, *statuses: int) -> dict[str, Any]:
