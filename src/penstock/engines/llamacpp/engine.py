@@ -9,6 +9,7 @@ from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan
 from penstock.core.units import to_ps
+from penstock.engines.beside import is_set_within
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.executor import PlanExecutor
 from penstock.engines.server.live import LiveRequest, LiveRequests
@@ -94,10 +95,7 @@ class SteppedEngine(LiveRequests[_Live]):
         if self._calls:
             return
         waits = self.driver.scheduler.has_work()
-        try:
-            await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S if waits else None)
-        except TimeoutError:
-            return
+        await is_set_within(self._woken, _LOOK_AGAIN_S if waits else None)
 
     def _plan(self) -> StepPlan | None:
         plan = self.driver.plan()

@@ -3,11 +3,12 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.core.errors import InputError
+from penstock.engines.beside import is_set_within
 from penstock.engines.file_stamp import file_stamp
 from penstock.fleet.values import Fleet
 from penstock.policy.route.protocol import Router
@@ -55,10 +56,9 @@ class FleetWatch:
         """Watch until cancelled."""
         with _on_hangup(self.ask):
             while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._asked.wait(), self._period_s)
+                is_asked = await is_set_within(self._asked, self._period_s)
                 stamp = file_stamp(self._reload.path)
-                if self._asked.is_set() or (stamp is not None and stamp != self._stamp):
+                if is_asked or (stamp is not None and stamp != self._stamp):
                     self._asked.clear()
                     self._stamp = stamp
                     await self._again()

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from penstock.engines.beside import is_set_within
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.quota import TenantQuota, retry_later
 from penstock.serving.tenants.slices import (
@@ -298,11 +299,8 @@ class Holdings:
                 await self._claim(due)
                 continue
             next_s = min((one.due_s for one in self._active.values()), default=None)
-            try:
-                async with asyncio.timeout(None if next_s is None else max(0.001, next_s - now_s)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await is_set_within(self._wake,
+                                None if next_s is None else max(0.001, next_s - now_s))
 
     async def close(self) -> None:
         """Give everything back and report the last use."""

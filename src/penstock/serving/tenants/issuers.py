@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.attest.tokens import jwt_library, signed_claims
 from penstock.attest.values import EvidenceError
+from penstock.engines.beside import is_set_within
 from penstock.engines.discreet_log import trace_of
 from penstock.fleet.values_gateway import Issuer
 from penstock.serving.errors import ServiceError
@@ -139,11 +140,8 @@ class Issuers:
             await self.look(fetch)
             now_s = self._clock()
             next_s = min((self._due_s(url) for url in self._issuers), default=None)
-            try:
-                async with asyncio.timeout(None if next_s is None else max(0.01, next_s - now_s)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await is_set_within(self._wake,
+                                None if next_s is None else max(0.01, next_s - now_s))
 
     async def look(self, fetch: Fetch) -> None:
         """Read the keys that are due."""
