@@ -94,7 +94,7 @@ def serve(
     changes, or on SIGHUP.
     """
     from penstock.engines.http import run_server
-    from penstock.serving.deployments.started import is_started
+    from penstock.serving.deployments.startable import is_started
     from penstock.serving.gateway.proxy import Limits
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing

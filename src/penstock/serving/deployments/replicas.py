@@ -30,7 +30,7 @@ from penstock.serving.deployments.deployments import (
 )
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.processes import process_engines
-from penstock.serving.deployments.started import KINDS, StartedReplica
+from penstock.serving.deployments.startable import KINDS, StartedReplica
 from penstock.serving.deployments.store import InUseError, open_store
 
 _RESTART_POLICY = RestartPolicy(backoff=Backoff(most=1000))  # never give a replica up

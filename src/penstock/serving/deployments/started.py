@@ -1,5 +1,4 @@
-"""Replicas of a fleet file that Penstock itself starts: those without endpoints whose ``engine``
-Penstock can start.
+"""Replicas of a fleet file that Penstock itself starts.
 
 Each replica is a deployment of its own. So a replica that dies is restarted, replicas outlive a
 gateway that is killed, and the next gateway adopts them (ADR 9). An orderly exit ends them.
@@ -8,54 +7,19 @@ gateway that is killed, and the next gateway adopts them (ADR 9). An orderly exi
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.serving.deployments.startable import StartedReplica, is_started, to_start
 
 if TYPE_CHECKING:
     from penstock.serving.deployments.deployments import Instance
     from penstock.serving.deployments.replicas import StartedReplicas
 
-KINDS: Mapping[str, str] = MappingProxyType({
-    "emulated": "emulate", "llamacpp": "llamacpp", "vllm": "vllm"})
-"""Engines that can be started: the fleet file's name and the deployments' name of each."""
-
 _LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class StartedReplica:
-    """A replica to be started: its number in the fleet and its group."""
-
-    number: int
-    group: ReplicaGroup
-
-    @property
-    def name(self) -> str:
-        """Name of the replica's deployment."""
-        return f"replica-{self.number}"
-
-    @property
-    def configuration(self) -> Configuration:
-        """Configuration of the replica's model."""
-        group = self.group
-        return Configuration(group.parallelism, group.precision, group.kv_precision)
-
-
-def is_started(group: ReplicaGroup) -> bool:
-    """Whether Penstock starts the replicas of a group."""
-    return not group.endpoints and group.engine in KINDS
-
-
-def to_start(fleet: Fleet) -> list[StartedReplica]:
-    """Return the replicas that Penstock starts, numbered among all replicas of the fleet."""
-    numbered = enumerate(group for group in fleet.replicas for _ in range(group.count))
-    return [StartedReplica(number, group) for number, group in numbered if is_started(group)]
 
 
 @asynccontextmanager
