@@ -19,12 +19,13 @@ RUNS = 7
 
 
 def cluster(fleet: Any, workload: Any) -> Any:
-    """A cluster ready to run, and its requests as a list."""
+    """A cluster ready to run, and its requests."""
     from penstock.sim.simulation import build_cluster
+    from penstock.sim.upcoming import InOrder
     from penstock.workload.requests import requests
 
     classes = {c.name: c for c in fleet.service_classes}
-    return build_cluster(fleet, workload), list(requests(workload, classes))
+    return build_cluster(fleet, workload), InOrder(list(requests(workload, classes)))
 
 
 def seconds(fleet: Any, workload: Any) -> float:

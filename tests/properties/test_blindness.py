@@ -51,6 +51,7 @@ from penstock.sim.exclusive import Dispatch, serve
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import InOrder
 from support.scheduler_runs import header, make_kv
 from support.small_routing import LARGE, SMALL, expected, fact
 from support.strategies import (
@@ -133,7 +134,7 @@ def scheduled(case: Case, lengths: dict[int, int], twist: Twist,
     world, stream = World(), BytesIO()
     replica = replica_of(case, 0, lengths, twist, stream, believed_factor)
     dispatcher = Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], lambda *_: None)
-    Cluster([replica], dispatcher, lambda *_: None).run(case.requests)
+    Cluster([replica], dispatcher, lambda *_: None).run(InOrder(case.requests))
     learnt: list[int] = []
     for record in map(orjson.loads, stream.getvalue().splitlines()):
         if record["kind"] == "observe":
@@ -216,7 +217,7 @@ def routed(case: Case, lengths: dict[int, int], twist: Twist, router: tuple[str,
     made = make_dispatch(router, (admit, {}), RouterContext(FACTS, Random(0).randrange), explore)
     dispatcher = Dispatcher(SeenRouter(made, world, lengths if peeks else None), replicas,
                             [ReplicaSpec(offer.model) for offer in SEATS], lambda *_: None)
-    Cluster(replicas, dispatcher, lambda *_: None).run(case.requests)
+    Cluster(replicas, dispatcher, lambda *_: None).run(InOrder(case.requests))
     for number, stream in enumerate(streams):
         read(world, number, stream, steps=not jumps)
     return world

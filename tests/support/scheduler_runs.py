@@ -24,6 +24,7 @@ from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import InOrder
 from support.reference_driver import Trace, run_reference
 from support.strategies import Case
 
@@ -154,7 +155,7 @@ def jump(case: Case) -> Jumps:
         refused[request.request_id] = reason
 
     dispatcher = Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], refuse)
-    Cluster([replica], dispatcher, refuse).run(case.requests)
+    Cluster([replica], dispatcher, refuse).run(InOrder(case.requests))
     shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()
     records = [orjson.loads(line) for line in journal.splitlines()]

@@ -96,7 +96,9 @@ def _queue(fleet: "Fleet", *, as_json: bool) -> int:
     from penstock.cli.capacity_queue import queue_document, queue_tables
     from penstock.cli.console import print_json, print_tables
     from penstock.fleet.sources import fleet_workload
+    from penstock.fleet.traffic import check_open
 
+    check_open(fleet.traffic, "an analytic queue")
     found = queue_document(fleet, fleet_workload(fleet))
     if as_json:
         print_json(found)

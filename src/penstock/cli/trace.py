@@ -62,9 +62,11 @@ def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, dat
              seed: Seed = None, as_json: AsJson = False) -> int:
     """Write the traffic of a fleet file as a trace."""
     from penstock.fleet.sources import fleet_workload
+    from penstock.fleet.traffic import check_open
     from penstock.workload.trace import workload_trace
 
     fleet = read_fleet(fleet_file, settings, data, seed)
+    check_open(fleet.traffic, "a trace")
     _write(workload_trace(fleet_workload(fleet)), out, as_json=as_json)
     return OK
 

@@ -10,6 +10,7 @@ from penstock.core.errors import InputError
 from penstock.experiment.run import AS_THEY_ARE, run_fleet
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
+from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
 from penstock.metrics.seeds import half_width
@@ -81,6 +82,7 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
     positive rates, and traffic too short to load the fleet or to outlast its warmup.
     """
     _check(share, tolerance, low_per_s, high_per_s)
+    check_open(fleet.traffic, "the search for a capacity")
     probes: list[Probe] = []
 
     def judge(workload: Workload, seed: int, rate_per_s: float) -> bool:

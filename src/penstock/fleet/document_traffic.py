@@ -21,11 +21,12 @@ from penstock.fleet.fields import (
 )
 
 ArrivalName = Literal["poisson", "gamma", "constant", "bursty", "ramp", "square", "hourly",
-                      "diurnal"]
+                      "diurnal", "closed"]
 
 
 class ArrivalsSection(Section):
-    """An arrival process. Its mean rate is the traffic entry's `rate_per_s`."""
+    """An arrival process. Its mean rate is the traffic entry's `rate_per_s`. In a closed loop, a
+    fixed number of clients sends requests, each its next once its last has ended."""
 
     name: ArrivalName = described("Kind of process.", "gamma", default=...)
     gap_cv: NotNegative | None = described(
@@ -53,6 +54,14 @@ class ArrivalsSection(Section):
     period_s: Positive | None = described("How long a day is, seconds (diurnal).", 3600)
     peak_at_s: NotNegative | None = described("When the rate is highest, seconds (diurnal).",
                                               1800)
+    clients: Count | None = described("Number of clients (closed).", 64)
+    think_s: NotNegative | None = described(
+        "Mean time between the end of a client's request and its next request, seconds (closed).",
+        2.0)
+    think_cv: NotNegative | None = described(
+        "Coefficient of variation of think times (closed).", 1.0)
+    ramp_s: NotNegative | None = described(
+        "Time over which the clients begin, one after the other, seconds (closed).", 30.0)
 
 
 ArrivalsChoice = Annotated[AsName | Annotated[ArrivalsSection, Tag(SETTINGS_TAG)],

@@ -1,6 +1,6 @@
 """Traffic entries: conversion of the file's entries to sources of a workload."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
@@ -27,6 +27,7 @@ from penstock.workload.lengths import (
     lognormal_mixture,
     quantile_table,
 )
+from penstock.workload.loops import ClosedLoop
 
 _COMMON = ("gap_cap", "exact_rate")
 # By process: its required settings, and its optional ones.
@@ -39,7 +40,9 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "square": (("low", "high", "low_s", "high_s"), ("gap_cv", *_COMMON)),
     "hourly": (("rates",), ("hour_s", "gap_cv", *_COMMON)),
     "diurnal": (("peak_to_mean",), ("period_s", "peak_at_s", "gap_cv", *_COMMON)),
+    "closed": (("clients",), ("think_s", "think_cv", "ramp_s")),
 }
+_REQUESTS_PER_CLIENT = 10  # where the file states no number: as load tools do
 
 
 def resolve_traffic(document: FleetDocument, have: Resources) -> tuple[TrafficSpec, ...]:
@@ -62,13 +65,18 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
     choice = _arrivals(path, entry)
     if entry.rate_per_s is not None and isinstance(lengths, TraceFile) and lengths.scale:
         raise PlacedError((*path, "rate_per_s"), "stands beside trace.scale; keep one of them")
-    if choice is not None and entry.rate_per_s is None:
+    closed = choice is not None and choice.name == "closed"
+    if closed:
+        _check_closed(path, entry)
+    elif choice is not None and entry.rate_per_s is None:
         raise PlacedError(path, "no rate_per_s; expected the mean arrival rate in requests/s")
     num_requests = entry.num_requests
     if isinstance(entry.trace, TraceSection) and entry.trace.num_requests is not None:
         if num_requests is not None:
             raise PlacedError((*path, "num_requests"), "stands beside trace.num_requests; keep one")
         num_requests = entry.trace.num_requests
+    if closed and choice is not None and num_requests is None:
+        num_requests = _REQUESTS_PER_CLIENT * int(choice.options["clients"])
     model = entry.model or document.models[0].name
     if model != AUTO:
         model = have.models[model].spec.name
@@ -78,6 +86,13 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
         tenants=entry.tenants or {}, num_requests=num_requests,
         duration_s=entry.duration_s, start_s=entry.start_s, max_tokens=entry.max_tokens)
+
+
+def _check_closed(path: Path, entry: TrafficSection) -> None:
+    for key, why in (("rate_per_s", "the clients decide the rate"),
+                     ("duration_s", "num_requests bounds the requests of clients")):
+        if getattr(entry, key) is not None:
+            raise PlacedError((*path, key), f"stands beside closed arrivals; {why}")
 
 
 def _only_class(document: FleetDocument) -> dict[str, float]:
@@ -155,7 +170,10 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
                               + ", ".join(_SETTINGS))
     choice = _arrival_choice(at, section or "poisson")
     try:
-        arrival_process(choice)
+        if choice.name == "closed":
+            closed_loop(choice).check()
+        else:
+            arrival_process(choice)
     except InputError as error:
         raise PlacedError(at, str(error)) from None
     return choice
@@ -195,6 +213,21 @@ def arrival_process(choice: Choice) -> ArrivalProcess:
     if choice.name == "ramp":
         options["duration_s"] = options.pop("over_s")
     return ArrivalProcess(gap_cv, make[choice.name](**options), gap_cap, exact_rate)
+
+
+def closed_loop(choice: Choice) -> ClosedLoop:
+    """Return the clients of closed arrivals."""
+    options = dict(choice.options)
+    return ClosedLoop(int(options.pop("clients")), **options)
+
+
+def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
+    """Raise InputError where traffic has no rate of its own, because clients decide the rate.
+    ``what`` begins the reason."""
+    for spec in traffic:
+        if spec.arrivals is not None and spec.arrivals.name == "closed":
+            raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
+                             "rate_per_s and open arrivals, such as poisson")
 
 
 def longest_prompt(lengths: TraceFile | LengthDistribution | str) -> int | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.core.errors import InputError
 from penstock.fleet.sources import fleet_workload
+from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of, part_of
@@ -64,6 +65,7 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     ``workload`` is the traffic of the run's own seed, if the caller has it already. Raises
     InputError where no request arrives or counts, and as ``fleet_workload`` does.
     """
+    check_open(fleet.traffic, "a plan")
     say = on_step or _silent
     seed = fleet.run.seed
     first = fleet_workload(fleet, seed) if workload is None else workload

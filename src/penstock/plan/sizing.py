@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.fleet.judge import attainment_by_class, meets_all, missed_by_class
+from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment
 from penstock.plan.bound import throughput_bound
@@ -78,6 +79,7 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
     replicas that ``max_replicas`` and the accelerators allow keeps that number and stands in
     ``missed``. Raises InputError when two groups would share requests.
     """
+    check_open(fleet.traffic, "the search for a number of replicas")
     groups = fleet.sizing.kinds()
     served = [rows_served(group, workload) for group in groups]
     if len(groups) > 1 and np.any(np.sum(served, axis=0) > 1):

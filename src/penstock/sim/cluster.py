@@ -1,13 +1,13 @@
 """Replicas behind a router and pools, as sources of the event kernel."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from penstock.core.request import Request
-from penstock.core.units import to_ps
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import Upcoming
 
 OnRefused = Callable[[Request, str], None]
 
@@ -29,19 +29,29 @@ class RoutedReplica(EventSource):
         if reason is not None:
             self._dispatcher.turned_away(request)
             self._on_refused(request, reason)
+            if self.on_ended is not None:
+                self.on_ended(request.request_id, now_ps)
         elif self._replica.busy:
             self.due_ps = self._replica.end_ps
 
     def commit(self, now_ps: int) -> None:
-        self._replica.finish()
+        finished = self._replica.finish()
+        if self.on_ended is not None:
+            for request_id in finished:
+                self.on_ended(request_id, now_ps)
         self.due_ps = NEVER_PS
         self._dispatcher.changed(self.number)
         self._dispatcher.learn(self.number)
 
     def plan(self, now_ps: int) -> None:
         self._dispatcher.changed(self.number)
+        shed = self._replica.shed
+        num_shed = len(shed)
         if not self._replica.busy and self._replica.begin(now_ps):
             self.due_ps = self._replica.end_ps
+        if self.on_ended is not None and len(shed) > num_shed:
+            for request, _, _ in shed[num_shed:]:
+                self.on_ended(request.request_id, now_ps)
         self._dispatcher.learn(self.number)
 
     def stop(self, now_ps: int) -> None:
@@ -49,23 +59,32 @@ class RoutedReplica(EventSource):
 
 
 class RoutedRequests(Arrivals):
-    """A stream of requests. Each goes to a pool that ``door`` chooses, or else to the replica that
+    """Requests to be sent. Each goes to a pool that ``door`` chooses, or else to the replica that
     the dispatcher chooses."""
 
-    def __init__(self, requests: Iterator[Request], dispatcher: Dispatcher,
+    def __init__(self, upcoming: Upcoming, dispatcher: Dispatcher,
                  replicas: Sequence[RoutedReplica], door: PoolDoor | None = None) -> None:
         super().__init__()
-        self._requests = requests
+        self._upcoming = upcoming
         self._dispatcher = dispatcher
         self._replicas = replicas
         self._door = door
-        self._upcoming: Request | None = None
-        self._advance()
+        self.due_ps = upcoming.due_ps
 
     def deliver(self, now_ps: int) -> int:
-        request = self._upcoming
-        assert request is not None
-        self._advance()
+        request = self._upcoming.take()
+        number = self._deliver(request, now_ps)
+        if number < 0:
+            self._upcoming.ended(request.request_id, now_ps)
+        self.due_ps = self._upcoming.due_ps
+        return number
+
+    def ended(self, request_id: int, now_ps: int) -> None:
+        """Take note that a request is over."""
+        self._upcoming.ended(request_id, now_ps)
+        self.due_ps = self._upcoming.due_ps
+
+    def _deliver(self, request: Request, now_ps: int) -> int:
         if self._door is not None:
             number = self._door.deliver(request, now_ps)
             if number >= 0:
@@ -77,13 +96,8 @@ class RoutedRequests(Arrivals):
 
     def close(self) -> None:
         """End the run: pools count requests that arrive after its end."""
-        while self._door is not None and self._upcoming is not None:
-            self._door.missed(self._upcoming)
-            self._advance()
-
-    def _advance(self) -> None:
-        upcoming = self._upcoming = next(self._requests, None)
-        self.due_ps = NEVER_PS if upcoming is None else to_ps(upcoming.arrival_s)
+        while self._door is not None and self._upcoming.due_ps < NEVER_PS:
+            self._door.missed(self._upcoming.take())
 
 
 class Cluster:
@@ -100,11 +114,14 @@ class Cluster:
         self._door = door
         self.now_ps = 0
 
-    def run(self, requests: Iterable[Request], on_instant: Callable[[int], None] | None = None,
+    def run(self, upcoming: Upcoming, on_instant: Callable[[int], None] | None = None,
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
-        arrivals = RoutedRequests(iter(requests), self._dispatcher, self._replicas, self._door)
-        kernel = Kernel([*self._replicas, *self._pools], arrivals)
+        arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door)
+        sources = [*self._replicas, *self._pools]
+        for source in sources:
+            source.on_ended = arrivals.ended
+        kernel = Kernel(sources, arrivals)
         kernel.run(on_instant, until_ps)
         arrivals.close()
         self.now_ps = kernel.now_ps

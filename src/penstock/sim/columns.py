@@ -83,16 +83,24 @@ class Outcomes:
         """Mark rows that missed their own deadline."""
         self._late[rows] = True
 
-    def table(self) -> RequestTable:
-        """Return all rows in order of arrival, with the outcome of each target."""
+    def table(self, arrived_s: Mapping[int, float] | None = None) -> RequestTable:
+        """Return all rows in order of arrival, with the outcome of each target.
+
+        ``arrived_s`` has the times of the requests that were sent, where the simulation decided
+        them. The others were never received.
+        """
         workload = self._workload
         count = len(workload)
+        times_s = workload.arrival_s
+        if arrived_s is not None:
+            times_s = np.full(count, np.nan)
+            times_s[list(arrived_s)] = list(arrived_s.values())
         table = RequestTable(
             request_id=np.arange(count, dtype=np.int64),
             model_index=workload.model_index.astype(np.int32),
             class_index=workload.class_index.astype(np.int32),
             tenant_index=workload.tenant_index.astype(np.int32), replica=self._replica,
-            arrival_s=workload.arrival_s, prompt_tokens=workload.prompt_tokens,
+            arrival_s=times_s, prompt_tokens=workload.prompt_tokens,
             output_tokens=self._counts["output_tokens"],
             num_late_tokens=self._counts["num_late_tokens"],
             num_preemptions=self._counts["num_preemptions"].astype(np.int32),
@@ -100,4 +108,7 @@ class Outcomes:
             status=self._status, met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
             service_classes=workload.service_classes, tenants=workload.tenants, **self._moments)
         judged = table.judged(self._slos)
-        return replace(judged, met_slo=judged.met_slo & ~self._late)
+        judged = replace(judged, met_slo=judged.met_slo & ~self._late)
+        if arrived_s is None:
+            return judged
+        return judged.take(np.argsort(times_s, kind="stable")[:len(arrived_s)])

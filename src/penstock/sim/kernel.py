@@ -15,12 +15,14 @@ class EventSource:
 
     ``number`` is its place among the kernel's sources. ``due_ps`` is the time of its next commit,
     NEVER_PS where it waits for others. The source changes it only in the methods below and when it
-    takes an arrival.
+    takes an arrival. ``on_ended`` is called with the number of each request that is over at the
+    source, and the time.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.due_ps = NEVER_PS
+        self.on_ended: Callable[[int, int], None] | None = None
 
     def commit(self, now_ps: int) -> None:
         """Process everything that ends now. Afterwards ``due_ps`` is later."""

@@ -43,6 +43,7 @@ from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
 
@@ -111,14 +112,17 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         with no_cycle_search():
             requests = requests_of(workload, classes, fleet.gateway.confidential_tenants,
                                    fleet.gateway.prefix_domain)
-            parts.cluster.run(requests, watch.on_instant, until_ps)
+            loops = workload.loops
+            upcoming = InOrder(requests) if loops is None else Looped(requests, loops)
+            parts.cluster.run(upcoming, watch.on_instant, until_ps)
         watch.flush()
     replicas = parts.replicas
     for replica in replicas:
         parts.outcomes.shed(replica.replica_id, replica.shed)
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
+    table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
     return SimulationResult(
-        parts.outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
+        table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
         sum(replica.recorder.num_steps for replica in replicas),
         _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools)
@@ -160,7 +164,9 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     outcomes = Outcomes(workload, [fleet.service_class(name).slo
                                    for name in workload.service_classes])
     outputs = _outputs(fleet, workload)
-    period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
+    # How long a closed loop lasts is not known before.
+    period_s = workload.duration_s / _NUM_SAMPLES if workload.loops is None else 1.0
+    period_ps = max(1, to_ps(period_s))
     replicas: list[SimReplica] = []
     kvs: list[KvAllocator] = []
     for group in fleet.replicas:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.workload.loops import joined_loops
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
 from penstock.workload.workload import IntColumn, Workload
 
@@ -29,6 +30,7 @@ def merged(parts: Sequence[Workload]) -> Workload:
         models.names, models.index[order], classes.names, classes.index[order],
         tenants.names, tenants.index[order],
         prefixes.offsets, prefixes.values, prefixes.block_tokens,
+        loops=joined_loops([(len(part), part.loops) for part in parts], order),
     )
 
 

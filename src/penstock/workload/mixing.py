@@ -12,7 +12,7 @@ from penstock.workload.merge import merged
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
-from penstock.workload.workload import FloatColumn, Workload
+from penstock.workload.workload import FloatColumn, Loops, Workload
 
 
 def generate(sources: Sequence[TrafficSource], seed: int) -> Workload:
@@ -52,11 +52,15 @@ def _generated(source: TrafficSource, seed: int) -> Workload:
     tenants = _labels(source, "tenant", source.tenants, pairs, seed)
     prefixes = _prefixes(source.trace, pairs)
     max_tokens = max(source.max_tokens or 0, lengths.max_output_tokens)
+    loops = None
+    if source.loop is not None:
+        thinks_s = source.loop.thinks_s(stream(seed, source.name, "thinks"), num)
+        loops = Loops((source.loop.starts_s(source.start_s),), np.zeros(num, np.int64), thinks_s)
     return Workload(
         arrival_s + source.start_s if source.start_s else arrival_s,
         pairs.prompt_tokens, pairs.output_tokens, np.full(num, max_tokens, np.int64),
         models.names, models.index, classes.names, classes.index, tenants.names, tenants.index,
-        prefixes.offsets, prefixes.values, prefixes.block_tokens,
+        prefixes.offsets, prefixes.values, prefixes.block_tokens, loops=loops,
     )
 
 
@@ -68,6 +72,9 @@ def _length_model(source: TrafficSource) -> LengthModel:
 
 
 def _arrivals(source: TrafficSource, seed: int) -> FloatColumn:
+    if source.loop is not None:
+        assert source.num_requests is not None, "check_source saw to it"
+        return np.zeros(source.num_requests)
     if source.arrivals is None:
         assert source.trace is not None, "check_source saw to it"
         return _replayed(source.trace, source)

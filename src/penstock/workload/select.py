@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.workload.loops import loops_of
 from penstock.workload.workload import Workload
 
 
@@ -21,4 +22,6 @@ def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
         values = values[np.repeat(rows, lengths)]
         offsets = np.concatenate(([0], np.cumsum(lengths[rows])))
     answers = workload.answers and workload.answers.take(np.flatnonzero(rows))
-    return replace(workload, **columns, hash_offsets=offsets, hash_values=values, answers=answers)
+    loops = workload.loops and loops_of(workload.loops, rows)
+    return replace(workload, **columns, hash_offsets=offsets, hash_values=values, answers=answers,
+                   loops=loops)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from penstock.core.errors import InputError
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.lengths import LengthModel
+from penstock.workload.loops import ClosedLoop
 from penstock.workload.trace import Trace
 
 
@@ -13,7 +14,8 @@ from penstock.workload.trace import Trace
 class TrafficSource:
     """One stream of requests.
 
-    Times come from ``arrivals``, or from the trace when that is None. Lengths come from
+    Times come from ``arrivals``, or from the clients of ``loop``, or from the trace when both are
+    None. Lengths come from
     ``lengths``, or else from the trace's rows, shuffled with ``shuffle_rows``; rows bring their
     prefix hashes along. ``rate_per_s`` is the mean rate; a trace's own times are compressed or
     stretched to it, or kept when it is None.
@@ -40,6 +42,7 @@ class TrafficSource:
     max_tokens: int | None = None
     start_s: float = 0.0
     shuffle_rows: bool = False
+    loop: ClosedLoop | None = None
 
 
 def check_source(source: TrafficSource) -> None:
@@ -64,7 +67,13 @@ def check_source(source: TrafficSource) -> None:
 
 
 def _check_times(name: str, source: TrafficSource) -> None:
-    if source.arrivals is not None:
+    if source.loop is not None:
+        if source.arrivals is not None or source.rate_per_s is not None:
+            raise InputError(f"{name}: clients stand beside an arrival process or a rate")
+        if source.num_requests is None:
+            raise InputError(f"{name}: clients need num_requests")
+        source.loop.check()
+    elif source.arrivals is not None:
         if source.rate_per_s is None:
             raise InputError(f"{name}: an arrival process needs rate_per_s")
         if source.num_requests is None and source.duration_s is None and source.trace is None:

@@ -25,6 +25,7 @@ from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import InOrder
 from support.strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
@@ -66,7 +67,7 @@ def run(requests: list[Request], num_replicas: int, outputs: dict[int, int],
     stream = BytesIO()
     replicas = [replica(i, outputs, stream) for i in range(num_replicas)]
     cluster = cluster_of(replicas, router, [ReplicaSpec("m")] * num_replicas)
-    cluster.run(requests, None, until_ps)
+    cluster.run(InOrder(requests), None, until_ps)
     return cluster, replicas, stream.getvalue()
 
 
@@ -135,7 +136,7 @@ def test_requests_go_only_where_they_are_served() -> None:
     replicas = [replica(i, outputs) for i in range(2)]
     cluster = cluster_of(replicas, RoundRobin(), [ReplicaSpec("a"), ReplicaSpec("b")],
                          lambda r, why: refused.append((r.request_id, why)))
-    cluster.run([request(i, 0.1 * i, model=model) for i, model in enumerate("bac")])
+    cluster.run(InOrder([request(i, 0.1 * i, model=model) for i, model in enumerate("bac")]))
     assert [r.recorder.flush().request_id.tolist() for r in replicas] == [[1], [0]]
     assert refused == [(2, "no replica serves this model and class")]
 
@@ -145,6 +146,6 @@ def test_what_can_never_fit_is_refused_with_the_limit() -> None:
     only = replica(0, {0: 1}, blocks=10)
     cluster = cluster_of([only], RoundRobin(), [ReplicaSpec("m")],
                          lambda r, why: refused.append(why))
-    cluster.run([request(0, 0.0, tokens=150)])
+    cluster.run(InOrder([request(0, 0.0, tokens=150)]))
     assert refused == ["prompt and max_tokens exceed the KV cache of 160 tokens"]
     assert not only.busy

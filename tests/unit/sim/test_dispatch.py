@@ -29,6 +29,7 @@ from penstock.sim.dispatch import NO_REPLICA, Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.upcoming import InOrder
 from support.strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
@@ -86,7 +87,7 @@ def run(router: Router, requests: Sequence[Request], replicas: list[SimReplica],
 
     seats = seats or [ReplicaSpec("m")] * len(replicas)
     dispatcher = Dispatcher(router, replicas, seats, refuse)
-    Cluster(replicas, dispatcher, refuse).run(requests)
+    Cluster(replicas, dispatcher, refuse).run(InOrder(requests))
     return refused
 
 

@@ -11,6 +11,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.sources import fleet_workload
+from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
 from penstock.metrics.table import RequestTable
@@ -130,6 +131,7 @@ class LoadOptions:
 
 def fleet_plan(fleet: Fleet) -> LoadPlan:
     """The traffic of a fleet file. Raises InputError."""
+    check_open(fleet.traffic, "a load from a fleet file")
     workload = fleet_workload(fleet)
     return LoadPlan(fleet.name, workload, fleet.service_classes, fleet.run.seed,
                     {"from": "fleet", "num_requests": len(workload),

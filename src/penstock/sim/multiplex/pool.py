@@ -148,6 +148,8 @@ class MultiplexedPool(EventSource):
             self._record.ended(batch, event.answered_ps / PS_PER_S, failed=event.failed)
             if event.failed:
                 self.num_waiting[batch.model] += len(batch.requests)
+            else:
+                self._tell_ended(batch.requests)
             self._policy.ended(device, batch, now_s, failed=event.failed)
         else:
             device.prefetching = None
@@ -173,10 +175,16 @@ class MultiplexedPool(EventSource):
             elif isinstance(action, Shed):
                 self._leave(action.requests)
                 self._record.shed(action, self._now_s)
+                self._tell_ended(action.requests)
             else:
                 self._begin_prefetch(device, action)
         raise NotPossibleError(f"{MOST_ACTIONS} actions at {self._now_s} s on device "
                                f"{device.index}")
+
+    def _tell_ended(self, requests: Sequence[Queued]) -> None:
+        if self.on_ended is not None:
+            for request in requests:
+                self.on_ended(request.request_id, self._now_ps)
 
     def _leave(self, requests: Sequence[Queued]) -> None:
         for request in requests:
@@ -280,4 +288,5 @@ class MultiplexedPool(EventSource):
             self._record.ended(batch, self._now_s, failed=False)
         else:
             self._record.shed(Shed(batch.requests, over.reason), self._now_s)
+        self._tell_ended(batch.requests)
         self._policy.ended(device, batch, self._now_s, failed=False)
