@@ -34,7 +34,7 @@ ACCELERATOR_FIELDS: Mapping[str, Field] = {
     "power_w": number(0, 100_000, "watts", above=True, required=True),
     "link_gb_per_s": _RATE,
     "pcie_gb_per_s": number(0, 1e6, "GB/s", above=True, required=True),
-    "price_per_hour": number(0, 100_000, "a price for one accelerator", required=True),
+    "price_per_hour": number(0, 100_000, "a price for one accelerator"),
     "price_date": _DATE,
     "max_per_node": whole(1, 10_000),
     "confidential": _FLAG,
@@ -47,10 +47,11 @@ MODEL_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim",
                      "intermediate_size", "vocab_size"), _SIZE),
     "max_context_tokens": whole(1, 1_000_000_000, required=True),
-    **dict.fromkeys(("tied_embeddings", "gated_mlp"), _FLAG),
+    **dict.fromkeys(("tied_embeddings", "gated_mlp", "gated_attention"), _FLAG),
     **dict.fromkeys(("num_experts", "experts_per_token", "expert_intermediate_size",
                      "shared_intermediate_size", "num_dense_layers", "kv_latent_size",
-                     "q_latent_size", "rope_head_dim", "v_head_dim", "kv_layers"), _SIZE_OR_ZERO),
+                     "q_latent_size", "rope_head_dim", "v_head_dim", "kv_layers",
+                     "linear_key_heads", "linear_value_heads", "linear_head_dim"), _SIZE_OR_ZERO),
     **_COMMON,
 }
 
@@ -148,7 +149,8 @@ def accelerator_from(entry: Entry) -> Accelerator:
               for key, value in values.items()}
     scaled["memory_bytes"] = round(scaled["memory_bytes"])
     scaled["price_date"] = str(scaled.get("price_date", ""))
-    scaled["price_per_hour"] = float(scaled["price_per_hour"])
+    price = scaled.get("price_per_hour")
+    scaled["price_per_hour"] = None if price is None else float(price)
     scaled["power_w"] = float(scaled["power_w"])
     scaled.setdefault("vendor", "")
     return Accelerator(name=entry.name, **scaled,

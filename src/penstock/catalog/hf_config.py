@@ -41,6 +41,7 @@ _GATE_AND_UP = frozenset({"qwen", "hf_olmo"})
 # Contexts that a family's code defines instead of its configs.
 _USUAL_CONTEXT = {"falcon": 2048, "RefinedWeb": 2048, "RefinedWebModel": 2048, "bloom": 2048}
 _MAX_BYTES = 5_000_000
+_OF_LINEAR_ATTENTION = ("mamba_ssm_dtype",)
 _NO_CACHE = ("linear_attention", "recurrent", "conv")
 
 
@@ -130,8 +131,11 @@ class _Config:
             num_kv_heads=self._kv_heads(num_heads), head_dim=self._head_dim(hidden_size, num_heads),
             intermediate_size=mlp, vocab_size=self._need(_VOCAB, "the size of the vocabulary"),
             max_context_tokens=self._context(), tied_embeddings=self._tied(),
-            gated_mlp=self._family not in _UNGATED, kv_layers=self._kv_layers(num_layers),
-            source=self._where, **self._experts(num_layers, mlp), **self._latent())
+            gated_mlp=self._family not in _UNGATED,
+            gated_attention=self._data.get("attn_output_gate") is True,
+            kv_layers=self._kv_layers(num_layers),
+            source=self._where, **self._experts(num_layers, mlp), **self._latent(),
+            **self._linear_attention())
         return checked_model(spec, self._where)
 
     def _fail(self, key: str, found: str, expected: str) -> NoReturn:
@@ -142,7 +146,7 @@ class _Config:
         if self._data.get("is_encoder_decoder") is True:
             self._fail("is_encoder_decoder", "true", "a decoder-only model")
         for key, value in self._data.items():
-            if key.startswith("mamba_"):
+            if key.startswith("mamba_") and key not in _OF_LINEAR_ATTENTION:
                 self._fail(key, quote(value), "a model without state-space layers")
 
     def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1,
@@ -232,6 +236,16 @@ class _Config:
             return caching if caching < num_layers else 0
         interval = self._whole(("full_attention_interval",))
         return num_layers // interval if interval > 1 else 0
+
+    def _linear_attention(self) -> dict[str, int]:
+        head_dim = self._whole(("linear_value_head_dim",))
+        if not head_dim:
+            return {}
+        return {"linear_head_dim": head_dim,
+                "linear_key_heads": self._need(("linear_num_key_heads",),
+                                               "the key heads of linear attention"),
+                "linear_value_heads": self._need(("linear_num_value_heads",),
+                                                 "the value heads of linear attention")}
 
     def _experts(self, num_layers: int, mlp: int) -> dict[str, int]:
         num_experts = self._whole(_EXPERTS, least=0)

@@ -114,7 +114,8 @@ def _tables(catalog: "Catalog") -> list[Any]:
 
     accelerators = [(a.name, f"{a.memory_bytes / GIB:.0f} GiB",
                      f"{a.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
-                     f"{a.flops('bf16') / 1e12:,.0f} TFLOP/s", f"${a.price_per_hour:.2f}")
+                     f"{a.flops('bf16') / 1e12:,.0f} TFLOP/s",
+                     "-" if a.price_per_hour is None else f"${a.price_per_hour:.2f}")
                     for a in catalog.accelerators.values()]
     models = [(m.name, f"{m.num_params / 1e9:,.1f} B", f"{m.active_params / 1e9:,.1f} B",
                f"{m.max_context_tokens:,}", f"{m.kv_bytes_per_token('bf16') / 1024:,.0f} KiB")

@@ -10,7 +10,8 @@ class Accelerator:
 
     ``peak_flops`` maps a precision (``fp32``, ``fp16``, ``bf16``, ``fp8``, ``int8``, ``fp4``) to
     dense operations per second, without sparsity. ``link_bytes_per_s`` is the one-way rate between
-    accelerators of one node; ``sources`` has the source of each field's number.
+    accelerators of one node. ``price_per_hour`` is None where no list price is public. ``sources``
+    has the source of each field's number.
     """
 
     name: str
@@ -21,7 +22,7 @@ class Accelerator:
     power_w: float
     link_bytes_per_s: float
     pcie_bytes_per_s: float
-    price_per_hour: float
+    price_per_hour: float | None
     price_date: str = ""
     max_per_node: int = 8
     confidential: bool = False

@@ -19,7 +19,10 @@ class ModelSpec:
     ``experts_per_token`` of ``num_experts`` experts of ``expert_intermediate_size``, beside shared
     experts of total width ``shared_intermediate_size``. ``kv_latent_size`` > 0 means multi-head
     latent attention: the cache holds that many values per token and layer in place of K and V
-    heads. ``kv_layers`` counts layers that keep a KV cache (0 = all).
+    heads. ``kv_layers`` counts layers that keep a KV cache (0 = all). The other layers have linear
+    attention where ``linear_head_dim`` > 0: gated delta rule with ``linear_key_heads`` and
+    ``linear_value_heads``, whose state has a fixed size. ``gated_attention`` says that full
+    attention multiplies its output by a gate as wide as the queries.
     """
 
     name: str
@@ -43,16 +46,41 @@ class ModelSpec:
     rope_head_dim: int = 0
     v_head_dim: int = 0
     kv_layers: int = 0
+    linear_key_heads: int = 0
+    linear_value_heads: int = 0
+    linear_head_dim: int = 0
+    gated_attention: bool = False
     source: str = ""
 
     @property
     def attention_params(self) -> int:
-        """Weights of one attention block, without biases and norms."""
+        """Weights of one attention block with a KV cache, without biases and norms."""
         if self.kv_latent_size:
             return self._latent_attention_params()
         query = self.hidden_size * self.num_heads * self.head_dim
         key_value = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
-        return 2 * query + key_value
+        return (3 if self.gated_attention else 2) * query + key_value
+
+    @property
+    def linear_layers(self) -> int:
+        """Layers with linear attention."""
+        return self.num_layers - self.kv_layers if self.linear_head_dim and self.kv_layers else 0
+
+    @property
+    def _all_attention_params(self) -> int:
+        # Qwen3-Next (transformers, modeling_qwen3_next): queries, keys, values, gate and two
+        # scalars a value head on the way in; values on the way out.
+        keys = self.linear_key_heads * self.linear_head_dim
+        values = self.linear_value_heads * self.linear_head_dim
+        linear = self.hidden_size * (2 * keys + 3 * values + 2 * self.linear_value_heads)
+        return (self.linear_layers * linear
+                + (self.num_layers - self.linear_layers) * self.attention_params)
+
+    @property
+    def state_bytes_per_seq(self) -> int:
+        """Bytes of the states of linear attention of one sequence, in 32 bits, over all layers."""
+        per_layer = self.linear_value_heads * self.linear_head_dim**2
+        return 4 * self.linear_layers * per_layer
 
     def _latent_attention_params(self) -> int:
         # DeepSeek-V2 (arXiv 2405.04434, section 2.1): low-rank query and key/value projections.
@@ -92,7 +120,7 @@ class ModelSpec:
         router = self.hidden_size * self.num_experts
         shared = self._mlp_params(self.shared_intermediate_size)
         dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
-        attention = self.num_layers * self.attention_params
+        attention = self._all_attention_params
         return self.embedding_params + attention + dense + moe * (expert + router + shared)
 
     @property
@@ -103,7 +131,7 @@ class ModelSpec:
         router = self.hidden_size * self.num_experts
         shared = self._mlp_params(self.shared_intermediate_size)
         dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
-        attention = self.num_layers * self.attention_params
+        attention = self._all_attention_params
         head = self.vocab_size * self.hidden_size
         return head + attention + dense + moe * (expert + router + shared)
 

@@ -97,5 +97,8 @@ def footprint_of(subject: Subject, model: str, configuration: Configuration,
 def _candidate(configuration: Configuration, estimate: Estimate, accelerator: Accelerator,
                accuracy: float | None) -> Candidate:
     num = configuration.parallelism.num_accelerators
+    if accelerator.price_per_hour is None:
+        raise InputError(f"{accelerator.name}: no list price is known; state price_per_hour in a "
+                         "catalog file")
     return Candidate(configuration, estimate.latency_s, estimate.memory_bytes, accuracy,
                      num * accelerator.price_per_hour, num * accelerator.power_w)

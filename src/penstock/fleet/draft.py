@@ -164,14 +164,15 @@ def unstated(data: Mapping[str, Any], fleet: Fleet) -> tuple[Assumption, ...]:
     """Prices and the engine's scheduler, where the ``data`` of the fleet's file state none."""
     assumed = [_catalog_price(pool.accelerator, "price_per_hour")
                for section, pool in zip(data["accelerators"], fleet.accelerators, strict=True)
-               if section.get("price_per_hour") is None]
+               if section.get("price_per_hour") is None
+               and pool.accelerator.price_per_hour is not None]
     if (data.get("policies") or {}).get("schedule") is None:
         assumed.append(Assumption("engine", "Penstock's own scheduler", "policies.schedule"))
     return tuple(assumed)
 
 
 def _catalog_price(found: Accelerator, option: str) -> Assumption:
-    price = found.price_per_hour
+    price = found.price_per_hour or 0.0
     since = f"catalog, {found.price_date}" if found.price_date else "catalog"
     amount = f"${price:.{2 if price >= 1 else 3}f}"
     return Assumption("price", f"{found.name} {amount} an hour each ({since})", option)
@@ -182,6 +183,9 @@ def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict
     price = gpu.price_per_hour
     if price is None:
         price = found.price_per_hour
+        if price is None:
+            raise InputError(f"--price: no list price of {found.name} is known; expected what you "
+                             "pay an hour for each")
         assumed.append(_catalog_price(found, "--price"))
     entry: dict[str, Any] = {"name": found.name}
     if gpu.count is None:

@@ -68,8 +68,12 @@ def _pools(document: FleetDocument, catalog: Catalog,
         # The catalog says whether a chip supports the mode; the file says whether it is on.
         accelerator = replace(accelerator, confidential=bool(section.confidential))
         price = section.price_per_hour
+        price = accelerator.price_per_hour if price is None else price
+        if price is None:
+            raise PlacedError(("accelerators", i), f"no list price of {section.name} is known; "
+                                                   "expected price_per_hour, what you pay")
         pools[section.name] = AcceleratorPool(
-            accelerator, section.count, accelerator.price_per_hour if price is None else price,
+            accelerator, section.count, price,
             resolve_pool_evidence(("accelerators", i, "attestation"), section, files),
             windows(section.attestation))
     return pools

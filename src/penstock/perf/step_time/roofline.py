@@ -159,7 +159,8 @@ def roofline_step_time(
         token_s=elementwise_bytes_per_token(model, tensor) / rates.gemm_bandwidth,
         communication_token_s=(2 * layers * reduce_byte_s * hidden_bytes
                                + sends * hidden_bytes / rates.link_bytes_per_s),
-        decode_seq_s=rates.seq_head_s * heads * attention_layers,
+        decode_seq_s=(rates.seq_head_s * heads * attention_layers
+                      + work.state_bytes / rates.decode_bandwidth),
         work_s=work.pair_flops / rates.prefill_flops,
         context_s=max(work.context_bytes / rates.decode_bandwidth,
                       work.decode_pair_flops / rates.prefill_flops),

@@ -17,7 +17,8 @@ class StepWork:
 
     ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query,
     key) pair and ``decode_pair_flops`` per context token of a decode; ``expert_bytes`` per distinct
-    expert, ``context_bytes`` per context token.
+    expert, ``context_bytes`` per context token, ``state_bytes`` per decode (linear attention reads
+    and writes its state).
     """
 
     weight_bytes: float
@@ -30,6 +31,7 @@ class StepWork:
     pair_flops: float
     decode_pair_flops: float
     context_bytes: float
+    state_bytes: float = 0.0
 
     def touched_bytes(self, tokens: int) -> float:
         """Bytes of the weights that a step of ``tokens`` tokens reads, in expectation."""
@@ -56,7 +58,8 @@ def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> fl
     compute_s = ((work.body_flops + work.expert_flops) * (prefill + decodes) / peak.flops
                  + (work.head_flops * sampled + work.pair_flops * attention
                     + work.decode_pair_flops * context) / peak.flops_16bit)
-    num_bytes = work.touched_bytes(prefill + decodes) + work.context_bytes * context
+    num_bytes = (work.touched_bytes(prefill + decodes) + work.context_bytes * context
+                 + work.state_bytes * decodes)
     return max(compute_s, num_bytes / peak.bandwidth)
 
 
@@ -88,7 +91,8 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
         body_flops=2.0 * (body_params - routed) / tensor,
         expert_flops=2.0 * routed / tensor, head_flops=2.0 * head_params / tensor,
         pair_flops=pair_flops, decode_pair_flops=decode_pair_flops,
-        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)))
+        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)),
+        state_bytes=2.0 * model.state_bytes_per_seq / tensor)
 
 
 def elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:
