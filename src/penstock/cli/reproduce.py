@@ -20,7 +20,7 @@ _FEWEST_REQUESTS = 100
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance, "
+        help="inferno, kernels, maveriq, maveriq-plans, measured, niyama, routebalance, "
         "sincere or vidur.")],
     data: NeededData, out: OutDir = None,
     num_requests: NumRequests = None, seed: Seed = None, as_json: AsJson = False,

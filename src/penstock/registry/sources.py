@@ -46,6 +46,7 @@ SYSTEMS = Axis("system", "penstock.reproduce", {
     "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),
     "maveriq": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq"),
     "maveriq-plans": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq_plans", _SHORTENED),
+    "measured": Entry(f"{_RUN}.measured.run:reproduce_measured"),
     "niyama": Entry(f"{_RUN}.niyama.run:reproduce_niyama", _SHORTENED),
     "routebalance": Entry(f"{_RUN}.routebalance.run:reproduce_routebalance", _SHORTENED),
     "sincere": Entry(f"{_RUN}.sincere.run:reproduce_sincere"),

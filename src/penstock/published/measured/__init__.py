@@ -1,0 +1,1 @@
+"""Operating points that others measured on real accelerators, beside the simulator's answers."""

@@ -1,0 +1,172 @@
+"""A measured point as a fleet and its requests, or why it cannot be one."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from zlib import crc32
+
+import numpy as np
+
+from penstock.catalog import Catalog, load_catalog
+from penstock.core.errors import InputError
+from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.model import ModelSpec
+from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.values import (
+    AcceleratorPool,
+    Choice,
+    EngineOptions,
+    Fleet,
+    ModelChoice,
+    Policies,
+    ReplicaGroup,
+    TrafficSpec,
+)
+from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.published.measured.rows import Measured
+from penstock.workload.workload import IntColumn, Loops, Workload
+
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm"}
+_PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
+               "int4": "int4", "int4 (awq/gptq)": "int4"}
+# What the name of a repository adds to a model's: format, tuning, date.
+_SUFFIXES = re.compile(
+    r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v\d[\d.]*)$")
+_MOST_REQUESTS = 4096
+_PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
+_CLASS = ServiceClass("all", Slo())
+
+
+class NotExpressedError(Exception):
+    """A point that the simulator cannot express. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expressed:
+    """A point as a fleet of equal replicas and its requests."""
+
+    fleet: Fleet
+    workload: Workload
+    engine: str
+    accelerator: Accelerator
+    model: ModelSpec
+
+
+@cache
+def catalog() -> Catalog:
+    """Return the catalog in which models and accelerators are looked up."""
+    return load_catalog()
+
+
+def express(row: Measured) -> Expressed:
+    """Return the point as a fleet and requests. Raises NotExpressedError."""
+    engine = ENGINES.get(row.framework)
+    if row.disaggregated:
+        raise NotExpressedError("disaggregated prefill and decode")
+    if row.spec_decode not in ("none", ""):
+        raise NotExpressedError(f"speculative decoding ({row.spec_decode})")
+    if engine is None:
+        raise NotExpressedError(f"engine {row.framework}")
+    if row.tp is None:
+        raise NotExpressedError("the parallelism is not stated")
+    if (row.dp or 1) > 1:
+        raise NotExpressedError("data-parallel attention")
+    model, accelerator = _model(row.model), _accelerator(row.hardware)
+    parallelism = Parallelism(int(row.tp), int(row.pp or 1))
+    if reason := model.indivisible(parallelism.tensor):
+        raise NotExpressedError(reason)
+    precision = _precision(row)
+    count = max(1, round((row.num_gpus or 0) / parallelism.num_accelerators))
+    workload = _workload(row, model.name)
+    clients = int(row.load_value or 1)
+    group = ReplicaGroup(model, accelerator, count, parallelism, precision,
+                         "fp8" if row.kv_precision == "fp8" else "bf16",
+                         step_time={"kind": "roofline", "host_overhead_s": 0.0})
+    fleet = Fleet(
+        f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
+        (ModelChoice(model, (precision,)),), (_CLASS,),
+        (TrafficSpec("all", model.name, {_CLASS.name: 1.0}, ""),), (group,),
+        policies=Policies(_schedule(engine, clients), Choice("round_robin")),
+        engine=EngineOptions(block_tokens=16))
+    return Expressed(fleet, workload, engine, accelerator, model)
+
+
+def _schedule(engine: str, num_clients: int) -> SchedulerOptions:
+    """Return how the engine's own scheduler plans steps."""
+    seqs = max(1, num_clients)
+    if engine == "vllm":
+        return scheduler_options("sarathi", chunk_tokens=8192, max_num_seqs=min(seqs, 1024),
+                                 kv_watermark=0.0)
+    if engine == "sglang":
+        return scheduler_options("fcfs", max_step_tokens=8192, max_num_seqs=min(seqs, 4096))
+    return scheduler_options("orca", max_step_tokens=8192, max_num_seqs=min(seqs, 2048))
+
+
+def _model(name: str) -> ModelSpec:
+    """Return the model of a repository's name, whatever format or tuning the name adds."""
+    short = name.lower().rpartition("/")[2]
+    while True:
+        for candidate in (name, short):
+            try:
+                return catalog().listed_model(candidate)
+            except InputError:
+                continue
+        name, shorter = "", _SUFFIXES.sub("", short)
+        if shorter == short:
+            raise NotExpressedError(f"model {name or short} is not in the catalog")
+        short = shorter
+
+
+def _accelerator(name: str) -> Accelerator:
+    try:
+        return catalog().accelerator(name)
+    except InputError:
+        raise NotExpressedError(f"accelerator {name} is not in the catalog") from None
+
+
+def _precision(row: Measured) -> str:
+    if row.precision in _PRECISIONS:
+        return _PRECISIONS[row.precision]
+    if row.precision:
+        raise NotExpressedError(f"weights in {row.precision}")
+    for name in ("fp8", "nvfp4", "mxfp4"):
+        if name in row.model.lower():
+            return _PRECISIONS[name]
+    return "fp8" if "deepseek" in row.model.lower() else "bf16"  # as DeepSeek publishes them
+
+
+def _workload(row: Measured, model: str) -> Workload:
+    if row.isl is None or row.osl is None or (row.load_value is None and row.load_kind != "burst"):
+        raise NotExpressedError("lengths or load are not stated")
+    load = row.load_value or row.num_requests or 0
+    if load < 1 and row.load_kind != "rate":
+        raise NotExpressedError("the load is not stated")
+    rng = np.random.default_rng(crc32(f"{row.file}:{row.row}".encode()))
+    loops = None
+    if row.load_kind == "concurrency":
+        clients = int(load)
+        num = min(_PROMPTS_PER_CLIENT * clients, max(_MOST_REQUESTS, 2 * clients))
+        loops = Loops((np.zeros(clients),), np.zeros(num, np.int64), np.zeros(num))
+        arrival_s = np.zeros(num)
+    elif row.load_kind in ("burst", "batch"):
+        num = int(load)
+        arrival_s = np.zeros(num)
+    elif row.load_kind == "rate":
+        num = int(row.num_requests or 500)
+        arrival_s = np.cumsum(rng.exponential(1.0 / load, num))
+    else:
+        raise NotExpressedError(f"load {row.load_kind}")
+    prompts, outputs = _lengths(row, num, rng)
+    zeros = np.zeros(num, np.int64)
+    return Workload(arrival_s, prompts, outputs, outputs, (model,), zeros, (_CLASS.name,), zeros,
+                    ("default",), zeros, np.zeros(0, np.int64), np.zeros(0, np.int64), loops=loops)
+
+
+def _lengths(row: Measured, num: int, rng: np.random.Generator) -> tuple[IntColumn, IntColumn]:
+    assert row.isl is not None
+    assert row.osl is not None
+    isl, osl = int(row.isl), max(1, int(row.osl))
+    if row.length_kind == "uniform ratio 0.8":
+        return (rng.integers(int(0.8 * isl), isl + 1, num),
+                rng.integers(max(1, int(0.8 * osl)), osl + 1, num))
+    return np.full(num, isl, np.int64), np.full(num, osl, np.int64)

@@ -1,0 +1,65 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.core.hardware import Parallelism
+from penstock.published.measured.express import Expressed, NotExpressedError, express
+from penstock.published.measured.rows import read_measured
+from support.measured_rows import write_measured
+
+
+def expressed(folder: Path, **point: Any) -> Expressed:
+    write_measured(folder, point)
+    return express(read_measured(folder)[0])
+
+
+def test_a_closed_loop_has_ten_requests_a_client(tmp_path: Path) -> None:
+    workload = expressed(tmp_path).workload
+    assert len(workload) == 80
+    assert workload.loops is not None
+    assert len(workload.loops.starts_s[0]) == 8
+    assert 409 <= workload.prompt_tokens.min() < workload.prompt_tokens.max() <= 512
+    assert 51 <= workload.output_tokens.min() < workload.output_tokens.max() <= 64
+    assert (workload.max_tokens == workload.output_tokens).all()  # the load tool asks for as many
+
+
+def test_a_burst_comes_at_once_and_a_rate_by_itself(tmp_path: Path) -> None:
+    burst = expressed(tmp_path, load_kind="burst", load_value=20, length_kind="fixed").workload
+    assert burst.loops is None
+    assert set(burst.arrival_s) == {0.0}
+    assert set(burst.prompt_tokens) == {512}
+    rate = expressed(tmp_path, load_kind="rate", load_value=4, num_requests=300).workload
+    assert rate.rate_per_s == pytest.approx(4.0, rel=0.2)
+
+
+def test_requests_of_a_point_are_the_same_every_time(tmp_path: Path) -> None:
+    one, other = expressed(tmp_path).workload, expressed(tmp_path).workload
+    assert one.prompt_tokens.tolist() == other.prompt_tokens.tolist()
+
+
+def test_replicas_share_the_stated_accelerators(tmp_path: Path) -> None:
+    group = expressed(tmp_path, num_gpus=8, tp=2).fleet.replicas[0]
+    assert (group.count, group.parallelism) == (4, Parallelism(2, 1))
+
+
+@pytest.mark.parametrize(("name", "spec"), [
+    ("Qwen/Qwen3-32B-FP8", "qwen3-32b"), ("nvidia/Llama-3.3-70B-Instruct", "llama-3.3-70b"),
+    ("amd/Llama-3.1-405B-Instruct-FP8-KV", "llama-3.1-405b"),
+    ("Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "qwen3-235b-a22b"),
+    ("deepseek-ai/DeepSeek-R1-0528", "deepseek-r1")])
+def test_formats_and_tunings_of_a_model_are_the_model(tmp_path: Path, name: str, spec: str) -> None:
+    assert expressed(tmp_path, model=name, tp=8).model.name == spec
+
+
+@pytest.mark.parametrize(("point", "why"), [
+    ({"disaggregated": 1}, "disaggregated"), ({"spec_decode": "mtp"}, "speculative"),
+    ({"framework": "atom"}, "engine atom"), ({"tp": ""}, "parallelism is not stated"),
+    ({"dp": 8}, "data-parallel attention"), ({"model": "acme/one"}, "model one is not in"),
+    ({"hardware": "tpu"}, "accelerator tpu is not in"), ({"tp": 5}, "5 ranks do not divide"),
+    ({"load_kind": "mlperf server"}, "load mlperf server"), ({"isl": ""}, "not stated"),
+    ({"load_value": ""}, "not stated"), ({"precision": "ternary"}, "weights in ternary")])
+def test_points_beyond_the_simulator_say_why(tmp_path: Path, point: dict[str, Any],
+                                             why: str) -> None:
+    with pytest.raises(NotExpressedError, match=why):
+        expressed(tmp_path, **point)
