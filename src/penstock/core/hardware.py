@@ -40,12 +40,18 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Parallelism:
-    """Tensor-parallel and pipeline-parallel degrees of one replica."""
+    """How one replica is spread: tensor-parallel and pipeline-parallel degrees, and ``data`` ranks
+    among which a mixture's attention is data-parallel.
+
+    Each data rank holds all weights but the routed experts, and computes a share of the sequences.
+    The experts are spread over all ranks.
+    """
 
     tensor: int = 1
     pipeline: int = 1
+    data: int = 1
 
     @property
     def num_accelerators(self) -> int:
         """Number of accelerators of one replica."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.data

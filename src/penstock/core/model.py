@@ -160,6 +160,12 @@ class ModelSpec:
                 return f"{tensor} ranks do not divide the {what} of {self.name}"
         return ""
 
+    @property
+    def routed_params(self) -> int:
+        """Weights of all routed experts."""
+        return (self.num_moe_layers * self.num_experts
+                * self._mlp_params(self.expert_intermediate_size))
+
     def weight_bytes(self, precision: str) -> int:
         """Return the bytes of all weights. Below 16 bits the embeddings stay at 16."""
         width = BYTES_PER_VALUE[precision]

@@ -116,6 +116,9 @@ class ParallelismSection(Section):
 
     tensor: Count = described("Tensor-parallel degree.", 2, default=1)
     pipeline: Count = described("Pipeline-parallel degree.", 1, default=1)
+    data: Count = described(
+        "Ranks among which the attention of a mixture of experts is data-parallel; the experts are "
+        "spread over all ranks.", 8, default=1)
 
 
 class StepTimeSection(Section):

@@ -152,7 +152,7 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
                   else list(have.pools.values()))
     parallelism = None
     if section.parallelism is not None:
-        parallelism = Parallelism(section.parallelism.tensor, section.parallelism.pipeline)
+        parallelism = Parallelism(**section.parallelism.model_dump())
     accelerator, spread = _first_fit(path, model.spec, candidates, parallelism, precision,
                                      section.kv_precision, have.engine)
     group = ReplicaGroup(
@@ -204,6 +204,10 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
         if value > most:
             raise PlacedError((*path, "parallelism", name),
                               f"{value} is more than the {most} {why}")
+    if spread.data > 1 and not model.num_moe_layers:
+        raise PlacedError((*path, "parallelism", "data"),
+                          f"{model.name} has no experts, so only whole replicas can share its "
+                          "load; expected count")
     why = model.indivisible(spread.tensor)
     if why:
         raise PlacedError((*path, "parallelism", "tensor"), why)

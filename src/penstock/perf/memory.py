@@ -48,7 +48,8 @@ def weight_bytes_per_accelerator(model: ModelSpec, parallelism: Parallelism,
     pipeline, tensor = parallelism.pipeline, parallelism.tensor
     width = BYTES_PER_VALUE[precision]
     embeddings = model.embedding_params * max(width, 2.0)
-    body = model.weight_bytes(precision) - embeddings
+    routed = model.routed_params * width
+    body = model.weight_bytes(precision) - embeddings - routed + routed / parallelism.data
     stage_layers = ceil_div(model.num_layers, pipeline)
     # The first and the last stage each hold one of the two embedding matrices.
     embedding_share = 1.0 if pipeline == 1 or model.tied_embeddings else 0.5
@@ -60,7 +61,8 @@ def kv_capacity_tokens(
     precision: str = "bf16", kv_precision: str = "bf16", *, memory_fraction: float = 0.9,
     overhead_bytes: int | None = None, block_tokens: int = 16,
 ) -> KvBudget:
-    """The KV cache of one replica, in tokens and in blocks of ``block_tokens``.
+    """The KV cache of one replica, in tokens and in blocks of ``block_tokens``, over all ranks of
+    data-parallel attention.
 
     ``memory_fraction`` is the part of the accelerator's memory that the engine may use (vLLM's
     ``gpu_memory_utilization``). Raises InputError when not a single block fits.
@@ -81,10 +83,12 @@ def kv_capacity_tokens(
         shortfall = weights + overhead + per_token * block_tokens - usable
         raise InputError(_does_not_fit(model, accelerator, parallelism, precision, kv_precision,
                                        memory_fraction, overhead, block_tokens, shortfall))
+    ranks = parallelism.data
     least, most = OVERHEAD_RANGE_BYTES if overhead_bytes is None else (overhead, overhead)
     return KvBudget(
-        tokens=num_blocks * block_tokens, blocks=num_blocks, block_tokens=block_tokens,
-        low_tokens=blocks(most) * block_tokens, high_tokens=blocks(least) * block_tokens,
+        tokens=num_blocks * block_tokens * ranks, blocks=num_blocks * ranks,
+        block_tokens=block_tokens, low_tokens=blocks(most) * block_tokens * ranks,
+        high_tokens=blocks(least) * block_tokens * ranks,
         parts={"usable": usable, "weights": weights, "overhead": float(overhead),
                "kv_cache": num_blocks * block_tokens * per_token},
         source="memory left by weights and a fixed overhead; overhead "
@@ -120,7 +124,8 @@ def _does_not_fit(model: ModelSpec, accelerator: Accelerator, parallelism: Paral
     advice = f"; {' or '.join(fitting.values())} would fit" if fitting else \
         "; no tensor parallelism within a node or lower precision would fit"
     degree = f"tensor {parallelism.tensor}" + (
-        f", pipeline {parallelism.pipeline}" if parallelism.pipeline > 1 else "")
+        f", pipeline {parallelism.pipeline}" if parallelism.pipeline > 1 else "") + (
+        f", data {parallelism.data}" if parallelism.data > 1 else "")
     return (f"model does not fit: {model.name} in {precision} on {accelerator.name} ({degree}) "
             f"lacks {shortfall / GIB:.1f} GiB per accelerator{advice}")
 

@@ -229,6 +229,7 @@ def _candidate(plan: FleetPlan, choice: Choice, candidate: Candidate,
     return {
         "demand": demand, "variant": variant.name, "accelerator": group.accelerator.name,
         "tensor": group.parallelism.tensor, "pipeline": group.parallelism.pipeline,
+        "data": group.parallelism.data,
         "precision": group.precision, "kv_precision": group.kv_precision,
         "kv_tokens": variant.kv_tokens, "cost_per_hour": variant.cost_per_hour,
         "power_w": variant.power_w, "rate_per_s": candidate.rate_per_s,

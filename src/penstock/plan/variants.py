@@ -106,6 +106,8 @@ def variant_name(group: ReplicaGroup) -> str:
         parts.append(f"tp{group.parallelism.tensor}")
     if group.parallelism.pipeline > 1:
         parts.append(f"pp{group.parallelism.pipeline}")
+    if group.parallelism.data > 1:
+        parts.append(f"dp{group.parallelism.data}")
     parts.append(group.precision)
     if group.kv_precision != "bf16":
         parts.append(f"kv-{group.kv_precision}")

@@ -183,6 +183,8 @@ MEANING = [
     ("count: 2}", "parallelism: {tensor: 16}}", 12, ["parallelism.tensor", "16 is more than"]),
     ("count: 2}", "parallelism: {tensor: 3}}", 12,
      ["parallelism.tensor: 3 ranks do not divide the 32 attention heads of llama-3-8b"]),
+    ("count: 2}", "parallelism: {data: 2}}", 12,
+     ["parallelism.data", "llama-3-8b has no experts", "expected count"]),
     ("count: 2}", "parallelism: {pipeline: 64}}", 12,
      ["parallelism.pipeline", "64 is more than the 32 layers"]),
     ("azure-2023-code", "azure-2023-conv", 10, ["14,050 tokens", "context", "llama-3-8b"]),

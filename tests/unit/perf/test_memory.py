@@ -101,3 +101,26 @@ def test_memory_fraction_must_be_a_share(fraction):
 def test_unknown_kv_precision():
     with pytest.raises(InputError, match="did you mean 'fp8'"):
         kv_capacity_tokens(LLAMA_3_8B, A100, kv_precision="fp9")
+
+
+MIXTURE = ModelSpec("mixture", 8, 4096, 32, 8, 128, 4096, 64_000, 8192, num_experts=64,
+                    experts_per_token=4, expert_intermediate_size=2048)
+
+
+def test_data_ranks_share_the_experts_and_copy_the_rest():
+    one = weight_bytes_per_accelerator(MIXTURE, Parallelism(), "bf16")
+    routed = 2.0 * MIXTURE.routed_params
+    assert routed == 2.0 * 8 * 64 * 3 * 4096 * 2048
+    for data in (2, 4, 8):
+        found = weight_bytes_per_accelerator(MIXTURE, Parallelism(data=data), "bf16")
+        assert found == pytest.approx(one - routed + routed / data)
+    both = weight_bytes_per_accelerator(MIXTURE, Parallelism(2, 1, 4), "bf16")
+    assert both == pytest.approx((one - routed) / 2 + routed / 8)
+
+
+def test_every_data_rank_has_a_cache_of_its_own():
+    one = kv_capacity_tokens(MIXTURE, A100, Parallelism(data=1))
+    four = kv_capacity_tokens(MIXTURE, A100, Parallelism(data=4))
+    assert four.tokens > 4 * one.tokens  # four caches, and less of each taken by experts
+    assert four.tokens == four.blocks * four.block_tokens
+    assert Parallelism(2, 3, 4).num_accelerators == 24

@@ -132,6 +132,9 @@ def kernel_step_time(
     if model.kv_latent_size:
         raise InputError(f"{model.name}: multi-head latent attention cannot be composed from these "
                          "tables; use the roofline")
+    if parallelism.data > 1:
+        raise InputError("data-parallel attention cannot be composed from these tables; use the "
+                         "roofline")
     if model.linear_layers:
         raise InputError(f"{model.name}: linear attention cannot be composed from these tables; "
                          "use the roofline")

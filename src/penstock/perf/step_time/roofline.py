@@ -142,9 +142,9 @@ def roofline_step_time(
     peak = PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
                      accelerator.bandwidth_bytes_per_s)
     work = step_work(model, parallelism, precision, kv_precision)
-    tensor, layers = parallelism.tensor, model.num_layers
-    reduce_s, reduce_byte_s = rates.all_reduce_time(tensor) if tensor > 1 else (0.0, 0.0)
+    tensor, data, layers = parallelism.tensor, parallelism.data, model.num_layers
     hidden_bytes = model.hidden_size * _ACTIVATION_BYTES
+    reduce_step_s, reduce_token_s = _reductions(rates, model, parallelism)
     sends = parallelism.pipeline - 1
     heads = tensor_share(model.num_heads, tensor) * model.num_heads
     attention_layers = model.kv_layers or layers
@@ -156,10 +156,9 @@ def roofline_step_time(
         body_token_s=work.body_flops / rates.gemm_flops,
         head_token_s=work.head_flops / rates.head_flops,
         sharpness=rates.knee,
-        token_s=elementwise_bytes_per_token(model, tensor) / rates.gemm_bandwidth,
-        communication_token_s=(2 * layers * reduce_byte_s * hidden_bytes
-                               + sends * hidden_bytes / rates.link_bytes_per_s),
-        decode_seq_s=(rates.seq_head_s * heads * attention_layers
+        token_s=elementwise_bytes_per_token(model, tensor) / data / rates.gemm_bandwidth,
+        communication_token_s=reduce_token_s + sends * hidden_bytes / rates.link_bytes_per_s,
+        decode_seq_s=(rates.seq_head_s * heads * attention_layers / data
                       + work.state_bytes / rates.decode_bandwidth),
         work_s=work.pair_flops / rates.prefill_flops,
         context_s=max(work.context_bytes / rates.decode_bandwidth,
@@ -167,11 +166,30 @@ def roofline_step_time(
         step_s=(_num_gemms(model) * rates.gemm_kernel_s
                 + ELEMENTWISE_PER_LAYER * layers * rates.elementwise_kernel_s
                 + model.num_moe_layers * rates.expert_kernel_s),
-        communication_step_s=2 * layers * reduce_s + sends * SEND_S,
+        communication_step_s=reduce_step_s + sends * SEND_S,
         prefill_step_s=attention_layers * rates.prefill_kernel_s,
         decode_step_s=attention_layers * rates.decode_kernel_s,
         host_s=host_overhead_s, work=work, peak=peak,
         evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0))
+
+
+def _reductions(rates: Efficiency, model: ModelSpec,
+                parallelism: Parallelism) -> tuple[float, float]:
+    """Return the seconds of all reductions among ranks, per step and per token.
+
+    Tensor ranks reduce twice a layer, after attention and after the feed-forward. With
+    data-parallel attention the second is among all ranks, which gather the tokens before the
+    experts and scatter the sums after them: as many bytes as a reduction of all tokens.
+    """
+    tensor, data, layers = parallelism.tensor, parallelism.data, model.num_layers
+    hidden_bytes = model.hidden_size * _ACTIVATION_BYTES
+    step_s = byte_s = 0.0
+    for ranks, share in ((tensor, 1.0 / data), (tensor * data, 1.0)):
+        if ranks > 1:
+            base_s, each_s = rates.all_reduce_time(ranks)
+            step_s += layers * base_s
+            byte_s += layers * each_s * share
+    return step_s, byte_s * hidden_bytes
 
 
 def _num_gemms(model: ModelSpec) -> int:
@@ -185,7 +203,7 @@ def _num_gemms(model: ModelSpec) -> int:
 def _evidence(rates: Efficiency, accelerator: Accelerator, parallelism: Parallelism, *,
               mixture: bool) -> Evidence:
     source, largest = f"roofline; {rates.source}", _LARGEST
-    if parallelism.tensor > accelerator.max_per_node:
+    if parallelism.tensor * parallelism.data > accelerator.max_per_node:
         # No figures for links between nodes: every answer is outside what was measured.
         source += "; all-reduce across nodes taken at the rate within one"
         largest = StepFeatures(-1, -1.0, -1, -1)

@@ -65,8 +65,13 @@ def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> fl
 
 def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
               kv_precision: str) -> StepWork:
-    """Operations and bytes per accelerator; the pipeline's stages are summed, not divided."""
-    tensor = parallelism.tensor
+    """Operations and bytes per accelerator; the pipeline's stages are summed, not divided.
+
+    With data-parallel attention, an accelerator computes an equal share of the step's tokens and
+    reads the context of an equal share of the decodes.
+    """
+    tensor, data = parallelism.tensor, parallelism.data
+    ranks = tensor * data
     width = BYTES_PER_VALUE[precision]
     head_params = model.vocab_size * model.hidden_size
     moe = model.num_moe_layers
@@ -77,22 +82,23 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
     layers = model.kv_layers or model.num_layers
     heads = tensor_share(model.num_heads, tensor) * model.num_heads
     value_dim = model.v_head_dim or model.head_dim
-    pair_flops = 2.0 * layers * heads * (model.head_dim + value_dim)
+    pair_flops = 2.0 * layers * heads * (model.head_dim + value_dim) / data
     # With a latent cache, decodes attend in the latent space: keys of the whole cached width and
     # values of it without the rotary part.
     latent = model.kv_latent_size
-    decode_pair_flops = (2.0 * layers * heads * (2 * latent - model.rope_head_dim)
+    decode_pair_flops = (2.0 * layers * heads * (2 * latent - model.rope_head_dim) / data
                          if latent else pair_flops)
     experts = model.num_experts if moe else 0
     return StepWork(
         weight_bytes=((body_params - routed) * width + head_params * max(width, 2.0)) / tensor,
-        expert_bytes=per_expert * width / tensor, num_experts=experts,
+        expert_bytes=per_expert * width / ranks, num_experts=experts,
         idle_expert_share=1.0 - model.experts_per_token / experts if experts else 1.0,
-        body_flops=2.0 * (body_params - routed) / tensor,
-        expert_flops=2.0 * routed / tensor, head_flops=2.0 * head_params / tensor,
+        body_flops=2.0 * (body_params - routed) / ranks,
+        expert_flops=2.0 * routed / ranks, head_flops=2.0 * head_params / ranks,
         pair_flops=pair_flops, decode_pair_flops=decode_pair_flops,
-        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)),
-        state_bytes=2.0 * model.state_bytes_per_seq / tensor)
+        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)
+                       / data),
+        state_bytes=2.0 * model.state_bytes_per_seq / ranks)
 
 
 def elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:

@@ -31,7 +31,7 @@ _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mx
                "int4": "int4", "int4 (awq/gptq)": "int4"}
 # What the name of a repository adds to a model's: format, tuning, date.
 _SUFFIXES = re.compile(
-    r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v\d[\d.]*)$")
+    r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
 _CLASS = ServiceClass("all", Slo())
@@ -67,16 +67,14 @@ def express(row: Measured) -> Expressed:
         raise NotExpressedError(f"speculative decoding ({row.spec_decode})")
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
-    if row.tp is None:
-        raise NotExpressedError("the parallelism is not stated")
-    if (row.dp or 1) > 1:
-        raise NotExpressedError("data-parallel attention")
     model, accelerator = _model(row.model), _accelerator(row.hardware)
-    parallelism = Parallelism(int(row.tp), int(row.pp or 1))
+    parallelism = _parallelism(row, mixture=model.num_moe_layers > 0)
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
     precision = _precision(row)
     count = max(1, round((row.num_gpus or 0) / parallelism.num_accelerators))
+    if _is_squared(row):
+        count = 1  # the number of GPUs is as wrong as the parallelism
     workload = _workload(row, model.name)
     clients = int(row.load_value or 1)
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
@@ -89,6 +87,32 @@ def express(row: Measured) -> Expressed:
         policies=Policies(_schedule(engine, clients), Choice("round_robin")),
         engine=EngineOptions(block_tokens=16))
     return Expressed(fleet, workload, engine, accelerator, model)
+
+
+def _is_squared(row: Measured) -> bool:
+    """Whether a degree is stated multiplied by the number of expert ranks. The file has the same
+    measurements twice, once so and once with the degree itself."""
+    ep = row.ep or 1
+    return ep > 1 and ep * ep in (row.tp, row.dp)
+
+
+def _parallelism(row: Measured, *, mixture: bool) -> Parallelism:
+    """Return the degrees of one replica. Tensor and expert ranks are the same accelerators.
+
+    SGLang and vLLM state attention's data ranks beside as many tensor ranks: these are the same
+    accelerators, too. For a dense model data ranks are whole replicas.
+    """
+    if row.tp is None:
+        raise NotExpressedError("the parallelism is not stated")
+    tensor, data, pipeline = int(row.tp), int(row.dp or 1), int(row.pp or 1)
+    if _is_squared(row):
+        root = int(row.ep or 1)
+        tensor, data = (root if one == root * root else one for one in (tensor, data))
+    if not mixture:
+        return Parallelism(tensor, pipeline)
+    if data > 1 and data == tensor:
+        tensor = 1
+    return Parallelism(tensor, pipeline, data)
 
 
 def _schedule(engine: str, num_clients: int) -> SchedulerOptions:

@@ -5,7 +5,7 @@ are not finite count as absent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, isfinite
+from math import inf, isfinite, prod
 from typing import Any, NamedTuple
 
 from penstock.core.slo import Slo
@@ -67,7 +67,7 @@ def groups(document: Document) -> list[list[Group]]:
 def _group(variant: str, number: int, candidate: Mapping[str, Any],
            counts: Mapping[Any, int | None]) -> Group:
     each = None if not candidate else \
-        int(candidate.get("tensor") or 1) * int(candidate.get("pipeline") or 1)
+        prod(int(candidate.get(name) or 1) for name in ("tensor", "pipeline", "data"))
     return Group(variant, number, _times(number, each), counts.get(candidate.get("accelerator")),
                  _times(number, candidate.get("cost_per_hour")),
                  _times(number, candidate.get("power_w")))

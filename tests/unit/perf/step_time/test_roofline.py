@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.catalog import load_catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.perf.step_time.efficiency import efficiency_for
 from penstock.perf.step_time.roofline import RooflineStepTime, roofline_step_time
+from penstock.perf.step_time.work import step_work
 from support.scaled_examples import examples
 
 
@@ -314,3 +316,30 @@ def test_whole_batches_agree_with_vidur(shared_data: Path):
     error = np.abs(seconds / rows[:, 5] * 1e3 - 1)
     assert error.mean() < 0.07
     assert np.quantile(error, 0.95) < 0.10
+
+
+DATA_MIXTURE = ModelSpec("mixture", 8, 4096, 32, 8, 128, 4096, 64_000, 8192, num_experts=64,
+                         experts_per_token=4, expert_intermediate_size=2048)
+
+
+def test_data_ranks_share_tokens_and_experts_but_not_other_weights() -> None:
+    one = step_work(DATA_MIXTURE, Parallelism(), "bf16", "bf16")
+    four = step_work(DATA_MIXTURE, Parallelism(data=4), "bf16", "bf16")
+    assert four.weight_bytes == one.weight_bytes
+    for name in ("expert_bytes", "body_flops", "expert_flops", "head_flops", "pair_flops",
+                 "decode_pair_flops", "context_bytes"):
+        assert getattr(four, name) == pytest.approx(getattr(one, name) / 4)
+
+
+def test_data_parallel_attention_reads_caches_side_by_side() -> None:
+    chip = load_catalog().accelerator("h100-80gb")
+    tensor = roofline_step_time(DATA_MIXTURE, chip, Parallelism(8))
+    data = roofline_step_time(DATA_MIXTURE, chip, Parallelism(1, 1, 8))
+    assert data.context_s == pytest.approx(tensor.context_s)  # eight heads of keys and values
+    assert data.weight_s > 7.9 * tensor.weight_s
+    small, large = StepFeatures(0, 0.0, 8, 8 * 512), StepFeatures(0, 0.0, 4096, 4096 * 512)
+    assert data.seconds(*small) > tensor.seconds(*small)
+    for step in (small, large):
+        assert data.seconds(*step) >= data.bound_seconds(step)
+    # One reduction a layer in place of two: attention needs none.
+    assert data.communication_step_s == pytest.approx(tensor.communication_step_s / 2)

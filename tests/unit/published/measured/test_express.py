@@ -43,6 +43,23 @@ def test_replicas_share_the_stated_accelerators(tmp_path: Path) -> None:
     assert (group.count, group.parallelism) == (4, Parallelism(2, 1))
 
 
+@pytest.mark.parametrize(("stated", "expected"), [
+    ({"tp": 8, "ep": 8, "num_gpus": 8}, Parallelism(8)),
+    ({"tp": 8, "dp": 8, "num_gpus": 8}, Parallelism(1, 1, 8)),  # SGLang and vLLM
+    ({"tp": 1, "ep": 8, "dp": 8, "num_gpus": ""}, Parallelism(1, 1, 8)),  # TensorRT-LLM
+    ({"tp": 64, "ep": 8, "dp": 1, "num_gpus": 64}, Parallelism(8)),  # squared by the collection
+    ({"tp": 1, "ep": 8, "dp": 64, "num_gpus": ""}, Parallelism(1, 1, 8))])
+def test_degrees_of_mixtures(tmp_path: Path, stated: dict[str, Any],
+                             expected: Parallelism) -> None:
+    group = expressed(tmp_path, model="deepseek-ai/DeepSeek-R1", **stated).fleet.replicas[0]
+    assert (group.parallelism, group.count) == (expected, 1)
+
+
+def test_data_ranks_of_a_dense_model_are_replicas(tmp_path: Path) -> None:
+    group = expressed(tmp_path, tp=4, dp=2, num_gpus=8).fleet.replicas[0]
+    assert (group.parallelism, group.count) == (Parallelism(4), 2)
+
+
 @pytest.mark.parametrize(("name", "spec"), [
     ("Qwen/Qwen3-32B-FP8", "qwen3-32b"), ("nvidia/Llama-3.3-70B-Instruct", "llama-3.3-70b"),
     ("amd/Llama-3.1-405B-Instruct-FP8-KV", "llama-3.1-405b"),
@@ -55,7 +72,7 @@ def test_formats_and_tunings_of_a_model_are_the_model(tmp_path: Path, name: str,
 @pytest.mark.parametrize(("point", "why"), [
     ({"disaggregated": 1}, "disaggregated"), ({"spec_decode": "mtp"}, "speculative"),
     ({"framework": "atom"}, "engine atom"), ({"tp": ""}, "parallelism is not stated"),
-    ({"dp": 8}, "data-parallel attention"), ({"model": "acme/one"}, "model one is not in"),
+    ({"model": "acme/one"}, "model one is not in"),
     ({"hardware": "tpu"}, "accelerator tpu is not in"), ({"tp": 5}, "5 ranks do not divide"),
     ({"load_kind": "mlperf server"}, "load mlperf server"), ({"isl": ""}, "not stated"),
     ({"load_value": ""}, "not stated"), ({"precision": "ternary"}, "weights in ternary")])
