@@ -8,6 +8,8 @@ Part = str | list[Any]
 
 _BYTES_PER_TOKEN = 4
 _TEXT_KINDS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "reasoning"})
+_TEXT_FIELDS = frozenset({"type", "text", "content", "refusal", "thinking", "reasoning", "name",
+                          "id", "index", "signature", "annotations", "cache_control"})
 _MEDIA = frozenset({"images", "audio", "videos", "image", "video"})
 
 
@@ -23,7 +25,7 @@ def read_prompt(body: Mapping[str, Any]) -> Prompt:
     """Return the prompt of a request's ``prompt``, ``input`` and ``messages``. An engine reads only
     those of its path."""
     parts: list[Part] = []
-    is_unbounded = body.get("chat_template") is not None
+    is_unbounded = _brings_template(body)
     waiting = [body.get("messages"), body.get("input"), body.get("prompt")]
     while waiting:  # no recursion: the client decides how deeply a body is nested
         value = waiting.pop()
@@ -60,10 +62,17 @@ def estimated_tokens(parts: Iterable[Part]) -> int:
 
 def _is_media(part: Mapping[str, Any]) -> bool:
     """Whether a message or a part of a message holds anything beside text."""
-    names_media = not _MEDIA.isdisjoint(part) and any(part.get(name) for name in _MEDIA)
     if "role" in part:
-        return names_media
+        return not _MEDIA.isdisjoint(part) and any(part.get(name) for name in _MEDIA)
+    if not part.keys() <= _TEXT_FIELDS:  # engines find an image by its field, whatever the type
+        return True
     kind = part.get("type")
     if kind is None:
-        return names_media or not ("text" in part or "content" in part)
-    return kind not in _TEXT_KINDS
+        return not ("text" in part or "content" in part)
+    return not isinstance(kind, str) or kind not in _TEXT_KINDS
+
+
+def _brings_template(body: Mapping[str, Any]) -> bool:
+    variables = body.get("chat_template_kwargs")
+    return body.get("chat_template") is not None or (
+        isinstance(variables, dict) and variables.get("chat_template") is not None)

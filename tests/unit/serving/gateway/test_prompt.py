@@ -43,6 +43,14 @@ def test_a_prompt_as_deep_as_a_client_likes_is_read() -> None:
     ({"input": [{"image": "x"}], "prompt": "text"}, True),
     ({"messages": [1, {"role": "user", "content": [IMAGE]}]}, True),
     ({"prompt": "text", "chat_template": "{{ x }}"}, True),
+    ({"prompt": "text", "chat_template_kwargs": {"chat_template": "{{ x }}"}}, True),
+    ({"prompt": "text", "chat_template_kwargs": {"enable_thinking": False}}, False),
+    ({"prompt": "text", "chat_template_kwargs": ["chat_template"]}, False),
+    ({"messages": [{"role": "user", "content": [{**TEXT, "cache_control": {}}]}]}, False),
+    ({"messages": [{"role": "user", "content": [{**TEXT, "uuid": "x", "image_url": None}]}]}, True),
+    ({"messages": [{"role": "user", "content": [{"text": "x", "image_url": "x"}]}]}, True),
+    ({"prompt": {"text": "x", "prompt_string": "x", "multimodal_data": ["x"]}}, True),
+    ({"messages": [{"role": "user", "content": [{**TEXT, "type": {}}]}]}, True),
 ])
 def test_images_audio_and_templates_may_have_more_tokens_than_bytes(body, unbounded) -> None:
     assert read_prompt(body).is_unbounded is unbounded
