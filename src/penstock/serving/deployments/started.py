@@ -72,11 +72,13 @@ class Started:
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Supervise the replicas until cancelled. ``changed`` is called when addresses change."""
+        known = self._instances()
         while True:
             await asyncio.sleep(_LOOK_S)
-            before = self._instances()
             await asyncio.gather(*(one.look_after() for one in self._groups))
-            if self._instances() != before:
+            # A restart goes on between two looks, so the last look's instances are compared.
+            before, known = known, self._instances()
+            if known != before:
                 changed()
 
     async def stop(self) -> None:
