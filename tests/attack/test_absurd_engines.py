@@ -240,6 +240,27 @@ def test_an_answer_of_300_mb_is_not_read(tmp_path) -> None:
     assert len(sent) < 30, "at most a few MB are read in three attempts"
 
 
+DEEP = b"[" * 400 + b"]" * 400  # orjson reads that, and does not write it
+
+
+def test_an_answer_nested_too_deeply_is_a_fault_of_its_engine(tmp_path) -> None:
+    async def deep(request):
+        return web.Response(body=b'{"choices":[{"message":{"content":%b}}]}' % DEEP,
+                            content_type="application/json")
+
+    status, said, charge, *_ = asked(tmp_path, deep, stream=False)
+    assert (status, orjson.loads(said)["error"]["code"], charge) == (502, "engines_failed", None)
+
+
+def test_a_stream_of_deep_events_is_cut_in_good_order(tmp_path) -> None:
+    engine = sending(forever=b'data: {"id":"x","choices":[{"index":0,"text":"w"}],"more":%b}\n\n'
+                             % DEEP)
+    status, said, *_ = asked(tmp_path, engine)
+    *_, last, done, rest = said.split(b"\n\n")
+    assert (status, done, rest) == (200, b"data: [DONE]", b"")
+    assert orjson.loads(last[6:])["choices"][0]["finish_reason"] == "length"
+
+
 def test_a_length_of_300_mb_is_refused_by_its_head(tmp_path) -> None:
     async def boasts(request):
         response = web.StreamResponse(headers={"Content-Type": "application/json",

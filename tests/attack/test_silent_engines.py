@@ -80,6 +80,38 @@ def test_no_request_waits_longer_than_its_deadline_and_no_engine_is_blamed(strea
     assert in_flight == [0]
 
 
+@pytest.mark.parametrize("first", [b": still waiting\n\n",
+                                   b'data: {"choices":[{"index":0,"text":""}]}\n\n'])
+def test_an_engine_is_not_blamed_where_only_a_sign_of_life_came_by_the_deadline(first) -> None:
+    async def lives(request):
+        response = await odd.begun(request)
+        await response.write(first)
+        await asyncio.sleep(600)
+        return response
+
+    async def work(session, engines):
+        found = await asked(session, stream=True, headers={"X-Penstock-Deadline-S": "0.3"})
+        return found, engines[0].num_failed, len(engines[0].in_flight)
+
+    (status, text), *engine = odd.before([lives], work, limits=LIMITS)
+    assert status == 200
+    assert '"code":"deadline"' in text
+    assert engine == [0, 0]
+
+
+def test_a_deadline_that_has_passed_does_not_cut_the_connection() -> None:
+    """The first body cannot be sent to an engine, and is refused before anything is awaited."""
+    async def work(session, engines):
+        headers = {"X-Penstock-Deadline-S": "0.000001", "Content-Type": "application/json"}
+        deep = b'{"prompt":"x","max_tokens":5,"x":%b}' % (b"[" * 300 + b"]" * 300)
+        async with session.post("/v1/completions", data=deep, headers=headers) as answer:
+            first = answer.status
+            await answer.read()
+        return first, await asked(session)
+
+    assert odd.before([odd.well], work, limits=LIMITS)[0] == 400
+
+
 def test_an_engine_that_works_on_others_answers_is_not_silent(quick) -> None:
     """The second request waits in the engine's queue while the first gets a token each 0.05 s."""
     first_ends = asyncio.Event()

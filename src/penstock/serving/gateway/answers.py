@@ -18,6 +18,7 @@ from penstock.serving.gateway.exchange import (
     EngineFailedError,
     Exchange,
     failure_of,
+    late,
 )
 from penstock.serving.gateway.relay import Relay, RelayedStream
 from penstock.serving.gateway.silence import SilenceWatch
@@ -57,14 +58,17 @@ class Answers:
                 document, load_s = translated
                 whole, kind = orjson.dumps(document), "application/json"
                 engine.loaded_in(load_s or 0.0)
-        except ValueError as error:
-            document = {}
+            now_s = self._clock()
             if answer.status < 400:
-                raise EngineFailedError("sent an answer that is not a JSON object") from error
-        now_s = self._clock()
+                exchange.passed.take_whole(document, now_s)
+        except (ValueError, TypeError, AttributeError) as error:
+            if answer.status < 400:
+                raise EngineFailedError("sent an answer that is not a JSON object"
+                                        if isinstance(error, ValueError) else
+                                        "sent an answer of an unknown form") from error
+            now_s = self._clock()
         engine.succeeded(now_s, now_s - exchange.asked_s)
         if answer.status < 400:
-            exchange.passed.take_whole(document, now_s)
             exchange.lease.keep(whole, kind)
             await self._charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
@@ -85,14 +89,15 @@ class Answers:
             try:
                 chunk, at_end = await _more(content, passed, has_all=has_all)
             except FAULTS as error:
-                return await self._broken(exchange, engine, response, failure_of(error))
+                return await self._broken(exchange, watch, engine, response, failure_of(error))
             now_s = self._clock()
             watch.heard(now_s)
             out = relay.feed(chunk, now_s, at_end=at_end)
             num_bytes += len(chunk)
             fault = relay.fault or _fault(exchange, num_bytes, at_end=at_end)
             if fault is not None:
-                return await self._broken(exchange, engine, response, failure_of(fault), out)
+                return await self._broken(exchange, watch, engine, response, failure_of(fault),
+                                          out)
             if passed.num_tokens > in_flight.output_tokens:
                 engine.ledger.advance(in_flight, passed.num_tokens)
             if passed.is_cut:
@@ -120,16 +125,20 @@ class Answers:
         await _sent(response.write_eof(out), needed=not has_all)
         return response
 
-    async def _broken(self, exchange: Exchange, engine: EngineState,
+    async def _broken(self, exchange: Exchange, watch: SilenceWatch, engine: EngineState,
                       response: web.StreamResponse | None, failure: EngineFailedError,
                       last: bytes = b"") -> web.StreamResponse:
-        """End a stream whose engine failed, after the ``last`` bytes that it sent."""
+        """End a stream whose engine failed or was late, after the ``last`` bytes that it sent."""
         if response is None:
             raise failure
         # Too late for a retry: the client must learn that the answer is incomplete.
-        engine.failed(self._clock())
-        error = ServiceError(502, f"the engine failed in the middle of its answer: it {failure}",
-                             "engine_failed").document()
+        if watch.is_late:
+            error = late(exchange.ask).document()
+        else:
+            engine.failed(self._clock())
+            error = ServiceError(
+                502, f"the engine failed in the middle of its answer: it {failure}",
+                "engine_failed").document()
         exchange.passed.error = error["error"]
         await self._charged(exchange)
         await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))

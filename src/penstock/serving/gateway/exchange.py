@@ -105,6 +105,12 @@ def failure_of(error: Exception) -> EngineFailedError:
     return EngineFailedError(f"failed ({type(error).__name__})")
 
 
+def late(ask: Ask) -> ServiceError:
+    """Return the error for the client of a request whose answer did not begin by its deadline."""
+    return ServiceError(429, f"no token of an answer came within {ask.deadline_s:g} s, its "
+                             "deadline", "deadline")
+
+
 def given_up(exchange: Exchange) -> ServiceError:
     """Return the error for the client when no engine is left to try."""
     faults = "; ".join(exchange.faults)

@@ -39,6 +39,7 @@ from penstock.serving.gateway.exchange import (
     encoded,
     failure_of,
     given_up,
+    late,
     unusable,
 )
 from penstock.serving.gateway.forecasts import Forecasts
@@ -269,8 +270,7 @@ class Proxy:
                 return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
-                    said = f"no byte of an answer came within {ask.deadline_s:g} s, its deadline"
-                    raise ServiceError(429, said, "deadline") from error
+                    raise late(ask) from error
                 raise
 
     async def _posted(self, watch: SilenceWatch, url: URL, body: bytes,

@@ -196,8 +196,9 @@ class Relay:
 
     def ending(self, prompt_tokens: int, output_tokens: int) -> bytes:
         """Return the events that end a stream that was cut, with these tokens as its usage."""
-        envelope = orjson.loads(self._last[6:])
-        envelope.pop("usage", None)
+        # orjson reads deeper nesting than it writes, and an ending needs none.
+        envelope = {name: value for name, value in orjson.loads(self._last[6:]).items()
+                    if not isinstance(value, dict | list) and name != "usage"}
         choices: list[dict[str, Any]] = [
             {"index": index, **({"delta": {}} if is_chat else {"text": ""}),
              "logprobs": None, "finish_reason": "length"}

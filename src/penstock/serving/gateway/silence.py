@@ -70,7 +70,7 @@ class SilenceWatch:
     def __enter__(self) -> "SilenceWatch":
         self._all.active.add(self)
         if self._deadline_s < inf:  # a client's deadline is kept to the moment
-            self._look_at_deadline()
+            self._wait_for_deadline(self._own_s)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,13 +104,18 @@ class SilenceWatch:
         due_s = min(max(own_s, self._engine.heard_s) + limit_s, own_s + silence.longest_s)
         return due_s if begun else min(due_s, self._deadline_s)
 
+    def _wait_for_deadline(self, now_s: float) -> None:
+        # Even a deadline that has passed is left to a timer: the attempt's task would be cancelled
+        # by itself, and the cancellation would hit whatever that task awaits next.
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._deadline_s - now_s),
+                                                            self._look_at_deadline)
+
     def _look_at_deadline(self) -> None:
         now_s = self._all.clock()
         if now_s >= self._deadline_s:
             self.look(now_s)
         else:
-            self._timer = asyncio.get_running_loop().call_later(self._deadline_s - now_s,
-                                                                self._look_at_deadline)
+            self._wait_for_deadline(now_s)
 
     def _cancel(self) -> None:
         self._gave_up = True
