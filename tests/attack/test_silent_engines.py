@@ -1,6 +1,7 @@
 """Engines that accept a request and then say nothing."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -135,6 +136,30 @@ def test_an_engine_that_works_on_others_answers_is_not_silent(quick) -> None:
         return (await first)[0], second[0], engines[0].num_failed
 
     assert odd.before([one_after_another], work, limits=LIMITS) == (200, 200, 0)
+
+
+def test_silence_and_deadline_at_one_moment_end_an_attempt_once() -> None:
+    """A busy event loop comes to both at once. Two cancellations would be taken for a client's, who
+    would get no answer."""
+    async def attempt():
+        loop = asyncio.get_running_loop()
+        watches, limits = SilenceWatches(loop.time), Silence(Slo(), 300.0, stream=True)
+        limits.first_s = 0.04
+        engine = EngineState(EngineFacts(0, "http://x", "m", None, 1000, 1.0))
+
+        def look():
+            for watch in list(watches.active):
+                watch.look(loop.time())
+
+        with SilenceWatch(engine, limits, loop.time() + 0.06, RelayedStream(), watches) as watch:
+            loop.call_later(0.05, look)
+            loop.call_soon(time.sleep, 0.1)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                return watch.has_cancelled()
+
+    assert asyncio.run(attempt()) is True
 
 
 class Attempt:

@@ -74,9 +74,7 @@ class SilenceWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._all.active.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop()
 
     def heard(self, now_s: float) -> None:
         """Note that bytes of this answer came."""
@@ -93,7 +91,7 @@ class SilenceWatch:
             self._own_s = now_s
         due_s = self._due_s()
         if now_s >= due_s:
-            self._all.active.discard(self)
+            self._stop()  # a second cancellation would look like a client's
             self.is_late = due_s == self._deadline_s
             self.give_up()
 
@@ -103,6 +101,11 @@ class SilenceWatch:
         limit_s = silence.within_s if begun else silence.first_s
         due_s = min(max(own_s, self._engine.heard_s) + limit_s, own_s + silence.longest_s)
         return due_s if begun else min(due_s, self._deadline_s)
+
+    def _stop(self) -> None:
+        self._all.active.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _wait_for_deadline(self, now_s: float) -> None:
         # Even a deadline that has passed is left to a timer: the attempt's task would be cancelled
