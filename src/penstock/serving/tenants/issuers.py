@@ -49,7 +49,7 @@ class Issuers:
         self._tried_s: dict[str, float] = {}
         self._failing: set[str] = set()
         self._wake = asyncio.Event()
-        self._verified: OrderedDict[bytes, Key] = OrderedDict()
+        self._verified: OrderedDict[bytes, tuple[Issuer, Key]] = OrderedDict()
 
     @property
     def num_issuers(self) -> int:
@@ -83,9 +83,11 @@ class Issuers:
             self._verified[digest] = found
             if len(self._verified) > _MOST_REMEMBERED:
                 self._verified.popitem(last=False)
-        return found
+        issuer, key = found
+        self._known(issuer)  # a remembered token is worth no more than its issuer's keys
+        return key
 
-    def _verify(self, text: str) -> Key | None:
+    def _verify(self, text: str) -> tuple[Issuer, Key] | None:
         jwt = jwt_library("oidc")
         try:
             header = jwt.get_unverified_header(text)
@@ -103,7 +105,7 @@ class Issuers:
             claims = self._claims(text, header, key, issuer)
         except EvidenceError:
             return None
-        return _rights(issuer, claims)
+        return issuer, _rights(issuer, claims)
 
     def _claims(self, text: str, header: Mapping[str, Any], key: PublicKey,
                 issuer: Issuer) -> Mapping[str, Any]:
