@@ -1,7 +1,9 @@
 """Engines that accept a request and then say nothing."""
 
 import asyncio
+import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -15,6 +17,7 @@ from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatches
 from support import misbehaving_engines as odd
+from support.raw_http import length, post
 
 LIMITS = Limits(silence_s=300.0)
 ASK = {"prompt": "x", "max_tokens": 5}
@@ -196,12 +199,55 @@ def attempt():
 
 
 def test_a_client_that_reads_slowly_does_not_make_its_engine_silent(attempt) -> None:
-    attempt.watch.listen = False
-    attempt.passes(1000.0)
+    for written_s in range(100, 1001, 100):  # every write takes 100 s
+        attempt.watch.listen = False
+        attempt.passes(written_s)
+        attempt.watch.listen = True
+        attempt.watch.heard(attempt.now_s)
     assert not attempt.ended_s
-    attempt.watch.listen = True
     attempt.passes(2000.0)
     assert attempt.ended_s == [1030.0]
+
+
+def test_a_client_that_takes_nothing_is_dropped(attempt) -> None:
+    dropped_s: list[float] = []
+    attempt.watch.drop_client = lambda: dropped_s.append(attempt.now_s)
+    attempt.watch.listen = False
+    attempt.passes(1000.0)
+    assert dropped_s == [300.0]
+    assert not attempt.ended_s  # the engine is not at fault
+
+
+async def flood(request):
+    """A stream that never ends."""
+    response = await odd.begun(request)
+    event = b'data: {"choices":[{"index":0,"text":"%b"}]}\n\n' % (b"x" * 200)
+    while True:
+        await response.write(event)
+
+
+def test_a_client_that_never_reads_gives_its_place_back(quick) -> None:
+    body = b'{"prompt":"x","max_tokens":8000,"n":8,"stream":true}'  # more than fits on the way
+
+    async def work(session, engines):
+        at = session._base_url
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)  # little fits on the way
+        client.connect((at.host, at.port))
+        _, writer = await asyncio.open_connection(sock=client, limit=1024)
+        try:
+            writer.write(post(body, length(body)))
+            async with asyncio.timeout(30):
+                for wanted in (True, False):
+                    while bool(engines[0].in_flight) is not wanted:
+                        await asyncio.sleep(0.01)
+            return engines[0].num_failed
+        finally:
+            writer.transport.abort()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    assert odd.before([flood], work, limits=Limits(silence_s=0.3)) == 0
 
 
 def test_an_answer_that_never_comes_ends_though_its_engine_answers_others(attempt) -> None:

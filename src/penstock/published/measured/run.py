@@ -33,7 +33,7 @@ TOLERANCES = {
     "nvidia mixture": {"tpot_s": Tolerance(0.10), "ttft_s": Tolerance(0.20),
                        "output_tok_per_s": Tolerance(0.10)},
     "amd": {"tpot_s": Tolerance(0.15), "output_tok_per_s": Tolerance(0.15)}}
-"""What the points of a family must reach, by metric."""
+"""Tolerances of the points of each family, by metric."""
 
 Point = tuple[Measured, Predicted]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -112,6 +113,7 @@ class Answers:
                 break
             if out:
                 response = response or await _begun(exchange)
+                watch.drop_client = partial(_drop, exchange.http)
                 watch.listen = False
                 await _sent(response.write(out))
                 watch.listen, has_all = True, passed.done
@@ -168,6 +170,12 @@ class Answers:
         await exchange.lease.written()
         await self._on_end(exchange)
         return charge
+
+
+def _drop(http: web.Request) -> None:
+    """Close the connection to a client that takes nothing: the write in progress fails."""
+    if http.transport is not None:
+        http.transport.abort()
 
 
 def _fault(exchange: Exchange, num_bytes: int, *, at_end: bool) -> EngineFailedError | None:

@@ -126,8 +126,10 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
     most_prompt, most_output = context * max(prompts, answers), \
         min(context if asked is None else asked, context) * answers
     if not prompt.is_unbounded:
-        # A token has at least one byte. Prompt and answer share the context.
-        most_prompt = min(num_bytes + _TEMPLATE_TOKENS, most_prompt)
+        # A token has at least one byte. Prompt and answer share the context. Templates print tools
+        # with indentation: "1," becomes three tokens.
+        printed = 2 if body.get("tools") or body.get("functions") else 1
+        most_prompt = min(printed * num_bytes + _TEMPLATE_TOKENS, most_prompt)
     return Ask(
         body, models, service_class, stream,
         isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),

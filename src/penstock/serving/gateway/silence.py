@@ -43,14 +43,15 @@ class SilenceWatch:
     An engine counts as heard when a byte of any answer comes from it: an engine with a long queue
     is not silent, and retries of its requests would lengthen the queues of other engines. An answer
     of which no byte came for ``silence.longest_s`` has failed in any case. While the watch does not
-    ``listen``, because a slow client is written to, silence is not the engine's.
+    ``listen``, because a slow client is written to, silence is not the engine's: a client that
+    takes nothing for ``silence.longest_s`` is dropped by ``drop_client``.
 
     The attempt is ended by ``give_up``. That cancels the task of the attempt, unless a user of the
     watch sets another function. ``passed`` tells whether the answer has begun. A context manager.
     """
 
-    __slots__ = ("_all", "_deadline_s", "_engine", "_gave_up", "_own_s", "_passed", "_silence",
-                 "_task", "_timer", "give_up", "is_late", "listen")
+    __slots__ = ("_all", "_deadline_s", "_engine", "_gave_up", "_heard_s", "_own_s", "_passed",
+                 "_silence", "_task", "_timer", "drop_client", "give_up", "is_late", "listen")
 
     def __init__(self, engine: EngineState, silence: Silence, deadline_s: float,
                  passed: RelayedStream, watches: "SilenceWatches") -> None:
@@ -62,9 +63,10 @@ class SilenceWatch:
         self._deadline_s = deadline_s
         self._passed = passed
         self._all = watches
-        self._own_s = watches.clock()
+        self._own_s = self._heard_s = watches.clock()
         self._task = asyncio.current_task()
         self.give_up: Callable[[], object] = self._cancel
+        self.drop_client: Callable[[], object] = self._cancel
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "SilenceWatch":
@@ -78,7 +80,7 @@ class SilenceWatch:
 
     def heard(self, now_s: float) -> None:
         """Note that bytes of this answer came."""
-        self._own_s = self._engine.heard_s = now_s
+        self._own_s = self._heard_s = self._engine.heard_s = now_s
 
     def has_cancelled(self) -> bool:
         """Whether this watch, and nothing else, cancelled the task of the attempt. Takes the
@@ -89,6 +91,11 @@ class SilenceWatch:
         """End the attempt if that is due."""
         if not self.listen:
             self._own_s = now_s
+            # The bytes that are written came last: nothing is read meanwhile.
+            if now_s >= self._heard_s + self._silence.longest_s:
+                self._stop()
+                self.drop_client()
+                return
         due_s = self._due_s()
         if now_s >= due_s:
             self._stop()  # a second cancellation would look like a client's

@@ -80,6 +80,14 @@ def test_everything_else_is_left_as_it_is() -> None:
     assert ask.needs == Needs(min_quality=0.0)
 
 
+def test_tools_may_be_printed_with_indentation() -> None:
+    """A template that writes JSON with indentation makes three tokens of two bytes."""
+    schema = {"enum": [1] * 200}
+    plain = read({"model": "small", "messages": [], "metadata": schema})
+    tools = read({"model": "small", "messages": [], "tools": [{"function": schema}]})
+    assert tools.most_prompt_tokens > plain.most_prompt_tokens + 400
+
+
 @pytest.mark.parametrize(("name", "tenant", "models"), [
     (None, ANYBODY, None), ("auto", ANYBODY, None), ("cheap", ANYBODY, ("small",)),
     ("slow", ANYBODY, None), ("large", ANYBODY, ("large",)),
