@@ -12,6 +12,7 @@ from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.windows import token_list_statistics, window_statistics
+from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import StepSamples, TurnLog
 
 
@@ -66,10 +67,13 @@ class ReplicaRecorder:
     """Follows a replica's plans and records the times and the tokens of each request.
 
     Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
-    of turns). Nearly every request has one piece; preempted and benched ones have more.
+    of turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
+    gets every step, where it is given.
     """
 
-    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
+    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0,
+                 steps: StepLog | None = None) -> None:
+        self.steps = steps
         self.samples = StepSamples(sample_period_ps)
         self.busy_ps = 0  # computing time since ``busy_from_ps``
         self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
@@ -101,6 +105,8 @@ class ReplicaRecorder:
         self.busy_ps += max(0, end_ps - max(start_ps, self._busy_from_ps))
         self.last_end_ps = end_ps
         self.num_steps += num_steps
+        if self.steps is not None and end_ps > start_ps:
+            self.steps.add(plan.features, num_steps, start_ps, end_ps)
         live = self._live
         if plan.left or plan.preempted or plan.relegated:
             self._disturbed(plan)

@@ -43,6 +43,7 @@ from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.step_log import StepLog
 from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
@@ -66,7 +67,7 @@ class SimulationResult:
     the reasons of rejections.
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
-    of the replicas.
+    of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
     """
 
     table: RequestTable
@@ -77,6 +78,7 @@ class SimulationResult:
     reasons: Mapping[str, int]
     prefix_hit_rate: float | None = None
     pools: tuple[PoolRun, ...] = ()
+    steps: tuple[FloatColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +94,20 @@ class _Parts:
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
-             journal_dir: Path | None = None, seed: int = 0,
+             journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
              on_progress: Callable[[int], None] | None = None) -> SimulationResult:
     """Run ``workload`` on the replicas and the pools of ``fleet``, in one order of time.
 
-    ``journal_dir`` gets one journal per replica. ``on_progress`` is called occasionally with the
-    number of ended requests. Raises InputError for requests of a model that neither a pool nor a
-    replica has.
+    ``journal_dir`` gets one journal per replica. ``log_steps`` keeps every step. ``on_progress`` is
+    called occasionally with the number of ended requests. Raises InputError for requests of a model
+    that neither a pool nor a replica has.
     """
     _check_models(fleet, workload)
     with ExitStack() as stack:
         parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
+        if log_steps:
+            for replica in parts.replicas:
+                replica.recorder.steps = StepLog()
         watch = _Flusher(parts, on_progress)
         drain_s = fleet.run.drain_s
         until_ps = NEVER_PS
@@ -125,7 +130,9 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
         sum(replica.recorder.num_steps for replica in replicas),
-        _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools)
+        _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools,
+        tuple(replica.recorder.steps.columns() for replica in replicas
+              if replica.recorder.steps is not None))
 
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:
