@@ -16,6 +16,8 @@ from penstock.plan.variants import LeftOut, variants_of
 _CATALOG = load_catalog()
 MODELS = tuple(sorted(_CATALOG.models))
 ACCELERATORS = tuple(sorted(_CATALOG.accelerators))
+UNPRICED = {name: {"price_per_hour": 10.0} for name, one in _CATALOG.accelerators.items()
+            if one.price_per_hour is None}
 TRACES = ("azure-2023-code", "azure-2023-conv", "mooncake-conversation", "mooncake-synthetic",
           "sharegpt-8k")
 PRECISIONS = ("bf16", "fp16", "fp32", "fp8", "int8", "fp4", "int4")
@@ -70,8 +72,8 @@ def random_document(seed: int, *, small: bool = False,
                for name in draw.some(("chat", "code", "batch"), 3)]
     document: dict[str, Any] = {
         "name": f"random-{seed}",
-        "accelerators": [{"name": name} | ({"count": draw.one((1, 4, 8, 64))}
-                                           if draw.chance(0.4) else {})
+        "accelerators": [{"name": name} | UNPRICED.get(name, {})
+                         | ({"count": draw.one((1, 4, 8, 64))} if draw.chance(0.4) else {})
                          for name in draw.some(ACCELERATORS, 1 if small else 3)],
         "models": [{"name": name, "precisions": draw.some(PRECISIONS, 1 if small else 2)}
                    | ({} if draw.chance(0.05) else {"max_context_tokens": 262_144})

@@ -116,6 +116,11 @@ class ParallelismSection(Section):
 
     tensor: Count = described("Tensor-parallel degree.", 2, default=1)
     pipeline: Count = described("Pipeline-parallel degree.", 1, default=1)
+
+
+class ReplicaParallelismSection(ParallelismSection):
+    """How one replica is spread over accelerators, with data-parallel attention."""
+
     data: Count = described(
         "Ranks among which the attention of a mixture of experts is data-parallel; the experts are "
         "spread over all ranks.", 8, default=1)
@@ -164,7 +169,8 @@ class VariantSection(Section):
                                    "llama-3-8b")
     accelerator: Name | None = described("Accelerator to run on, from `accelerators`.",
                                          "a100-80gb")
-    parallelism: ParallelismSection | None = described("How a replica is spread.", {"tensor": 2})
+    parallelism: ReplicaParallelismSection | None = described("How a replica is spread.",
+                                                              {"tensor": 2})
     precision: Precision | None = described("Number format of the weights.", "bf16")
     kv_precision: Precision = described("Number format of the KV cache.", "fp8",
                                         default="bf16")
