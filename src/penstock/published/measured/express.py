@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from penstock.catalog import Catalog, load_catalog
+from penstock.catalog.engines import EngineDefaults, engine_defaults, oldest_version
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -32,6 +33,8 @@ _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mx
 # What the name of a repository adds to a model's: format, tuning, date.
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
+_RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
+_INFERENCEX_STEP_TOKENS = 8192
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
 _CLASS = ServiceClass("all", Slo())
@@ -76,7 +79,7 @@ def express(row: Measured) -> Expressed:
     if _is_squared(row):
         count = 1  # the number of GPUs is as wrong as the parallelism
     workload = _workload(row, model.name)
-    clients = int(row.load_value or 1)
+    defaults = _defaults(row, engine, accelerator)
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
                          "fp8" if row.kv_precision == "fp8" else "bf16",
                          step_time={"kind": "roofline", "host_overhead_s": 0.0})
@@ -84,8 +87,9 @@ def express(row: Measured) -> Expressed:
         f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
         (ModelChoice(model, (precision,)),), (_CLASS,),
         (TrafficSpec("all", model.name, {_CLASS.name: 1.0}, ""),), (group,),
-        policies=Policies(_schedule(engine, clients), Choice("round_robin")),
-        engine=EngineOptions(block_tokens=16))
+        policies=Policies(_schedule(row, defaults), Choice("round_robin")),
+        engine=EngineOptions(block_tokens=defaults.block_tokens,
+                             memory_fraction=defaults.memory_fraction))
     return Expressed(fleet, workload, engine, accelerator, model)
 
 
@@ -115,15 +119,31 @@ def _parallelism(row: Measured, *, mixture: bool) -> Parallelism:
     return Parallelism(tensor, pipeline, data)
 
 
-def _schedule(engine: str, num_clients: int) -> SchedulerOptions:
-    """Return how the engine's own scheduler plans steps."""
-    seqs = max(1, num_clients)
-    if engine == "vllm":
-        return scheduler_options("sarathi", chunk_tokens=8192, max_num_seqs=min(seqs, 1024),
+def _defaults(row: Measured, engine: str, accelerator: Accelerator) -> EngineDefaults:
+    """Return the engine's defaults: of the newest version where the row names none, and of the
+    oldest that is described where the row's is older."""
+    found = _RELEASE.search(row.version)
+    if found is None:
+        return engine_defaults(engine, accelerator)
+    try:
+        return engine_defaults(engine, accelerator, found[0])
+    except InputError:
+        return engine_defaults(engine, accelerator, oldest_version(engine))
+
+
+def _schedule(row: Measured, defaults: EngineDefaults) -> SchedulerOptions:
+    """Return how the engine's own scheduler plans steps, under the limits that the row's source
+    sets: InferenceX allows 8,192 tokens a step, and as many sequences as clients."""
+    step_tokens, seqs = defaults.step_tokens, defaults.max_num_seqs
+    if row.load_kind == "concurrency":
+        step_tokens, seqs = _INFERENCEX_STEP_TOKENS, max(1, int(row.load_value or 1))
+    if defaults.batching == "whole":
+        return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
                                  kv_watermark=0.0)
-    if engine == "sglang":
-        return scheduler_options("fcfs", max_step_tokens=8192, max_num_seqs=min(seqs, 4096))
-    return scheduler_options("orca", max_step_tokens=8192, max_num_seqs=min(seqs, 2048))
+    return scheduler_options(
+        "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
+        prefill_first=defaults.batching == "alone",
+        kv_reserve="max_tokens" if defaults.reserves_max_tokens else "prompt")
 
 
 def _model(name: str) -> ModelSpec:
