@@ -19,7 +19,7 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class EngineDefaults:
-    """What a stock engine does on an accelerator unless told otherwise.
+    """Behaviour of a stock engine on an accelerator unless told otherwise.
 
     ``batching`` says how prompts and decodes share steps: ``mixed`` fills a step with prompts, the
     last in part; ``alone`` runs prompts without decodes; ``whole`` lets only whole prompts join.
