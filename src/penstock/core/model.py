@@ -116,12 +116,12 @@ class ModelSpec:
     def num_params(self) -> int:
         """All weights (biases and norms, below 0.1 %, are left out)."""
         moe = self.num_moe_layers
-        expert = self._mlp_params(self.expert_intermediate_size) * self.num_experts
         router = self.hidden_size * self.num_experts
         shared = self._mlp_params(self.shared_intermediate_size)
         dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
         attention = self._all_attention_params
-        return self.embedding_params + attention + dense + moe * (expert + router + shared)
+        return (self.embedding_params + attention + dense + self.routed_params
+                + moe * (router + shared))
 
     @property
     def active_params(self) -> int:

@@ -162,17 +162,16 @@ def _model(answers: Answers, catalog: Catalog) -> tuple[ModelSpec, dict[str, Any
 
 def unstated(data: Mapping[str, Any], fleet: Fleet) -> tuple[Assumption, ...]:
     """Prices and the engine's scheduler, where the ``data`` of the fleet's file state none."""
-    assumed = [_catalog_price(pool.accelerator, "price_per_hour")
+    assumed = [_catalog_price(pool.accelerator, price, "price_per_hour")
                for section, pool in zip(data["accelerators"], fleet.accelerators, strict=True)
                if section.get("price_per_hour") is None
-               and pool.accelerator.price_per_hour is not None]
+               and (price := pool.accelerator.price_per_hour) is not None]
     if (data.get("policies") or {}).get("schedule") is None:
         assumed.append(Assumption("engine", "Penstock's own scheduler", "policies.schedule"))
     return tuple(assumed)
 
 
-def _catalog_price(found: Accelerator, option: str) -> Assumption:
-    price = found.price_per_hour or 0.0
+def _catalog_price(found: Accelerator, price: float, option: str) -> Assumption:
     since = f"catalog, {found.price_date}" if found.price_date else "catalog"
     amount = f"${price:.{2 if price >= 1 else 3}f}"
     return Assumption("price", f"{found.name} {amount} an hour each ({since})", option)
@@ -186,7 +185,7 @@ def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict
         if price is None:
             raise InputError(f"--price: no list price of {found.name} is known; expected what you "
                              "pay an hour for each")
-        assumed.append(_catalog_price(found, "--price"))
+        assumed.append(_catalog_price(found, price, "--price"))
     entry: dict[str, Any] = {"name": found.name}
     if gpu.count is None:
         assumed.append(Assumption("count", f"as many {found.name} as needed", "--gpu NAME:COUNT"))

@@ -5,7 +5,7 @@ import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
-from penstock.fleet.traffic import arrival_process, closed_loop
+from penstock.fleet.traffic import arrival_process, closed_loop, is_closed
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
 from penstock.registry.sources import read_trace
 from penstock.workload.length_tables import length_table
@@ -52,15 +52,18 @@ def _source(spec: TrafficSpec, run: RunOptions,
     num_requests = bounds.num_requests
     if trace is None and num_requests is None and bounds.duration_s is None:
         num_requests = DEFAULT_NUM_REQUESTS
-    closed = spec.arrivals is not None and spec.arrivals.name == "closed"
+    arrivals, loop = None, None
+    if is_closed(spec.arrivals):
+        loop = closed_loop(spec.arrivals)
+    elif spec.arrivals is not None:
+        arrivals = arrival_process(spec.arrivals)
     return TrafficSource(
         spec.name, spec.model, spec.mix, spec.tenants, trace,
-        None if spec.arrivals is None or closed else arrival_process(spec.arrivals),
+        arrivals,
         length_table(spec.lengths) if isinstance(spec.lengths, str) else
         None if isinstance(spec.lengths, TraceFile) else spec.lengths,
         rate_per_s, num_requests, bounds.duration_s, spec.max_tokens, spec.start_s,
-        file is not None and file.shuffle,
-        closed_loop(spec.arrivals) if closed and spec.arrivals is not None else None)
+        file is not None and file.shuffle, loop)
 
 
 def _read(file: TraceFile, traces: dict[tuple[str, str], Trace]) -> Trace:

@@ -1,6 +1,7 @@
 """Traffic entries: conversion of the file's entries to sources of a workload."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeGuard
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
@@ -65,8 +66,7 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
     choice = _arrivals(path, entry)
     if entry.rate_per_s is not None and isinstance(lengths, TraceFile) and lengths.scale:
         raise PlacedError((*path, "rate_per_s"), "stands beside trace.scale; keep one of them")
-    closed = choice is not None and choice.name == "closed"
-    if closed:
+    if is_closed(choice):
         _check_closed(path, entry)
     elif choice is not None and entry.rate_per_s is None:
         raise PlacedError(path, "no rate_per_s; expected the mean arrival rate in requests/s")
@@ -75,7 +75,7 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         if num_requests is not None:
             raise PlacedError((*path, "num_requests"), "stands beside trace.num_requests; keep one")
         num_requests = entry.trace.num_requests
-    if closed and choice is not None and num_requests is None:
+    if is_closed(choice) and num_requests is None:
         num_requests = _REQUESTS_PER_CLIENT * int(choice.options["clients"])
     model = entry.model or document.models[0].name
     if model != AUTO:
@@ -170,7 +170,7 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
                               + ", ".join(_SETTINGS))
     choice = _arrival_choice(at, section or "poisson")
     try:
-        if choice.name == "closed":
+        if is_closed(choice):
             closed_loop(choice).check()
         else:
             arrival_process(choice)
@@ -215,6 +215,11 @@ def arrival_process(choice: Choice) -> ArrivalProcess:
     return ArrivalProcess(gap_cv, make[choice.name](**options), gap_cap, exact_rate)
 
 
+def is_closed(arrivals: Choice | None) -> TypeGuard[Choice]:
+    """Whether clients decide when requests arrive."""
+    return arrivals is not None and arrivals.name == "closed"
+
+
 def closed_loop(choice: Choice) -> ClosedLoop:
     """Return the clients of closed arrivals."""
     options = dict(choice.options)
@@ -225,7 +230,7 @@ def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
     """Raise InputError where traffic has no rate of its own, because clients decide the rate.
     ``what`` begins the reason."""
     for spec in traffic:
-        if spec.arrivals is not None and spec.arrivals.name == "closed":
+        if is_closed(spec.arrivals):
             raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
                              "rate_per_s and open arrivals, such as poisson")
 

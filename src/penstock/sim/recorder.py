@@ -68,12 +68,11 @@ class ReplicaRecorder:
 
     Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
     of turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
-    gets every step, where it is given.
+    gets every step, where it is set.
     """
 
-    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0,
-                 steps: StepLog | None = None) -> None:
-        self.steps = steps
+    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
+        self.steps: StepLog | None = None
         self.samples = StepSamples(sample_period_ps)
         self.busy_ps = 0  # computing time since ``busy_from_ps``
         self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush

@@ -30,7 +30,7 @@ from penstock.workload.workload import IntColumn, Loops, Workload
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm"}
 _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
                "int4": "int4", "int4 (awq/gptq)": "int4"}
-# What the name of a repository adds to a model's: format, tuning, date.
+# A repository's name is a model's name with a format, a tuning or a date at its end.
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")

@@ -85,6 +85,7 @@ class Answers:
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage,
                       limit=_limit(exchange))
         response: web.StreamResponse | None = None
+        watch.drop_client = partial(_drop, exchange.http)
         has_all, num_bytes = False, 0
         while True:
             try:
@@ -113,7 +114,6 @@ class Answers:
                 break
             if out:
                 response = response or await _begun(exchange)
-                watch.drop_client = partial(_drop, exchange.http)
                 watch.listen = False
                 await _sent(response.write(out))
                 watch.listen, has_all = True, passed.done

@@ -1,5 +1,6 @@
 """The gateway's API described for programs (OpenAPI 3.1)."""
 
+from functools import cache
 from typing import Any
 
 from penstock.fleet.document_gateway import RequestParametersSection
@@ -97,8 +98,14 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
             **_errors(*_MEANINGS)}}
 
 
+@cache
+def _declared() -> dict[str, dict[str, Any]]:
+    """Return the schemas of the declared parameters; made once, when somebody asks."""
+    return query_schemas(RequestParametersSection)
+
+
 def _schemas_of_parameters(offer: Offer) -> dict[str, dict[str, Any]]:
-    schemas = query_schemas(RequestParametersSection)
+    schemas = _declared()
     return {**schemas,
             "service_class": {"type": "string", "enum": list(offer.classes),
                               "description": schemas["service_class"]["description"]},
