@@ -1,6 +1,5 @@
 """Deployments as replicas of a gateway: every running deployment is an engine like any other."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,11 +11,10 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.serving.application import Part
 from penstock.serving.deployments.cluster import SERVER, Cluster, announce, open_cluster
 from penstock.serving.deployments.deployments import Deployment, Instance, State
+from penstock.serving.deployments.supervision import supervise
 
 if TYPE_CHECKING:
     from penstock.serving.deployments.controller import Controller
-
-_LOOK_S = 1.0
 
 
 class RoutedDeployments:
@@ -46,14 +44,12 @@ class RoutedDeployments:
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Supervise deployments until cancelled. ``changed`` is called when addresses change."""
-        known = [(one.name, instance) for _, one, instance in self._started()]
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if self._found is not None:
-                await self._found[1].reconcile()
-            before, known = known, [(one.name, instance) for _, one, instance in self._started()]
-            if known != before:
-                changed()
+        await supervise(self._reconcile, lambda: [(one.name, instance)
+                                                  for _, one, instance in self._started()], changed)
+
+    async def _reconcile(self) -> None:
+        if self._found is not None:
+            await self._found[1].reconcile()
 
     def _started(self) -> Iterator[tuple[Cluster, Deployment, Instance]]:
         if self._found is None:

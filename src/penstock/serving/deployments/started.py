@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.serving.deployments.startable import StartedReplica, is_started, to_start
+from penstock.serving.deployments.supervision import supervise
 
 if TYPE_CHECKING:
     from penstock.serving.deployments.deployments import Instance
     from penstock.serving.deployments.replicas import StartedReplicas
-
-_LOOK_S = 1.0
 
 
 @asynccontextmanager
@@ -72,14 +71,10 @@ class Started:
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Supervise the replicas until cancelled. ``changed`` is called when addresses change."""
-        known = self._instances()
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            await asyncio.gather(*(one.look_after() for one in self._groups))
-            # A restart goes on between two looks, so the last look's instances are compared.
-            before, known = known, self._instances()
-            if known != before:
-                changed()
+        await supervise(self._look_after, self._instances, changed)
+
+    async def _look_after(self) -> None:
+        await asyncio.gather(*(one.look_after() for one in self._groups))
 
     async def stop(self) -> None:
         """Ends all replicas."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from penstock.serving.deployments import started
+from penstock.serving.deployments import supervision
 from penstock.serving.deployments.started import Started
 
 
@@ -23,7 +23,7 @@ class Group:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(started, "_LOOK_S", 0.01)
+    monkeypatch.setattr(supervision, "_LOOK_S", 0.01)
 
 
 def test_an_address_that_changes_between_two_looks_is_noticed_once(quick) -> None:
