@@ -51,8 +51,11 @@ class Expressed:
     fleet: Fleet
     workload: Workload
     engine: str
-    accelerator: Accelerator
-    model: ModelSpec
+
+    @property
+    def group(self) -> ReplicaGroup:
+        """The replicas."""
+        return self.fleet.replicas[0]
 
 
 @cache
@@ -90,7 +93,7 @@ def express(row: Measured) -> Expressed:
         policies=Policies(_schedule(row, defaults), Choice("round_robin")),
         engine=EngineOptions(block_tokens=defaults.block_tokens,
                              memory_fraction=defaults.memory_fraction))
-    return Expressed(fleet, workload, engine, accelerator, model)
+    return Expressed(fleet, workload, engine)
 
 
 def _is_squared(row: Measured) -> bool:

@@ -48,15 +48,16 @@ def predict(row: Measured) -> Predicted:
     spread = _spread(point)
     metrics = {name: Interval(value, value / (1.0 + spread), value * (1.0 + spread))
                for name, value in _observed(table, median=row.is_median).items()}
-    kind = "mixture" if point.model.num_experts else "dense"
-    vendor = point.accelerator.vendor
-    return Predicted(metrics, "amd" if vendor == "amd" else f"{vendor} {kind}",
-                     f"{point.accelerator.name}, {kind}, {point.engine}")
+    accelerator = point.group.accelerator
+    kind = "mixture" if point.group.model.num_experts else "dense"
+    return Predicted(
+        metrics, "amd" if accelerator.vendor == "amd" else f"{accelerator.vendor} {kind}",
+        f"{accelerator.name}, {kind}, {point.engine}")
 
 
 def _spread(point: Expressed) -> float:
     """Return the relative error that the step times of the point state for a small batch."""
-    step = step_time(point.fleet.replicas[0]).predict(_TYPICAL)
+    step = step_time(point.group).predict(_TYPICAL)
     return step.high_s / step.total_s - 1.0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from penstock.experiment.workers import results
 from penstock.metrics.definitions import FloatColumn
 from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.measured.predict import METRICS, Predicted, predict
+from penstock.published.measured.predict import METRICS, Interval, Predicted, predict
 from penstock.published.measured.rows import Measured, read_measured
 
 _EXPRESSED_SHARE = 0.95
@@ -76,17 +76,22 @@ def _record(row: Measured, found: Predicted) -> dict[str, Any]:
     return {**record, "group": found.group, "not_expressed": found.not_expressed}
 
 
+def _known(points: Sequence[Point], metric: str) -> list[tuple[Interval, float]]:
+    """Return prediction and measurement of the points for which both are known."""
+    return [(found.metrics[metric], getattr(row, metric)) for row, found in points
+            if metric in found.metrics and getattr(row, metric)]
+
+
 def _errors(points: Sequence[Point], metric: str) -> FloatColumn:
-    """Return predicted over measured less 1, of the points for which both are known."""
-    return np.array([found.metrics[metric].value / getattr(row, metric) - 1.0
-                     for row, found in points
-                     if metric in found.metrics and getattr(row, metric)], dtype=np.float64)
+    """Return predicted over measured less 1."""
+    return np.array([predicted.value / measured - 1.0
+                     for predicted, measured in _known(points, metric)], dtype=np.float64)
 
 
 def _coverage(points: Sequence[Point], metric: str) -> float | None:
     """Return the share of measurements within their interval, None without any."""
-    inside = [found.metrics[metric].low <= getattr(row, metric) <= found.metrics[metric].high
-              for row, found in points if metric in found.metrics and getattr(row, metric)]
+    inside = [predicted.low <= measured <= predicted.high
+              for predicted, measured in _known(points, metric)]
     return sum(inside) / len(inside) if inside else None
 
 

@@ -39,7 +39,7 @@ def test_requests_of_a_point_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_replicas_share_the_stated_accelerators(tmp_path: Path) -> None:
-    group = expressed(tmp_path, num_gpus=8, tp=2).fleet.replicas[0]
+    group = expressed(tmp_path, num_gpus=8, tp=2).group
     assert (group.count, group.parallelism) == (4, Parallelism(2, 1))
 
 
@@ -51,12 +51,12 @@ def test_replicas_share_the_stated_accelerators(tmp_path: Path) -> None:
     ({"tp": 1, "ep": 8, "dp": 64, "num_gpus": ""}, Parallelism(1, 1, 8))])
 def test_degrees_of_mixtures(tmp_path: Path, stated: dict[str, Any],
                              expected: Parallelism) -> None:
-    group = expressed(tmp_path, model="deepseek-ai/DeepSeek-R1", **stated).fleet.replicas[0]
+    group = expressed(tmp_path, model="deepseek-ai/DeepSeek-R1", **stated).group
     assert (group.parallelism, group.count) == (expected, 1)
 
 
 def test_data_ranks_of_a_dense_model_are_replicas(tmp_path: Path) -> None:
-    group = expressed(tmp_path, tp=4, dp=2, num_gpus=8).fleet.replicas[0]
+    group = expressed(tmp_path, tp=4, dp=2, num_gpus=8).group
     assert (group.parallelism, group.count) == (Parallelism(4), 2)
 
 
@@ -66,7 +66,7 @@ def test_data_ranks_of_a_dense_model_are_replicas(tmp_path: Path) -> None:
     ("Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "qwen3-235b-a22b"),
     ("deepseek-ai/DeepSeek-R1-0528", "deepseek-r1")])
 def test_formats_and_tunings_of_a_model_are_the_model(tmp_path: Path, name: str, spec: str) -> None:
-    assert expressed(tmp_path, model=name, tp=8).model.name == spec
+    assert expressed(tmp_path, model=name, tp=8).group.model.name == spec
 
 
 @pytest.mark.parametrize(("point", "why"), [
