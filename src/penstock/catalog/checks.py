@@ -87,6 +87,10 @@ def _agreements(spec: ModelSpec) -> list[tuple[str, int, str, bool]]:
          spec.num_dense_layers <= spec.num_layers),
         ("kv_layers", spec.kv_layers, f"at most num_layers, {spec.num_layers}",
          spec.kv_layers <= spec.num_layers),
+        ("window_layers", spec.window_layers, "fewer than the layers with a KV cache, "
+         f"{spec.cached_layers}", spec.window_layers < spec.cached_layers),
+        ("window_tokens", spec.window_tokens, "above 0 where layers have a window, else 0",
+         bool(spec.window_layers) == bool(spec.window_tokens)),
         ("rope_head_dim", spec.rope_head_dim, f"at most head_dim, {spec.head_dim}",
          spec.rope_head_dim <= spec.head_dim),
         ("kv_latent_size", spec.kv_latent_size,

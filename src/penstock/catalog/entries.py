@@ -51,7 +51,8 @@ MODEL_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(("num_experts", "experts_per_token", "expert_intermediate_size",
                      "shared_intermediate_size", "num_dense_layers", "kv_latent_size",
                      "q_latent_size", "rope_head_dim", "v_head_dim", "kv_layers",
-                     "linear_key_heads", "linear_value_heads", "linear_head_dim"), _SIZE_OR_ZERO),
+                     "window_layers", "window_tokens", "sparse_tokens", "linear_key_heads",
+                     "linear_value_heads", "linear_head_dim"), _SIZE_OR_ZERO),
     **_COMMON,
 }
 

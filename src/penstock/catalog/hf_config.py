@@ -42,6 +42,9 @@ _GATE_AND_UP = frozenset({"qwen", "hf_olmo"})
 _USUAL_CONTEXT = {"falcon": 2048, "RefinedWeb": 2048, "RefinedWebModel": 2048, "bloom": 2048}
 _MAX_BYTES = 5_000_000
 _OF_LINEAR_ATTENTION = ("mamba_ssm_dtype",)
+# Families of which every n-th layer attends to all tokens, the others to a window.
+_WINDOW_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "gpt_oss": 2}
+_WINDOWED = ("sliding_attention", "chunked_attention")
 _NO_CACHE = ("linear_attention", "recurrent", "conv")
 
 
@@ -49,9 +52,9 @@ def model_from_hf_config(config: Path | str | Mapping[str, Any],
                          name: str | None = None) -> ModelSpec:
     """Return the model of a config.json, given as its path, its folder, or its content.
 
-    ``name`` defaults to the folder's name. Sliding windows are ignored: every attention layer
-    counts with its whole KV cache. Raises InputError when the file cannot be read, or a key is
-    missing or invalid.
+    ``name`` defaults to the folder's name. A window in every layer is ignored: each then counts
+    with its whole KV cache. Raises InputError when the file cannot be read, or a key is missing or
+    invalid.
     """
     if isinstance(config, Mapping):
         where, data = name or "config.json", config
@@ -134,7 +137,8 @@ class _Config:
             gated_mlp=self._family not in _UNGATED,
             gated_attention=self._data.get("attn_output_gate") is True,
             kv_layers=self._kv_layers(num_layers),
-            source=self._where, **self._experts(num_layers, mlp), **self._latent(),
+            sparse_tokens=self._whole(("index_topk",), least=0), source=self._where,
+            **self._windows(num_layers), **self._experts(num_layers, mlp), **self._latent(),
             **self._linear_attention())
         return checked_model(spec, self._where)
 
@@ -236,6 +240,22 @@ class _Config:
             return caching if caching < num_layers else 0
         interval = self._whole(("full_attention_interval",))
         return num_layers // interval if interval > 1 else 0
+
+    def _windows(self, num_layers: int) -> dict[str, int]:
+        """Return the layers that attend to a window, where others attend to all tokens."""
+        kinds = self._data.get("layer_types")
+        pattern = self._whole(("sliding_window_pattern", "_sliding_window_pattern"),
+                              _WINDOW_PATTERNS.get(self._family, 0), least=0)
+        if isinstance(kinds, list):
+            layers = sum(kind in _WINDOWED for kind in kinds)
+        elif pattern > 1:
+            layers = num_layers - num_layers // pattern
+        else:
+            layers = 0
+        window = self._data.get("sliding_window") or self._data.get("attention_chunk_size")
+        if not 0 < layers < num_layers or not is_whole(window) or window < 1:
+            return {}
+        return {"window_layers": layers, "window_tokens": window}
 
     def _linear_attention(self) -> dict[str, int]:
         head_dim = self._whole(("linear_value_head_dim",))

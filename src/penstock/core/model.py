@@ -5,6 +5,9 @@ from dataclasses import dataclass
 BYTES_PER_VALUE = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5,
                    "int4": 0.5}
 
+INDEX_KEY_BYTES = 132
+"""Bytes of a token's key for sparse attention: 128 values of 8 bits with their scale."""
+
 _VOCAB_BLOCK = 64
 """Engines pad the vocabulary to a multiple of this many rows before ranks share it (vLLM's and
 SGLang's ``VocabParallelEmbedding``)."""
@@ -22,7 +25,10 @@ class ModelSpec:
     heads. ``kv_layers`` counts layers that keep a KV cache (0 = all). The other layers have linear
     attention where ``linear_head_dim`` > 0: gated delta rule with ``linear_key_heads`` and
     ``linear_value_heads``, whose state has a fixed size. ``gated_attention`` says that full
-    attention multiplies its output by a gate as wide as the queries.
+    attention multiplies its output by a gate as wide as the queries. ``window_layers`` of the
+    layers with a KV cache attend to the last ``window_tokens`` tokens alone. ``sparse_tokens`` > 0
+    means that a decode attends to so many tokens, which an indexer with a key of
+    ``INDEX_KEY_BYTES`` per token and layer selects (DeepSeek-V3.2, arXiv 2512.02556).
     """
 
     name: str
@@ -50,6 +56,9 @@ class ModelSpec:
     linear_value_heads: int = 0
     linear_head_dim: int = 0
     gated_attention: bool = False
+    window_layers: int = 0
+    window_tokens: int = 0
+    sparse_tokens: int = 0
     source: str = ""
 
     @property
@@ -172,8 +181,25 @@ class ModelSpec:
         body = self.num_params - self.embedding_params
         return round(body * width + self.embedding_params * max(width, 2.0))
 
-    def kv_bytes_per_token(self, precision: str) -> int:
-        """Return the bytes of one token in the KV cache over all layers."""
-        layers = self.kv_layers or self.num_layers
+    @property
+    def cached_layers(self) -> int:
+        """Layers with a KV cache."""
+        return self.kv_layers or self.num_layers
+
+    def _kv_bytes_per_layer(self, precision: str) -> float:
         values = self.kv_latent_size or 2 * self.num_kv_heads * self.head_dim
-        return round(layers * values * BYTES_PER_VALUE[precision])
+        return values * BYTES_PER_VALUE[precision]
+
+    def kv_bytes_per_token(self, precision: str) -> int:
+        """Return the bytes of one token in the KV cache over all layers that keep every token."""
+        layers = self.cached_layers - self.window_layers
+        index = INDEX_KEY_BYTES if self.sparse_tokens else 0
+        return round(layers * (self._kv_bytes_per_layer(precision) + index))
+
+    def window_bytes_per_seq(self, precision: str) -> float:
+        """Return the bytes of a sequence's keys and values in the layers with a window."""
+        return self.window_layers * self.window_tokens * self._kv_bytes_per_layer(precision)
+
+    def sparse_bytes_per_seq(self, precision: str) -> float:
+        """Return the bytes that a decode reads of the tokens that an indexer selects."""
+        return self.cached_layers * self.sparse_tokens * self._kv_bytes_per_layer(precision)

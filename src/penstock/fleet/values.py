@@ -9,6 +9,7 @@ from penstock.core.attestation import Confidentiality
 from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.intake import DIRECT, Intake
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
@@ -74,6 +75,7 @@ class ReplicaGroup:
     the base URL of every replica, without a trailing slash, where they are real engines. ``engine``
     is the kind of their software, and ``served_as`` its name for the model, None where that is the
     model's own. ``attestation`` is the source of evidence that they run in confidential mode.
+    ``intake`` is the path of requests to the scheduler.
     """
 
     model: ModelSpec
@@ -89,6 +91,7 @@ class ReplicaGroup:
     engine: str = "auto"
     served_as: str | None = None
     attestation: EvidenceSource = NO_EVIDENCE
+    intake: Intake = DIRECT
 
     @property
     def confidentiality(self) -> Confidentiality:

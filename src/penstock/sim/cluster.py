@@ -21,6 +21,7 @@ class RoutedReplica(EventSource):
         self._replica = replica
         self._dispatcher = dispatcher
         self._on_refused = on_refused
+        self._num_shed = 0  # that were reported
 
     def arrive(self, request: Request, now_ps: int) -> None:
         """Take a routed request. Its arrival may shorten the present run of steps."""
@@ -31,11 +32,12 @@ class RoutedReplica(EventSource):
             self._on_refused(request, reason)
             if self.on_ended is not None:
                 self.on_ended(request.request_id, now_ps)
-        elif self._replica.busy:
-            self.due_ps = self._replica.end_ps
+        else:
+            self.due_ps = self._replica.due_ps
 
     def commit(self, now_ps: int) -> None:
-        finished = self._replica.finish()
+        # An idle replica is due when its scheduler can read a request.
+        finished = self._replica.finish() if self._replica.busy else ()
         if self.on_ended is not None:
             for request_id in finished:
                 self.on_ended(request_id, now_ps)
@@ -45,13 +47,14 @@ class RoutedReplica(EventSource):
 
     def plan(self, now_ps: int) -> None:
         self._dispatcher.changed(self.number)
+        if not self._replica.busy:
+            self._replica.begin(now_ps)
+        self.due_ps = self._replica.due_ps
         shed = self._replica.shed
-        num_shed = len(shed)
-        if not self._replica.busy and self._replica.begin(now_ps):
-            self.due_ps = self._replica.end_ps
-        if self.on_ended is not None and len(shed) > num_shed:
-            for request, _, _ in shed[num_shed:]:
+        if self.on_ended is not None and len(shed) > self._num_shed:
+            for request, _, _ in shed[self._num_shed:]:
                 self.on_ended(request.request_id, now_ps)
+        self._num_shed = len(shed)
         self._dispatcher.learn(self.number)
 
     def stop(self, now_ps: int) -> None:

@@ -171,7 +171,7 @@ class Dispatcher:
             spec = self._specs[index]
             prompt_tokens, kv_tokens, generated = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
-                index, spec.model, now_ps / PS_PER_S, scheduler.num_waiting,
+                index, spec.model, now_ps / PS_PER_S, replica.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
                 spec.speed, self._pending(index, generated),
                 self._queue(index, now_ps) if self._router.looks_into_queues else ())

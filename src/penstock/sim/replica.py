@@ -1,5 +1,6 @@
 """One simulated replica: it runs plans and jumps over steady steps."""
 
+from penstock.core.intake import DIRECT, Intake
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import PS_PER_S
@@ -8,23 +9,10 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.sim.inbox import Inbox, steps_until
+from penstock.sim.kernel import NEVER_PS
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
-
-
-def steps_until(gap_ps: int, duration_ps: int, growth_ps: int, most: int) -> int:
-    """Return the fewest steps, at most ``most``, whose durations d, d+g, d+2g, ... sum to
-    ``gap_ps``."""
-    if gap_ps <= duration_ps or most <= 1:
-        return 1
-    low, high = 1, min(most, gap_ps // duration_ps + 1)
-    while low < high:
-        middle = (low + high) // 2
-        if middle * duration_ps + middle * (middle - 1) // 2 * growth_ps >= gap_ps:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 class SimReplica:
@@ -35,7 +23,8 @@ class SimReplica:
     """
 
     def __init__(self, replica_id: int, scheduler: ReplicaScheduler, clock: StepClock,
-                 oracle: Oracle, recorder: ReplicaRecorder, journal: Journal | None = None) -> None:
+                 oracle: Oracle, recorder: ReplicaRecorder, journal: Journal | None = None,
+                 intake: Intake = DIRECT) -> None:
         self.replica_id = replica_id
         self.scheduler = scheduler
         self.requests: dict[int, Request] = {}
@@ -45,6 +34,7 @@ class SimReplica:
         self._clock = clock
         self._oracle = oracle
         self._journal = journal
+        self._inbox = None if intake.immediate else Inbox(intake)
         self._plan: StepPlan | None = None
         self._start_ps = 0
         self._duration_ps = 0
@@ -52,12 +42,46 @@ class SimReplica:
         self._num_steps = 0
 
     @property
+    def due_ps(self) -> int:
+        """When the present run ends, or the first request reaches an idle scheduler."""
+        if self._plan is not None:
+            return self.end_ps
+        return NEVER_PS if self._inbox is None else self._inbox.ready_ps
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of requests that have not begun, those included that the scheduler has not read
+        yet."""
+        return self.scheduler.num_waiting + (0 if self._inbox is None else len(self._inbox))
+
+    @property
     def busy(self) -> bool:
         """Whether a run of steps is in progress."""
         return self._plan is not None
 
     def arrive(self, request: Request, now_ps: int) -> str | None:
-        """Add a request at its arrival. Returns the reason if the replica rejects it."""
+        """Add a request at its arrival. Returns the reason if the replica rejects it at once."""
+        if self._inbox is None:
+            return self._add(request, now_ps)
+        self._inbox.add(request, now_ps)
+        if self._plan is not None and self._num_steps > 1:
+            self._num_steps = self._steps_to_read(self._inbox)
+            self.end_ps = self._end_of(self._num_steps)
+        return None
+
+    def _steps_to_read(self, inbox: Inbox) -> int:
+        assert self._plan is not None
+        return inbox.steps_to_read(self._start_ps, self._duration_ps, self._growth_ps,
+                                   bool(self._plan.chunks), self._num_steps)
+
+    def _read(self, requests: list[Request], now_ps: int) -> None:
+        """Give the scheduler the requests that it reads now."""
+        for request in requests:
+            reason = self._add(request, now_ps)
+            if reason is not None:
+                self.shed.append((request, reason, 0))
+
+    def _add(self, request: Request, now_ps: int) -> str | None:
         now_s = now_ps / PS_PER_S
         answer = self.scheduler.add(request, now_s)
         if self._journal:
@@ -96,6 +120,8 @@ class SimReplica:
         scheduler = self.scheduler
         generated = sum(group.generated_tokens for group in scheduler.groups)
         prompt_tokens, kv_tokens = scheduler.pending_prompt_tokens, scheduler.kv_used_tokens
+        if self._inbox is not None:
+            prompt_tokens += self._inbox.prompt_tokens
         done = self._steps_done(now_ps) if self._num_steps > 1 else 0
         if done and self._plan is not None:
             for chunk in self._plan.chunks:
@@ -111,6 +137,9 @@ class SimReplica:
         run."""
         done = self._steps_done(now_ps) if self._num_steps > 1 else 0
         found = progress(self.scheduler)
+        if self._inbox is not None:
+            found += [Progress(request.request_id, request.prompt_tokens, 0, 0, -1)
+                      for request in self._inbox.requests()]
         if not done or self._plan is None:
             return found
         running = self._plan.groups
@@ -137,6 +166,12 @@ class SimReplica:
         growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
         return self._start_ps + num_steps * self._duration_ps + growth_ps
 
+    def _wake(self, now_ps: int) -> bool:
+        """Let the idle scheduler read new requests. Returns whether there were any."""
+        found = [] if self._inbox is None else self._inbox.when_idle(now_ps)
+        self._read(found, now_ps)
+        return bool(found)
+
     def begin(self, now_ps: int, most_steps: int = UNBOUNDED) -> bool:
         """Plan the next step with all its steady copies, at most ``most_steps`` in all. Returns
         False when there is no work."""
@@ -144,6 +179,8 @@ class SimReplica:
         while True:
             plan = self.scheduler.plan(now_s)
             if plan is None:
+                if self._wake(now_ps):
+                    continue
                 self.end_ps = -1
                 return False
             if self._journal:
@@ -170,6 +207,8 @@ class SimReplica:
             steps = min(most_steps, self.scheduler.steady_steps(plan))
             self._num_steps = min(steps, until_end) if until_end else steps
         self._growth_ps = self._clock.growth_ps(plan) if self._num_steps > 1 else 0
+        if self._inbox is not None and self._num_steps > 1:
+            self._num_steps = self._steps_to_read(self._inbox)
         self.end_ps = self._end_of(self._num_steps)
         return True
 
@@ -194,4 +233,7 @@ class SimReplica:
         self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
                                   features.decode_seqs, scheduler.num_waiting,
                                   scheduler.kv_used_tokens)
+        if self._inbox is not None:
+            self._read(self._inbox.after_steps(steps, bool(plan.chunks), self._end_of(steps - 1),
+                                               end_ps), end_ps)
         return finished

@@ -247,7 +247,7 @@ def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, believed: StepT
     scheduler = build_scheduler(options, believed, kv, lengths)
     clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
     return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
-                      ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
+                      ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal, group.intake)
 
 
 def _replica_specs(fleet: Fleet) -> list[ReplicaSpec]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.sim.replica import steps_until
+from penstock.sim.inbox import steps_until
 from penstock.sim.timeline import StepSamples, TurnLog
 
 RUNS = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 10**9), st.integers(1, 10**10),

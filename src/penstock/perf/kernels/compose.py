@@ -143,7 +143,7 @@ def kernel_step_time(
     head, more = gemm_curve(tables, ceil_div(model.vocab_size, tensor), model.hidden_size, "bf16",
                             accelerator)
     notes += more
-    layers = model.kv_layers or model.num_layers
+    layers = model.cached_layers
     heads = ceil_div(model.num_heads, tensor)
     kv_heads = ceil_div(model.num_kv_heads, tensor)
     prefill, more = prefill_plane(tables, heads, kv_heads, model.head_dim, kv_precision,

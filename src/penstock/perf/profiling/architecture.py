@@ -50,7 +50,9 @@ class Architecture:
         if not 1 <= num_layers < self.spec.num_layers:
             raise InputError(f"model {self.name}: {num_layers} layers; it has "
                              f"{self.spec.num_layers}")
-        spec = replace(self.spec, num_layers=num_layers, kv_layers=0,
+        windowed = self.spec.window_layers * num_layers // self.spec.num_layers
+        spec = replace(self.spec, num_layers=num_layers, kv_layers=0, window_layers=windowed,
+                       window_tokens=self.spec.window_tokens if windowed else 0,
                        num_dense_layers=min(self.spec.num_dense_layers, num_layers))
         config = {**self.config, "num_hidden_layers": num_layers}
         if isinstance(kinds := config.get("layer_types"), list):

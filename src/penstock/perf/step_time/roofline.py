@@ -147,7 +147,7 @@ def roofline_step_time(
     reduce_step_s, reduce_token_s = _reductions(rates, model, parallelism)
     sends = parallelism.pipeline - 1
     heads = tensor_share(model.num_heads, tensor) * model.num_heads
-    attention_layers = model.kv_layers or layers
+    attention_layers = model.cached_layers
     return RooflineStepTime(
         weight_s=work.weight_bytes / rates.gemm_bandwidth,
         all_experts_s=work.num_experts * work.expert_bytes / rates.expert_bandwidth,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from penstock.core.hardware import Parallelism
-from penstock.core.model import BYTES_PER_VALUE, ModelSpec
+from penstock.core.model import BYTES_PER_VALUE, INDEX_KEY_BYTES, ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.core.units import ceil_div
 from penstock.perf.memory import kv_tensor_share, tensor_share
@@ -17,8 +17,9 @@ class StepWork:
 
     ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query,
     key) pair and ``decode_pair_flops`` per context token of a decode; ``expert_bytes`` per distinct
-    expert, ``context_bytes`` per context token, ``state_bytes`` per decode (linear attention reads
-    and writes its state).
+    expert, ``context_bytes`` per context token, ``state_bytes`` per decode: states that linear
+    attention reads and writes, keys and values of windows or of selected tokens. A decode with
+    fewer tokens than ``fixed_tokens`` reads less than ``state_bytes``.
     """
 
     weight_bytes: float
@@ -32,6 +33,7 @@ class StepWork:
     decode_pair_flops: float
     context_bytes: float
     state_bytes: float = 0.0
+    fixed_tokens: int = 0
 
     def touched_bytes(self, tokens: int) -> float:
         """Bytes of the weights that a step of ``tokens`` tokens reads, in expectation."""
@@ -58,8 +60,11 @@ def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> fl
     compute_s = ((work.body_flops + work.expert_flops) * (prefill + decodes) / peak.flops
                  + (work.head_flops * sampled + work.pair_flops * attention
                     + work.decode_pair_flops * context) / peak.flops_16bit)
+    states = float(decodes)
+    if work.fixed_tokens:
+        states = min(states, context / work.fixed_tokens)
     num_bytes = (work.touched_bytes(prefill + decodes) + work.context_bytes * context
-                 + work.state_bytes * decodes)
+                 + work.state_bytes * states)
     return max(compute_s, num_bytes / peak.bandwidth)
 
 
@@ -79,10 +84,12 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
                                                         * model.expert_intermediate_size)
     routed = per_expert * model.experts_per_token
     body_params = model.active_params - head_params
-    layers = model.kv_layers or model.num_layers
+    layers = model.cached_layers - model.window_layers
     heads = tensor_share(model.num_heads, tensor) * model.num_heads
     value_dim = model.v_head_dim or model.head_dim
-    pair_flops = 2.0 * layers * heads * (model.head_dim + value_dim) / data
+    layer_pair_flops = 2.0 * heads * (model.head_dim + value_dim) / data
+    pair_flops = layers * layer_pair_flops
+    kv_share = kv_tensor_share(model, tensor) / data
     # With a latent cache, decodes attend in the latent space: keys of the whole cached width and
     # values of it without the rotary part.
     latent = model.kv_latent_size
@@ -93,12 +100,17 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
         weight_bytes=((body_params - routed) * width + head_params * max(width, 2.0)) / tensor,
         expert_bytes=per_expert * width / ranks, num_experts=experts,
         idle_expert_share=1.0 - model.experts_per_token / experts if experts else 1.0,
-        body_flops=2.0 * (body_params - routed) / ranks,
+        body_flops=(2.0 * (body_params - routed) / ranks
+                    + model.window_layers * model.window_tokens * layer_pair_flops),
         expert_flops=2.0 * routed / ranks, head_flops=2.0 * head_params / ranks,
-        pair_flops=pair_flops, decode_pair_flops=decode_pair_flops,
-        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)
-                       / data),
-        state_bytes=2.0 * model.state_bytes_per_seq / ranks)
+        pair_flops=pair_flops,
+        decode_pair_flops=0.0 if model.sparse_tokens else decode_pair_flops,
+        context_bytes=kv_share * (layers * INDEX_KEY_BYTES if model.sparse_tokens
+                                  else model.kv_bytes_per_token(kv_precision)),
+        state_bytes=(2.0 * model.state_bytes_per_seq / ranks
+                     + kv_share * (model.window_bytes_per_seq(kv_precision)
+                                   + model.sparse_bytes_per_seq(kv_precision))),
+        fixed_tokens=max(model.window_tokens, model.sparse_tokens))
 
 
 def elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:

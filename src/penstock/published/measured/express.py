@@ -11,6 +11,7 @@ from penstock.catalog import Catalog, load_catalog
 from penstock.catalog.engines import EngineDefaults, engine_defaults, oldest_version
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.intake import Intake
 from penstock.core.model import ModelSpec
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.values import (
@@ -25,6 +26,7 @@ from penstock.fleet.values import (
 )
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 from penstock.published.measured.rows import Measured
+from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm"}
@@ -34,7 +36,9 @@ _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mx
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
-_INFERENCEX_STEP_TOKENS = 8192
+_CLOSED_LOOP_STEP_TOKENS = 8192
+# Notes of rows that runs of InferenceX, or of its client, gave.
+_INFERENCEX = "of that project"
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
 _CLASS = ServiceClass("all", Slo())
@@ -83,14 +87,18 @@ def express(row: Measured) -> Expressed:
         count = 1  # the number of GPUs is as wrong as the parallelism
     workload = _workload(row, model.name)
     defaults = _defaults(row, engine, accelerator)
+    settings = _settings(row, engine, model.name, accelerator.name, precision)
+    kv_precision = row.kv_precision or settings.kv_precision
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
-                         "fp8" if row.kv_precision == "fp8" else "bf16",
-                         step_time={"kind": "roofline", "host_overhead_s": 0.0})
+                         "fp8" if kv_precision == "fp8" else "bf16",
+                         step_time={"kind": "roofline", "host_overhead_s": 0.0},
+                         intake=Intake(every_steps=settings.every_steps,
+                                       plans_ahead=defaults.overlaps))
     fleet = Fleet(
         f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
         (ModelChoice(model, (precision,)),), (_CLASS,),
         (TrafficSpec("all", model.name, {_CLASS.name: 1.0}, ""),), (group,),
-        policies=Policies(_schedule(row, defaults), Choice("round_robin")),
+        policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
         engine=EngineOptions(block_tokens=defaults.block_tokens,
                              memory_fraction=defaults.memory_fraction))
     return Expressed(fleet, workload, engine)
@@ -134,12 +142,23 @@ def _defaults(row: Measured, engine: str, accelerator: Accelerator) -> EngineDef
         return engine_defaults(engine, accelerator, oldest_version(engine))
 
 
-def _schedule(row: Measured, defaults: EngineDefaults) -> SchedulerOptions:
+def _settings(row: Measured, engine: str, model: str, accelerator: str,
+              precision: str) -> RunSettings:
+    """Return the settings that the source of a row publishes elsewhere."""
+    if _INFERENCEX not in row.notes:
+        return RunSettings()
+    return inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
+                                   int(row.isl or 0), int(row.load_value or 1)))
+
+
+def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, under the limits that the row's source
-    sets: InferenceX allows 8,192 tokens a step, and as many sequences as clients."""
+    sets: load tools of closed loops allow 8,192 tokens a step, and as many sequences as clients."""
     step_tokens, seqs = defaults.step_tokens, defaults.max_num_seqs
     if row.load_kind == "concurrency":
-        step_tokens, seqs = _INFERENCEX_STEP_TOKENS, max(1, int(row.load_value or 1))
+        step_tokens, seqs = _CLOSED_LOOP_STEP_TOKENS, max(1, int(row.load_value or 1))
+    step_tokens = settings.step_tokens or step_tokens
+    seqs = min(seqs, settings.max_num_seqs or seqs)
     if defaults.batching == "whole":
         return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
                                  kv_watermark=0.0)
