@@ -9,6 +9,7 @@ from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.fit_kernels import kernels
 from penstock.cli.fit_loading import loading
+from penstock.cli.fit_rates import rates
 from penstock.cli.options import AsJson, DurationColumn, OutFile, Seed
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ app.command("kernels", epilog="Example: penstock profile fit kernels tables/ --m
             "--accelerator h100-80gb --out h100.yaml")(kernels)
 app.command("loading", epilog="Example: penstock profile fit loading swaps.csv "
             "--profile profiles/mine --out loading.yaml")(loading)
+
+app.command("rates", epilog="Example: penstock profile fit rates ../shared/data/measured "
+            "--out rates.yaml")(rates)
 
 
 @app.command("step-time",

@@ -44,12 +44,14 @@ class Parallelism:
     among which a mixture's attention is data-parallel.
 
     Each data rank holds all weights but the routed experts, and computes a share of the sequences.
-    The experts are spread over all ranks.
+    The experts are spread over all ranks: ``expert`` groups of ranks hold other experts each, and
+    the ranks of a group split every expert of theirs.
     """
 
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    expert: int = 1
 
     @property
     def num_accelerators(self) -> int:

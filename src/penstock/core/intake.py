@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Intake:
     """Path of a request from its arrival at an engine to the scheduler.
 
-    The engine spends ``request_s`` on each request and ``token_s`` on each token of its prompt
-    (HTTP, tokenizer, messages between processes) before the scheduler can see the request. While
+    The engine's front end takes one request after another. It spends ``request_s`` on each, and
+    ``token_s`` on each token of the prompt (HTTP, tokenizer, messages between processes). While
     steps run, the scheduler reads new requests after every ``every_steps`` steps of decodes, and
     after each step with prompts. ``plans_ahead`` says that the scheduler plans a step when the step
     before begins (asynchronous scheduling), so a new request waits for one step more.
@@ -25,7 +25,7 @@ class Intake:
         return self == DIRECT
 
     def delay_s(self, prompt_tokens: int) -> float:
-        """Return the seconds from arrival until the scheduler can see a request."""
+        """Return the seconds that the front end spends on a request."""
         return self.request_s + self.token_s * prompt_tokens
 
 

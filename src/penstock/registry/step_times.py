@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from penstock.catalog.engines import engine_names
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -11,7 +12,9 @@ from penstock.core.settings import LARGEST, Flag, Number, Settings, Text, refuse
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.perf.step_time import store
 from penstock.perf.step_time.calibration import BiasedStepTime
+from penstock.perf.step_time.measured import measured_step_time
 from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.perf.step_time.rate_table import load_rates
 from penstock.perf.step_time.roofline import HOST_OVERHEAD_S, roofline_step_time
 from penstock.perf.step_time.store import published_names
 from penstock.registry.axis import Axis, Entry
@@ -21,6 +24,8 @@ _OVERHEAD: Settings = {"host_overhead_s": Number(0, LARGEST)}
 
 STEP_TIMES = Axis("step-time kind", "penstock.step_time", {
     "roofline": Entry("penstock.perf.step_time.roofline:roofline_step_time", _OVERHEAD),
+    "measured": Entry("penstock.perf.step_time.measured:measured_step_time", {
+        "engine": Text(), "version": Text(), "rates": Text()}),
     "kernels": Entry("penstock.perf.kernels.from_files:kernel_choice", {
         "path": Text(), "system": Text(), "backend": Text(), "version": Text(), "exact": Flag(),
         **_OVERHEAD}),
@@ -77,6 +82,7 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
 
     A name is ``roofline``, a published model, or a saved file (relative to ``base``). A mapping has
     ``kind`` (or ``name``) with that kind's own keys: ``host_overhead_s`` for roofline,
+    ``engine``, ``version`` and ``rates`` (a file of fitted rates) for measured,
     ``coefficients`` and ``evidence`` for linear, knee, niyama and tabulated, ``path`` for file,
     ``path`` (a folder of kernel tables), ``system``, ``backend``, ``version``, ``exact`` and
     ``host_overhead_s`` for kernels; and ``factor``, which multiplies every duration. Raises
@@ -93,6 +99,17 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
     def roofline(options: dict[str, Any]) -> StepTimeModel:
         return roofline_step_time(model, accelerator, parallelism, precision, kv_precision,
                                   host_overhead_s=_host_overhead_s(options))
+
+    def measured(options: dict[str, Any]) -> StepTimeModel:
+        engine = str(options.pop("engine", "vllm"))
+        if engine not in engine_names():
+            raise InputError(f"step_time: engine {engine!r} is unknown"
+                             + nearest(engine, engine_names()))
+        own = options.pop("rates", None)
+        return measured_step_time(
+            model, accelerator, parallelism, precision, kv_precision, engine=engine,
+            version=str(options.pop("version", "")),
+            table=load_rates(Path(base) / str(own)) if own else None)
 
     def kernels(options: dict[str, Any]) -> StepTimeModel:
         from penstock.perf.kernels.from_files import (
@@ -114,7 +131,8 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
         return composed_step_time(choice) if exact else compact_step_time(choice).model
 
     context = StepTimeContext(model, accelerator, parallelism, precision, kv_precision, Path(base))
-    made = _make(str(kind), options, {"roofline": roofline, "kernels": kernels}, context)
+    made = _make(str(kind), options, {
+        "roofline": roofline, "measured": measured, "kernels": kernels}, context)
     if options:
         key = next(iter(options))
         raise InputError(f"step_time: unknown key {key!r} for {kind}"

@@ -30,6 +30,7 @@ class Inbox:
         self._intake = intake
         self._waiting: list[tuple[int, int, Request]] = []
         self._num_added = 0
+        self._free_ps = 0
         self._steps = 0  # of decodes since the scheduler could last read
         self.prompt_tokens = 0
 
@@ -43,7 +44,9 @@ class Inbox:
 
     def add(self, request: Request, now_ps: int) -> None:
         """Add a request at its arrival."""
-        ready_ps = now_ps + to_ps(self._intake.delay_s(request.prompt_tokens))
+        ready_ps = (max(now_ps, self._free_ps)
+                    + to_ps(self._intake.delay_s(request.prompt_tokens)))
+        self._free_ps = ready_ps
         heappush(self._waiting, (ready_ps, self._num_added, request))
         self._num_added += 1
         self.prompt_tokens += request.prompt_tokens

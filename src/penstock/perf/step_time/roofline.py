@@ -3,7 +3,7 @@
 One step costs, in seconds,
 
     (memory^p + compute^p)^(1/p)        dense layers: read the weights, multiply every token
-    + expert memory + expert compute    a mixture's routed experts, read and multiplied in turn
+    (expert memory^q + expert compute^q)^(1/q)    a mixture's routed experts; q = 1: in turn
     + work * W + context * K            attention of prompts and of decodes
     + per token, per decode, per layer  element-wise kernels, all-reduce, launches, host
 
@@ -73,6 +73,7 @@ class RooflineStepTime:
     work: StepWork
     peak: PeakRates
     evidence: Evidence
+    expert_sharpness: float = 1.0
 
     @property
     def slopes(self) -> Slopes:
@@ -98,8 +99,10 @@ class RooflineStepTime:
         p = self.sharpness
         dense_s: float = (self.weight_s**p + compute_s**p) ** (1.0 / p)
         if self.all_experts_s:
-            dense_s += (self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
-                        + self.expert_token_s * tokens)
+            read_s = self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
+            multiply_s, q = self.expert_token_s * tokens, self.expert_sharpness
+            dense_s += (read_s + multiply_s if q == 1.0
+                        else (read_s**q + multiply_s**q) ** (1.0 / q))
         return dense_s
 
     def bound_seconds(self, features: StepFeatures) -> float:

@@ -24,6 +24,7 @@ from penstock.fleet.values import (
     ReplicaGroup,
     TrafficSpec,
 )
+from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
@@ -36,6 +37,9 @@ _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mx
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
+# Front end of an engine in Python: HTTP and messages of a request, tokenizer of a prompt's token.
+_REQUEST_S = 0.003
+_TOKEN_S = 2e-6
 _CLOSED_LOOP_STEP_TOKENS = 8192
 # Notes of rows that runs of InferenceX, or of its client, gave.
 _INFERENCEX = "of that project"
@@ -55,6 +59,14 @@ class Expressed:
     fleet: Fleet
     workload: Workload
     engine: str
+    version: str
+
+    @property
+    def deployment(self) -> Deployment:
+        """Facts on which the rates of the replicas depend."""
+        group = self.group
+        return deployment(group.model, group.accelerator, group.parallelism, group.precision,
+                          self.engine, self.version)
 
     @property
     def group(self) -> ReplicaGroup:
@@ -88,20 +100,22 @@ def express(row: Measured) -> Expressed:
     workload = _workload(row, model.name)
     defaults = _defaults(row, engine, accelerator)
     settings = _settings(row, engine, model.name, accelerator.name, precision)
+    version = _version(row)
     kv_precision = row.kv_precision or settings.kv_precision
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
                          "fp8" if kv_precision == "fp8" else "bf16",
-                         step_time={"kind": "roofline", "host_overhead_s": 0.0},
-                         intake=Intake(every_steps=settings.every_steps,
-                                       plans_ahead=defaults.overlaps))
+                         step_time={"kind": "measured", "engine": engine, "version": version},
+                         intake=Intake(_REQUEST_S, _TOKEN_S, settings.every_steps,
+                                       defaults.overlaps))
     fleet = Fleet(
         f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
         (ModelChoice(model, (precision,)),), (_CLASS,),
         (TrafficSpec("all", model.name, {_CLASS.name: 1.0}, ""),), (group,),
         policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
         engine=EngineOptions(block_tokens=defaults.block_tokens,
-                             memory_fraction=defaults.memory_fraction))
-    return Expressed(fleet, workload, engine)
+                             memory_fraction=settings.memory_fraction
+                             or defaults.memory_fraction))
+    return Expressed(fleet, workload, engine, version)
 
 
 def _is_squared(row: Measured) -> bool:
@@ -127,19 +141,26 @@ def _parallelism(row: Measured, *, mixture: bool) -> Parallelism:
         return Parallelism(tensor, pipeline)
     if data > 1 and data == tensor:
         tensor = 1
-    return Parallelism(tensor, pipeline, data)
+    expert = int(row.ep or 1)
+    return Parallelism(tensor, pipeline, data, expert if tensor * data % expert == 0 else 1)
 
 
 def _defaults(row: Measured, engine: str, accelerator: Accelerator) -> EngineDefaults:
     """Return the engine's defaults: of the newest version where the row names none, and of the
     oldest that is described where the row's is older."""
-    found = _RELEASE.search(row.version)
-    if found is None:
+    version = _version(row)
+    if not version:
         return engine_defaults(engine, accelerator)
     try:
-        return engine_defaults(engine, accelerator, found[0])
+        return engine_defaults(engine, accelerator, version)
     except InputError:
         return engine_defaults(engine, accelerator, oldest_version(engine))
+
+
+def _version(row: Measured) -> str:
+    """Return the release that a row states, empty where the row states none."""
+    found = _RELEASE.search(row.version)
+    return found[0] if found else ""
 
 
 def _settings(row: Measured, engine: str, model: str, accelerator: str,
@@ -151,6 +172,19 @@ def _settings(row: Measured, engine: str, model: str, accelerator: str,
                                    int(row.isl or 0), int(row.load_value or 1)))
 
 
+def is_nvidia_sweep(row: Measured) -> bool:
+    """Whether a row is of NVIDIA's sweeps, whose lengths and number of requests are unstated."""
+    return "NVIDIA's own sweep" in row.notes
+
+
+def _seat_is_missing(row: Measured) -> bool:
+    """Whether the engine computed one sequence less than there were clients: in a sweep of NVIDIA,
+    times to first token grow with the answers' length, by the time of an answer over the number of
+    clients, as when each client waits for a seat."""
+    return (is_nvidia_sweep(row) and row.framework == "trtllm"
+            and row.version == "1.0.0rc3" and "Llama-3.1-8B" in row.model)
+
+
 def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, under the limits that the row's source
     sets: load tools of closed loops allow 8,192 tokens a step, and as many sequences as clients."""
@@ -159,6 +193,8 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) ->
         step_tokens, seqs = _CLOSED_LOOP_STEP_TOKENS, max(1, int(row.load_value or 1))
     step_tokens = settings.step_tokens or step_tokens
     seqs = min(seqs, settings.max_num_seqs or seqs)
+    if _seat_is_missing(row):
+        seqs = max(1, seqs - 1)
     if defaults.batching == "whole":
         return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
                                  kv_watermark=0.0)

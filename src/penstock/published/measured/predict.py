@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.core.step import StepFeatures
-from penstock.fleet.replica_factory import step_time
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
-from penstock.published.measured.express import Expressed, NotExpressedError, express
+from penstock.perf.step_time.measured import family
+from penstock.perf.step_time.rate_table import fitted_rates
+from penstock.published.measured.express import NotExpressedError, express
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
-_TYPICAL = StepFeatures(0, 0.0, 8, 8 * 1024)
 
 
 class Interval(NamedTuple):
@@ -45,20 +44,15 @@ def predict(row: Measured) -> Predicted:
         table = simulate(point.fleet, point.workload).table
     except (NotExpressedError, InputError) as error:
         return Predicted(not_expressed=str(error))
-    spread = _spread(point)
-    metrics = {name: Interval(value, value / (1.0 + spread), value * (1.0 + spread))
-               for name, value in _observed(table, median=row.is_median).items()}
-    accelerator = point.group.accelerator
-    kind = "mixture" if point.group.model.num_experts else "dense"
+    group = point.group
+    kind, errors = family(group.model, group.accelerator), fitted_rates()
+    metrics = {}
+    for name, value in _observed(table, median=row.is_median).items():
+        left = errors.error(name, kind, point.engine)
+        metrics[name] = Interval(value, value * left.low, value * left.high)
     return Predicted(
-        metrics, "amd" if accelerator.vendor == "amd" else f"{accelerator.vendor} {kind}",
-        f"{accelerator.name}, {kind}, {point.engine}")
-
-
-def _spread(point: Expressed) -> float:
-    """Return the relative error that the step times of the point state for a small batch."""
-    step = step_time(point.group).predict(_TYPICAL)
-    return step.high_s / step.total_s - 1.0
+        metrics, kind, f"{group.accelerator.name}, "
+        f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}")
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:

@@ -47,7 +47,7 @@ def reproduce_measured(data: Path, options: Options) -> Reproduction:
     rows = read_measured(data)
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
-    for piece, found in zip(pieces, results(_predict_all, pieces, _num_processes()), strict=True):
+    for piece, found in zip(pieces, results(_predict_all, pieces, num_processes()), strict=True):
         points += zip(piece, found, strict=True)
         options.on_progress(f"{len(points):,} of {len(rows):,} points")
     return Reproduction(
@@ -55,7 +55,8 @@ def reproduce_measured(data: Path, options: Options) -> Reproduction:
         tables={"Relative errors by group": _groups(points)}, remarks=_remarks(points))
 
 
-def _num_processes() -> int:
+def num_processes() -> int:
+    """Return the number of processes for simulations."""
     return max(1, min(os.cpu_count() or 1, _MOST_PROCESSES))
 
 

@@ -20,6 +20,7 @@ class RunSettings:
     step_tokens: int | None = None
     max_num_seqs: int | None = None
     every_steps: int = 1
+    memory_fraction: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ def inferencex_settings(run: Run) -> RunSettings:
         step_tokens = max(step_tokens or 0, -(-asked // _CLIENTS_ROUNDING) * _CLIENTS_ROUNDING)
     few, many = rule.get("every_steps", (1, 1))
     return RunSettings(rule.get("kv"), step_tokens, rule.get("max_num_seqs"),
-                       few if run.clients < rule.get("many", _MANY_CLIENTS) else many)
+                       few if run.clients < rule.get("many", _MANY_CLIENTS) else many,
+                       rule.get("memory_fraction"))
 
 
 def _fits(rule: Mapping[str, Any], run: Run) -> bool:

@@ -1,0 +1,78 @@
+"""Step time of a stock engine by rates that were fitted on measured runs."""
+
+from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.model import ModelSpec
+from penstock.core.step import StepFeatures
+from penstock.perf.evidence import Evidence
+from penstock.perf.memory import check_precision
+from penstock.perf.step_time.rate_table import (
+    Deployment,
+    RateTable,
+    deployment,
+    fitted_rates,
+)
+from penstock.perf.step_time.roofline import SEND_S, RooflineStepTime
+from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, units
+from penstock.perf.step_time.work import PeakRates, step_work
+
+# Runs had up to 32,768 prompt tokens a step, 2,048 sequences and contexts of 32,768 tokens.
+_LARGEST = StepFeatures(32_768, 32_768.0**2, 2_048, 8_000_000)
+
+
+def family(model: ModelSpec, accelerator: Accelerator) -> str:
+    """Return the family under which errors of predictions are known: ``amd``, or the vendor with
+    ``dense`` or ``mixture``."""
+    if accelerator.vendor == "amd":
+        return "amd"
+    return f"{accelerator.vendor} {'mixture' if model.num_experts else 'dense'}"
+
+
+def measured_step_time(
+    model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, precision: str,
+    kv_precision: str, *, engine: str, version: str = "", table: RateTable | None = None,
+) -> RooflineStepTime:
+    """Return the step time of an engine's replica. Raises InputError for an unknown precision.
+
+    The interval holds 90 % of what was measured on curves that were left out of the fit, and is
+    twice as wide for an accelerator without measurements.
+    """
+    check_precision(precision)
+    check_precision(kv_precision)
+    table = table or fitted_rates()
+    of = deployment(model, accelerator, parallelism, precision, engine, version)
+    rates = table.rates(of)
+    unit = units(model, accelerator, parallelism, precision, kv_precision)
+    sends = parallelism.pipeline - 1
+    return RooflineStepTime(
+        weight_s=rates.weights * unit.weights_s,
+        all_experts_s=rates.experts * unit.experts_s, idle_expert_share=unit.idle_expert_share,
+        expert_token_s=rates.expert_flops * unit.expert_token_s,
+        body_token_s=rates.dense_flops * unit.body_token_s,
+        head_token_s=rates.dense_flops * unit.head_s,
+        sharpness=DENSE_SHARPNESS, expert_sharpness=EXPERT_SHARPNESS,
+        token_s=rates.elementwise * unit.elementwise_token_s,
+        communication_token_s=rates.link * unit.link_token_s,
+        decode_seq_s=rates.sequence_s + rates.decode_attention * unit.state_s,
+        work_s=rates.prompt_attention * unit.pair_s,
+        context_s=rates.decode_attention * unit.context_s,
+        step_s=(rates.layer_s * unit.num_layers + rates.expert_layer_s * unit.num_expert_layers
+                + rates.linear_layer_s * unit.num_linear_layers),
+        communication_step_s=rates.reduction_s * unit.num_reductions + sends * SEND_S,
+        prefill_step_s=rates.prompt_layer_s * unit.num_layers + rates.prompt_step_s,
+        decode_step_s=0.0, host_s=rates.step_s,
+        work=step_work(model, parallelism, precision, kv_precision),
+        peak=PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
+                       accelerator.bandwidth_bytes_per_s),
+        evidence=_evidence(table, of, family(model, accelerator)))
+
+
+def _evidence(table: RateTable, of: Deployment, kind: str) -> Evidence:
+    errors = table.error("tpot_s", kind, of.engine)
+    largest = max(errors.high - 1.0, 1.0 / errors.low - 1.0)
+    unknown = [name for name in ("chip", "engine", "model") if not table.knows(of, name)]
+    source = table.source
+    if unknown:
+        source += f"; {', '.join(unknown)} without measurements"
+    if "chip" in unknown or "engine" in unknown:
+        largest *= 2.0
+    return Evidence(source, largest / 2.0, largest, _LARGEST)

@@ -1,0 +1,150 @@
+"""Rates of engines from measured points, with the errors on curves that are left out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.experiment.workers import results
+from penstock.metrics.definitions import FloatColumn
+from penstock.perf.step_time.joint_fit import JointFit, Run
+from penstock.perf.step_time.measured import family
+from penstock.published.measured.express import catalog
+from penstock.published.measured.observe import observe
+from penstock.published.measured.rows import Measured, read_measured
+from penstock.published.measured.run import num_processes
+
+FEWEST_RUNS = 40
+_PIECE = 64
+_PIECES_PER_NOTE = 8
+_FEWEST_POINTS = 40  # of a group with errors of its own
+_QUANTILES = (0.05, 0.95)
+_SUSPECT = "SUSPECT"
+
+
+class Point(NamedTuple):
+    """A measured point and its run."""
+
+    row: Measured
+    run: Run
+
+    @property
+    def curve(self) -> tuple[object, ...]:
+        """Return what the points of one curve of loads share."""
+        row = self.row
+        return (row.hardware, row.model, row.framework, row.precision, row.tp, row.isl, row.osl)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Return the groups that have errors of their own, the widest first."""
+        known = catalog()
+        kind = family(known.model(self.run.of.model), known.accelerator(self.row.hardware))
+        return "all", kind, f"{kind}, {self.run.of.engine}"
+
+
+@dataclass(frozen=True, slots=True)
+class RatesFit:
+    """Fitted rates as a document, and a record of errors on held-out curves per group."""
+
+    document: Mapping[str, Any]
+    held_out: Sequence[Mapping[str, Any]]
+    num_points: int
+    num_curves: int
+
+
+def _quiet(_text: str) -> None:
+    """Report nothing."""
+
+
+def fit_rates(folders: Sequence[Path], folds: int = 4, seed: int = 0,
+              on_progress: Callable[[str], None] = _quiet) -> RatesFit:
+    """Fit rates to the points of all ``measured*.csv.gz`` files of ``folders``.
+
+    The errors are of ``folds`` fits, each without another part of the curves. Raises InputError for
+    a folder without such files, a broken file, or fewer than FEWEST_RUNS points that can be
+    expressed.
+    """
+    points = _points(folders, on_progress)
+    if len(points) < FEWEST_RUNS:
+        raise InputError(f"{', '.join(map(str, folders))}: {len(points)} points with a time per "
+                         f"output token can be expressed; expected at least {FEWEST_RUNS}")
+    fit = JointFit([point.run for point in points])
+    part, num_curves = _parts(points, folds, seed)
+    ratios = _held_out(fit, points, part, folds, on_progress)
+    on_progress("all points")
+    effects = fit.named(fit.solve())
+    names = sorted({name for point in points for name in point.groups})
+    errors: dict[str, dict[str, list[float]]] = {metric: {} for metric in ratios}
+    records: list[dict[str, Any]] = []
+    for name in names:
+        member = np.array([name in point.groups for point in points])
+        record: dict[str, Any] = {"group": name}
+        for metric, ratio in ratios.items():
+            found = ratio[member & np.isfinite(ratio)]
+            if len(found) >= _FEWEST_POINTS or name == "all":
+                errors[metric][name] = [round(float(q), 3) for q in np.quantile(found, _QUANTILES)]
+            record |= _errors_of(metric, found)
+        records.append(record)
+    source = f"rates fitted on {len(points):,} measured points of {num_curves:,} curves"
+    return RatesFit({"source": source, "errors": errors, "effects": effects}, records,
+                    len(points), num_curves)
+
+
+def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list[Point]:
+    rows = [row for row in chain.from_iterable(map(read_measured, folders))
+            if not row.disaggregated and _SUSPECT not in row.notes]
+    pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
+    points: list[Point] = []
+    for number, runs in enumerate(results(_observe_all, pieces, num_processes())):
+        piece = pieces[number]
+        points += [Point(row, run) for row, run in zip(piece, runs, strict=True) if run is not None]
+        if number % _PIECES_PER_NOTE == 0:
+            on_progress(f"{number * _PIECE:,} of {len(rows):,} points simulated")
+    return points
+
+
+def _observe_all(rows: list[Measured]) -> list[Run | None]:
+    return [observe(row) for row in rows]
+
+
+def _parts(points: Sequence[Point], folds: int,
+           seed: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+    """Return the part of each point, the same for all points of a curve, and the number of
+    curves."""
+    curves = sorted({point.curve for point in points}, key=repr)
+    drawn = np.random.default_rng(seed).integers(0, folds, len(curves))
+    part = dict(zip(curves, drawn.tolist(), strict=True))
+    return np.array([part[point.curve] for point in points]), len(curves)
+
+
+def _held_out(fit: JointFit, points: Sequence[Point], part: Any, folds: int,
+              on_progress: Callable[[str], None]) -> dict[str, FloatColumn]:
+    """Return measured over predicted by metric, each point predicted by the fit without it."""
+    tpot_s, ttft_s = np.full(len(points), np.nan), np.full(len(points), np.nan)
+    for number in range(folds):
+        on_progress(f"fit {number + 1} of {folds} without a part of the curves")
+        out = part == number
+        if out.any() and not out.all():
+            tpot, ttft = fit.predicted(fit.solve(~out))
+            tpot_s[out], ttft_s[out] = tpot[out], ttft[out]
+    measured_tpot = np.array([point.run.tpot_s for point in points])
+    measured_ttft = np.array([point.run.ttft_s for point in points])
+    gaps = np.array([max(0.0, (point.row.osl or 1.0) - 1.0) for point in points])
+    # A closed loop's throughput is inverse to the time of an answer (Little's law).
+    return {"ttft_s": measured_ttft / ttft_s, "tpot_s": measured_tpot / tpot_s,
+            "output_tok_per_s": (ttft_s + gaps * tpot_s) / (measured_ttft + gaps * measured_tpot)}
+
+
+def _errors_of(metric: str, ratio: FloatColumn) -> Iterator[tuple[str, Any]]:
+    """Return median, 90th percentile and bias of predicted over measured less 1."""
+    errors = 1.0 / ratio - 1.0
+    if not len(errors):
+        return iter(())
+    return iter({f"{metric} points": len(errors),
+                 f"{metric} median": float(np.median(np.abs(errors))),
+                 f"{metric} p90": float(np.quantile(np.abs(errors), 0.9)),
+                 f"{metric} bias": float(np.median(errors))}.items())

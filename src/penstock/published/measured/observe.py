@@ -1,0 +1,89 @@
+"""A measured point as a run for the fit of rates: its simulation's steps and their weights."""
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.table import RequestTable
+from penstock.perf.step_time.joint_fit import Run
+from penstock.perf.step_time.terms import units
+from penstock.published.measured.express import (
+    Expressed,
+    NotExpressedError,
+    express,
+    is_nvidia_sweep,
+)
+from penstock.published.measured.rows import Measured
+from penstock.sim.simulation import simulate
+
+# Steps whose logarithms agree to this part are one kind.
+_KINDS_PER_DOUBLING = (3.0, 4.0, 4.0)
+# Lengths, statistic and number of requests of NVIDIA's own sweeps are not stated.
+_SWEEP_TRUST = 0.5
+_MIDDLE = (0.42, 0.58)  # of times to first token, around a median
+
+
+def observe(row: Measured) -> Run | None:
+    """Return the run of a point; None where the point cannot be expressed, has no time per output
+    token, or has several replicas."""
+    try:
+        point = express(row)
+        result = simulate(point.fleet, point.workload, log_steps=True)
+    except (NotExpressedError, InputError):
+        return None
+    table = result.table
+    if not row.tpot_s or len(result.steps) > 1 or not table.finished.all():
+        return None
+    several = table.take(table.output_tokens > 1)
+    if not len(several):
+        return None
+    return _run(row, point, table, several, result.steps[0])
+
+
+def _run(row: Measured, point: Expressed, table: RequestTable, several: RequestTable,
+         steps: FloatColumn) -> Run:
+    middle_s = (steps[:, 0] + steps[:, 1]) / 2.0
+    num_steps = steps[:, 2]
+    seen = table
+    if row.is_median:
+        low, high = np.quantile(table.ttft_s, _MIDDLE)
+        seen = table.take((table.ttft_s >= low) & (table.ttft_s <= high))
+    waiting = (np.searchsorted(np.sort(seen.arrival_s), middle_s, "right")
+               - np.searchsorted(np.sort(seen.first_token_s), middle_s, "right"))
+    kind, chosen = _kinds(steps)
+    count = len(chosen)
+    total = np.bincount(kind, num_steps, count)
+    features = [np.bincount(kind, steps[:, at] * num_steps, count) / total for at in (3, 4, 5, 6)]
+    group = point.group
+    unit = units(group.model, group.accelerator, group.parallelism, group.precision,
+                 group.kv_precision)
+    ttft_weights = np.bincount(kind, waiting * num_steps, count) / len(seen)
+    spent_s = float((waiting * (steps[:, 1] - steps[:, 0])).sum()) / len(seen)
+    return Run(
+        point.deployment, unit.parts(*features),
+        np.bincount(kind, _decoding(several, middle_s) * num_steps, count) / len(several),
+        ttft_weights, max(0.0, float(np.mean(seen.ttft_s)) - spent_s), row.tpot_s or np.nan,
+        (row.ttft_s if row.load_kind == "concurrency" else None) or np.nan,
+        _SWEEP_TRUST if is_nvidia_sweep(row) else 1.0)
+
+
+def _decoding(table: RequestTable, middle_s: FloatColumn) -> FloatColumn:
+    """Return for each time the sum, over the requests that decode then, of the share of a token gap
+    in the request's answer."""
+    share = 1.0 / (table.output_tokens - 1)
+
+    def begun(times_s: FloatColumn) -> FloatColumn:
+        order = np.argsort(times_s)
+        sums = np.concatenate(([0.0], np.cumsum(share[order])))
+        found: FloatColumn = sums[np.searchsorted(times_s[order], middle_s, "right")]
+        return found
+
+    return begun(table.first_token_s) - begun(table.last_token_s)
+
+
+def _kinds(steps: FloatColumn) -> tuple[IntColumn, IntColumn]:
+    """Return the kind of each step, and the kinds."""
+    sizes = np.stack([np.round(np.log2(steps[:, at] + 1.0) * fine)
+                      for at, fine in zip((3, 5, 6), _KINDS_PER_DOUBLING, strict=True)], axis=1)
+    found, kind = np.unique(sizes, axis=0, return_inverse=True)
+    return kind.reshape(-1), np.arange(len(found))
