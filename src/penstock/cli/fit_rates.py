@@ -56,6 +56,7 @@ def _tables(fit: "RatesFit") -> list[Any]:
 
     rows = [(record["group"], title, f"{record[f'{metric} points']:,}",
              *(f"{record[f'{metric} {part}']:.1%}" for part in _PARTS))
-            for record in fit.held_out for metric, title in _METRICS if f"{metric} points" in record]
+            for record in fit.held_out for metric, title in _METRICS
+            if f"{metric} points" in record]
     return [table(f"Relative errors on curves left out, {fit.num_curves:,} curves",
                   ("group", "metric", "points", *_PARTS), rows), str(fit.document["source"])]

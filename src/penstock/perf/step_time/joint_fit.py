@@ -1,12 +1,14 @@
 """Joint fit of engines' rates to latencies of whole runs.
 
-A run's mean time per output token and time to first token are sums over its steps,
+A run's mean time per output token, its time to first token and its whole time are sums over its
+steps,
 
-    tpot = sum_i tpot_weight_i * seconds_i(rates),  ttft = sum_i ttft_weight_i * seconds_i + rest
+    time = sum_i weight_i * seconds_i(rates) + rest
 
-where a simulation of the run gives the steps and their weights. The logarithms of all rates are
-found together by least squares with a soft-L1 loss (Gauss-Newton, reweighted), in which each effect
-has a normal prior (``rate_table.GROUPS``): a ridge that keeps the effects of rare keys near zero.
+where a simulation of the run gives the steps, their weights and the rest. The logarithms of all
+rates are found together by least squares with a soft-L1 loss (Gauss-Newton, reweighted), in which
+each effect has a normal prior (``rate_table.GROUPS``): a ridge that keeps the effects of rare keys
+near zero.
 """
 
 from collections.abc import Sequence
@@ -16,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
-from penstock.perf.step_time.rate_table import GROUPS, PRIOR, Deployment
+from penstock.perf.step_time.rate_table import GROUPS, LEAST_RATES, PRIOR, Deployment
 from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, Rates
 
 _NUM_RATES = len(Rates._fields)
-_SPREAD = 0.08  # of a measurement, in logarithms
-_TTFT_SPREAD = 0.32  # load tools and queues add to the first token's
+SPREADS = (0.08, 0.32, 0.12)
+"""Standard deviations of measured times, in logarithms. Load tools and queues add to the time to
+first token, begins and ends of runs to the whole time."""
+
 _MOST_ITERATIONS = 30
 _MOST_HALVINGS = 6
 _LARGEST_STEP = 1.0
@@ -29,22 +33,37 @@ _ENOUGH = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """A measured time that is a sum over steps.
+
+    ``weights`` has a weight for each kind of step, ``rest_s`` is the part outside of steps,
+    ``measured_s`` NaN where the time was not measured. The error counts ``trust`` times.
+    """
+
+    weights: FloatColumn
+    rest_s: float
+    measured_s: float
+    trust: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A measured run and the steps of its simulation.
 
-    ``parts`` has a row for each rate and a column for each kind of step. ``rest_s`` is the time of
-    a first token outside of steps. A measured time is NaN where none is to be fitted. The error of
-    the time to first token counts ``ttft_trust`` times.
+    ``parts`` has a row for each rate and a column for each kind of step. ``tpot``, ``ttft`` and
+    ``whole`` are its time per output token, its time to first token and its whole time.
     """
 
     of: Deployment
     parts: FloatColumn
-    tpot_weights: FloatColumn
-    ttft_weights: FloatColumn
-    rest_s: float
-    tpot_s: float
-    ttft_s: float
-    ttft_trust: float = 1.0
+    tpot: Sum
+    ttft: Sum
+    whole: Sum
+
+    @property
+    def sums(self) -> tuple[Sum, Sum, Sum]:
+        """Return the times, in the order of ``SPREADS``."""
+        return self.tpot, self.ttft, self.whole
 
 
 Effects = dict[str, dict[str, dict[str, float]]]
@@ -57,12 +76,12 @@ class JointFit:
         self._runs = runs
         self._parts = np.concatenate([run.parts for run in runs], axis=1)
         self._run = np.repeat(np.arange(len(runs)), [run.parts.shape[1] for run in runs])
-        self._tpot_weights = np.concatenate([run.tpot_weights for run in runs])
-        self._ttft_weights = np.concatenate([run.ttft_weights for run in runs])
-        self._rest_s = np.array([run.rest_s for run in runs])
-        self._tpot_s = np.array([run.tpot_s for run in runs])
-        self._ttft_s = np.array([run.ttft_s for run in runs])
-        self._ttft_spread = _TTFT_SPREAD / np.array([run.ttft_trust for run in runs])
+        self._weights = [np.concatenate([run.sums[at].weights for run in runs])
+                         for at in range(len(SPREADS))]
+        self._rest_s, self._measured_s, trust = (
+            np.array([[getattr(run.sums[at], name) for run in runs] for at in range(len(SPREADS))])
+            for name in ("rest_s", "measured_s", "trust"))
+        self._spread = np.array(SPREADS)[:, None] / trust
         self._keys: list[tuple[str, list[str], IntColumn]] = []
         spread: list[FloatColumn] = []
         for group, deviation in (groups or dict(GROUPS)).items():
@@ -71,19 +90,18 @@ class JointFit:
             spread.append(np.full(len(names) * _NUM_RATES, deviation))
         self._deviation = np.concatenate(spread)
 
-    def predicted(self, effects: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
-        """Return time per output token and time to first token of every run, in seconds."""
+    def predicted(self, effects: FloatColumn) -> FloatColumn:
+        """Return a row for each of ``Run.sums``: the time of every run, in seconds."""
         return self._totals(self._seconds(effects)[0])
 
     def solve(self, chosen: Any = None) -> FloatColumn:
         """Return the effects that fit the ``chosen`` runs (a mask), all by default."""
         chosen = np.ones(len(self._runs), bool) if chosen is None else chosen
-        tpot_rows = np.flatnonzero(chosen & np.isfinite(self._tpot_s))
-        ttft_rows = np.flatnonzero(chosen & np.isfinite(self._ttft_s))
+        rows = [np.flatnonzero(chosen & np.isfinite(times)) for times in self._measured_s]
         effects = np.zeros(len(self._deviation))
-        cost = self._cost(effects, tpot_rows, ttft_rows)
+        cost = self._cost(effects, rows)
         for _ in range(_MOST_ITERATIONS):
-            error, slope = self._errors_and_slopes(effects, tpot_rows, ttft_rows)
+            error, slope = self._errors_and_slopes(effects, rows)
             weight = 1.0 / np.sqrt(1.0 + error * error)
             weighted = slope.multiply(weight[:, None]).tocsr()
             square = np.asarray((slope.T @ weighted).todense())
@@ -91,7 +109,7 @@ class JointFit:
             step = -np.linalg.solve(square, weighted.T @ error + effects / self._deviation**2)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step).max()), 1e-12))
             for _ in range(_MOST_HALVINGS):
-                found = self._cost(effects + step, tpot_rows, ttft_rows)
+                found = self._cost(effects + step, rows)
                 if found < cost:
                     break
                 step *= 0.5
@@ -102,12 +120,12 @@ class JointFit:
                 break
         return effects
 
-    def _cost(self, effects: FloatColumn, tpot_rows: IntColumn, ttft_rows: IntColumn) -> float:
-        error = np.concatenate(self._errors(self._seconds(effects)[0], tpot_rows, ttft_rows))
+    def _cost(self, effects: FloatColumn, rows: Sequence[IntColumn]) -> float:
+        error = self._errors(self._totals(self._seconds(effects)[0]), rows)
         return (2.0 * float((np.sqrt(1.0 + error * error) - 1.0).sum())
                 + float(((effects / self._deviation)**2).sum()))
 
-    def named(self, effects: FloatColumn, least: float = 0.01) -> Effects:
+    def named(self, effects: FloatColumn, least: float = 0.004) -> Effects:
         """Return effects by parameter, group and key, those left out whose size is under
         ``least``. Effects of ``step_s`` are kept: they tell which keys were measured."""
         found: Effects = {}
@@ -139,7 +157,9 @@ class JointFit:
 
     def _seconds(self, effects: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
         """Return the seconds of each kind of step, and their slopes in the logarithms of rates."""
-        times = self._rates(effects)[:, self._run] * self._parts
+        rates = self._rates(effects)
+        least = LEAST_RATES[:, None]
+        times = np.maximum(rates, least)[:, self._run] * self._parts
         slopes = times.copy()
         seconds = times[4:].sum(axis=0)
         for first, sharpness in ((0, DENSE_SHARPNESS), (2, EXPERT_SHARPNESS)):
@@ -148,35 +168,31 @@ class JointFit:
             joined = total**(1.0 / sharpness)
             seconds = seconds + joined
             slopes[first:first + 2] = joined * powers / total
-        return seconds, slopes
+        return seconds, slopes * (rates > least)[:, self._run]
 
-    def _totals(self, seconds: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
-        return (self._sum(self._tpot_weights * seconds),
-                self._sum(self._ttft_weights * seconds) + self._rest_s)
+    def _totals(self, seconds: FloatColumn) -> FloatColumn:
+        sums = [self._sum(weights * seconds) for weights in self._weights]
+        totals: FloatColumn = np.maximum(np.stack(sums) + self._rest_s, 1e-9)
+        return totals
 
-    def _errors(self, seconds: FloatColumn, tpot_rows: IntColumn,
-                ttft_rows: IntColumn) -> tuple[FloatColumn, FloatColumn]:
+    def _errors(self, totals: FloatColumn, rows: Sequence[IntColumn]) -> FloatColumn:
         """Return logarithms of predicted over measured, in standard deviations."""
-        tpot_s, ttft_s = self._totals(seconds)
-        return (np.log(tpot_s[tpot_rows] / self._tpot_s[tpot_rows]) / _SPREAD,
-                np.log(ttft_s[ttft_rows] / self._ttft_s[ttft_rows])
-                / self._ttft_spread[ttft_rows])
+        ratio = np.log(totals / self._measured_s) / self._spread
+        return np.concatenate([ratio[at, chosen] for at, chosen in enumerate(rows)])
 
-    def _errors_and_slopes(self, effects: FloatColumn, tpot_rows: IntColumn,
-                           ttft_rows: IntColumn) -> tuple[FloatColumn, Any]:
+    def _errors_and_slopes(self, effects: FloatColumn,
+                           rows: Sequence[IntColumn]) -> tuple[FloatColumn, Any]:
         """Return the errors, and their slopes in the effects, a sparse matrix."""
         from scipy.sparse import vstack  # type: ignore[import-untyped]
 
         seconds, slopes = self._seconds(effects)
+        totals = self._totals(seconds)
         matrices: list[Any] = []
-        for weights, total, rows, spread in zip(
-                (self._tpot_weights, self._ttft_weights), self._totals(seconds),
-                (tpot_rows, ttft_rows), (np.full(len(self._runs), _SPREAD), self._ttft_spread),
-                strict=True):
-            slope = np.stack([self._sum(weights * one)[rows] for one in slopes]) / total[rows]
-            matrices.append(self._design(slope / spread[rows], rows))
-        return (np.concatenate(self._errors(seconds, tpot_rows, ttft_rows)),
-                vstack(matrices).tocsr())
+        for at, (weights, chosen) in enumerate(zip(self._weights, rows, strict=True)):
+            slope = np.stack([self._sum(weights * one)[chosen] for one in slopes])
+            matrices.append(self._design(
+                slope / totals[at, chosen] / self._spread[at, chosen], chosen))
+        return self._errors(totals, rows), vstack(matrices).tocsr()
 
     def _design(self, slope: FloatColumn, rows: IntColumn) -> Any:
         from scipy.sparse import csr_matrix

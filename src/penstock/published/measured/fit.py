@@ -11,7 +11,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.experiment.workers import results
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.step_time.joint_fit import JointFit, Run
+from penstock.perf.step_time.joint_fit import SPREADS, JointFit, Run
 from penstock.perf.step_time.measured import family
 from penstock.published.measured.express import catalog
 from penstock.published.measured.observe import observe
@@ -124,19 +124,19 @@ def _parts(points: Sequence[Point], folds: int,
 def _held_out(fit: JointFit, points: Sequence[Point], part: Any, folds: int,
               on_progress: Callable[[str], None]) -> dict[str, FloatColumn]:
     """Return measured over predicted by metric, each point predicted by the fit without it."""
-    tpot_s, ttft_s = np.full(len(points), np.nan), np.full(len(points), np.nan)
+    predicted = np.full((len(SPREADS), len(points)), np.nan)
     for number in range(folds):
         on_progress(f"fit {number + 1} of {folds} without a part of the curves")
         out = part == number
         if out.any() and not out.all():
-            tpot, ttft = fit.predicted(fit.solve(~out))
-            tpot_s[out], ttft_s[out] = tpot[out], ttft[out]
-    measured_tpot = np.array([point.run.tpot_s for point in points])
-    measured_ttft = np.array([point.run.ttft_s for point in points])
+            predicted[:, out] = fit.predicted(fit.solve(~out))[:, out]
+    measured = np.array([[one.measured_s for one in point.run.sums] for point in points]).T
+    tpot, ttft, whole = measured / predicted
     gaps = np.array([max(0.0, (point.row.osl or 1.0) - 1.0) for point in points])
     # A closed loop's throughput is inverse to the time of an answer (Little's law).
-    return {"ttft_s": measured_ttft / ttft_s, "tpot_s": measured_tpot / tpot_s,
-            "output_tok_per_s": (ttft_s + gaps * tpot_s) / (measured_ttft + gaps * measured_tpot)}
+    answer = ((predicted[1] + gaps * predicted[0]) / (measured[1] + gaps * measured[0]))
+    return {"ttft_s": ttft, "tpot_s": tpot,
+            "output_tok_per_s": np.where(np.isfinite(whole), 1.0 / whole, answer)}
 
 
 def _errors_of(metric: str, ratio: FloatColumn) -> Iterator[tuple[str, Any]]:

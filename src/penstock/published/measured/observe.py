@@ -5,7 +5,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.table import RequestTable
-from penstock.perf.step_time.joint_fit import Run
+from penstock.perf.step_time.joint_fit import Run, Sum
 from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import (
     Expressed,
@@ -24,47 +24,58 @@ _MIDDLE = (0.42, 0.58)  # of times to first token, around a median
 
 
 def observe(row: Measured) -> Run | None:
-    """Return the run of a point; None where the point cannot be expressed, has no time per output
-    token, or has several replicas."""
+    """Return the run of a point; None where the point cannot be expressed, has several replicas,
+    or has neither a time per output token nor a throughput."""
     try:
         point = express(row)
         result = simulate(point.fleet, point.workload, log_steps=True)
     except (NotExpressedError, InputError):
         return None
     table = result.table
-    if not row.tpot_s or len(result.steps) > 1 or not table.finished.all():
+    if len(result.steps) > 1 or not table.finished.all():
         return None
     several = table.take(table.output_tokens > 1)
-    if not len(several):
+    whole_s = _whole_s(row, table)
+    if not len(several) or not (row.tpot_s or np.isfinite(whole_s)):
         return None
-    return _run(row, point, table, several, result.steps[0])
+    return _run(row, point, table, several, result.steps[0], whole_s)
+
+
+def _whole_s(row: Measured, table: RequestTable) -> float:
+    """Return the time in which requests that came at once were answered, NaN for other loads."""
+    if row.load_kind not in ("burst", "batch") or not row.output_tok_per_s:
+        return np.nan
+    return float(table.output_tokens.sum()) / row.output_tok_per_s
 
 
 def _run(row: Measured, point: Expressed, table: RequestTable, several: RequestTable,
-         steps: FloatColumn) -> Run:
+         steps: FloatColumn, whole_s: float) -> Run:
     middle_s = (steps[:, 0] + steps[:, 1]) / 2.0
     num_steps = steps[:, 2]
     seen = table
     if row.is_median:
         low, high = np.quantile(table.ttft_s, _MIDDLE)
-        seen = table.take((table.ttft_s >= low) & (table.ttft_s <= high))
+        inside = (table.ttft_s >= low) & (table.ttft_s <= high)
+        seen = table.take(inside) if inside.any() else table
     waiting = (np.searchsorted(np.sort(seen.arrival_s), middle_s, "right")
                - np.searchsorted(np.sort(seen.first_token_s), middle_s, "right"))
     kind, chosen = _kinds(steps)
     count = len(chosen)
-    total = np.bincount(kind, num_steps, count)
+    total: FloatColumn = np.zeros(count) + np.bincount(kind, num_steps, count)
     features = [np.bincount(kind, steps[:, at] * num_steps, count) / total for at in (3, 4, 5, 6)]
     group = point.group
     unit = units(group.model, group.accelerator, group.parallelism, group.precision,
                  group.kv_precision)
-    ttft_weights = np.bincount(kind, waiting * num_steps, count) / len(seen)
     spent_s = float((waiting * (steps[:, 1] - steps[:, 0])).sum()) / len(seen)
+    decoding = _decoding(several, middle_s) * num_steps
+    closed = row.load_kind == "concurrency"
     return Run(
         point.deployment, unit.parts(*features),
-        np.bincount(kind, _decoding(several, middle_s) * num_steps, count) / len(several),
-        ttft_weights, max(0.0, float(np.mean(seen.ttft_s)) - spent_s), row.tpot_s or np.nan,
-        (row.ttft_s if row.load_kind == "concurrency" else None) or np.nan,
-        _SWEEP_TRUST if is_nvidia_sweep(row) else 1.0)
+        Sum(np.bincount(kind, decoding, count) / len(several), 0.0, row.tpot_s or np.nan),
+        Sum(np.bincount(kind, waiting * num_steps, count) / len(seen),
+            max(0.0, float(np.mean(seen.ttft_s)) - spent_s), (closed and row.ttft_s) or np.nan,
+            _SWEEP_TRUST if is_nvidia_sweep(row) else 1.0),
+        Sum(total, 0.0, whole_s))
 
 
 def _decoding(table: RequestTable, middle_s: FloatColumn) -> FloatColumn:
