@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -46,6 +46,22 @@ def engine_names() -> tuple[str, ...]:
     return tuple(_table())
 
 
+class EngineFacts(NamedTuple):
+    """Defaults of an engine's version that are the same on all accelerators."""
+
+    version: str
+    block_tokens: int
+    memory_fraction: float
+    prefix_caching: bool
+
+
+def engine_facts(engine: str, version: str | None = None) -> EngineFacts:
+    """Return what an engine's version does on every accelerator. Raises as ``engine_defaults``."""
+    merged = _merged(engine, version)
+    return EngineFacts(version or str(_table()[engine]["newest"]), merged["block_tokens"],
+                       merged["memory_fraction"], merged["prefix_caching"])
+
+
 def engine_defaults(engine: str, accelerator: Accelerator,
                     version: str | None = None) -> EngineDefaults:
     """Return the defaults of an engine's version, None for the newest.
@@ -53,6 +69,16 @@ def engine_defaults(engine: str, accelerator: Accelerator,
     A version between two described ones does as the older. Raises InputError for an unknown engine,
     with the nearest name, and for a version that is no number or older than the first described.
     """
+    merged = _merged(engine, version)
+    facts, budget = engine_facts(engine, version), _budget(merged["budgets"], accelerator)
+    return EngineDefaults(
+        engine, facts.version, merged["batching"], merged["admission"] == "max_tokens",
+        merged["overlap"], facts.block_tokens, facts.memory_fraction, facts.prefix_caching,
+        budget["step_tokens"], budget["max_num_seqs"], _table()[engine]["source"])
+
+
+def _merged(engine: str, version: str | None) -> Mapping[str, Any]:
+    """Return the entries of a version, later ones over earlier ones."""
     table = _table()
     if engine not in table:
         raise InputError(f"engine: {engine[:60]!r} is not described{nearest(engine, table)}")
@@ -70,11 +96,7 @@ def engine_defaults(engine: str, accelerator: Accelerator,
     if not merged:
         raise InputError(f"version: {engine} {version} is older than {facts['versions'][0]['from']}"
                          ", the first that is described")
-    budget = _budget(merged["budgets"], accelerator)
-    return EngineDefaults(
-        engine, version, merged["batching"], merged["admission"] == "max_tokens",
-        merged["overlap"], merged["block_tokens"], merged["memory_fraction"],
-        merged["prefix_caching"], budget["step_tokens"], budget["max_num_seqs"], facts["source"])
+    return merged
 
 
 def oldest_version(engine: str) -> str:

@@ -13,7 +13,8 @@ def ask(given: MutableMapping[str, Any]) -> None:
     """Fill in what no option states. An empty answer takes the value in brackets."""
     from penstock.catalog import is_config_path, load_catalog
     from penstock.cli.answers import answered
-    from penstock.fleet.draft import ENGINES, USUAL_CLASSES, check_targets, named_gpu
+    from penstock.fleet.draft import USUAL_CLASSES, check_targets, named_gpu
+    from penstock.fleet.stock import simulated_engines
 
     catalog = load_catalog(given.get("catalog"))
 
@@ -43,8 +44,9 @@ def ask(given: MutableMapping[str, Any]) -> None:
     def engine(text: str) -> str:
         from penstock.core.errors import nearest
 
-        if text not in ENGINES:
-            raise InputError(f"unknown engine {text[:60]!r}{nearest(text, ENGINES)}")
+        name = text.partition(":")[0]
+        if name != "penstock" and name not in simulated_engines():
+            raise InputError(f"unknown engine {name[:60]!r}{nearest(name, simulated_engines())}")
         return text
 
     questions: tuple[tuple[str, str, str | None, Callable[[str], Any]], ...] = (
@@ -53,7 +55,7 @@ def ask(given: MutableMapping[str, Any]) -> None:
         ("rate", "Requests per second", None, rate),
         ("classes", f"Service classes ({', '.join(USUAL_CLASSES)}, or NAME:ttft=1:itl=0.05)",
          "chat", classes),
-        ("engine", f"Engine ({', '.join(ENGINES)})", "vllm", engine))
+        ("engine", "Engine (vllm, sglang, tensorrt-llm, penstock)", "vllm", engine))
     for name, question, usual, check in questions:
         stated = given[name] or (name == "classes" and (given["ttft"] or given["itl"]
                                                         or given["e2e"]))

@@ -21,7 +21,7 @@ def rates(
         help="Folders with measured*.csv.gz files: one operating point a row.")],
     folds: Annotated[int, typer.Option(
         "--folds", min=2, max=20, metavar="N",
-        help="Parts of the curves; each is left out once, for the errors.")] = 4,
+        help="Parts of the curves; each is left out once, for the errors.")] = 8,
     out: OutFile = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Fit the rates of engines on accelerators to measured points, and print the errors on curves

@@ -129,8 +129,9 @@ ClassName = Annotated[str | None, typer.Option(
     "--class", metavar="NAME", show_default=False,
     help="Service class, sent as X-Penstock-Class; default: no header.")]
 ScheduledBy = Annotated[str | None, typer.Option(
-    "--engine", metavar="NAME", show_default=False,
-    help="Scheduler of the replicas: vllm (default), sglang or penstock.")]
+    "--engine", metavar="NAME[:VERSION]", show_default=False,
+    help="Engine of the replicas, with its version: vllm (default), sglang, tensorrt-llm, or "
+    "penstock-in-vllm and so on, with Penstock's scheduler inside.")]
 _ENGINE = worded("--engine", "register:engine", "KIND")
 NeededEngine = Annotated[str, _ENGINE]
 EngineKind = Annotated[str | None, _ENGINE]

@@ -124,13 +124,16 @@ class ReplicaParallelismSection(ParallelismSection):
     data: Count = described(
         "Ranks among which the attention of a mixture of experts is data-parallel; the experts are "
         "spread over all ranks.", 8, default=1)
+    expert: Count = described(
+        "Groups of ranks that hold other experts each; the ranks of a group split its experts.", 8,
+        default=1)
 
 
 class StepTimeSection(Section):
     """A step-time model with its numbers."""
 
-    kind: Name | None = described("roofline, kernels, linear, knee, niyama, tabulated, file, or "
-                                  "a published model's name.", "roofline")
+    kind: Name | None = described("roofline, measured, kernels, linear, knee, niyama, tabulated, "
+                                  "file, or a published model's name.", "roofline")
     name: Name | None = described("Another name for `kind`.", "vidur-a100-llama-3-8b")
     factor: Positive | None = described("Multiplies every duration.", 1.1)
     host_overhead_s: NotNegative | None = described(
@@ -150,6 +153,10 @@ class StepTimeSection(Section):
         "Engine of the kernels: vllm, sglang or trtllm (kernels).", "vllm")
     version: Name | None = described("Version of the tables; left out, the newest (kernels).",
                                      "0.24.0")
+    engine: Name | None = described("Stock engine of the fitted rates (measured).", "vllm")
+    rates: FilePath | None = described(
+        "Rates that `penstock profile fit rates` wrote; left out, those that ship (measured).",
+        "rates.yaml")
     exact: bool | None = described(
         "Use the full composition for every step instead of its compact form (kernels).", True)
 
@@ -239,8 +246,16 @@ class PoliciesSection(Section):
 
 
 class EngineSection(Section):
-    """How every replica's engine is set up."""
+    """Engine of every replica, and how it is set up.
 
+    With a name, the engine's own defaults hold for what is left out.
+    """
+
+    name: Name | None = described(
+        "Engine that simulations run: vllm, sglang, tensorrt-llm or atom with its own scheduler, "
+        "or penstock-in-vllm (and so on) with ours; left out, an ideal engine with ours.", "vllm")
+    version: Name | None = described("Version of the engine; left out, the newest described.",
+                                     "0.19.0")
     block_tokens: Count = described("Tokens per block of the KV cache.", 16, default=16)
     memory_fraction: Share = described("Share of an accelerator's memory that the engine uses.",
                                        0.9, default=0.9)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.catalog import Catalog, is_config_path, model_from_hf_config
+from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest, suggested
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
-from penstock.core.units import GIB
+from penstock.fleet.stock import INSIDE, base_engine, simulated_engines
 from penstock.fleet.values import Fleet
 from penstock.workload.length_tables import length_table
 
@@ -27,7 +28,6 @@ USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
 }
 """Service classes with default targets: their priority and targets."""
 
-ENGINES = ("penstock", "sglang", "vllm")
 _USUAL_ENGINE = "vllm"
 _USUAL_LENGTHS = ("azure-2023-conv", "sharegpt-8k", "azure-2023-code")
 # Counts as people write them: 4, 4xH100, "4 H100", H100x4.
@@ -109,7 +109,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
         "accelerators": [_pool(gpu, found, assumed)
                          for gpu, found in zip(answers.gpus, accelerators, strict=True)],
         "models": [entry], "service_classes": classes, "traffic": traffic,
-        "policies": {"schedule": _schedule(answers.engine, accelerators, assumed)}}
+        "engine": _engine(answers.engine, assumed)}
     number = answers.num_requests or _num_requests(classes, traffic)
     if number is not None:
         data["run"] = {"num_requests": number}
@@ -166,7 +166,8 @@ def unstated(data: Mapping[str, Any], fleet: Fleet) -> tuple[Assumption, ...]:
                for section, pool in zip(data["accelerators"], fleet.accelerators, strict=True)
                if section.get("price_per_hour") is None
                and (price := pool.accelerator.price_per_hour) is not None]
-    if (data.get("policies") or {}).get("schedule") is None:
+    if ((data.get("policies") or {}).get("schedule") is None
+            and (data.get("engine") or {}).get("name") is None):
         assumed.append(Assumption("engine", "Penstock's own scheduler", "policies.schedule"))
     return tuple(assumed)
 
@@ -292,40 +293,21 @@ def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[s
     return {c.name: round(rest / len(silent), 6) if c.share is None else c.share for c in classes}
 
 
-def _schedule(engine: str | None, accelerators: Sequence[Accelerator],
-              assumed: list[Assumption]) -> str | dict[str, Any]:
-    """Return the scheduling policy that imitates an engine with its default settings."""
-    name = engine or _USUAL_ENGINE
-    if name not in ENGINES:
-        raise InputError(f"--engine {name[:60]!r}{nearest(name, ENGINES)}")
-    smallest = min(accelerators, key=lambda found: found.memory_bytes)
-    schedule: str | dict[str, Any] = "penstock"
-    if name != "penstock":
-        schedule = (_vllm if name == "vllm" else _sglang)(smallest)
-    if engine is None and isinstance(schedule, dict):
-        assumed.append(Assumption(
-            "engine", f"vLLM's defaults: {schedule['chunk_tokens']:,} tokens a step, "
-            f"{schedule['max_num_seqs']:,} sequences", "--engine"))
-    return schedule
-
-
-def _vllm(accelerator: Accelerator) -> dict[str, Any]:
-    """Return vLLM V1's policy (0.33): decodes first, the rest of the token budget to prompts by
-    arrival.
-
-    Its defaults depend on the device: ``arg_utils.py``, API server.
-    """
-    gib = accelerator.memory_bytes / GIB
-    large = gib >= 70 and "a100" not in accelerator.name
-    budget, seqs = (16_384, 1024) if gib >= 160 else (8192, 1024) if large else (2048, 256)
-    return {"name": "sarathi", "chunk_tokens": budget, "max_num_seqs": seqs}
-
-
-def _sglang(accelerator: Accelerator) -> dict[str, Any]:
-    """Return SGLang's policy (0.5): prompts first, in chunks, while all decodes wait."""
-    gib = accelerator.memory_bytes / GIB
-    chunk = 2048 if gib < 35 else 4096 if gib < 60 else 8192 if gib < 160 else 16_384
-    return {"name": "sarathi", "prefill_first": True, "chunk_tokens": chunk, "max_num_seqs": 2048}
+def _engine(engine: str | None, assumed: list[Assumption]) -> dict[str, Any]:
+    """Return the engine's section: a name, and a version after a colon."""
+    name, _, version = (engine or _USUAL_ENGINE).partition(":")
+    if name == "penstock":
+        name = INSIDE + _USUAL_ENGINE
+    if name not in simulated_engines():
+        raise InputError(f"--engine {name[:60]!r}{nearest(name, simulated_engines())}")
+    try:
+        facts = engine_facts(base_engine(name), version or None)
+    except InputError as error:
+        raise InputError(f"--engine: {error}") from None
+    if engine is None:
+        assumed.append(Assumption("engine", f"{_USUAL_ENGINE} {facts.version}, its own scheduler",
+                                  "--engine NAME:VERSION"))
+    return {"name": name, "version": facts.version}
 
 
 def _num_requests(classes: Sequence[Mapping[str, Any]],

@@ -20,6 +20,7 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.stock import STOCK, defaults_of, stock_intake
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -161,7 +162,19 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
         schedule=None if section.schedule is None else
         resolve_schedule((*path, "schedule"), section.schedule, have.engine))
     _check_step_time((*path, "step_time"), group)
-    return group
+    return equipped(group, have.engine)
+
+
+def equipped(group: ReplicaGroup, engine: EngineOptions) -> ReplicaGroup:
+    """Return the group as the fleet's engine runs it: with the engine's intake, and with its
+    measured step times where the group states none."""
+    if engine.name is None:
+        return group
+    defaults = defaults_of(engine.name, engine.version, group.accelerator)
+    step_time = group.step_time
+    if step_time is None:
+        step_time = {"kind": "measured", "engine": defaults.engine, "version": defaults.version}
+    return replace(group, intake=stock_intake(defaults), step_time=step_time)
 
 
 def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],
@@ -208,6 +221,11 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
         raise PlacedError((*path, "parallelism", "data"),
                           f"{model.name} has no experts, so only whole replicas can share its "
                           "load; expected count")
+    ranks = spread.tensor * spread.data
+    if spread.expert > 1 and (not model.num_moe_layers or ranks % spread.expert):
+        raise PlacedError((*path, "parallelism", "expert"),
+                          f"{spread.expert}; expected a divisor of the {ranks} ranks, of a model "
+                          "with experts")
     why = model.indivisible(spread.tensor)
     if why:
         raise PlacedError((*path, "parallelism", "tensor"), why)
@@ -234,6 +252,8 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
     if engine.max_num_seqs is not None:
         changes["max_num_seqs"] = engine.max_num_seqs
     name = choice
+    if choice == STOCK:
+        return SchedulerOptions(STOCK)
     if isinstance(choice, ScheduleSection):
         name = choice.name
         changes |= choice.given()
@@ -250,8 +270,9 @@ def _step_time(choice: str | StepTimeSection | None, files: FileFinder, path: Pa
     if isinstance(choice, str):
         return files.find(choice, path) if choice.endswith(_STEP_TIME_FILES) else choice
     spec = choice.given()
-    if choice.path is not None:
-        spec["path"] = files.find(choice.path, (*path, "path"))
+    for key in ("path", "rates"):
+        if spec.get(key) is not None:
+            spec[key] = files.find(spec[key], (*path, key))
     for key in ("kind", "name"):
         if str(spec.get(key, "")).endswith(_STEP_TIME_FILES):
             spec[key] = files.find(spec[key], (*path, key))

@@ -5,6 +5,7 @@ from math import fsum
 from typing import NamedTuple
 
 from penstock.catalog import Catalog
+from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
@@ -25,6 +26,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
+from penstock.fleet.stock import STOCK, base_engine, simulated_engines
 from penstock.registry.axis import Axis
 from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
@@ -307,12 +309,32 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
+    yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),
                                ("admit", policies.admit, ADMISSIONS),
                                ("scale", policies.scale, SCALERS)):
         if choice is not None:
             yield from _choice_problems(("policies", kind), choice, axis)
+
+
+def _stock_engine_problems(document: FleetDocument) -> Iterator[Problem]:
+    """Yield problems of the simulated engine's name and version."""
+    engine = document.engine
+    if engine.name is None:
+        if engine.version is not None:
+            yield Problem(("engine", "version"), "names a version of no engine; expected "
+                                                 "engine.name")
+        if document.policies.schedule == STOCK:
+            yield Problem(("policies", "schedule"), "stock is the scheduler of the engine, and "
+                                                    "engine.name states none")
+    elif engine.name not in simulated_engines():
+        yield unknown(("engine", "name"), "engine", engine.name, simulated_engines())
+    else:
+        try:
+            engine_facts(base_engine(engine.name), engine.version)
+        except InputError as error:
+            yield Problem(("engine", "version"), str(error).removeprefix("version: "))
 
 
 def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Problem]:
@@ -334,6 +356,8 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
 def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iterator[Problem]:
     """Yield problems of a policy's settings: those of the section, and those that a plug-in
     declares."""
+    if choice == STOCK:
+        return
     if choice is None or isinstance(choice, str):
         yield from _choice_problems(path, choice or "penstock", SCHEDULES)
         return

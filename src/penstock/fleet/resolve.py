@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
+from penstock.catalog.engines import engine_facts
 from penstock.core.disclosure import Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
@@ -12,6 +13,7 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
+from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
 from penstock.fleet.gateway import resolve_gateway
@@ -19,6 +21,7 @@ from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule,
 from penstock.fleet.multiplexing import resolve_multiplexing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
+from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -38,7 +41,7 @@ from penstock.perf.memory import kv_capacity_tokens
 def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
     """Return the fleet. The document's references must be valid. Raises PlacedError for other
     problems."""
-    engine = EngineOptions(**document.engine.given())
+    engine = _engine(document)
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
                      files)
     replicas = resolve_replicas(document, have)
@@ -57,6 +60,18 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
+
+
+def _engine(document: FleetDocument) -> EngineOptions:
+    """Return the engine's options: what the file leaves out is as the named engine has it."""
+    given = document.engine.given()
+    name, version = given.get("name"), given.get("version")
+    if name is None:
+        return EngineOptions(**given)
+    usual = engine_facts(base_engine(name), version)
+    return EngineOptions(**{"block_tokens": usual.block_tokens,
+                            "memory_fraction": usual.memory_fraction,
+                            "prefix_caching": usual.prefix_caching, **given})
 
 
 def _pools(document: FleetDocument, catalog: Catalog,
@@ -110,9 +125,17 @@ def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
 def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     policies = document.policies
     return Policies(
-        resolve_schedule(("policies", "schedule"), policies.schedule, engine),
+        resolve_schedule(("policies", "schedule"), _usual_schedule(document), engine),
         _choice(policies.route or _usual_route(document)), _choice(policies.admit),
         _choice(policies.scale), policies.explore)
+
+
+def _usual_schedule(document: FleetDocument) -> str | ScheduleSection:
+    """Return the stated policy, else the named engine's own. Pools always have ours."""
+    name = document.engine.name
+    own = name is not None and not name.startswith(INSIDE) and not document.multiplexing
+    return STOCK if own and "schedule" not in document.policies.given() \
+        else document.policies.schedule
 
 
 def _usual_route(document: FleetDocument) -> str:

@@ -14,6 +14,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
+from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
 from penstock.fleet.values_attestation import (
     NO_EVIDENCE,
     EvidenceSource,
@@ -200,8 +201,10 @@ class Policies:
 class EngineOptions:
     """How every replica's engine is set up.
 
-    ``max_num_seqs`` overrides the scheduling policies' own; ``kv_tokens`` is the size of one
-    replica's KV cache where it is known rather than computed from the memory that is left.
+    ``name`` is the stock engine that simulations run, as ``fleet.stock`` describes it, in
+    ``version``, None for the newest; without a name, replicas are ideal engines. ``max_num_seqs``
+    overrides the scheduling policies' own; ``kv_tokens`` is the size of one replica's KV cache
+    where it is known rather than computed from the memory that is left.
     """
 
     block_tokens: int = 16
@@ -209,6 +212,8 @@ class EngineOptions:
     max_num_seqs: int | None = None
     prefix_caching: bool = False
     kv_tokens: int | None = None
+    name: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,5 +275,10 @@ class Fleet:
         return next(c for c in self.service_classes if c.name == name)
 
     def schedule_of(self, group: ReplicaGroup) -> SchedulerOptions:
-        """Return the scheduling policy of a group's replicas."""
-        return group.schedule or self.policies.schedule
+        """Return the scheduling policy of a group's replicas: where that is ``stock``, the
+        engine's own."""
+        found = group.schedule or self.policies.schedule
+        if found.policy != STOCK or self.engine.name is None:
+            return found
+        defaults = defaults_of(self.engine.name, self.engine.version, group.accelerator)
+        return stock_schedule(defaults, None, self.engine.max_num_seqs)

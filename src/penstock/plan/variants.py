@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.fleet.groups import equipped
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import AcceleratorPool, Fleet, ModelChoice, ReplicaGroup
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
@@ -140,9 +141,9 @@ def _degrees(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> tuple[i
 def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
     """The group with the step times and schedules of the file's groups of the same kind, where the
     file has any."""
-    stated = [replace(group, step_time=own.step_time, schedule=own.schedule)
+    stated = [replace(group, step_time=own.step_time, schedule=own.schedule, intake=own.intake)
               for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
-    return stated or [group]
+    return stated or [equipped(group, fleet.engine)]
 
 
 def kind_of(group: ReplicaGroup) -> tuple[str, str, Parallelism, str, str]:

@@ -11,9 +11,9 @@ from penstock.catalog import Catalog, load_catalog
 from penstock.catalog.engines import EngineDefaults, engine_defaults, oldest_version
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
-from penstock.core.intake import Intake
 from penstock.core.model import ModelSpec
 from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.stock import stock_intake, stock_schedule
 from penstock.fleet.values import (
     AcceleratorPool,
     Choice,
@@ -25,21 +25,19 @@ from penstock.fleet.values import (
     TrafficSpec,
 )
 from penstock.perf.step_time.rate_table import Deployment, deployment
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
 from penstock.workload.workload import IntColumn, Loops, Workload
 
-ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm"}
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
+           "atom": "atom"}
 _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
                "int4": "int4", "int4 (awq/gptq)": "int4"}
 # A repository's name is a model's name with a format, a tuning or a date at its end.
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
-# Front end of an engine in Python: HTTP and messages of a request, tokenizer of a prompt's token.
-_REQUEST_S = 0.003
-_TOKEN_S = 2e-6
 _CLOSED_LOOP_STEP_TOKENS = 8192
 # Notes of rows that runs of InferenceX, or of its client, gave.
 _INFERENCEX = "of that project"
@@ -90,7 +88,7 @@ def express(row: Measured) -> Expressed:
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
     model, accelerator = _model(row.model), _accelerator(row.hardware)
-    parallelism = _parallelism(row, mixture=model.num_moe_layers > 0)
+    parallelism = _parallelism(row, model)
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
     precision = _precision(row)
@@ -105,8 +103,7 @@ def express(row: Measured) -> Expressed:
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
                          "fp8" if kv_precision == "fp8" else "bf16",
                          step_time={"kind": "measured", "engine": engine, "version": version},
-                         intake=Intake(_REQUEST_S, _TOKEN_S, settings.every_steps,
-                                       defaults.overlaps))
+                         intake=stock_intake(defaults, settings.every_steps))
     fleet = Fleet(
         f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
         (ModelChoice(model, (precision,)),), (_CLASS,),
@@ -125,11 +122,12 @@ def _is_squared(row: Measured) -> bool:
     return ep > 1 and ep * ep in (row.tp, row.dp)
 
 
-def _parallelism(row: Measured, *, mixture: bool) -> Parallelism:
+def _parallelism(row: Measured, model: ModelSpec) -> Parallelism:
     """Return the degrees of one replica. Tensor and expert ranks are the same accelerators.
 
     SGLang and vLLM state attention's data ranks beside as many tensor ranks: these are the same
-    accelerators, too. For a dense model data ranks are whole replicas.
+    accelerators, too. Ranks that do not divide a mixture's heads can only be data ranks. For a
+    dense model data ranks are whole replicas.
     """
     if row.tp is None:
         raise NotExpressedError("the parallelism is not stated")
@@ -137,10 +135,12 @@ def _parallelism(row: Measured, *, mixture: bool) -> Parallelism:
     if _is_squared(row):
         root = int(row.ep or 1)
         tensor, data = (root if one == root * root else one for one in (tensor, data))
-    if not mixture:
+    if not model.num_moe_layers:
         return Parallelism(tensor, pipeline)
     if data > 1 and data == tensor:
         tensor = 1
+    elif data == 1 and model.indivisible(tensor):
+        tensor, data = 1, tensor
     expert = int(row.ep or 1)
     return Parallelism(tensor, pipeline, data, expert if tensor * data % expert == 0 else 1)
 
@@ -195,13 +195,7 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) ->
     seqs = min(seqs, settings.max_num_seqs or seqs)
     if _seat_is_missing(row):
         seqs = max(1, seqs - 1)
-    if defaults.batching == "whole":
-        return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
-                                 kv_watermark=0.0)
-    return scheduler_options(
-        "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
-        prefill_first=defaults.batching == "alone",
-        kv_reserve="max_tokens" if defaults.reserves_max_tokens else "prompt")
+    return stock_schedule(defaults, step_tokens, seqs)
 
 
 def _model(name: str) -> ModelSpec:

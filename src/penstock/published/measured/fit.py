@@ -60,7 +60,7 @@ def _quiet(_text: str) -> None:
     """Report nothing."""
 
 
-def fit_rates(folders: Sequence[Path], folds: int = 4, seed: int = 0,
+def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
               on_progress: Callable[[str], None] = _quiet) -> RatesFit:
     """Fit rates to the points of all ``measured*.csv.gz`` files of ``folders``.
 
@@ -134,7 +134,8 @@ def _held_out(fit: JointFit, points: Sequence[Point], part: Any, folds: int,
     tpot, ttft, whole = measured / predicted
     gaps = np.array([max(0.0, (point.row.osl or 1.0) - 1.0) for point in points])
     # A closed loop's throughput is inverse to the time of an answer (Little's law).
-    answer = ((predicted[1] + gaps * predicted[0]) / (measured[1] + gaps * measured[0]))
+    answer = (predicted[1] + gaps * predicted[0]) / (measured[1] + gaps * measured[0])
+    answer[[not point.row.output_tok_per_s for point in points]] = np.nan
     return {"ttft_s": ttft, "tpot_s": tpot,
             "output_tok_per_s": np.where(np.isfinite(whole), 1.0 / whole, answer)}
 

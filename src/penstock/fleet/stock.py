@@ -1,0 +1,53 @@
+"""Stock engines in simulation: their scheduler, their path of requests and their step times."""
+
+from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_names
+from penstock.core.hardware import Accelerator
+from penstock.core.intake import Intake
+from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+
+STOCK = "stock"
+"""Name of the scheduling policy that is the engine's own."""
+
+INSIDE = "penstock-in-"
+"""Beginning of the name of an engine in which Penstock's scheduler runs."""
+
+# Front end of an engine in Python: HTTP and messages of a request, tokenizer of a prompt's token.
+# With these a burst of clients spreads as in InferenceX's runs (docs/reference/rates.md).
+REQUEST_S = 0.003
+TOKEN_S = 2e-6
+
+
+def simulated_engines() -> tuple[str, ...]:
+    """Return the names that a fleet's ``engine.name`` may have."""
+    return (*engine_names(), *(INSIDE + name for name in engine_names()))
+
+
+def base_engine(name: str) -> str:
+    """Return the engine's name without Penstock's scheduler."""
+    return name.removeprefix(INSIDE)
+
+
+def defaults_of(engine: str, version: str | None, accelerator: Accelerator) -> EngineDefaults:
+    """Return the defaults of a fleet's engine on an accelerator. Raises InputError for an unknown
+    engine and for a version that is not described."""
+    return engine_defaults(base_engine(engine), accelerator, version)
+
+
+def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
+                   max_num_seqs: int | None = None) -> SchedulerOptions:
+    """Return how the engine's own scheduler plans steps, with limits other than the defaults where
+    they are stated."""
+    step_tokens = step_tokens or defaults.step_tokens
+    seqs = max_num_seqs or defaults.max_num_seqs
+    if defaults.batching == "whole":
+        return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
+                                 kv_watermark=0.0)
+    return scheduler_options(
+        "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
+        prefill_first=defaults.batching == "alone",
+        kv_reserve="max_tokens" if defaults.reserves_max_tokens else "prompt")
+
+
+def stock_intake(defaults: EngineDefaults, every_steps: int = 1) -> Intake:
+    """Return the path of requests to the engine's scheduler."""
+    return Intake(REQUEST_S, TOKEN_S, every_steps, defaults.overlaps)
