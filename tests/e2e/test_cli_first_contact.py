@@ -24,7 +24,7 @@ accelerators:
 def test_init_writes_a_file_that_check_passes_and_plan_takes(penstock, folder):
     done = penstock("init", "mine/first.yaml", *SMALL, "--class", "chat", "--class", "batch")
     assert (done.status, done.out) == (0, "")
-    assert "engine: vLLM's defaults" in done.err
+    assert "engine: vllm 0.33.0, its own scheduler" in done.err
     assert "next: penstock plan mine/first.yaml" in done.err
     checked = penstock("check", "mine/first.yaml")
     assert (checked.status, checked.err) == (0, "")
@@ -112,7 +112,7 @@ def test_commands_that_write_a_file_print_json_too(penstock, folder):
 def test_plan_needs_no_file(penstock, folder):
     done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1")
     assert done.status == 0, done
-    assert done.out.startswith("Not stated, so assumed:\n  engine: vLLM's defaults")
+    assert done.out.startswith("Not stated, so assumed:\n  engine: vllm 0.33.0")
     document = orjson.loads((folder / "runs/llama-3.2-1b-plan/plan.json").read_bytes())
     assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights"}
     assert penstock("check", "runs/llama-3.2-1b-plan/fleet.yaml").status == 0

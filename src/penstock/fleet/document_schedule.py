@@ -18,6 +18,7 @@ from penstock.fleet.fields import (
     ShareOrZero,
     described,
 )
+from penstock.fleet.stock import STOCK
 from penstock.policy.schedule.options import ChunkingName, OrderName, RelegationName, ReserveName
 
 
@@ -32,8 +33,9 @@ class ScheduleSection(Section):
 
     __pydantic_extra__: dict[str, Any]
 
-    name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, fcfs or "
-                           "orca.", "sarathi", default="penstock")
+    name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, fcfs, "
+                           "orca, or stock: that of the named engine.", "sarathi",
+                           default="penstock")
     order: OrderName | None = described("Which waiting request goes first.", "deadline")
     chunking: ChunkingName | None = described(
         "How a step's token budget is found: fixed, whole prompts, Niyama's grid, or solved from "
@@ -78,3 +80,8 @@ class ScheduleSection(Section):
 
 ScheduleChoice = Annotated[AsName | Annotated[ScheduleSection, Tag(SETTINGS_TAG)],
                            NAME_OR_SETTINGS]
+
+
+def named_stock(choice: str | ScheduleSection | None) -> bool:
+    """Whether the choice is the engine's own scheduler."""
+    return (choice.name if isinstance(choice, ScheduleSection) else choice) == STOCK

@@ -16,7 +16,7 @@ from penstock.fleet.document import (
     StepTimeSection,
     VariantSection,
 )
-from penstock.fleet.document_schedule import ScheduleSection
+from penstock.fleet.document_schedule import ScheduleSection, named_stock
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
@@ -252,7 +252,7 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
     if engine.max_num_seqs is not None:
         changes["max_num_seqs"] = engine.max_num_seqs
     name = choice
-    if choice == STOCK:
+    if named_stock(choice):
         return SchedulerOptions(STOCK)
     if isinstance(choice, ScheduleSection):
         name = choice.name

@@ -20,13 +20,13 @@ from penstock.fleet.document import (
     VariantSection,
 )
 from penstock.fleet.document_gateway import GatewaySection, RequestParametersSection
-from penstock.fleet.document_schedule import ScheduleSection
+from penstock.fleet.document_schedule import ScheduleSection, named_stock
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
-from penstock.fleet.stock import STOCK, base_engine, simulated_engines
+from penstock.fleet.stock import base_engine, simulated_engines
 from penstock.registry.axis import Axis
 from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
@@ -325,7 +325,7 @@ def _stock_engine_problems(document: FleetDocument) -> Iterator[Problem]:
         if engine.version is not None:
             yield Problem(("engine", "version"), "names a version of no engine; expected "
                                                  "engine.name")
-        if document.policies.schedule == STOCK:
+        if named_stock(document.policies.schedule):
             yield Problem(("policies", "schedule"), "stock is the scheduler of the engine, and "
                                                     "engine.name states none")
     elif engine.name not in simulated_engines():
@@ -356,7 +356,7 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
 def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iterator[Problem]:
     """Yield problems of a policy's settings: those of the section, and those that a plug-in
     declares."""
-    if choice == STOCK:
+    if named_stock(choice):
         return
     if choice is None or isinstance(choice, str):
         yield from _choice_problems(path, choice or "penstock", SCHEDULES)

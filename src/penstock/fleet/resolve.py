@@ -64,8 +64,9 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
 
 def _engine(document: FleetDocument) -> EngineOptions:
     """Return the engine's options: what the file leaves out is as the named engine has it."""
-    given = document.engine.given()
-    name, version = given.get("name"), given.get("version")
+    stated = document.engine.model_fields_set
+    given = {key: value for key, value in document.engine.given().items() if key in stated}
+    name, version = document.engine.name, document.engine.version
     if name is None:
         return EngineOptions(**given)
     usual = engine_facts(base_engine(name), version)
@@ -134,7 +135,7 @@ def _usual_schedule(document: FleetDocument) -> str | ScheduleSection:
     """Return the stated policy, else the named engine's own. Pools always have ours."""
     name = document.engine.name
     own = name is not None and not name.startswith(INSIDE) and not document.multiplexing
-    return STOCK if own and "schedule" not in document.policies.given() \
+    return STOCK if own and "schedule" not in document.policies.model_fields_set \
         else document.policies.schedule
 
 

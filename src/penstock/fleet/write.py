@@ -10,6 +10,7 @@ from penstock.fleet.attestation import evidence_section, pool_evidence_section, 
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
+from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
     Choice,
     EngineOptions,
@@ -174,6 +175,8 @@ def _choice(choice: Choice) -> str | dict[str, Any]:
 
 def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any]:
     """Return the policy's name, with the settings that differ from it."""
+    if options.policy == STOCK:
+        return {"name": STOCK}
     preset = schedule_options(options.policy)
     changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
                if getattr(options, field.name) != getattr(preset, field.name)}

@@ -28,7 +28,8 @@ PUBLISHED_PARAMS = {
     "gpt-j-6b": 6.05,
     "minimax-m2.5": 230.0, "qwen3.5-397b-a17b": 397.0, "qwen3.5-35b-a3b": 35.0, "kimi-k2.5": 1026.0,
     "glm-5": 744.0, "glm-4.5-air": 106.0, "glm-4.6": 355.0, "deepseek-v3.2": 671.03,
-    "smollm3-3b": 3.08, "opt-125m": 0.125, "opt-6.7b": 6.66, "opt-13b": 12.85,
+    "qwen3.5-9b": 8.95, "qwen3.5-27b": 26.9, "smollm3-3b": 3.08, "opt-125m": 0.125,
+    "opt-6.7b": 6.66, "opt-13b": 12.85,
 }
 # Billions of parameters that one token uses, and whether the authors count the input embedding,
 # which ModelSpec.active_params leaves out; None where they count the output head neither.

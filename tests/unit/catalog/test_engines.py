@@ -34,7 +34,7 @@ def test_hosts_overlap_from_a_version_on(engine: str, version: str, overlaps: bo
 
 def test_engines_share_steps_in_three_ways() -> None:
     assert {name: of(name, "h100-80gb").batching for name in engine_names()} == {
-        "vllm": "mixed", "sglang": "alone", "tensorrt-llm": "whole"}
+        "vllm": "mixed", "sglang": "alone", "tensorrt-llm": "whole", "atom": "alone"}
     assert of("tensorrt-llm", "h100-80gb", "0.18").batching == "mixed"  # chunked by default, then
     assert [name for name in engine_names() if of(name, "h100-80gb").reserves_max_tokens] == [
         "tensorrt-llm"]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from penstock.catalog import load_catalog
 from penstock.core.errors import InputError
 from penstock.fleet.draft import (
-    ENGINES,
     USUAL_CLASSES,
     Answers,
     ClassAnswer,
@@ -19,6 +18,7 @@ from penstock.fleet.draft import (
     unstated,
 )
 from penstock.fleet.load import parse_fleet
+from penstock.fleet.stock import simulated_engines
 from penstock.fleet.values import Fleet
 from penstock.report.draft_text import assumed_lines, draft_text
 from support.scaled_examples import examples
@@ -56,7 +56,7 @@ def test_nothing_is_assumed_of_what_is_stated() -> None:
     fleet = loaded(draft)
     assert fleet.accelerators[0].price_per_hour == 2.5
     assert fleet.models[0].precisions == ("fp8",)
-    assert fleet.policies.schedule.prefill_first
+    assert fleet.schedule_of(fleet.sizing.groups[0]).prefill_first
 
 
 def test_lengths_fit_the_context() -> None:
@@ -86,8 +86,8 @@ def test_the_example_for_a_short_context_can_be_drawn(model: str) -> None:
 @pytest.mark.parametrize(("gpu", "tokens", "seqs"), [
     ("h100-80gb", 8192, 1024), ("a100-80gb", 2048, 256), ("l4", 2048, 256), ("b200", 16_384, 1024)])
 def test_vllm_has_the_defaults_of_its_device(gpu: str, tokens: int, seqs: int) -> None:
-    schedule = loaded(drafted(Answers("llama-3.2-1b", (GpuAnswer(gpu),), 1.0), CATALOG)
-                      ).policies.schedule
+    fleet = loaded(drafted(Answers("llama-3.2-1b", (GpuAnswer(gpu),), 1.0), CATALOG))
+    schedule = fleet.schedule_of(fleet.sizing.groups[0])
     assert (schedule.chunk_tokens, schedule.max_num_seqs) == (tokens, seqs)
 
 
@@ -122,7 +122,7 @@ def test_prices_and_schedulers_that_a_file_leaves_open_are_told() -> None:
                            5.0), CATALOG).data
     fleet = parse_fleet(draft_text(data, ()), base=None)
     assert unstated(data, fleet) == ()
-    del data["accelerators"][0]["price_per_hour"], data["policies"]
+    del data["accelerators"][0]["price_per_hour"], data["engine"]
     price, engine = unstated(data, fleet)
     assert price.value.startswith("l4 $0.805 an hour each (catalog")
     assert (price.option, engine.option) == ("price_per_hour", "policies.schedule")
@@ -152,7 +152,7 @@ def test_a_bad_answer_is_told(name: str) -> None:
                                st.none() | st.integers(1, 64)),
                      min_size=1, max_size=3, unique_by=lambda gpu: gpu[0]),
        classes=st.lists(st.sampled_from(sorted(USUAL_CLASSES)), max_size=3, unique=True),
-       rate=st.floats(0.01, 1e4), engine=st.none() | st.sampled_from(ENGINES))
+       rate=st.floats(0.01, 1e4), engine=st.none() | st.sampled_from(simulated_engines()))
 def test_whatever_is_asked_loads_unless_no_lengths_fit(
         model: str, gpus: list[tuple[str, int | None]], classes: list[str], rate: float,
         engine: str | None) -> None:

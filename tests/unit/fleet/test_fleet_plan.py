@@ -44,7 +44,7 @@ def test_replicas_are_written_without_defaults_and_read_back():
     section = replicas_section(found)
     assert "parallelism" not in section[1]
     assert "schedule" not in section[1]
-    assert section[0]["parallelism"] == {"tensor": 2, "pipeline": 1, "data": 1}
+    assert section[0]["parallelism"] == {"tensor": 2, "pipeline": 1, "data": 1, "expert": 1}
     assert fleet(accelerators=cards(h100_80gb=8), replicas=section).replicas == found.replicas
     assert yaml.safe_load(yaml.safe_dump(section)) == section
 

@@ -20,12 +20,16 @@ from penstock.sim.simulation import simulate
 _KINDS_PER_DOUBLING = (3.0, 4.0, 4.0)
 # Lengths, statistic and number of requests of NVIDIA's own sweeps are not stated.
 _SWEEP_TRUST = 0.5
+# Part of a closed loop's clients that must have a request in flight.
+_LEAST_IN_FLIGHT = 0.4
 _MIDDLE = (0.42, 0.58)  # of times to first token, around a median
 
 
 def observe(row: Measured) -> Run | None:
     """Return the run of a point; None where the point cannot be expressed, has several replicas,
-    or has neither a time per output token nor a throughput."""
+    has neither a time per output token nor a throughput, or contradicts itself."""
+    if _contradicts_itself(row):
+        return None
     try:
         point = express(row)
         result = simulate(point.fleet, point.workload, log_steps=True)
@@ -39,6 +43,16 @@ def observe(row: Measured) -> Run | None:
     if not len(several) or not (row.tpot_s or np.isfinite(whole_s)):
         return None
     return _run(row, point, table, several, result.steps[0], whole_s)
+
+
+def _contradicts_itself(row: Measured) -> bool:
+    """Whether a closed loop's throughput says that far fewer requests were in flight than it had
+    clients (Little's law): the load tool could not keep up."""
+    if row.load_kind != "concurrency" or not (row.output_tok_per_s and row.tpot_s and row.ttft_s):
+        return False
+    answer_s = row.ttft_s + ((row.osl or 1.0) - 1.0) * row.tpot_s
+    in_flight = row.output_tok_per_s / (row.osl or 1.0) * answer_s
+    return in_flight < _LEAST_IN_FLIGHT * (row.load_value or 1.0)
 
 
 def _whole_s(row: Measured, table: RequestTable) -> float:

@@ -24,6 +24,23 @@ def test_a_closed_loop_has_ten_requests_a_client(tmp_path: Path) -> None:
     assert (workload.max_tokens == workload.output_tokens).all()  # the load tool asks for as many
 
 
+def test_a_known_sweep_misses_a_seat(tmp_path: Path) -> None:
+    sweep = {"framework": "trtllm", "framework_version": "1.0.0rc3",
+             "notes": "NVIDIA's own sweep; lengths taken as fixed"}
+    assert expressed(tmp_path, **sweep).fleet.policies.schedule.max_num_seqs == 7
+    assert expressed(tmp_path).fleet.policies.schedule.max_num_seqs == 8
+
+
+def test_runs_of_inferencex_have_its_settings(tmp_path: Path) -> None:
+    run = {"model": "deepseek-ai/DeepSeek-R1", "framework": "sglang", "hardware": "b200", "tp": 8,
+           "num_gpus": 8, "notes": "InferenceX family run (client of that project)"}
+    few, many = (expressed(tmp_path, load_value=clients, **run) for clients in (8, 64))
+    assert (few.group.kv_precision, few.group.intake.every_steps) == ("fp8", 10)
+    assert many.group.intake.every_steps == 30
+    assert many.fleet.policies.schedule.chunk_tokens == 32768
+    assert expressed(tmp_path, **{**run, "notes": ""}).group.intake.every_steps == 1
+
+
 def test_a_burst_comes_at_once_and_a_rate_by_itself(tmp_path: Path) -> None:
     burst = expressed(tmp_path, load_kind="burst", load_value=20, length_kind="fixed").workload
     assert burst.loops is None
@@ -44,11 +61,12 @@ def test_replicas_share_the_stated_accelerators(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "expected"), [
-    ({"tp": 8, "ep": 8, "num_gpus": 8}, Parallelism(8)),
+    ({"tp": 8, "ep": 8, "num_gpus": 8}, Parallelism(8, expert=8)),
     ({"tp": 8, "dp": 8, "num_gpus": 8}, Parallelism(1, 1, 8)),  # SGLang and vLLM
-    ({"tp": 1, "ep": 8, "dp": 8, "num_gpus": ""}, Parallelism(1, 1, 8)),  # TensorRT-LLM
-    ({"tp": 64, "ep": 8, "dp": 1, "num_gpus": 64}, Parallelism(8)),  # squared by the collection
-    ({"tp": 1, "ep": 8, "dp": 64, "num_gpus": ""}, Parallelism(1, 1, 8))])
+    ({"tp": 1, "ep": 8, "dp": 8, "num_gpus": ""}, Parallelism(1, 1, 8, 8)),  # TensorRT-LLM
+    ({"tp": 64, "ep": 8, "dp": 1, "num_gpus": 64}, Parallelism(8, expert=8)),  # squared by the
+    ({"tp": 1, "ep": 8, "dp": 64, "num_gpus": ""}, Parallelism(1, 1, 8, 8)),  # collection
+    ({"tp": 12, "num_gpus": 12}, Parallelism(1, 1, 12))])  # 12 do not divide 128 heads
 def test_degrees_of_mixtures(tmp_path: Path, stated: dict[str, Any],
                              expected: Parallelism) -> None:
     group = expressed(tmp_path, model="deepseek-ai/DeepSeek-R1", **stated).group
@@ -71,7 +89,7 @@ def test_formats_and_tunings_of_a_model_are_the_model(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize(("point", "why"), [
     ({"disaggregated": 1}, "disaggregated"), ({"spec_decode": "mtp"}, "speculative"),
-    ({"framework": "atom"}, "engine atom"), ({"tp": ""}, "parallelism is not stated"),
+    ({"framework": "tgi"}, "engine tgi"), ({"tp": ""}, "parallelism is not stated"),
     ({"model": "acme/one"}, "model one is not in"),
     ({"hardware": "tpu"}, "accelerator tpu is not in"), ({"tp": 5}, "5 ranks do not divide"),
     ({"load_kind": "mlperf server"}, "load mlperf server"), ({"isl": ""}, "not stated"),

@@ -1,0 +1,99 @@
+"""Joint fit of rates: it finds the rates that made the times, and stays physical."""
+
+from math import log
+
+import numpy as np
+import pytest
+
+from penstock.perf.step_time.joint_fit import JointFit, Run, Sum
+from penstock.perf.step_time.rate_table import PRIOR, Deployment, RateTable
+from penstock.perf.step_time.terms import Rates
+
+CHIPS = {"fast": 1.0, "slow": 1.6}
+
+
+def deployment(chip: str) -> Deployment:
+    return Deployment(chip, "vllm", "0.19", "bf16", "full", "m", "1", "split")
+
+
+def seconds(rates: Rates, parts: np.ndarray) -> np.ndarray:
+    """The formula of ``terms``, written out."""
+    times = np.array(rates)[:, None] * parts
+    dense = (times[0]**3 + times[1]**3)**(1 / 3)
+    experts = (times[2]**2 + times[3]**2)**0.5
+    return dense + experts + times[4:].sum(axis=0)
+
+
+def runs(rng: np.random.Generator, number: int = 160) -> list[Run]:
+    """Runs whose weights take 1.5 times their time at the peak, on one chip 1.6 times more."""
+    found = []
+    for at in range(number):
+        chip = ("fast", "slow")[at % 2]
+        rates = PRIOR._replace(weights=1.5 * CHIPS[chip])
+        parts = rng.lognormal(-6.0, 1.0, (len(PRIOR), 12)) / np.array(PRIOR)[:, None]
+        parts[0] *= 6.0
+        weights = rng.random((3, 12))
+        found.append(Run(deployment(chip), parts,
+                         *(Sum(weight, rest, float((weight * seconds(rates, parts)).sum()) + rest)
+                           for weight, rest in zip(weights, (0.0, 0.01, 0.0), strict=True))))
+    return found
+
+
+def table(fit: JointFit, effects: np.ndarray) -> RateTable:
+    return RateTable(fit.named(effects, 0.0), {}, "test")
+
+
+def test_rates_that_made_the_times_are_found() -> None:
+    measured = runs(np.random.default_rng(3))
+    fit = JointFit(measured)
+    effects = fit.solve()
+    predicted = fit.predicted(effects)
+    expected = np.array([[one.measured_s for one in run.sums] for run in measured]).T
+    assert np.median(np.abs(predicted / expected - 1.0)) < 0.01
+    found = {chip: table(fit, effects).rates(deployment(chip)).weights for chip in CHIPS}
+    assert found["slow"] / found["fast"] == pytest.approx(1.6, rel=0.1)
+    assert found["fast"] == pytest.approx(1.5, rel=0.1)
+
+
+def test_the_table_gives_what_the_fit_predicts() -> None:
+    measured = runs(np.random.default_rng(4), 60)
+    fit = JointFit(measured)
+    effects = fit.solve()
+    made = table(fit, effects)
+    for run, tpot_s in zip(measured, fit.predicted(effects)[0], strict=True):
+        own = float((run.tpot.weights * seconds(made.rates(run.of), run.parts)).sum())
+        assert own == pytest.approx(tpot_s, rel=0.02)  # the table has three digits
+
+
+def test_runs_that_were_left_out_do_not_count() -> None:
+    measured = runs(np.random.default_rng(5), 80)
+    chosen = np.arange(80) < 60
+    spoilt = [run if keep else Run(run.of, run.parts, *(
+        Sum(one.weights, one.rest_s, 50.0 * one.measured_s) for one in run.sums))
+        for run, keep in zip(measured, chosen, strict=True)]
+    assert JointFit(spoilt).solve(chosen) == pytest.approx(JointFit(measured).solve(chosen))
+
+
+def test_an_outlier_moves_little() -> None:
+    measured = runs(np.random.default_rng(6), 80)
+    odd = measured[0]
+    measured[0] = Run(odd.of, odd.parts, *(
+        Sum(one.weights, one.rest_s, 20.0 * one.measured_s) for one in odd.sums))
+    found = table(fit := JointFit(measured), fit.solve()).rates(deployment("fast")).weights
+    assert found == pytest.approx(1.5, rel=0.15)
+
+
+def test_no_rate_is_faster_than_the_peak() -> None:
+    effects = {"weights": {"all": {"all": log(0.1)}}, "step_s": {"all": {"all": log(0.1)}}}
+    rates = RateTable(effects, {}, "test").rates(deployment("fast"))
+    assert rates.weights == 1.0
+    assert rates.step_s == pytest.approx(0.1 * PRIOR.step_s)
+
+
+def test_a_chip_without_measurements_has_the_rates_of_all() -> None:
+    effects = {"layer_s": {"all": {"all": 0.5}, "chip": {"fast": 0.3}},
+               "step_s": {"chip": {"fast": 0.0}}}
+    made = RateTable(effects, {}, "test")
+    assert made.rates(deployment("new")).layer_s == pytest.approx(PRIOR.layer_s * np.exp(0.5))
+    assert (made.knows(deployment("fast"), "chip"), made.knows(deployment("new"), "chip")) == (
+        True, False)
