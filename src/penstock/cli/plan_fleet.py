@@ -34,7 +34,8 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     no option stated of a fleet without a file, ``unstated`` what a fleet file leaves open.
     """
     from penstock.cli.single_run import default_folder
-    from penstock.plan.document import full_document
+    from penstock.plan.document import full_document, plan_document
+    from penstock.plan.inside import inside_document, inside_line, with_ours_inside
     from penstock.plan.loadable import planned_yaml
 
     if fleet.multiplexing:
@@ -43,6 +44,10 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     with staged(folder, "plan") as staging:
         plan = planned(fleet)
         document = full_document(plan, None if other is None else (other[0], planned(other[1])))
+        ours = with_ours_inside(fleet)
+        if ours is not None:
+            document["penstock_inside"] = inside_document(
+                document, plan_document(planned(ours)), str(ours.engine.name))
         if assumed:
             document["assumed"] = [found._asdict() for found in assumed]
         write_plan_files(staging, document, planned_yaml(plan), page=page)
@@ -55,7 +60,9 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
         from penstock.report.terminal.plan import plan_blocks
 
         block = assumed_lines(assumed)
-        print_tables([*(["\n".join(block) + "\n"] if block else []), *plan_blocks(document)])
+        headline, *tables = plan_blocks(document)
+        beside = [inside_line(document["penstock_inside"])] if ours is not None else []
+        print_tables([*(["\n".join(block) + "\n"] if block else []), headline, *beside, *tables])
         for line in assumed_lines(unstated):
             note(line)
     note(f"files in {folder}")
