@@ -219,3 +219,29 @@ def test_help_takes_its_words_from_the_fields(penstock):
     page = " ".join(penstock("init", "--help").out.replace("│", " ").split())
     assert "Time between output tokens, seconds." in page
     assert "{" not in page.replace("[:KEY=VALUE...]", "")
+
+
+def test_a_run_of_a_stock_engine_says_what_ours_inside_would_do(penstock, folder):
+    (folder / "stock.yaml").write_text(
+        "accelerators: [{name: h100-80gb, count: 1}]\n"
+        "models: [{name: llama-3.1-8b}]\n"
+        "service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.1}}]\n"
+        "traffic: [{name: t, lengths: azure-2023-conv, rate_per_s: 2, num_requests: 20}]\n"
+        "replicas: [{count: 1}]\n"
+        "engine: {name: vllm}\n")
+    done = penstock("run", "stock.yaml", "--no-report")
+    assert done.status == 0, done
+    assert "with Penstock's scheduler inside vllm: attainment" in done.err
+    quiet = penstock("run", "stock.yaml", "--no-report", "--json")
+    assert "inside" not in quiet.err
+
+
+def test_a_plan_of_a_stock_engine_says_what_ours_inside_needs(penstock, folder):
+    done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1", "--json", "--no-report")
+    found = done.json["penstock_inside"]
+    assert found["engine"] == "penstock-in-vllm"
+    assert found["saves_per_hour"] == pytest.approx(
+        done.json["cost_per_hour"] - found["cost_per_hour"])
+    ideal = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1", "--json", "--no-report",
+                     "--engine", "penstock")
+    assert "penstock_inside" not in ideal.json

@@ -36,7 +36,24 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
         summary = whole_summary(run, sized, plan)
         write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
                         page=page)
-    return _ended(summary, folder, as_json=as_json)
+    status = _ended(summary, folder, as_json=as_json)
+    if not as_json:
+        _tell_of_ours_inside(fleet, workload, summary)
+    return status
+
+
+def _tell_of_ours_inside(fleet: "Fleet", workload: "Workload", here: "RunSummary") -> None:
+    """Note what the same replicas do with Penstock's scheduler inside their stock engine."""
+    from penstock.plan.inside import with_ours_inside
+
+    ours = with_ours_inside(fleet)
+    if ours is None:
+        return
+    there = run_fleet(ours, workload, fleet.run.seed).summary
+    told = [f"attainment {one.overall.attainment or 0.0:.2%}, goodput "
+            f"{one.overall.goodput_requests_per_s or 0.0:.3g} /s".replace("%", " %")
+            for one in (there, here)]
+    note(f"with Penstock's scheduler inside {fleet.engine.name}: {told[0]}; as here: {told[1]}")
 
 
 def _ended(summary: "RunSummary", folder: Path, *, as_json: bool) -> int:
