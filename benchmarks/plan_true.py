@@ -2,10 +2,13 @@
 
     python benchmarks/plan_true.py fleets     # 30 fleets, about 10 minutes on 2 cores
     python benchmarks/plan_true.py cheapest   # 10 small ones against a search by simulation alone
+    python benchmarks/plan_true.py confident [N]  # N (500) small ones of stock engines, at 0.95
 
 The first prints, per fleet, what the analytic model expected of p99 TTFT and ITL, what simulation
 gave, and whether the checked plan keeps its objectives on five unseen seeds. The second prices the
-plan against the cheapest fleet that trying fleets in order of price, by simulation, finds.
+plan against the cheapest fleet that trying fleets in order of price, by simulation, finds. The
+third plans with `confidence: 0.95` and counts the fleets that keep every objective on every unseen
+seed.
 """
 
 import sys
@@ -16,7 +19,7 @@ import numpy as np
 from common import in_parallel, show
 
 UNSEEN_SEEDS = range(1000, 1005)
-NUM_FLEETS, NUM_SMALL = 30, 10
+NUM_FLEETS, NUM_SMALL, NUM_CONFIDENT = 30, 10, 500
 
 MODELS = ("llama-3.1-8b", "qwen2.5-7b", "mistral-7b", "qwen2.5-32b", "llama-3.1-70b",
           "mixtral-8x7b")
@@ -57,6 +60,18 @@ def random_fleet(number: int) -> dict[str, Any]:
                      "rate_per_s": round(rate_per_s, 3), "num_requests": 4000}],
         "policies": {"schedule": schedule}, "plan": {"num_seeds": 3},
         "run": {"seed": number, "beliefs": "exact"}}
+
+
+def stock_fleet(number: int) -> dict[str, Any]:
+    """A smaller fleet of a stock engine, to be planned with confidence."""
+    rng = np.random.default_rng((number, 1))
+    document = random_fleet(number)
+    document["traffic"][0] |= {"num_requests": 300}
+    document["accelerators"] = document["accelerators"][:2]
+    del document["policies"], document["run"]["beliefs"]
+    return document | {
+        "engine": {"name": str(rng.choice(["vllm", "sglang", "tensorrt-llm"]))},
+        "plan": {"num_seeds": 3, "confidence": 0.95, "tensor": [1, 2, 4]}}
 
 
 def planned(document: dict[str, Any]) -> Any:
@@ -104,6 +119,35 @@ def fleet_truth(number: int) -> dict[str, Any]:
     if plan.fleet.replicas:
         row["holds_unseen"], row["worst_margin_points"] = holds_unseen(plan)
     return row
+
+
+def confident(number: int) -> dict[str, Any]:
+    """One fleet planned with confidence: on how many unseen seeds each class keeps its objective,
+    with the step times that the engine is expected to have."""
+    from penstock.experiment.run import run_fleet
+    from penstock.fleet.judge import attainment_by_class, meets_all
+    from penstock.fleet.sources import fleet_workload
+
+    plan = planned(stock_fleet(number))
+    row: dict[str, Any] = {"fleet": number, "served": plan.served_in_full,
+                           "engine": plan.fleet.engine.name}
+    if plan.served_in_full:
+        found = [attainment_by_class(plan.fleet, run_fleet(
+            plan.fleet, fleet_workload(plan.fleet, seed), seed).result.table)
+            for seed in UNSEEN_SEEDS]
+        row["seeds_kept"] = sum(meets_all(plan.fleet, one) for one in found)
+    return row
+
+
+def all_confident(count: int) -> dict[str, Any]:
+    """The share of fleets that keep every objective on every unseen seed."""
+    rows = in_parallel(confident, range(5000, 5000 + count))
+    served = [row for row in rows if row["served"]]
+    kept = [row for row in served if row["seeds_kept"] == len(UNSEEN_SEEDS)]
+    return {"fleets": count, "served_in_full": len(served), "kept_every_objective": len(kept),
+            "share": len(kept) / len(served), "seeds": len(UNSEEN_SEEDS) * len(served),
+            "seeds_kept": sum(row["seeds_kept"] for row in served),
+            "missed": [row for row in served if row not in kept]}
 
 
 def cheapest(number: int) -> dict[str, Any]:
@@ -156,6 +200,9 @@ def by_simulation_alone(plan: Any) -> tuple[float | None, int]:
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "fleets"
+    if what == "confident":
+        show({what: all_confident(int(sys.argv[2]) if len(sys.argv) > 2 else NUM_CONFIDENT)})
+        raise SystemExit
     least = NUM_SMALL if what == "cheapest" else NUM_FLEETS
     number = 100 if what == "cheapest" else 0
     rows: list[dict[str, Any]] = []

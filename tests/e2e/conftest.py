@@ -1,6 +1,7 @@
 """A small fleet in a folder of its own, and the command line called within this process."""
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import orjson
@@ -23,8 +24,12 @@ class Outcome:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """The working directory: empty but for fleet.yaml and a fleet without replicas."""
+    """The working directory: empty but for fleet.yaml and a fleet without replicas.
+
+    It is a day on which the catalog's prices were new.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("penstock.cli.moments.today", lambda: date(2025, 12, 1))
     (tmp_path / "fleet.yaml").write_text(FLEET)
     (tmp_path / "unsized.yaml").write_text(FLEET.replace("replicas: [{count: 1}]\n", ""))
     return tmp_path

@@ -65,7 +65,7 @@ def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, pe
     assert summary["load"]["url"] == url
     assert summary["load"]["rate_per_s"] == 100.0
     assert sorted(path.name for path in (folder / "runs/a").iterdir()) == [
-        "fleet.yaml", "report.html", "requests.parquet", "summary.json"]
+        "fleet.yaml", "plotly.min.js", "report.html", "requests.parquet", "summary.json"]
     assert json.loads((folder / "runs/a/summary.json").read_text()) == summary
     page = (folder / "runs/a/report.html").read_text()
     assert "Requests and the load itself" in page
@@ -91,7 +91,15 @@ def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) ->
     with emulated(repository, folder) as url:
         done = penstock("bench", url, option, "2,50", "--requests", "10", "--output-tokens", "4",
                         "--arrivals", "constant", "--out", "levels", "--no-report")
-    assert done.status == 0
+        paged = penstock("bench", url, option, "20,50", "--requests", "10", "--output-tokens", "4",
+                         "--arrivals", "constant", "--out", "paged")
+    assert done.status == paged.status == 0
+    assert not (folder / "levels/report.html").exists()
+    page = (folder / "paged/report.html").read_text()
+    assert ("requests in flight" if name == "concurrency" else "arrivals, requests/s") in page
+    assert [path.relative_to(folder / "paged").as_posix()
+            for path in (folder / "paged").rglob("plotly.min.js")] == ["plotly.min.js"]
+    assert 'src="../plotly.min.js"' in (folder / f"paged/{name}-20/report.html").read_text()
     assert "Levels of" in done.out
     rows = json.loads((folder / "levels/sweep.json").read_text())
     assert [row["finished"] for row in rows] == [10, 10]

@@ -18,7 +18,8 @@ from penstock.perf.loading.store import load_loading
 from support.kernel_tables import write_tables
 from support.small_fleet import FLEET
 
-RUN_FILES = {"summary.json", "requests.parquet", "report.html", "fleet.yaml"}
+PAGE_FILES = {"report.html", "plotly.min.js"}
+RUN_FILES = {"summary.json", "requests.parquet", "fleet.yaml"} | PAGE_FILES
 
 
 def files(folder: Path) -> set[str]:
@@ -111,7 +112,13 @@ def test_a_second_run_replaces_the_first_with_nothing_stale(penstock, folder):
     assert files(folder / "run") == RUN_FILES | {"journal-0.jsonl"}
     (folder / "run" / "mine.txt").write_text("notes")
     assert penstock("run", "fleet.yaml", "--out", "run", "--no-report").status == 0
-    assert files(folder / "run") == RUN_FILES - {"report.html"} | {"mine.txt"}
+    assert files(folder / "run") == RUN_FILES - PAGE_FILES | {"mine.txt"}
+
+
+def test_a_self_contained_page_is_one_file(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run", "--self-contained")
+    assert files(folder / "run") == RUN_FILES - {"plotly.min.js"}
+    assert (folder / "run" / "report.html").stat().st_size > 1_000_000
 
 
 def test_a_failing_run_leaves_the_earlier_one_whole(penstock, folder, monkeypatch):
@@ -153,7 +160,7 @@ def test_simulate_takes_the_number_of_replicas(penstock):
     found = penstock("simulate", "unsized.yaml", "--replicas", 3, "--json", "--no-report").json
     assert [entry["replica"] for entry in found["replicas"]] == [0, 1, 2]
     assert "sizing" not in found
-    assert found["overall"]["cost"]["per_hour"] == pytest.approx(3 * 4.10)
+    assert found["overall"]["cost"]["per_hour"] == pytest.approx(3 * 3.4309)
 
 
 def test_replicas_of_several_groups_are_refused(penstock):
@@ -367,6 +374,70 @@ def test_compare_runs_every_policy_on_the_same_requests(penstock):
     assert figures["chat.ttft_s.p99"]["difference"]["mean"] == pytest.approx(
         figures["chat.ttft_s.p99"]["mean"]
         - found["policies"][0]["figures"]["chat.ttft_s.p99"]["mean"])
+
+
+def test_compare_draws_every_policy_over_the_rates(penstock, folder):
+    arguments = ("compare", "fleet.yaml", "--policies", "penstock,fcfs", "--rate", "4,40")
+    told = penstock(*arguments, "--html", "page.html")
+    assert told.status == 0
+    assert "Latency and goodput by level" in told.out
+    page = (folder / "page.html").read_text()
+    assert "arrivals, requests/s" in page
+    assert len(page) < 1_000_000
+    found = penstock(*arguments, "--json").json["rates"]
+    assert [entry["rate_per_s"] for entry in found] == [4, 40]
+    runs = [entry["policies"][0]["runs"][0] for entry in found]
+    assert [run["overall"]["received_requests_per_s"] for run in runs] == \
+        pytest.approx([4, 40], rel=0.2)
+    assert runs[0]["overall"]["received"] == runs[1]["overall"]["received"]
+
+
+def test_compare_has_a_page_of_policies_at_the_files_rate(penstock, folder):
+    plain = penstock("compare", "fleet.yaml", "--policies", "penstock,fcfs")
+    paged = penstock("compare", "fleet.yaml", "--policies", "penstock,fcfs", "--html", "page.html")
+    assert plain.out == paged.out
+    assert "Policies on the same requests" in (folder / "page.html").read_text()
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("fleet.yaml", "--grid", "run.seed=1,2", "--html", "page.html"), "beside --grid"),
+    (("fleet.yaml", "--policies", "penstock", "--rate", "0"), "--rate '0'"),
+    (("fleet.yaml", "--policies", "penstock", "--html", "page.txt"), "ends in .html"),
+    ((".", ".", "--rate", "1"), "--rate goes with a fleet file")])
+def test_a_page_or_rate_that_compare_cannot_have(arguments, said, penstock, folder):
+    done = penstock("compare", *arguments)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_capacity_has_a_page_of_the_rates_tried(penstock, folder):
+    arguments = ("capacity", "fleet.yaml", "--tolerance", "0.3")
+    assert penstock(*arguments).out == penstock(*arguments, "--html", "page.html").out
+    page = (folder / "page.html").read_text()
+    assert "Capacity of small" in page
+    assert "arrivals, requests/s" in page
+    refused = penstock("capacity", "fleet.yaml", "--method", "bound", "--html", "page.html")
+    assert refused.status == 2
+
+
+def test_report_overlays_runs(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "a", "--no-report")
+    penstock("run", "fleet.yaml", "--out", "b", "--no-report", "--seed", 2)
+    told = penstock("lab", "report", "a", "b", "--html", "both.html")
+    assert told.status == 0
+    assert told.out == penstock("compare", "a", "b").out
+    page = (folder / "both.html").read_text()
+    assert "a against b" in page
+    assert "sent different requests" in page
+
+
+def test_report_lists_the_worst_as_the_run_did(penstock, folder):
+    first = penstock("run", "fleet.yaml", "--out", "run", "--set",
+                     "service_classes[0].slo.ttft_s=0.001")
+    assert first.status == 1
+    assert "Worst requests" in first.out
+    assert penstock("lab", "report", "run").out == first.out
+    assert "Requests that missed" in (folder / "run/report.html").read_text()
 
 
 def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):

@@ -94,7 +94,7 @@ def test_no_file_of_a_run_tells_of_a_confidential_request(folder, penstock, mixe
     as_json = penstock("run", mixed(), "--out", "again", "--json")
     page_again = penstock("lab", "report", "out")
     files = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
-    assert set(files) == {SUMMARY, REQUESTS, PAGE, "fleet.yaml"}
+    assert set(files) == {SUMMARY, REQUESTS, PAGE, "fleet.yaml", "plotly.min.js"}
     printed = [one.out + one.err for one in (outcome, as_json, page_again)]
 
     # Rows: none of theirs, and no gap where they were.

@@ -1,6 +1,7 @@
 """From nothing to a fleet file, and to a plan without one."""
 
 import json
+from datetime import date
 
 import orjson
 import pytest
@@ -134,9 +135,10 @@ def test_replicas_below_their_traffic_are_told(penstock):
 
 def test_a_plan_of_a_file_says_which_prices_are_ours(penstock):
     done = penstock("plan", "unsized.yaml", "--no-report")
-    assert "price: a100-80gb $4.10 an hour each (catalog" in done.err
+    assert "price: a100-80gb $3.43 an hour each (catalog: AWS on-demand us-east-1, " in done.err
+    assert "older than" not in done.err
     stated = penstock("plan", "unsized.yaml", "--no-report", "--set",
-                      "accelerators[0].price_per_hour=4.1")
+                      "accelerators[0].price_per_hour=3.4309")
     assert stated.err == "files in runs/small-plan\n"
     assert stated.out == done.out
 
@@ -245,3 +247,30 @@ def test_a_plan_of_a_stock_engine_says_what_ours_inside_needs(penstock, folder):
     ideal = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1", "--json", "--no-report",
                      "--engine", "penstock")
     assert "penstock_inside" not in ideal.json
+
+
+def test_a_basis_of_prices_is_chosen_by_option_or_file(penstock, folder, monkeypatch):
+    monkeypatch.setattr("penstock.cli.moments.today", lambda: date(2026, 11, 23))
+    options = [*SMALL, "--ttft", "2", "--itl", "0.1", "--no-report", "--json"]
+    drafted = penstock("plan", *options, "--price-basis", "lambda")
+    assert "unknown basis" in penstock("plan", *options, "--price-basis", "lamda").err
+    filed = penstock("plan", "unsized.yaml", "--no-report", "--json", "--price-basis", "lambda")
+    for done in (drafted, filed):
+        assert [line for line in done.err.splitlines() if line.startswith("prices are")] \
+            == done.json["warnings"] != []
+    assert drafted.json["accelerators"][0]["price_basis"] == "AWS on-demand us-east-1"  # no other
+    assert filed.json["accelerators"][0]["price_per_hour"] == 2.79
+    assert filed.json["warnings"] == [
+        "prices are older than 180 days: a100-80gb 2026-01; state price_per_hour, what you pay now"]
+    mixed = penstock("plan", *options, "--gpu", "a6000")
+    assert mixed.json["warnings"][0] == (
+        "prices are of several bases: l4 AWS on-demand us-east-1, a6000 Lambda on-demand; choose "
+        "price_basis, or state price_per_hour")
+    own = ["--set", "accelerators[0].ownership={purchase: 16000, power_price_per_kwh: 0.2, pue: 1}"]
+    listed, owned = (penstock("plan", "unsized.yaml", "--no-report", *own, *more) for more in (
+        (), ("--price-basis", "ownership")))
+    assert listed.out.splitlines()[0] == "1 replica for $3.43 an hour meets every objective in " \
+                                         "simulation."
+    assert "as owned $0.537" in listed.out
+    assert owned.out.splitlines()[0].startswith("1 replica for $0.537 an hour")
+    assert "older than" not in owned.err

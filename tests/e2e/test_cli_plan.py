@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -223,8 +224,9 @@ def test_a_server_on_the_loopback(repository, penstock, bundle) -> None:
         assert process.wait(30) == 0
 
 
-def test_a_fleet_file_is_planned_over_http(repository, penstock, folder) -> None:
-    """As ``penstock plan --json`` plans it."""
+def test_a_fleet_file_is_planned_over_http(repository, penstock, folder, monkeypatch) -> None:
+    """As ``penstock plan --json`` plans it on the same day."""
+    monkeypatch.setattr("penstock.cli.moments.today", lambda: datetime.now(UTC).date())
     printed = penstock("plan", "unsized.yaml", "--json", "--no-report", "--seed", "5").json
     text = (folder / "unsized.yaml").read_bytes()
     with running(repository, "--time-limit", "100") as (address, process):

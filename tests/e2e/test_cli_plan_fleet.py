@@ -43,7 +43,7 @@ def test_a_plan_is_json_and_the_one_that_was_written(plan, folder):
     assert files(folder / "out") == {"plan.json", "fleet.yaml"}
     assert orjson.loads((folder / "out/plan.json").read_bytes()) == outcome.json
     assert outcome.json["served_in_full"] is True
-    assert outcome.json["cost_per_hour"] == pytest.approx(4.10)
+    assert outcome.json["cost_per_hour"] == pytest.approx(3.4309)
     assert outcome.json["demands"][0]["replicas"] == {"a100-80gb-bf16": 1}
 
 

@@ -44,7 +44,8 @@ def test_the_command_runs_and_its_output_can_be_piped(folder):
     assert status == 0
     assert "every class meets its objective" in out
     assert err == "files in run\n"
-    assert (folder / "run" / "report.html").stat().st_size > 1_000_000
+    assert (folder / "run" / "report.html").stat().st_size < 1_000_000
+    assert (folder / "run" / "plotly.min.js").stat().st_size > 1_000_000
 
 
 def test_as_a_module_with_warnings_as_errors(folder):

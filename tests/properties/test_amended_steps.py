@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.core.decision import Reject
 from penstock.core.step import StepPlan
+from penstock.engines.embedded.options import correctable
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
@@ -129,7 +130,7 @@ class Wilful:
 def without_prefixes(case: Case) -> Case:
     from dataclasses import replace
 
-    return replace(case, prefix_caching=False)
+    return replace(case, prefix_caching=False, options=correctable(case.options))
 
 
 @examples(300)

@@ -58,3 +58,17 @@ def browsed(page: Path, profile: Path) -> subprocess.CompletedProcess:
          "--disable-quic", "--no-first-run", f"--user-data-dir={profile}",
          "--virtual-time-budget=4000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=True)
+
+
+def overflow_px(page: Path, profile: Path, width_px: int) -> int:
+    """By how much a page is wider than a window of this width; its tables may scroll inside."""
+    inner = page.read_text().replace("&", "&amp;").replace('"', "&quot;")
+    frame = page.with_name(f"framed-{page.name}")
+    frame.write_text(
+        f'<!doctype html><iframe id=f width={width_px} height=800 style="border:0" '
+        f'srcdoc="{inner}"></iframe><script>setTimeout(() => {{ const d = f.contentDocument'
+        ".documentElement; document.title = `wide ${d.scrollWidth} of ${d.clientWidth}`; }, 2500);"
+        "</script>")
+    found = re.search(r"wide (\d+) of (\d+)", browsed(frame, profile).stdout)
+    assert found is not None, "the page was not measured"
+    return int(found[1]) - int(found[2])

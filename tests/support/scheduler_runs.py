@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 
 from penstock.core.decision import Accept, Reject
+from penstock.core.intake import DIRECT, Intake
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import to_ps
 from penstock.journal.journal import Journal, read_plan
 from penstock.perf.step_time.clock import StepClock
-from penstock.policy.kv.counting import CountingKv
-from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import RoundRobin
+from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
@@ -30,8 +30,7 @@ from support.strategies import Case
 
 
 def make_kv(case: Case) -> KvAllocator:
-    kind = PrefixKv if case.prefix_caching else CountingKv
-    return kind(case.total_blocks, case.block_tokens)
+    return build_kv(case.options, case.total_blocks, case.block_tokens, case.prefix_caching)
 
 
 def make_scheduler(case: Case) -> ReplicaScheduler:
@@ -145,11 +144,12 @@ class Jumps:
         return [orjson.loads(line) for line in self.journal.splitlines()]
 
 
-def jump(case: Case) -> Jumps:
+def jump(case: Case, intake: Intake = DIRECT) -> Jumps:
     """The simulator's own driver on one replica, with its journal."""
     recorder, stream, refused = ReplicaRecorder(to_ps(1.0)), BytesIO(), {}
     replica = SimReplica(0, make_scheduler(case), StepClock(case.step_time),
-                         Oracle(case.output_tokens), recorder, Journal(stream, header(case)))
+                         Oracle(case.output_tokens), recorder, Journal(stream, header(case)),
+                         intake)
 
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason

@@ -23,19 +23,25 @@ def lengths(prompt: int, output: int) -> dict[str, Any]:
     return {"prompt": {"fixed": prompt}, "output": {"fixed": output}}
 
 
+PRICES = {"a100-80gb": 4.10, "h100-80gb": 8.20}  # the others' are the catalog's
+
+
 def cards(**counts: int | None) -> list[dict[str, Any]]:
     """Accelerators by their names with ``_`` for ``-``; ``None`` is as many as needed."""
-    return [{"name": name.replace("_", "-")} | ({} if count is None else {"count": count})
-            for name, count in counts.items()]
+    return [{"name": name} | ({} if count is None else {"count": count})
+            | ({"price_per_hour": PRICES[name]} if name in PRICES else {})
+            for name, count in ((key.replace("_", "-"), count) for key, count in counts.items())]
 
 
 def fleet(*entries: dict[str, Any], **sections: Any) -> Fleet:
-    """Llama 3 8B on at most four A100s, unless ``sections`` say otherwise."""
+    """Llama 3 8B on at most four A100s as ideal engines, unless ``sections`` say otherwise."""
     import yaml
+
+    ideal = {} if "engine" in sections else {"policies": {"schedule": "penstock"}}
 
     document = {"name": "small", "accelerators": cards(a100_80gb=4),
                 "models": [{"name": "llama-3-8b"}], "service_classes": [CHAT, BATCH],
-                "traffic": list(entries or (traffic(),)), **sections}
+                "traffic": list(entries or (traffic(),)), **ideal, **sections}
     return parse_fleet(yaml.safe_dump(document, sort_keys=False))
 
 

@@ -101,7 +101,8 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "max_step_tokens": st.sampled_from((8, 20, 64, 256, 2048)),
     "max_num_seqs": st.sampled_from((1, 2, 3, 8)),
     "prefill_first": st.booleans(),
-    "kv_reserve": st.sampled_from(("prompt", "max_tokens")),
+    "kv_reserve": st.sampled_from(("prompt", "max_tokens", "prompt_fits", "chunk")),
+    "late_results": st.booleans(),
     "kv_watermark": st.sampled_from((0.0, 0.01, 0.1, 0.3)),
     "hybrid_s_per_token": st.sampled_from((0.0, 0.008, 1.0)),
     "batch_itl_s": st.sampled_from((0.02, 0.4)),
@@ -119,7 +120,8 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
 # Knobs without which a policy's own machinery seldom shows at this size.
 _OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
               "penstock": ("queue_timeout_s", "review_s", "max_num_seqs", "max_step_tokens"),
-              "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
+              "sarathi": ("chunk_tokens", "kv_reserve", "late_results"),
+              "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 
 def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[
@@ -426,3 +428,39 @@ def multiplex_cases(draw: st.DrawFn, policies: Sequence[str], *, healthy: bool =
     return MultiplexCase(policy, models, loads_s, memories, residents, requests, faults,
                          shed=draw(st.booleans()), seed=draw(st.integers(0, 3)),
                          after_s=draw(st.sampled_from((0.0, 0.25))))
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedTrace:
+    """Requests as another tool's log has them: ``stamps`` since 1970 in ``unit``, and the names of
+    its columns by Penstock's names."""
+
+    names: dict[str, str]
+    unit: str
+    stamps: list[int]
+    prompts: list[int]
+    outputs: list[int]
+    classes: list[str]
+
+
+@st.composite
+def logged_traces(draw: st.DrawFn) -> LoggedTrace:
+    """A log in its own words and unit, not sorted."""
+    own = [draw(st.sampled_from(spellings)) for spellings in (
+        ("arrived_at", "arrival_s"), ("input_tokens", "prompt_tokens"),
+        ("completion_tokens", "output_tokens"), ("class", "service_class"))]
+    word = st.text(st.characters(categories=["L", "N"], exclude_characters="=,:"), min_size=1,
+                   max_size=8).map(lambda text: f"x{text}")
+    theirs = draw(st.lists(word, min_size=4, max_size=4, unique_by=str.lower))
+    unit, per_s = draw(st.sampled_from((("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))))
+    num = draw(st.integers(1, 8))
+
+    def column(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=num, max_size=num))
+
+    begin = draw(st.integers(1_000_000_000 * per_s, 4_000_000_000 * per_s))
+    return LoggedTrace(
+        dict(zip(own, theirs, strict=True)), unit,
+        [begin + passed for passed in column(st.integers(0, 10_000 * per_s))],
+        column(st.integers(1, 10_000)), column(st.integers(1, 900)),
+        column(st.sampled_from(("chat", "batch", "a,b"))))

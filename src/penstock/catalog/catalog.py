@@ -1,7 +1,7 @@
 """The catalog: accelerators and models by name, built-in and the user's own."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -17,6 +17,7 @@ from penstock.catalog.entries import (
     model_from,
 )
 from penstock.catalog.hf_config import model_from_hf_config
+from penstock.catalog.prices import known_basis
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
@@ -28,13 +29,21 @@ _T = TypeVar("_T")
 class Catalog:
     """Accelerators and models by name, in the order of their files.
 
-    The aliases map other names, in lower case, to names. Lookups ignore case.
+    The aliases map other names, in lower case, to names. Lookups ignore case. The accelerators have
+    their prices on ``price_basis``, where they have one there.
     """
 
     accelerators: Mapping[str, Accelerator]
     models: Mapping[str, ModelSpec]
     accelerator_aliases: Mapping[str, str]
     model_aliases: Mapping[str, str]
+    price_basis: str
+
+    def basis(self, name: str) -> str:
+        """Return the basis of prices of that name or beginning. Raises InputError with the nearest
+        name."""
+        return known_basis(name, (price.basis for one in self.accelerators.values()
+                                  for price in one.prices))
 
     def accelerator(self, name: str) -> Accelerator:
         """Return the accelerator of that name or alias. Raises InputError with the nearest name."""
@@ -60,6 +69,13 @@ class Catalog:
             raise _unknown("model", name, self.models, self.model_aliases)
         return found
 
+    def on_basis(self, name: str) -> "Catalog":
+        """Return the catalog with the prices of another basis. Raises InputError with the nearest
+        name."""
+        basis = self.basis(name)
+        priced = {key: one.priced(basis) for key, one in self.accelerators.items()}
+        return replace(self, accelerators=MappingProxyType(priced), price_basis=basis)
+
 
 def load_catalog(extra: Path | str | None = None) -> Catalog:
     """Load the built-in catalog, extended or overridden by ``extra``: a YAML file or a folder of
@@ -74,7 +90,12 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
     accelerators, accelerator_aliases = _section("accelerators", documents, ACCELERATOR_FIELDS,
                                                  accelerator_from)
     models, model_aliases = _section("models", documents, MODEL_FIELDS, model_from)
-    return Catalog(accelerators, models, accelerator_aliases, model_aliases)
+    basis, where = [(one.price_basis, one.source) for one in documents if one.price_basis][-1]
+    found = Catalog(accelerators, models, accelerator_aliases, model_aliases, basis)
+    try:
+        return found.on_basis(basis)
+    except InputError as error:
+        raise InputError(f"{where}: price_basis: {error}") from None
 
 
 def _section(section: str, documents: Iterable[Document], fields: Mapping[str, Field],

@@ -13,10 +13,11 @@ try:
 except ImportError:  # PyYAML without libyaml: ten times slower, same result
     from yaml import SafeLoader  # type: ignore[assignment]
 
-from penstock.catalog.checks import quote
+from penstock.catalog.checks import is_text, quote
 from penstock.core.errors import InputError, nearest
 
 SECTIONS = ("accelerators", "models")
+PRICE_BASIS = "price_basis"
 _BUILT_IN = Path(__file__).parent / "data"
 _ENDINGS = (".yaml", ".yml")
 _MAX_BYTES = 5_000_000
@@ -46,10 +47,14 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float",
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The entries of one file by name, unchecked; ``source`` names the file in errors."""
+    """The entries of one file by name, unchecked; ``source`` names the file in errors.
+
+    ``price_basis`` is the basis of prices that the file chooses, empty where it chooses none.
+    """
 
     source: str
     sections: dict[str, dict[str, Any]]
+    price_basis: str = ""
 
 
 def built_in_documents() -> Iterator[Document]:
@@ -100,14 +105,17 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
     if not isinstance(data, dict):
         raise InputError(f"{source}: found {quote(data)}; expected a mapping with accelerators, "
                          "models or both")
+    basis = data.pop(PRICE_BASIS, "")
+    if basis != "" and not is_text(basis):
+        raise InputError(f"{source}: {PRICE_BASIS}: found {quote(basis)}; expected text")
     for section, entries in data.items():
         if section not in SECTIONS:
             raise InputError(f"{source}: unknown key {quote(section)}"
-                             f"{nearest(str(section), SECTIONS)}")
+                             f"{nearest(str(section), (*SECTIONS, PRICE_BASIS))}")
         if not isinstance(entries, dict):
             raise InputError(f"{source}: {section}: found {quote(entries)}; expected a mapping "
                              "from names to entries")
-    return Document(source, data)
+    return Document(source, data, basis)
 
 
 def _check_depth(content: bytes, source: str) -> None:

@@ -14,6 +14,7 @@ from penstock.core.hardware import Accelerator
 from penstock.core.units import GIB
 
 Batching = Literal["mixed", "alone", "whole"]
+Admission = Literal["chunk", "prompt_fits", "prompt", "max_tokens"]
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -23,7 +24,9 @@ class EngineDefaults:
 
     ``batching`` says how prompts and decodes share steps: ``mixed`` fills a step with prompts, the
     last in part; ``alone`` runs prompts without decodes; ``whole`` lets only whole prompts join.
-    ``reserves_max_tokens`` says whether a request must find KV cache for its whole answer.
+    ``admission`` says which KV cache a request must find free: for its first ``chunk``, for its
+    prompt, of which each chunk takes its own (``prompt_fits``), for its ``prompt``, which it takes,
+    or for its whole answer (``max_tokens``).
     ``overlaps`` says whether the host plans a step while the step before runs. ``step_tokens`` and
     ``max_num_seqs`` bound a step.
     """
@@ -31,7 +34,7 @@ class EngineDefaults:
     engine: str
     version: str
     batching: Batching
-    reserves_max_tokens: bool
+    admission: Admission
     overlaps: bool
     block_tokens: int
     memory_fraction: float
@@ -39,6 +42,11 @@ class EngineDefaults:
     step_tokens: int
     max_num_seqs: int
     source: str
+
+    @property
+    def reserves_max_tokens(self) -> bool:
+        """Whether a request must find KV cache for its whole answer."""
+        return self.admission == "max_tokens"
 
 
 def engine_names() -> tuple[str, ...]:
@@ -72,7 +80,7 @@ def engine_defaults(engine: str, accelerator: Accelerator,
     merged = _merged(engine, version)
     facts, budget = engine_facts(engine, version), _budget(merged["budgets"], accelerator)
     return EngineDefaults(
-        engine, facts.version, merged["batching"], merged["admission"] == "max_tokens",
+        engine, facts.version, merged["batching"], merged["admission"],
         merged["overlap"], facts.block_tokens, facts.memory_fraction, facts.prefix_caching,
         budget["step_tokens"], budget["max_num_seqs"], _table()[engine]["source"])
 

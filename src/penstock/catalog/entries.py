@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from penstock.catalog.checks import Field, checked_model, is_text, number, quote, whole
+from penstock.catalog.prices import DATE, PRICE, listed_prices, merged, stated_price
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
@@ -18,7 +18,6 @@ _SIZE = whole(1, 10_000_000, required=True)
 _SIZE_OR_ZERO = whole(0, 10_000_000)
 _TEXT = Field("text", is_text)
 _FLAG = Field("true or false", lambda value: isinstance(value, bool))
-_DATE = Field("a date such as 2025-06-01", lambda value: is_text(value) or isinstance(value, date))
 _COMMON = {
     "source": _TEXT,
     "aliases": Field("a list of names",
@@ -34,8 +33,10 @@ ACCELERATOR_FIELDS: Mapping[str, Field] = {
     "power_w": number(0, 100_000, "watts", above=True, required=True),
     "link_gb_per_s": _RATE,
     "pcie_gb_per_s": number(0, 1e6, "GB/s", above=True, required=True),
-    "price_per_hour": number(0, 100_000, "a price for one accelerator"),
-    "price_date": _DATE,
+    "price_per_hour": PRICE,
+    "price_basis": _TEXT,
+    "price_date": DATE,
+    "prices": Field("a list of prices", lambda value: isinstance(value, list)),
     "max_per_node": whole(1, 10_000),
     "confidential": _FLAG,
     "sources": Field("a mapping from fields to texts",
@@ -65,6 +66,7 @@ _UNITS = {
     "peak_tflops": ("peak_flops", 1_000 * GB),
 }
 _NOT_FACTS = ("aliases", "source", "sources")
+_OF_PRICES = ("prices", "price_per_hour", "price_basis", "price_date")  # each has its own source
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,12 @@ class Entry:
     def overridden(self, by: "Entry") -> "Entry":
         """Return the entry with the fields of ``by``, from a later file, replaced."""
         values = dict(self.values)
-        if "price_per_hour" in by.values:  # the old date belongs to the old price
+        if "price_per_hour" in by.values:  # the old date and basis belong to the old price
             values.pop("price_date", None)
+            values.pop("price_basis", None)
         values.update(by.values)
+        if "prices" in values:
+            values["prices"] = merged(by.values.get("prices", ()), self.values.get("prices", ()))
         sources = {key: text for key, text in {**self.sources, **by.sources}.items()
                    if key in values}
         return Entry(self.name, by.where, values, sources, (*self.aliases, *by.aliases))
@@ -113,6 +118,8 @@ def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: st
     _check_peaks(where, values.get("peak_tflops", {}))
     usual = data.get("source", source)
     sources = {key: stated.get(key, usual) for key in values}
+    if "prices" in values:
+        values["prices"] = listed_prices(where, values["prices"], sources["prices"])
     return Entry(name, where, values, sources, tuple(data.get("aliases", ())))
 
 
@@ -139,7 +146,8 @@ def _require(entry: Entry, fields: Mapping[str, Field]) -> None:
 
 
 def accelerator_from(entry: Entry) -> Accelerator:
-    """Build the accelerator. Without ``link_gb_per_s``, accelerators communicate over PCIe."""
+    """Build the accelerator, without a choice among its ``prices``. Without ``link_gb_per_s``,
+    accelerators communicate over PCIe."""
     _require(entry, ACCELERATOR_FIELDS)
     values, sources = dict(entry.values), dict(entry.sources)
     if "link_gb_per_s" not in values:
@@ -149,13 +157,15 @@ def accelerator_from(entry: Entry) -> Accelerator:
     scaled = {_field(key): _scaled(value, units[key]) if key in units else value
               for key, value in values.items()}
     scaled["memory_bytes"] = round(scaled["memory_bytes"])
-    scaled["price_date"] = str(scaled.get("price_date", ""))
-    price = scaled.get("price_per_hour")
-    scaled["price_per_hour"] = None if price is None else float(price)
+    scaled["prices"] = merged(stated_price(values, sources), values.get("prices", ()))
+    for key in ("price_date", "price_basis"):
+        scaled.pop(key, None)
+    scaled["price_per_hour"] = None
     scaled["power_w"] = float(scaled["power_w"])
     scaled.setdefault("vendor", "")
     return Accelerator(name=entry.name, **scaled,
-                       sources={_field(key): text for key, text in sources.items()})
+                       sources={_field(key): text for key, text in sources.items()
+                                if key not in _OF_PRICES})
 
 
 def _field(key: str) -> str:

@@ -29,19 +29,26 @@ def answered(given: Mapping[str, Any], base: Path | None = None) -> "Answers":
     from penstock.fleet.draft import Answers
 
     slo = {name: given[key] for key, name in _TARGETS.items() if given.get(key) is not None}
+    traced = _traced(given.get("columns"), given.get("clock"))
     lengths = _lengths({"trace": given.get("trace"), "prompt": given.get("prompt_tokens"),
                         "output": given.get("output_tokens")},
                        {"trace": "--trace", "prompt": "--prompt-tokens",
-                        "output": "--output-tokens"}, base)
+                        "output": "--output-tokens"}, base, traced)
+    classes = _classes(given.get("classes") or [], base, traced)
+    if traced and not any(isinstance(one.get("trace"), Mapping)
+                          for one in (lengths, *(c.lengths for c in classes))):
+        raise InputError(f"{'--map' if 'columns' in traced else '--clock'}: stands beside no trace "
+                         "file; expected --trace FILE")
     precisions, catalog = given.get("precisions"), given.get("catalog")
     return Answers(
         model=given["model"], config=_relative(given["model"], base),
         gpus=_gpus(given["gpu"], given.get("price") or []),
         rate_per_s=given.get("rate"), slo=slo, lengths=lengths, engine=given.get("engine"),
-        classes=_classes(given.get("classes") or [], base),
+        classes=classes,
         precisions=() if precisions is None else tuple(
             part.strip() for part in precisions.split(",")),
         max_context_tokens=given.get("max_context"), num_requests=given.get("requests"),
+        price_basis=given.get("price_basis"),
         catalog=None if catalog is None else _relative(str(catalog), base, always=True))
 
 
@@ -56,12 +63,15 @@ def draft_of(given: Mapping[str, Any], base: Path | None = None) -> "Draft":
 def fleet_of(draft: "Draft", overrides: Mapping[str, Any], base: Path | None = None,
              data_dir: Path | None = None) -> "Fleet":
     """The draft's fleet, to be planned. Raises InputError in the words of the command line."""
+    from penstock.cli.trace_columns import note_clocks
     from penstock.fleet.load import parse_fleet
     from penstock.report.draft_text import draft_text
 
     try:
-        return parse_fleet(draft_text(draft.data, ()), "the options", overrides, data_dir,
-                           base=base or ".", to_plan=True)
+        fleet = parse_fleet(draft_text(draft.data, ()), "the options", overrides, data_dir,
+                            base=base or ".", to_plan=True)
+        note_clocks(fleet)
+        return fleet
     except InputError as error:
         place, colon, rest = str(error).partition(": ")
         raise InputError(rest if colon and place.startswith("the options:") else str(error)
@@ -103,7 +113,19 @@ def _gpus(texts: list[str], prices: list[str]) -> "tuple[GpuAnswer, ...]":
     return tuple(gpus)
 
 
-def _classes(texts: list[str], base: Path | None) -> "tuple[ClassAnswer, ...]":
+def _traced(columns: str | None, clock: str | None) -> dict[str, Any]:
+    """Keys of a trace file's section that --map and --clock state. Raises InputError."""
+    from penstock.cli.trace_columns import column_map_of, named_columns
+
+    if columns is None and clock is None:
+        return {}
+    column_map_of(columns, clock)
+    stated = {"columns": named_columns(columns) or None, "clock": clock}
+    return {key: value for key, value in stated.items() if value is not None}
+
+
+def _classes(texts: list[str], base: Path | None,
+             traced: Mapping[str, Any]) -> "tuple[ClassAnswer, ...]":
     from penstock.fleet.draft import ClassAnswer
 
     found = []
@@ -128,7 +150,8 @@ def _classes(texts: list[str], base: Path | None) -> "tuple[ClassAnswer, ...]":
         read = {key: _value(f"--class {name[:60]}:{key}", _CLASS_FIELDS[key], value)
                 for key, value in values.items() if key in _CLASS_FIELDS}
         lengths = _lengths({key: values.get(key) for key in _LENGTHS},
-                           {key: f"--class {name[:60]}:{key}" for key in _LENGTHS}, base)
+                           {key: f"--class {name[:60]}:{key}" for key in _LENGTHS}, base,
+                           traced)
         found.append(ClassAnswer(
             name, _share(name, values.get("share")), read.get("rate"), read.get("priority"),
             {_TARGETS[key]: value for key, value in read.items() if key in _TARGETS}, lengths))
@@ -148,8 +171,9 @@ def _share(name: str, text: str | None) -> float | None:
 
 
 def _lengths(texts: Mapping[str, str | None], options: Mapping[str, str],
-             base: Path | None) -> dict[str, Any]:
-    """Part of a traffic entry, from a trace or from both lengths; empty without either."""
+             base: Path | None, traced: Mapping[str, Any]) -> dict[str, Any]:
+    """Part of a traffic entry, from a trace or from both lengths; empty without either. ``traced``
+    are further keys of a trace file's section."""
     trace, prompt, output = (texts[key] for key in _LENGTHS)
     if trace is not None:
         if prompt is not None or output is not None:
@@ -158,7 +182,7 @@ def _lengths(texts: Mapping[str, str | None], options: Mapping[str, str],
         if "." in trace or "/" in trace or Path(trace).is_file():
             if not Path(trace).expanduser().is_file():
                 raise InputError(f"{options['trace']}: no file {trace[:200]!r}")
-            return {"trace": {"file": _relative(trace, base, always=True)}}
+            return {"trace": {"file": _relative(trace, base, always=True), **traced}}
         from penstock.workload.length_tables import length_table_names
 
         if trace not in length_table_names():

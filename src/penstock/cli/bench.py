@@ -14,6 +14,8 @@ from penstock.cli.options import (
     AskedModel,
     Body,
     ClassName,
+    ClockUnit,
+    ColumnNames,
     Concurrencies,
     DataDir,
     Duration,
@@ -28,6 +30,7 @@ from penstock.cli.options import (
     PromptRange,
     Rates,
     Seed,
+    SelfContained,
     Settings,
     SloPercentile,
     Timeout,
@@ -41,7 +44,9 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
 
 app = App()
-_EXAMPLE = "Example: penstock bench http://127.0.0.1:8000 --rate 4 --duration 60 --ttft 1"
+_EXAMPLE = ("Example: penstock bench http://127.0.0.1:8000 --rate 4 --duration 60 --ttft 1\n\n"
+            "Example: penstock bench http://127.0.0.1:8000 --trace log.csv "
+            "--map input_tokens=in,output_tokens=out,arrived_at=ts:ms")
 
 
 @app.command(epilog=_EXAMPLE, words={
@@ -61,7 +66,8 @@ def bench(
     arrivals: Annotated[str | None, typer.Option(
         "--arrivals", metavar="PROCESS", show_default=False,
         help="poisson (default), constant, gamma:CV or ramp:START:END:SECONDS.")] = None,
-    trace: TraceFile = None, class_name: ClassName = None, model: AskedModel = None,
+    trace: TraceFile = None, columns: ColumnNames = None, clock: ClockUnit = None,
+    class_name: ClassName = None, model: AskedModel = None,
     api: Api = "completions", prompts: PromptKind = "text",
     prompt_file: Annotated[Path | None, typer.Option(
         "--prompt-file", metavar="FILE", show_default=False,
@@ -96,6 +102,7 @@ def bench(
         help="Send nothing; convert a GuideLLM report to a run.")] = None,
     out: OutDir = None, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     as_json: AsJson = False, no_report: NoReport = False,
+    self_contained: SelfContained = False,
 ) -> int:
     """Load an OpenAI-compatible server, and report latencies and attainment by class.
 
@@ -105,16 +112,19 @@ def bench(
     """
     from dataclasses import replace
 
-    from penstock.cli.bench_runs import import_runs, run_levels, run_once
+    from penstock.cli.bench_runs import Pages, import_runs, run_levels, run_once
+    from penstock.cli.files import library
     from penstock.cli.load_input import given_prompts, plan_of, target_of
+    from penstock.cli.trace_columns import columns_beside
     from penstock.core.slo import Slo
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
+    pages = Pages(not no_report, library(self_contained))
     slo = Slo(ttft, itl, e2e, percentile=99.0 if percentile is None else percentile)
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")
-        return import_runs(guidellm_in, slo, class_name, out, as_json=as_json, page=not no_report)
+        return import_runs(guidellm_in, slo, class_name, out, as_json=as_json, pages=pages)
     if url is None:
         raise InputError("no URL; expected for example http://127.0.0.1:8000")
     if rate is not None and concurrency is not None:
@@ -129,10 +139,12 @@ def bench(
     fleet = _fleet(fleet_file, settings, data, seed)
     options = LoadOptions(
         rates[0] if rates else None, requests, duration, prompt_tokens or "256",
-        output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0)
+        output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0,
+        columns_beside(trace, columns, clock))
     plan = plan_of(fleet, options, {
         "--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
-        "--arrivals": arrivals, "--trace": trace, "--ttft": ttft, "--itl": itl, "--e2e": e2e,
+        "--arrivals": arrivals, "--trace": trace, "--map": columns, "--clock": clock,
+        "--ttft": ttft, "--itl": itl, "--e2e": e2e,
         **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
     given = given_prompts(prompt_file, {"--prompt-tokens": prompt_tokens, "--lengths": lengths,
@@ -158,12 +170,11 @@ def bench(
                              "100,000")
         return run_levels(
             target, lambda level: plan.at_concurrency(int(level), requests, duration),
-            "concurrency", levels, *keep, as_json=as_json, page=not no_report)
+            "concurrency", levels, *keep, as_json=as_json, pages=pages)
     if len(rates) > 1:
-        return run_levels(target, at_rate, "rate_per_s", rates, *keep, as_json=as_json,
-                          page=not no_report)
+        return run_levels(target, at_rate, "rate_per_s", rates, *keep, as_json=as_json, pages=pages)
     return run_once(target, at_rate(rates[0]) if rates else plan, *keep, as_json=as_json,
-                    page=not no_report)
+                    pages=pages)
 
 
 def _fleet(path: Path | None, settings: list[str] | None, data: Path | None,

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import INTERRUPTED, MISSED, OK
 from penstock.cli.single_run import default_folder
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
-from penstock.report.run_files import staged, write_run_files
+from penstock.report.run_files import PAGE, staged, write_run_files
 
 if TYPE_CHECKING:
     from penstock.core.slo import Slo
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from penstock.experiment.load.sweep import Variable
 
 LEVELS = "sweep.json"
+
+
+class Pages(NamedTuple):
+    """Whether there are pages, and the folder of their plot library, seen from a run's folder."""
+
+    written: bool
+    library: str | None
+
+    def sharing(self) -> "Pages":
+        """Pages of folders beside each other, with their library above them."""
+        return self._replace(library=self.library and "..")
 
 
 def allow_connections() -> None:
@@ -35,7 +46,7 @@ def allow_connections() -> None:
 
 
 def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
-             as_json: bool, page: bool) -> int:
+             as_json: bool, pages: Pages) -> int:
     """The exit status: 0 when no class misses its objective."""
     from penstock.engines.http import stop_signal
     from penstock.experiment.load.bench import bench
@@ -53,7 +64,7 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
                 return run, stop.is_set()
 
             run, interrupted = asyncio.run(run_it())
-        _write(staging, run, plan, page=page)
+        _write(staging, run, plan, pages=pages)
     if guidellm_out is not None:
         write_guidellm(guidellm_out, [run])
     _show(run, as_json=as_json)
@@ -65,7 +76,7 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
 
 def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variable: "Variable",
                levels: Sequence[float], out: Path | None, guidellm_out: Path | None, *,
-               as_json: bool, page: bool) -> int:
+               as_json: bool, pages: Pages) -> int:
     """Run after run into folders beside each other. 0 when any level met every objective."""
     from penstock.engines.http import stop_signal
     from penstock.experiment.load.sweep import level_row, sweep
@@ -83,7 +94,7 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
         with progress("sending", len(levels)) as update:
             async for level, run in sweep(target, plan_at, levels, stop=stop):
                 with staged(folder / f"{label}-{level:g}") as staging:
-                    _write(staging, run, plan_at(level), page=page)
+                    _write(staging, run, plan_at(level), pages=pages.sharing())
                 runs.append(run)
                 rows.append(level_row(variable, level, run))
                 write_rows(folder / LEVELS, rows)
@@ -91,6 +102,8 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
         return stop.is_set()
 
     interrupted = asyncio.run(run_all())
+    if pages.written and runs:
+        _write_levels(folder, variable, [row[variable] for row in rows], runs, pages.library)
     if guidellm_out is not None:
         write_guidellm(guidellm_out, runs)
     if as_json:
@@ -104,7 +117,7 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
 
 
 def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None, *, as_json: bool,
-                page: bool) -> int:
+                pages: Pages) -> int:
     """Make run folders of what GuideLLM measured; of several benchmarks, one each."""
     from penstock.experiment.load.guidellm import read_guidellm
     from penstock.experiment.load.plan import UNNAMED_CLASS
@@ -116,7 +129,7 @@ def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None
     for number, run in enumerate(runs):
         place = folder if len(runs) == 1 else folder / f"benchmark-{number}"
         with staged(place) as staging:
-            _write(staging, run, None, page=page)
+            _write(staging, run, None, pages=pages)
     if as_json:
         documents = [run.summary.document() for run in runs]
         print_json(documents[0] if len(documents) == 1 else documents)
@@ -137,11 +150,28 @@ def write_guidellm(path: Path, runs: "Sequence[BenchRun]") -> None:
     write_whole(path, lambda partial: write_summary(partial, document), (".json",))
 
 
-def _write(staging: Path, run: "BenchRun", plan: "LoadPlan | None", *, page: bool) -> None:
+def _write(staging: Path, run: "BenchRun", plan: "LoadPlan | None", *, pages: Pages) -> None:
     from penstock.fleet.write import to_yaml
 
     text = to_yaml(plan.fleet) if plan is not None and plan.fleet is not None else None
-    write_run_files(staging, run.summary, run.table, RunSeries(), text, page=page)
+    write_run_files(staging, run.summary, run.table, RunSeries(), text,
+                    page=pages.written, library=pages.library)
+
+
+def _write_levels(folder: Path, variable: "Variable", levels: Sequence[float],
+                  runs: "Sequence[BenchRun]", library: str | None) -> None:
+    """Write the page of all levels."""
+    from penstock.report.html.levels_page import write_levels_page
+    from penstock.report.model.levels import CONCURRENCY, RATE, Levels, points, slos_of
+
+    found, url = runs[0].summary, str(runs[0].measured.load["url"])
+    origin = found.origin
+    write_levels_page(folder / PAGE, Levels(
+        f"Load on {url}", RATE if variable == "rate_per_s" else CONCURRENCY,
+        [point for level, run in zip(levels, runs, strict=True)
+         for point in points(level, "", [run.summary])], slos_of(found),
+        "One run for each level, one after the other; each has a page of its own in its folder."),
+        {"name": origin.name, "version": origin.version} if origin else {}, library)
 
 
 def _show(run: "BenchRun", *, as_json: bool) -> None:
@@ -150,7 +180,7 @@ def _show(run: "BenchRun", *, as_json: bool) -> None:
         return
     from penstock.report.terminal.run import run_blocks
 
-    print_tables(run_blocks(run.summary))
+    print_tables(run_blocks(run.summary, run.table))
 
 
 def _check_levels_folder(folder: Path) -> None:

@@ -1,20 +1,24 @@
 """``penstock capacity``: the highest request rate that meets every class's share."""
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.files import library, write_whole
 from penstock.cli.fleets import read_fleet, refuse_multiplexing, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
     FleetFile,
+    Html,
     NumReplicas,
     NumSeeds,
     Seed,
+    SelfContained,
     Settings,
     Tolerance,
 )
@@ -48,13 +52,15 @@ def capacity(
     attainment: Attainment = 0.99, seeds: NumSeeds = 1, tolerance: Tolerance = 0.01,
     low: Low = None, high: High = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
+    html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Find the highest request rate that the fleet's replicas sustain.
 
     Simulates the same requests with scaled arrival times; prints the capacity and the throughput
-    bound. --method bound prints only the throughput bound of every group, the rate that the
-    replicas could compute without deadlines. --method queue estimates the rate without simulation.
-    Exit status 1 if no rate meets the targets.
+    bound. --html writes a page: latency and goodput against rate. --method bound prints only the
+    throughput bound of every group, the rate that the replicas could compute without deadlines,
+    with the counts that the file states, and what binds. --method queue estimates the rate without
+    simulation. Exit status 1 if no rate meets the targets.
     """
     if method not in METHODS:
         raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")
@@ -62,11 +68,12 @@ def capacity(
     if method == SIMULATE:
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
-                          as_json=as_json)
+                          html, library(self_contained), as_json=as_json)
     refuse_multiplexing(fleet, f"penstock capacity --method {method}",
                  f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
-             "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None}, method)
+             "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None,
+             "--html": html is not None}, method)
     if method == BOUND:
         return _bound(fleet if replicas is None else with_replicas(fleet, replicas),
                       as_json=as_json)
@@ -108,7 +115,8 @@ def _queue(fleet: "Fleet", *, as_json: bool) -> int:
 
 
 def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float,
-               low: float | None, high: float | None, *, as_json: bool) -> int:
+               low: float | None, high: float | None, html: Path | None, library: str | None, *,
+               as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.capacity import find_capacity
 
@@ -121,6 +129,11 @@ def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float
                               tolerance=tolerance, low_per_s=low, high_per_s=high,
                               on_probe=on_probe)
     document = _document(found, fleet)
+    if html is not None:
+        from penstock.cli.capacity_page import write_capacity_page
+
+        write_whole(html, lambda partial: write_capacity_page(partial, found, document, library),
+                    (".html",))
     if as_json:
         print_json(document)
     else:

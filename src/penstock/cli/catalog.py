@@ -51,9 +51,11 @@ def show(name: Annotated[str, typer.Argument(
     if as_json:
         print_json({"kind": kind, **values, **_derived(entry)})
         return OK
-    sources = values.pop("sources", {})
+    sources, prices = values.pop("sources", {}), values.pop("prices", ())
     rows = [(field, _format_value(value), sources.get(field, ""))
             for field, value in {**values, **_derived(entry)}.items() if field != "name"]
+    rows += [(f"price, {price['basis']}", f"{price['per_hour']:,.6g} {price['date']}".strip(),
+              price["source"]) for price in prices]
     print_tables([table(f"{kind} {entry.name}", (
         "field", Column("value", prose=True), Column("source", prose=True)), rows)])
     return OK
@@ -110,17 +112,19 @@ def _format_value(value: Any) -> str:
 
 def _tables(catalog: "Catalog") -> list[Any]:
     from penstock.core.units import GIB
-    from penstock.report.model.table import table
+    from penstock.report.model.table import Column, table
 
     accelerators = [(a.name, f"{a.memory_bytes / GIB:.0f} GiB",
                      f"{a.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
                      f"{a.flops('bf16') / 1e12:,.0f} TFLOP/s",
-                     "-" if a.price_per_hour is None else f"${a.price_per_hour:.2f}")
+                     "-" if a.price_per_hour is None else f"${a.price_per_hour:.2f}",
+                     f"{a.price_basis} {a.price_date}".strip() or "none: state yours")
                     for a in catalog.accelerators.values()]
     models = [(m.name, f"{m.num_params / 1e9:,.1f} B", f"{m.active_params / 1e9:,.1f} B",
                f"{m.max_context_tokens:,}", f"{m.kv_bytes_per_token('bf16') / 1024:,.0f} KiB")
               for m in catalog.models.values()]
     return [table("Accelerators", ("name", "memory", "bandwidth", "dense bf16",
-                                   "per hour"), accelerators),
+                                   "per hour", Column("price basis, date", prose=True)),
+                  accelerators),
             table("Models", ("name", "parameters", "active", "context tokens",
                              "KV per token (bf16)"), models)]

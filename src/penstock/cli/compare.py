@@ -11,20 +11,23 @@ from penstock.cli.fleets import note_kind, read_fleet, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
+    Html,
     NumReplicas,
     NumSeeds,
     OutFile,
     Policies,
+    Rates,
     Seed,
+    SelfContained,
     Settings,
     Workers,
 )
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from penstock.experiment.compare import Contender
+    from penstock.cli.compare_told import Telling
     from penstock.experiment.run import Run
     from penstock.fleet.values import Fleet
     from penstock.policy.schedule.options import SchedulerOptions
@@ -42,7 +45,9 @@ Resume = Annotated[bool, typer.Option(
                     "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3\n\n"
                     "Example: penstock compare examples/niyama-code.yaml --out grid.csv "
                     "--set policies.schedule=sarathi "
-                    "--grid policies.schedule.chunk_tokens=256,512,1024")
+                    "--grid policies.schedule.chunk_tokens=256,512,1024", words={
+    "--rate": "Scale the traffic to these rates, requests per second, separated by commas.",
+    "--html": "Also write a page: latency, attainment and goodput of policies, or runs overlaid."})
 def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
@@ -50,6 +55,7 @@ def compare(
     policies: Policies = None, grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
+    rate: Rates = None, html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Compare policies on the same requests, a grid of settings, or finished runs.
 
@@ -57,8 +63,8 @@ def compare(
     share devices. A name that is both replaces both policies.
 
     Prints attainment and latencies by class, means over the seeds, and each policy's difference to
-    the first. Run folders are not run again: prints their figures, with intervals of the
-    differences to the first.
+    the first; with --rate, latency and goodput at every rate. Run folders are not run again: prints
+    their figures, with intervals of the differences to the first.
 
     --grid runs every combination of values and prints one row of figures each. A fleet without
     `replicas` is sized at every point as by `run`. A value may be a YAML mapping in braces or a
@@ -66,17 +72,28 @@ def compare(
     """
     _check_grid(grid, {"--out": out, "--resume": resume or None,
                        "--workers": None if workers == 1 else workers})
+    from penstock.cli.compare_runs import compare_runs
+    from penstock.cli.compare_told import Telling, tell
+    from penstock.cli.files import library
+    from penstock.fleet.traffic import check_open
+
+    telling = Telling(as_json, html, library(self_contained))
     if what[0].is_dir() or len(what) > 1:
         if policies is not None or grid is not None:
             raise InputError(f"{'--grid' if policies is None else '--policies'} goes with a fleet "
                              "file, not with the folders of runs")
-        return _compare_runs(what, seed or 0, as_json=as_json)
+        if rate is not None:
+            raise InputError("--rate goes with a fleet file, not with the folders of runs")
+        return compare_runs(what, seed or 0, telling)
     fleet_file = what[0]
     if grid is not None:
         from penstock.cli.compare_grid import compare_grid
 
         if policies is not None:
             raise InputError("--policies: has no meaning beside --grid; vary policies.schedule")
+        for name, value in {"--rate": rate, "--html": html}.items():
+            if value is not None:
+                raise InputError(f"{name}: has no meaning beside --grid; leave it out")
         return compare_grid(fleet_file, grid, settings=settings, data=data, seed=seed,
                             num_seeds=seeds, replicas=replicas, out=out, resume=resume,
                             workers=workers, as_json=as_json)
@@ -85,26 +102,27 @@ def compare(
                          "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")
     from penstock.cli.console import progress
     from penstock.experiment.compare import compare as run_all
-    from penstock.experiment.compare import figures
+    from penstock.experiment.load.plan import numbers_of
 
+    rates = (None,) if rate is None else numbers_of("--rate", rate)
     stated = read_fleet(fleet_file, settings, data, seed)
+    if rate is not None:
+        check_open(stated.traffic, "--rate")
     if stated.multiplexing:
-        return _compare_pools(stated, policies, seeds, replicas, as_json=as_json, load=lambda more:
+        return _compare_pools(stated, policies, seeds, replicas, rates, telling, load=lambda more:
                               read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
     note_kind(stated, replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
                   for label in split_policies(policies)]
-    with progress("comparing", len(contenders) * seeds) as update:
+    with progress("comparing", len(contenders) * seeds * len(rates)) as update:
 
         def on_run(label: str, run: "Run") -> None:
             update(f"{label}, seed {run.seed}")
 
-        found = run_all(fleet, contenders, seed_range(fleet, seeds), on_run)
-    document = {"name": fleet.name, "seeds": list(seed_range(fleet, seeds)),
-                "policies": [{**_document(contender), "figures": means}
-                             for contender, means in zip(found, figures(found), strict=True)]}
-    _print(document, as_json=as_json)
+        found = {rate_per_s: run_all(fleet, contenders, seed_range(fleet, seeds), on_run,
+                                     rate_per_s) for rate_per_s in rates}
+    tell(fleet.name, seed_range(fleet, seeds), found, telling)
     return OK
 
 
@@ -115,21 +133,12 @@ def _check_grid(grid: list[str] | None, given: dict[str, object]) -> None:
             raise InputError(f"{name}: goes with --grid alone")
 
 
-def _print(document: dict[str, Any], *, as_json: bool) -> None:
-    from penstock.cli.console import print_json, print_tables
-
-    if as_json:
-        print_json(document)
-    else:
-        from penstock.report.model.comparison import comparison_blocks
-
-        print_tables(comparison_blocks(document))
-
-
-def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None, *,
-                   as_json: bool, load: "Callable[[dict[str, Any]], Fleet]") -> int:
+def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None,
+                   rates: "Sequence[float | None]", telling: "Telling", *,
+                   load: "Callable[[dict[str, Any]], Fleet]") -> int:
+    from penstock.cli.compare_told import tell
     from penstock.cli.console import progress
-    from penstock.experiment.compare import compare_pools, figures, pool_means
+    from penstock.experiment.compare import compare_pools
 
     fleets = {}
     for label in split_policies(policies):
@@ -138,14 +147,11 @@ def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int 
         except InputError as error:
             raise InputError(f"--policies {label}: {error}") from None
     seeds = seed_range(fleet, num_seeds)
-    with progress("comparing", len(fleets) * num_seeds) as update:
-        found = compare_pools(fleets, seeds,
-                              lambda label, seed: update(f"{label}, seed {seed}"))
-    _print({"name": fleet.name, "seeds": list(seeds), "policies": [
-        {"label": contender.label, "options": contender.options,
-         "runs": [summary.document() for summary in contender.summaries], "figures": means,
-         "turns": pool_means(contender)}
-        for contender, means in zip(found, figures(found), strict=True)]}, as_json=as_json)
+    with progress("comparing", len(fleets) * num_seeds * len(rates)) as update:
+        found = {rate_per_s: compare_pools(
+            fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"), rate_per_s)
+            for rate_per_s in rates}
+    tell(fleet.name, seeds, found, telling)
     return OK
 
 
@@ -175,30 +181,6 @@ def _with_policy(label: str, fleet: "Fleet",
             return found if same else with_schedule(found, found.policies.schedule)
     assert fault is not None
     raise fault
-
-
-def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:
-    from penstock.cli.console import print_json, print_tables
-    from penstock.experiment.compare_runs import compare_runs
-    from penstock.report.files import read_requests
-    from penstock.report.model.run_comparison import run_comparison_blocks
-    from penstock.report.run_files import REQUESTS, read_summary
-
-    if len(folders) < 2:
-        raise InputError(f"{folders[0]}: a single run; expected two or more to compare")
-    labels = [str(folder) for folder in folders]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"{label}: appears twice; expected different runs")
-    for folder in folders:
-        read_summary(folder)
-    document = compare_runs({label: read_requests(folder / REQUESTS)
-                             for label, folder in zip(labels, folders, strict=True)}, seed)
-    if as_json:
-        print_json(document)
-    else:
-        print_tables(run_comparison_blocks(document))
-    return OK
 
 
 def split_policies(text: str) -> list[str]:
@@ -236,13 +218,3 @@ def _choice(label: str) -> dict[str, Any]:
             raise InputError(f"{key.strip()!r} appears twice; expected one value")
         choice[key.strip()] = parse_value(text, key)
     return choice
-
-
-def _document(contender: "Contender") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from penstock.policy.schedule.options import SchedulerOptions
-
-    assert isinstance(contender.options, SchedulerOptions)
-    return {"label": contender.label, "options": asdict(contender.options),
-            "runs": [summary.document() for summary in contender.summaries]}

@@ -19,6 +19,7 @@ from penstock.cli.options import (
     OutDir,
     PromptKind,
     PromptTokens,
+    SelfContained,
     SomeRequests,
     Timeout,
 )
@@ -60,6 +61,7 @@ def variance(
     api_key_file: ApiKeyFile = None,
     seed: FirstSeed = 0,
     as_json: AsJson = False,
+    self_contained: SelfContained = False,
 ) -> int:
     """Measure the variation of answers and latencies, within and between replicas.
 
@@ -72,6 +74,7 @@ def variance(
     import asyncio
 
     from penstock.cli.console import note, print_json, print_tables, progress
+    from penstock.cli.files import library
     from penstock.cli.load_input import target_of
     from penstock.experiment.load.variance import (
         VarianceOptions,
@@ -90,7 +93,7 @@ def variance(
         found, document = asyncio.run(measure_variance(
             targets, options, lambda done: update(f"{done:,} answered", done)))
     if out is not None:
-        _keep(out, document, [one.row() for one in found])
+        _keep(out, document, [one.row() for one in found], library(self_contained))
         note(f"files in {out}")
     if as_json:
         print_json(document)
@@ -99,7 +102,8 @@ def variance(
     return OK if all(one.outcome == "finished" for one in found) else MISSED
 
 
-def _keep(folder: Path, document: "dict[str, object]", rows: "list[dict[str, object]]") -> None:
+def _keep(folder: Path, document: "dict[str, object]", rows: "list[dict[str, object]]",
+          library: str | None) -> None:
     from penstock.report.files import write_summary
     from penstock.report.html.variance_page import write_variance_page
     from penstock.report.rows import write_rows
@@ -108,6 +112,6 @@ def _keep(folder: Path, document: "dict[str, object]", rows: "list[dict[str, obj
         folder.mkdir(parents=True, exist_ok=True)
         write_summary(folder / "variance.json", document)
         write_rows(folder / "observations.csv", rows)
-        write_variance_page(folder / "report.html", document, rows)
+        write_variance_page(folder / "report.html", document, rows, library)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error

@@ -1,13 +1,22 @@
 """``penstock lab experiment sincere``: SINCERE's grid of runs, simulated."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, FirstSeed, NeededDir, NumSeeds, Policies, Workers
+from penstock.cli.options import (
+    AsJson,
+    FirstSeed,
+    NeededDir,
+    NumSeeds,
+    Policies,
+    SelfContained,
+    Workers,
+)
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -58,6 +67,7 @@ def sincere(
     = False,
     workers: Workers = 1,
     as_json: AsJson = False,
+    self_contained: SelfContained = False,
 ) -> int:
     """Simulate SINCERE's grid: strategies, patterns, rates and SLAs, with and without confidential
     computing.
@@ -68,6 +78,7 @@ def sincere(
     figures as plots.
     """
     from penstock.cli.console import note, print_json, print_tables, progress
+    from penstock.cli.files import library
     from penstock.published.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
     from penstock.published.sincere.grid import Axes, cells, documents, rows, summary
     from penstock.published.sincere.grid_page import write_grid_page
@@ -99,7 +110,7 @@ def sincere(
     document = summary(ordered, axes, setup)
     _kept(write_rows, out / TABLE, rows(ordered))
     _kept(write_summary, out / SUMMARY, document)
-    _kept(write_grid_page, out / PAGE, document)
+    _kept(partial(write_grid_page, library=library(self_contained)), out / PAGE, document)
     if as_json:
         print_json(document)
     else:
@@ -123,13 +134,14 @@ def _resumed(folder: Path, every: "Sequence[Cell]", setup: "Setup") -> dict[str,
     folder that something else is in."""
     from penstock.cli.files import read_json
     from penstock.published.sincere.grid import check_resumed
+    from penstock.report.files import LIBRARY
 
     if not folder.exists():
         return {}
     if not folder.is_dir():
         raise InputError(f"--out {folder}: is a file; expected a folder")
     others = sorted(path.name for path in folder.iterdir()
-                    if path.name not in _FILES and not path.name.startswith("."))
+                    if path.name not in {*_FILES, LIBRARY} and not path.name.startswith("."))
     if others:
         raise InputError(f"--out {folder}: holds {others[0]}; expected a new folder, or one of "
                          "this experiment")

@@ -29,6 +29,11 @@ def write_whole(path: Path, write: Callable[[Path], None], endings: tuple[str, .
         _remove(partial)
 
 
+def library(self_contained: bool) -> str | None:
+    """The folder of a page's plot library, seen from the page; None embeds the library."""
+    return None if self_contained else "."
+
+
 def read_json(path: Path) -> object:
     """The document in a small file that somebody wrote by hand. Raises InputError."""
     import json

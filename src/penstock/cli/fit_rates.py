@@ -1,5 +1,6 @@
 """``penstock profile fit rates``: rates of engines from measured operating points."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,56 +8,130 @@ import typer
 
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson, OutFile, Seed
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.published.measured.fit import RatesFit
+    from penstock.published.measured.own import Correction, OwnDeployment
 
 _PARTS = ("median", "p90", "bias")
+_POINT = ("file", "load", "measured_tpot_s", "predicted_tpot_s", "corrected_tpot_s")
 _METRICS = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"), ("output_tok_per_s", "tokens/s"))
 
 
 def rates(
-    folders: Annotated[list[Path], typer.Argument(
-        metavar="FOLDER...", show_default=False,
-        help="Folders with measured*.csv.gz files: one operating point a row.")],
+    sources: Annotated[list[Path], typer.Argument(
+        metavar="FOLDER|FILE...", show_default=False,
+        help="Folders with measured*.csv.gz files, one operating point a row; or results of a load "
+             "tool on your own engine (JSON of vllm bench serve, bench_serving or GuideLLM).")],
     folds: Annotated[int, typer.Option(
         "--folds", min=2, max=20, metavar="N",
         help="Parts of the curves; each is left out once, for the errors.")] = 8,
+    model: Annotated[str | None, typer.Option(
+        "--model", metavar="MODEL", help="Own results: the catalog's name of the model.",
+        show_default=False)] = None,
+    gpu: Annotated[str | None, typer.Option(
+        "--gpu", metavar="NAME", help="Own results: the accelerator.", show_default=False)] = None,
+    engine: Annotated[str | None, typer.Option(
+        "--engine", metavar="NAME[:VERSION]", help="Own results: the engine and its version.",
+        show_default=False)] = None,
+    tensor: Annotated[int, typer.Option(
+        "--tensor", min=1, max=64, metavar="N",
+        help="Own results: accelerators that share each layer.")] = 1,
+    precision: Annotated[str, typer.Option(
+        "--precision", metavar="P", help="Own results: format of the weights.")] = "bf16",
     out: OutFile = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Fit the rates of engines on accelerators to measured points, and print the errors on curves
     that were left out.
 
-    A fleet file uses the result as `step_time: {kind: measured, rates: FILE}`.
+    With results of a load tool on your own engine, corrects the shipped rates by them and narrows
+    their interval. A fleet file uses the result as `engine: {rates: FILE}`.
     """
-    from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.files import write_whole
-    from penstock.published.measured.fit import fit_rates
 
-    fit = fit_rates(folders, folds, seed or 0, note)
-    if out is not None:
-        write_whole(out, lambda path: _write(fit, path), (".yaml",))
-    if as_json:
-        print_json({**fit.document, "held_out": list(fit.held_out), "points": fit.num_points,
-                    "curves": fit.num_curves})
+    own = [source for source in sources if not source.is_dir()]
+    if own:
+        if len(own) < len(sources) or not (model and gpu and engine):
+            raise InputError(f"{own[0]}: expected folders alone, or results of a load tool alone, "
+                             "with --model, --gpu and --engine" if own[0].exists() else
+                             f"{own[0]}: no such file or folder")
+        found = _corrected(own, _deployment(model, gpu, engine, tensor, precision))
+        document = found.document
     else:
-        print_tables(_tables(fit))
+        from penstock.cli.console import note
+        from penstock.published.measured.fit import fit_rates
+
+        fit = fit_rates(sources, folds, seed or 0, note)
+        document = fit.document
+    if out is not None:
+        write_whole(out, lambda path: _write(document, path), (".yaml",))
+    if own:
+        _tell_own(found, as_json=as_json)
+    else:
+        _tell(fit, as_json=as_json)
     return OK
 
 
-def _write(fit: "RatesFit", path: Path) -> None:
+def _deployment(model: str, gpu: str, engine: str, tensor: int, precision: str) -> "OwnDeployment":
+    from penstock.catalog import load_catalog
+    from penstock.catalog.engines import engine_facts
+    from penstock.published.measured.own import OwnDeployment
+
+    catalog = load_catalog()
+    name, _, version = engine.partition(":")
+    try:
+        engine_facts(name, version or None)
+    except InputError as error:
+        raise InputError(f"--engine: {error}") from None
+    return OwnDeployment(catalog.model(model).name, catalog.accelerator(gpu).name, name, version,
+                         tensor, precision)
+
+
+def _corrected(files: list[Path], at: "OwnDeployment") -> "Correction":
+    from penstock.perf.step_time.rate_table import fitted_rates
+    from penstock.published.measured.own import corrected, read_own
+
+    return corrected([row for file in files for row in read_own(file, at)], fitted_rates())
+
+
+def _tell_own(found: "Correction", *, as_json: bool) -> None:
+    from penstock.cli.console import print_json, print_tables
+    from penstock.report.model import wording
+    from penstock.report.model.table import table
+
+    points = [(row.file, f"{row.load_kind} {row.load_value:g}", row.tpot_s, value,
+               found.factor * value) for row, value in found.points]
+    if as_json:
+        print_json({"factor": found.factor, "interval": found.interval,
+                    "interval_before": found.interval_before,
+                    "points": [dict(zip(_POINT, point, strict=True)) for point in points]})
+        return
+    told = table("Own points: TPOT", ("file", "load", "measured", "shipped", "corrected"), [
+        (file, load, *map(wording.seconds, times_s)) for file, load, *times_s in points])
+    print_tables([told, f"Step times x {found.factor:.3f}; their 90 % interval is now "
+                        f"±{found.interval:.0%}, and was ±{found.interval_before:.0%}."])
+
+
+def _write(document: Mapping[str, Any], path: Path) -> None:
     import yaml
 
-    text = yaml.safe_dump(dict(fit.document), sort_keys=False, width=100)
+    text = yaml.safe_dump(dict(document), sort_keys=False, width=100)
     path.write_text(text, encoding="utf-8")
 
 
-def _tables(fit: "RatesFit") -> list[Any]:
+def _tell(fit: "RatesFit", *, as_json: bool) -> None:
+    from penstock.cli.console import print_json, print_tables
     from penstock.report.model.table import table
 
+    if as_json:
+        print_json({**fit.document, "held_out": list(fit.held_out), "points": fit.num_points,
+                    "curves": fit.num_curves})
+        return
     rows = [(record["group"], title, f"{record[f'{metric} points']:,}",
              *(f"{record[f'{metric} {part}']:.1%}" for part in _PARTS))
             for record in fit.held_out for metric, title in _METRICS
             if f"{metric} points" in record]
-    return [table(f"Relative errors on curves left out, {fit.num_curves:,} curves",
-                  ("group", "metric", "points", *_PARTS), rows), str(fit.document["source"])]
+    print_tables([table(f"Relative errors on curves left out, {fit.num_curves:,} curves",
+                        ("group", "metric", "points", *_PARTS), rows),
+                  str(fit.document["source"])])

@@ -23,12 +23,15 @@ def ledger_url(path: Path) -> str:
 def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path | None = None,
                seed: int | None = None, more: dict[str, Any] | None = None, *,
                to_plan: bool = False) -> "Fleet":
-    """The fleet file with the command line's changes; ``to_plan`` as for ``load_fleet``. Raises
-    InputError."""
+    """The fleet file with the command line's changes; ``to_plan`` as for ``load_fleet``. Says how
+    the clocks of its traces are read where nobody states it. Raises InputError."""
+    from penstock.cli.trace_columns import note_clocks
     from penstock.fleet.load import load_fleet
 
-    return load_fleet(path, overrides_of(settings, data_dir, seed, more), data_dir,
-                      to_plan=to_plan)
+    fleet = load_fleet(path, overrides_of(settings, data_dir, seed, more), data_dir,
+                       to_plan=to_plan)
+    note_clocks(fleet)
+    return fleet
 
 
 def overrides_of(settings: Sequence[str] | None = None, data_dir: Path | None = None,

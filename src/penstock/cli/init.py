@@ -11,6 +11,8 @@ from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     Classes,
+    ClockUnit,
+    ColumnNames,
     E2e,
     Gpus,
     Itl,
@@ -20,6 +22,7 @@ from penstock.cli.options import (
     OutputLengths,
     OwnCatalog,
     Precisions,
+    PriceBasis,
     Prices,
     PromptLengths,
     Rate,
@@ -47,8 +50,8 @@ def init(
     itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None, trace: TraceName = None,
     prompt_tokens: PromptLengths = None, output_tokens: OutputLengths = None, price: Prices = None,
     precisions: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
-    catalog: OwnCatalog = None, force: Force = False,
-    as_json: AsJson = False,
+    price_basis: PriceBasis = None, catalog: OwnCatalog = None, columns: ColumnNames = None,
+    clock: ClockUnit = None, force: Force = False, as_json: AsJson = False,
 ) -> int:
     """Write a fleet file from options for the model, GPUs, rate, lengths, targets and engine.
 

@@ -1,12 +1,17 @@
 """Lengths of time and moments on a command line."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from penstock.core.errors import InputError
 
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LONGEST_S = 100 * 366 * 86_400.0
+
+
+def today() -> date:
+    """Return today's date in UTC."""
+    return datetime.now(UTC).date()
 
 
 def read_duration_s(option: str, text: str) -> float:

@@ -62,6 +62,12 @@ _OUT_FILE = typer.Option(
 OutFile = Annotated[Path | None, _OUT_FILE]
 NeededFile = Annotated[Path, _OUT_FILE]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
+SelfContained = Annotated[bool, typer.Option(
+    "--self-contained", help="Embed the plot library in each page; by default it is a file beside "
+                             "the page.")]
+Html = Annotated[Path | None, typer.Option(
+    "--html", metavar="PATH", show_default=False,
+    help="Also write a page: latency, attainment and goodput as plots.")]
 WithJournal = Annotated[bool, typer.Option(
     "--journal", help="Also write every replica's journal (see `penstock lab replay`).")]
 JournalDir = Annotated[Path | None, typer.Option(
@@ -120,6 +126,7 @@ Itl = Annotated[float | None, states("--itl", "service_classes.slo.itl_s", "S")]
 E2e = Annotated[float | None, states("--e2e", "service_classes.slo.e2e_s", "S")]
 SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
+Confidence = Annotated[float | None, states("--confidence", "plan.confidence", "P")]
 LongestS = Annotated[float | None, states("--slo", "deploy:slo_s", "SECONDS")]
 Classes = Annotated[list[str] | None, typer.Option(
     "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
@@ -138,12 +145,18 @@ EngineKind = Annotated[str | None, _ENGINE]
 Prices = Annotated[list[str] | None, typer.Option(
     "--price", metavar="[GPU=]USD", show_default=False,
     help="Price of one GPU for one hour; default: the catalog's. Repeatable.")]
+PriceBasis = Annotated[str | None, replaces("--price-basis", "price_basis", "NAME")]
 TraceName = Annotated[str | None, typer.Option(
     "--trace", metavar="NAME|FILE", show_default=False,
     help="Built-in table of lengths, such as azure-2023-conv, or a trace file.")]
 TraceFile = Annotated[Path | None, typer.Option(
     "--trace", metavar="FILE", show_default=False,
     help="Replay a trace: its lengths, at its own times or at --rate.")]
+ColumnNames = Annotated[str | None, typer.Option(
+    "--map", metavar="OURS=THEIRS,...", show_default=False,
+    help="Columns that the trace file calls by other names, such as "
+         "input_tokens=in,arrived_at=ts:ms; the clock's may end in its unit.")]
+ClockUnit = Annotated[str | None, states("--clock", "traffic.trace.clock", "UNIT")]
 _REQUESTS = states("--requests", "run.num_requests", "N")
 NumRequests = Annotated[int | None, _REQUESTS]
 SomeRequests = Annotated[int, _REQUESTS]

@@ -10,6 +10,9 @@ from penstock.cli.fleets import overrides_of, read_fleet
 from penstock.cli.options import (
     AsJson,
     Classes,
+    ClockUnit,
+    ColumnNames,
+    Confidence,
     DataDir,
     E2e,
     Gpus,
@@ -23,11 +26,13 @@ from penstock.cli.options import (
     OutputLengths,
     OwnCatalog,
     Precisions,
+    PriceBasis,
     Prices,
     PromptLengths,
     Rate,
     ScheduledBy,
     Seed,
+    SelfContained,
     Settings,
     SloPercentile,
     TraceName,
@@ -65,54 +70,67 @@ app = App()
 @app.command(epilog="Example: penstock plan --model llama-3.3-70b --gpu h100-80gb:4 --rate 5 "
                     "--ttft 1 --itl 0.05\n\n"
                     "Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
+                    "Example: penstock plan --model qwen3-32b --gpu h100-80gb --rate 20 --ttft 2 "
+                    "--itl 0.05 --confidence 0.95\n\n"
                     "Example: penstock plan --inferno examples/inferno-bundle.json "
                     "--solver milp-single", words={
     "--time-limit": "Inferno: stop the MILP after this time, seconds, with its best plan. (more "
                     "than 0)"})
 def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None,
          rate: Rate = None, ttft: Ttft = None, itl: Itl = None, classes: Classes = None,
-         engine: ScheduledBy = None, e2e: E2e = None, percentile: SloPercentile = None,
+         engine: ScheduledBy = None, confidence: Confidence = None, e2e: E2e = None,
+         percentile: SloPercentile = None,
          trace: TraceName = None, prompt_tokens: PromptLengths = None,
          output_tokens: OutputLengths = None, price: Prices = None, precisions: Precisions = None,
-         max_context: MaxContext = None, requests: NumRequests = None, catalog: OwnCatalog = None,
+         max_context: MaxContext = None, requests: NumRequests = None,
+         price_basis: PriceBasis = None, catalog: OwnCatalog = None, columns: ColumnNames = None,
+         clock: ClockUnit = None,
          inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
-         capacity_factor: CapacityFactor = 1.0, time_limit_s: MaybeTimeLimit = None) -> int:
+         capacity_factor: CapacityFactor = 1.0, time_limit_s: MaybeTimeLimit = None,
+         self_contained: SelfContained = False) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and simulate
     them.
 
     Plans a fleet file, or --model, --gpu, --rate and targets; prints its assumptions. Simulates the
-    proposal on the fleet's own traffic and corrects it until all objectives hold. In the fleet
-    file, `replicas` is the running fleet and `plan` limits the choice. Writes plan.json,
-    report.html and fleet.yaml with the proposed replicas. Exit status 1 if traffic cannot be served
-    or an objective is missed.
+    proposal on the fleet's own traffic, corrects it until all objectives hold, and says how certain
+    that is. In the fleet file, `replicas` is the running fleet and `plan` limits the choice. Writes
+    plan.json, report.html and fleet.yaml with the proposed replicas. Exit status 1 if traffic is
+    not served or an objective is missed.
     """
     given: dict[str, Any] = {
         "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "classes": classes,
         "engine": engine, "e2e": e2e, "percentile": percentile, "trace": trace,
         "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "price": price,
         "precisions": precisions, "max_context": max_context, "requests": requests,
-        "catalog": catalog}
+        "catalog": catalog, "columns": columns, "clock": clock}
     _refuse_mixtures(fleet_file, inferno, given)
+    given["price_basis"] = price_basis
     _refuse_others({"--solver": solver, "--saturation": saturation, "--time-limit": time_limit_s,
                     "--capacity-factor": None if capacity_factor == 1.0 else capacity_factor,
                     "--[no-]delayed-best-effort": delayed} if inferno is None else
-                   {"--set": settings, "--what-if": what_if, "--data": data, "--seed": seed,
-                    "--no-report": no_report or None},
+                   {"--set": settings, "--price-basis": price_basis, "--what-if": what_if,
+                    "--data": data, "--seed": seed, "--no-report": no_report or None,
+                    "--confidence": confidence, "--self-contained": self_contained or None},
                    "a fleet file" if inferno is None else "--inferno")
     if inferno is not None:
         from penstock.cli.plan_inferno import Request, plan_bundle
 
         request = Request(solver, saturation, delayed, capacity_factor, time_limit_s)
         return plan_bundle(inferno, request, out, as_json)
+    from penstock.cli.files import library
     from penstock.cli.plan_fleet import plan_and_report
 
     source = fleet_file or _draft(given)
-    fleet = _read(source, settings, data, seed)
-    other = _as_it_might_be(what_if, source, settings, data, seed) if what_if else None
+    more: dict[str, Any] = {} if confidence is None else {"plan.confidence": confidence}
+    if price_basis is not None and fleet_file is not None:  # a draft has its prices already
+        more["price_basis"] = price_basis
+    fleet = _read(source, settings, data, seed, more)
+    other = _as_it_might_be(what_if, source, settings, data, seed, more) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
+                           library=library(self_contained),
                            other=None if other is None else (tuple(what_if or ()), other),
                            assumed=() if isinstance(source, Path) else source.assumed,
                            unstated=_unstated(source, fleet, settings))
@@ -148,7 +166,8 @@ def _read(source: "Path | Draft", settings: list[str] | None, data: Path | None,
 
 def _refuse_mixtures(fleet_file: Path | None, inferno: Path | None, given: dict[str, Any]) -> None:
     """Raise InputError unless exactly one thing is to be planned: a file, options or a bundle."""
-    stated = [f"--{'class' if name == 'classes' else name.replace('_', '-')}"
+    spelt = {"classes": "class", "columns": "map"}
+    stated = [f"--{spelt.get(name, name).replace('_', '-')}"
               for name, value in given.items() if value not in (None, [])]
     if fleet_file is not None and inferno is not None:
         raise InputError("plan: expected a fleet file or --inferno DIR, not both")
@@ -163,7 +182,7 @@ def _refuse_mixtures(fleet_file: Path | None, inferno: Path | None, given: dict[
 
 
 def _as_it_might_be(what_if: list[str], source: "Path | Draft", settings: list[str] | None,
-                    data: Path | None, seed: int | None) -> "Fleet":
+                    data: Path | None, seed: int | None, more: dict[str, Any]) -> "Fleet":
     """The fleet with the settings of --what-if; it is sound without them."""
     from penstock.fleet.settings import parse_value, split_setting
 
@@ -173,7 +192,7 @@ def _as_it_might_be(what_if: list[str], source: "Path | Draft", settings: list[s
             raise InputError(f"--what-if {key[:60]}: appears twice; expected one value")
         changes[key] = parse_value(text, f"--what-if {key}")
     try:
-        return _read(source, settings, data, seed, changes)
+        return _read(source, settings, data, seed, {**more, **changes})
     except InputError as error:
         place, override, rest = str(error).partition("override")
         fault = f" {rest.removeprefix(':').strip()}" if override and not place else f": {error}"

@@ -25,6 +25,7 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
 
 
 def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
+                    library: str | None = ".",
                     other: "tuple[tuple[str, ...], Fleet] | None" = None,
                     assumed: "Sequence[Assumption]" = (),
                     unstated: "Sequence[Assumption]" = ()) -> int:
@@ -33,6 +34,7 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     ``other`` is the fleet as it might be, with the settings that make it so; ``assumed`` is what
     no option stated of a fleet without a file, ``unstated`` what a fleet file leaves open.
     """
+    from penstock.cli.moments import today
     from penstock.cli.single_run import default_folder
     from penstock.plan.document import full_document, plan_document
     from penstock.plan.inside import inside_document, inside_line, with_ours_inside
@@ -43,14 +45,16 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     folder = out or default_folder(f"{fleet.name}-plan")
     with staged(folder, "plan") as staging:
         plan = planned(fleet)
-        document = full_document(plan, None if other is None else (other[0], planned(other[1])))
+        document = full_document(plan, None if other is None else (other[0], planned(other[1])),
+                                 today())
         ours = with_ours_inside(fleet)
         if ours is not None:
             document["penstock_inside"] = inside_document(
                 document, plan_document(planned(ours)), str(ours.engine.name))
         if assumed:
             document["assumed"] = [found._asdict() for found in assumed]
-        write_plan_files(staging, document, planned_yaml(plan), page=page)
+        write_plan_files(staging, document, planned_yaml(plan), page=page,
+                         library=library)
     for line in _beyond_bound(fleet, document["demands"]):
         note(line)
     if as_json:
@@ -65,6 +69,8 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
         print_tables([*(["\n".join(block) + "\n"] if block else []), headline, *beside, *tables])
         for line in assumed_lines(unstated):
             note(line)
+    for line in document["warnings"]:
+        note(line)
     note(f"files in {folder}")
     return OK if plan.served_in_full else MISSED
 

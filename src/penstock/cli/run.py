@@ -10,6 +10,7 @@ from penstock.cli.options import (
     NoReport,
     OutDir,
     Seed,
+    SelfContained,
     Settings,
     WithJournal,
 )
@@ -22,6 +23,7 @@ def run(
     fleet_file: FleetFile, out: OutDir = None, settings: Settings = None, seed: Seed = None,
     as_json: AsJson = False, no_report: NoReport = False, data: DataDir = None,
     journal: WithJournal = False,
+    self_contained: SelfContained = False,
 ) -> int:
     """Find the replicas that meet every objective, simulate them and write the run's files.
 
@@ -31,6 +33,7 @@ def run(
     filled in. Exit status 1 if a class misses its objective.
     """
     from penstock.cli.console import progress
+    from penstock.cli.files import library
     from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload
 
@@ -46,4 +49,4 @@ def run(
             found = find_replicas(fleet, workload, solve, on_step=update)
         fleet, sized, plan = found.fleet, found.sized, found.plan
     return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
-                               page=not no_report, journal=journal)
+                               page=not no_report, library=library(self_contained), journal=journal)

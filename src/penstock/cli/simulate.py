@@ -11,6 +11,7 @@ from penstock.cli.options import (
     NumReplicas,
     OutDir,
     Seed,
+    SelfContained,
     Settings,
     WithJournal,
 )
@@ -23,6 +24,7 @@ def simulate(
     fleet_file: FleetFile, replicas: NumReplicas = None, out: OutDir = None,
     settings: Settings = None, seed: Seed = None, as_json: AsJson = False, data: DataDir = None,
     no_report: NoReport = False, journal: WithJournal = False,
+    self_contained: SelfContained = False,
 ) -> int:
     """Simulate the replicas of a fleet file, or N replicas, and write the run's files.
 
@@ -30,6 +32,7 @@ def simulate(
 
     Exit status 1 if a class misses its objective.
     """
+    from penstock.cli.files import library
     from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload
 
@@ -37,4 +40,4 @@ def simulate(
     check_journal(fleet, journal=journal)
     fleet = with_replicas(fleet, replicas)
     return simulate_and_report(fleet, fleet_workload(fleet), None, out, as_json=as_json,
-                               page=not no_report, journal=journal)
+                               page=not no_report, library=library(self_contained), journal=journal)

@@ -1,12 +1,14 @@
 """Simulates one fleet, writes its files and prints what came out: the end of run and simulate."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError
+from penstock.experiment.certainty import MOST_REQUESTS, certainty_of, is_uncertain
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.judge import confidential_rows
@@ -16,6 +18,7 @@ from penstock.report.run_files import staged, write_run_files
 if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.metrics.run_summary import RunSummary
+    from penstock.metrics.table import RequestTable
     from penstock.plan.plan import FleetPlan
     from penstock.plan.sizing import Sized
     from penstock.workload.workload import Workload
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | None",
                         out: Path | None, *, plan: "FleetPlan | None" = None, as_json: bool,
-                        page: bool, journal: bool) -> int:
+                        page: bool, library: str | None, journal: bool) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
     if journal and confidential_rows(fleet, workload).any():
@@ -34,9 +37,11 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
                             journal_dir=staging if journal else None,
                             on_progress=lambda done: update(f"{done:,} requests", done))
         summary = whole_summary(run, sized, plan)
+        if plan is None and is_uncertain(fleet) and len(workload) <= MOST_REQUESTS:
+            summary = replace(summary, certainty=certainty_of(run, workload))
         write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
-                        page=page)
-    status = _ended(summary, folder, as_json=as_json)
+                        page=page, library=library)
+    status = _ended(summary, run.table, folder, as_json=as_json)
     if not as_json:
         _tell_of_ours_inside(fleet, workload, summary)
     return status
@@ -56,13 +61,14 @@ def _tell_of_ours_inside(fleet: "Fleet", workload: "Workload", here: "RunSummary
     note(f"with Penstock's scheduler inside {fleet.engine.name}: {told[0]}; as here: {told[1]}")
 
 
-def _ended(summary: "RunSummary", folder: Path, *, as_json: bool) -> int:
+def _ended(summary: "RunSummary", requests: "RequestTable", folder: Path, *,
+           as_json: bool) -> int:
     if as_json:
         print_json(summary.document())
     else:
         from penstock.report.terminal.run import run_blocks
 
-        print_tables(run_blocks(summary))
+        print_tables(run_blocks(summary, requests))
     note(f"files in {folder}")
     return MISSED if summary.overall.meets_slo is False else OK
 

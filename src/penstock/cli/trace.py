@@ -8,7 +8,15 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.fleets import read_fleet
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings
+from penstock.cli.options import (
+    AsJson,
+    ClockUnit,
+    ColumnNames,
+    DataDir,
+    FleetFile,
+    Seed,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from penstock.workload.stats import TraceStats
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
 
 Format = Annotated[str | None, typer.Option(
     "--format", metavar="NAME", show_default=False,
-    help="azure, burstgpt, csv, lengths, mooncake or parquet; default: detected.")]
+    help="azure, burstgpt, csv, jsonl, lengths, mooncake or parquet; default: detected.")]
 TraceFile = Annotated[Path, typer.Argument(
     metavar="TRACE", help="The trace file, gzipped or not.", show_default=False)]
 OutFile = Annotated[Path, typer.Argument(
@@ -32,28 +40,37 @@ def _trace() -> None:
     """Describe, convert and generate traces."""
 
 
-@app.command(epilog="Example: penstock trace info azure.csv.gz --json")
-def info(file: TraceFile, trace_format: Format = None, as_json: AsJson = False) -> int:
-    """Print a trace's rate, burstiness, lengths and shared prefixes."""
+@app.command(epilog="Example: penstock trace info azure.csv.gz --json\n\n"
+                    "Example: penstock trace info log.jsonl --map "
+                    "input_tokens=in,output_tokens=out,arrived_at=ts --clock ms")
+def info(file: TraceFile, trace_format: Format = None, columns: ColumnNames = None,
+         clock: ClockUnit = None, as_json: AsJson = False) -> int:
+    """Print a trace's rate, burstiness, lengths and shared prefixes.
+
+    Known spellings of columns need no --map. Times since 1970 are recognised by their size, and
+    dates by their form; the first request then arrives at 0 s.
+    """
     from dataclasses import asdict
 
     from penstock.cli.console import print_json, print_tables
     from penstock.workload.stats import trace_stats
 
-    trace = _read(file, trace_format)
+    trace = _read(file, trace_format, columns, clock)
     stats = trace_stats(trace)
     if as_json:
-        print_json({"file": str(file), "num_dropped": trace.num_dropped, **asdict(stats)})
+        print_json({"file": str(file), "num_dropped": trace.num_dropped,
+                    "assumed_clock": trace.assumed or None, **asdict(stats)})
     else:
         print_tables(_tables(str(file), trace, stats))
     return OK
 
 
-@app.command(epilog="Example: penstock trace convert azure.csv.gz azure.parquet")
+@app.command(epilog="Example: penstock trace convert azure.csv.gz azure.parquet\n\n"
+                    "Example: penstock trace convert log.csv log.parquet --map arrived_at=ts:ms")
 def convert(file: TraceFile, out: OutFile, trace_format: Format = None,
-            as_json: AsJson = False) -> int:
-    """Write a trace in another format."""
-    _write(_read(file, trace_format), out, as_json=as_json)
+            columns: ColumnNames = None, clock: ClockUnit = None, as_json: AsJson = False) -> int:
+    """Write a trace in another format, with Penstock's names of columns."""
+    _write(_read(file, trace_format, columns, clock), out, as_json=as_json)
     return OK
 
 
@@ -71,10 +88,16 @@ def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, dat
     return OK
 
 
-def _read(file: Path, trace_format: str | None) -> "Trace":
+def _read(file: Path, trace_format: str | None, columns: str | None,
+          clock: str | None) -> "Trace":
+    from penstock.cli.console import note
+    from penstock.cli.trace_columns import column_map_of
     from penstock.registry.sources import read_trace
 
-    return read_trace(file, trace_format)
+    trace = read_trace(file, trace_format, column_map_of(columns, clock))
+    if trace.assumed:
+        note(f"{file}: {trace.assumed}")
+    return trace
 
 
 def _write(trace: "Trace", out: Path, *, as_json: bool) -> None:

@@ -1,7 +1,9 @@
 """Accelerators and how a model is spread over them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from penstock.core.prices import HourlyPrice, price_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,8 +12,8 @@ class Accelerator:
 
     ``peak_flops`` maps a precision (``fp32``, ``fp16``, ``bf16``, ``fp8``, ``int8``, ``fp4``) to
     dense operations per second, without sparsity. ``link_bytes_per_s`` is the one-way rate between
-    accelerators of one node. ``price_per_hour`` is None where no list price is public. ``sources``
-    has the source of each field's number.
+    accelerators of one node. ``price_per_hour`` is one of ``prices``, with its basis and date, and
+    None where no list price is public. ``sources`` has the source of each field's number.
     """
 
     name: str
@@ -24,9 +26,20 @@ class Accelerator:
     pcie_bytes_per_s: float
     price_per_hour: float | None
     price_date: str = ""
+    price_basis: str = ""
+    prices: tuple[HourlyPrice, ...] = ()
     max_per_node: int = 8
     confidential: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def priced(self, basis: str) -> "Accelerator":
+        """Return the accelerator at its price on a basis, as ``price_on`` chooses it."""
+        price = price_on(basis, self.prices)
+        if price is None:
+            return self
+        said = dict.fromkeys(("price_per_hour", "price_basis", "price_date"), price.source)
+        return replace(self, price_per_hour=price.per_hour, price_date=price.date,
+                       price_basis=price.basis, sources={**self.sources, **said})
 
     def flops(self, precision: str) -> float:
         """Peak rate at ``precision``, falling back to the widest type that the chip does run."""

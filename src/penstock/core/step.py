@@ -20,7 +20,10 @@ class StepFeatures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """A predicted duration with its interval, its parts and whether the inputs were in range."""
+    """A predicted duration with its 95 % interval, its parts and whether the inputs were in range.
+
+    ``unmeasured`` names the parts of the replica that no measurement was of.
+    """
 
     total_s: float
     low_s: float
@@ -28,6 +31,7 @@ class StepTime:
     parts: dict[str, float] = field(default_factory=dict)
     source: str = ""
     extrapolated: bool = False
+    unmeasured: tuple[str, ...] = ()
 
 
 class Chunk(NamedTuple):

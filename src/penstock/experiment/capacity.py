@@ -13,6 +13,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
+from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.seeds import half_width
 from penstock.plan.fleet_bound import fleet_bound_per_s
 from penstock.sim.simulation import Beliefs
@@ -22,12 +23,13 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One simulated rate."""
+    """One simulated rate. ``summary`` is redacted."""
 
     seed: int
     rate_per_s: float
     attainment: dict[str, Attainment]
     meets: bool
+    summary: RunSummary = field(repr=False)
 
     @property
     def worst(self) -> float:
@@ -87,13 +89,13 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
 
     def judge(workload: Workload, seed: int, rate_per_s: float) -> bool:
         scaled = scale_rate(workload, rate_per_s / workload.rate_per_s)
-        table = run_fleet(fleet, scaled, seed, beliefs=beliefs).result.table
-        attainment = attainment_by_class(fleet, table)
+        run = run_fleet(fleet, scaled, seed, beliefs=beliefs)
+        attainment = attainment_by_class(fleet, run.result.table)
         if not attainment:
             raise InputError(f"capacity: at {rate_per_s:.4g} requests/s all of them arrive within "
                              f"warmup_s, {fleet.run.warmup_s:g} s; expected more requests")
         meets = all((a.share or 0.0) >= share - 1e-12 for a in attainment.values())
-        probe = Probe(seed, rate_per_s, attainment, meets)
+        probe = Probe(seed, rate_per_s, attainment, meets, run.summary)
         probes.append(probe)
         if on_probe is not None:
             on_probe(probe)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.sources import fleet_workload
@@ -12,6 +13,8 @@ from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.seeds import paired_difference, seed_mean
 from penstock.policy.schedule.options import SchedulerOptions
+from penstock.workload.mixing import scale_rate
+from penstock.workload.workload import Workload
 
 POOL_FIGURES = ("loads", "load_mean_s", "batches", "mean_batch", "loading_share",
                 "computing_share", "idle_share")
@@ -72,14 +75,17 @@ def _late_tokens(name: str, percentile: str, summary: RunSummary) -> float | Non
 
 
 def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seeds: Sequence[int],
-            on_run: Callable[[str, Run], None] | None = None) -> list[Contender]:
+            on_run: Callable[[str, Run], None] | None = None,
+            rate_per_s: float | None = None) -> list[Contender]:
     """Run every policy on every seed's traffic; all policies see the same requests of a seed.
+
+    ``rate_per_s`` replaces the traffic's own rate: the arrival times are scaled.
 
     Replica groups with a schedule of their own take the contender's like the others do.
     """
     summaries: list[list[RunSummary]] = [[] for _ in policies]
     for seed in seeds:
-        workload = fleet_workload(fleet, seed)
+        workload = at_rate(fleet_workload(fleet, seed), rate_per_s)
         for index, (label, options) in enumerate(policies):
             run = run_fleet(with_schedule(fleet, options), workload, seed)
             summaries[index].append(run.summary)
@@ -89,13 +95,24 @@ def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seed
             for (label, options), found in zip(policies, summaries, strict=True)]
 
 
+def at_rate(workload: Workload, rate_per_s: float | None) -> Workload:
+    """The same requests at another rate, where one is given. Raises InputError."""
+    if rate_per_s is None:
+        return workload
+    if workload.rate_per_s <= 0:
+        raise InputError("compare: the traffic has no rate to scale (fewer than two arrivals, or "
+                         "all at one instant)")
+    return scale_rate(workload, rate_per_s / workload.rate_per_s)
+
+
 def compare_pools(fleets: Mapping[str, Fleet], seeds: Sequence[int],
-                  on_run: Callable[[str, int], None] | None = None) -> list[Contender]:
+                  on_run: Callable[[str, int], None] | None = None,
+                  rate_per_s: float | None = None) -> list[Contender]:
     """Run fleets with pools, alike but for their policies, each by its label, on every seed's
     traffic."""
     summaries: dict[str, list[RunSummary]] = {label: [] for label in fleets}
     for seed in seeds:
-        workload = fleet_workload(next(iter(fleets.values())), seed)
+        workload = at_rate(fleet_workload(next(iter(fleets.values())), seed), rate_per_s)
         for label, fleet in fleets.items():
             summaries[label].append(whole_summary(run_fleet(fleet, workload, seed)))
             if on_run is not None:

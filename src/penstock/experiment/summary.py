@@ -26,9 +26,11 @@ def whole_summary(run: Run, sized: Sized | None = None,
 
 def _without_timing(plan: "FleetPlan") -> dict[str, Any]:
     """The document of a plan. How long it took differs from run to run; a run's files do not."""
+    from penstock.plan.certainty import certainties
     from penstock.plan.document import plan_document
 
-    return {key: value for key, value in plan_document(plan).items() if key != "timing"}
+    document = plan_document(plan, certain=certainties(plan))
+    return {key: value for key, value in document.items() if key != "timing"}
 
 
 def sizing_summary(sized: Sized) -> Sizing:

@@ -23,6 +23,7 @@ from penstock.fleet.fields import (
     CountOrZero,
     Endpoint,
     FilePath,
+    IsoDate,
     Name,
     NamedChoice,
     NotNegative,
@@ -31,10 +32,24 @@ from penstock.fleet.fields import (
     Section,
     Share,
     ShareOrZero,
+    Words,
     described,
 )
 
+Pue = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
+
+
+class OwnershipSection(Section):
+    """Terms on which one accelerator is owned, for its cost of ownership."""
+
+    purchase: NotNegative = described(
+        "Price of one accelerator with its share of server and network.", 30_000, default=...)
+    years: Positive = described("Years over which the purchase is written off.", 5, default=4.0)
+    use: Share = described("Share of hours in which it is there to serve.", 0.9, default=1.0)
+    power_price_per_kwh: NotNegative | None = described(
+        "Price of a kilowatt-hour; left out, energy costs nothing.", 0.12)
+    pue: Pue = described("Power of the site divided by that of its computers.", 1.3, default=1.0)
 
 
 class AcceleratorSection(Section):
@@ -45,6 +60,13 @@ class AcceleratorSection(Section):
         "Number available; left out, unlimited.", 8)
     price_per_hour: NotNegative | None = described(
         "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
+    price_basis: Words | None = described(
+        "Basis of that price; without a price, the basis of the catalog's to take. Left out, yours "
+        "for a stated price, else the fleet's.", "Lambda on-demand")
+    price_date: IsoDate | None = described("Day or month of the stated price.", "2026-01-31")
+    ownership: OwnershipSection | None = described(
+        "Terms on which they are owned; left out, no cost of ownership is shown.",
+        {"purchase": 30_000, "years": 4, "power_price_per_kwh": 0.12, "pue": 1.3})
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
@@ -198,10 +220,14 @@ class ReplicaSection(VariantSection):
         "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     engine: Name = described(
-        "Engine software at the endpoints: vllm, sglang, llamacpp, ollama or openai (any "
-        "server of OpenAI's API); auto detects it by its metrics. Without endpoints, `penstock "
-        "serve` starts emulated, llamacpp and vllm.",
+        "Engine software of these replicas: vllm, sglang, llamacpp, ollama or openai (any server "
+        "of OpenAI's API); auto is the fleet's in simulation, and detects it at endpoints by its "
+        "metrics. Without endpoints, `penstock serve` starts emulated, llamacpp and vllm. "
+        "Simulations also take tensorrt-llm and atom.",
         "ollama", default="auto")
+    version: Name | None = described(
+        "Version of the engine, where it is a stock engine in simulation; left out, the newest "
+        "described.", "0.19.0")
     served_as: Name | None = described(
         "The engine's name for the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
@@ -253,9 +279,13 @@ class EngineSection(Section):
 
     name: Name | None = described(
         "Engine that simulations run: vllm, sglang, tensorrt-llm or atom with its own scheduler, "
-        "or penstock-in-vllm (and so on) with ours; left out, an ideal engine with ours.", "vllm")
+        "or penstock-in-vllm (and so on) with ours; left out, vllm where the file states no "
+        "schedule, step times or endpoints either, else an ideal engine.", "vllm")
     version: Name | None = described("Version of the engine; left out, the newest described.",
                                      "0.19.0")
+    rates: str | None = described(
+        "Rates that `penstock profile fit rates` wrote, for the step times of all replicas; left "
+        "out, those that ship.", "our-rates.yaml")
     block_tokens: Count = described("Tokens per block of the KV cache.", 16, default=16)
     memory_fraction: Share = described("Share of an accelerator's memory that the engine uses.",
                                        0.9, default=0.9)
@@ -294,6 +324,9 @@ class FleetDocument(Section):
     catalog: FilePath | None = described(
         "A folder of your own accelerator and model files, added to the built-in catalog.",
         "catalog")
+    price_basis: Words | None = described(
+        "Basis of the prices that count, by its name or beginning in the catalog, or ownership; a "
+        "price of your own stays. Left out, the catalog's basis.", "lambda", "ownership")
     accelerators: list[AcceleratorSection] = Field(
         min_length=1, description="Accelerators that may be used, the preferred one first.",
         examples=[[{"name": "a100-80gb", "count": 8}]])

@@ -7,6 +7,7 @@ from pydantic import Field
 from penstock.fleet.fields import Count, NotNegative, Positive, Section, described
 
 KvPrecision = Literal["bf16", "fp16", "fp8", "int8"]
+Confidence = Annotated[float, Field(ge=0.5, le=0.975)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -36,5 +37,8 @@ class PlanSection(Section):
                                              40_000)
     start_cost: NotNegative = described("Cost of starting one replica, once.", 0.5, default=0.0)
     stop_cost: NotNegative = described("Cost of stopping one replica, once.", 0.1, default=0.0)
+    confidence: Confidence = described(
+        "Probability, as far as step times are uncertain, with which the replicas must suffice; "
+        "0.5 takes step times as they are expected.", 0.95, default=0.5)
     num_seeds: Seeds = described("Seeds with which a proposal must meet every objective.", 3,
                                  default=2)

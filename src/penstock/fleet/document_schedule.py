@@ -50,9 +50,14 @@ class ScheduleSection(Section):
     prefill_first: bool | None = described(
         "Whether decodes wait while any prompt can be processed.", False)
     kv_reserve: ReserveName | None = described(
-        "KV cache that a request must find free before it starts.", "prompt")
+        "KV cache that a request takes before it starts: room for its prompt, for its answer as "
+        "well (max_tokens), or for a chunk; prompt_fits takes a chunk's room if that of the prompt "
+        "is free.", "prompt")
     kv_watermark: ShareOrZero | None = described(
         "Share of the KV cache that stays free when a request starts.", 0.01)
+    late_results: bool | None = described(
+        "Whether a step is planned before the results of the step before are known, so that a "
+        "request that ends keeps its KV cache for a step more.", False)
     hybrid_s_per_token: NotNegative | None = described(
         "Seconds of deadline that one remaining prompt token is worth (order hybrid).", 0.008)
     batch_itl_s: Positive | None = described(

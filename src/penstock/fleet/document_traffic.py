@@ -8,6 +8,7 @@ from penstock.fleet.fields import (
     NAME_OR_SETTINGS,
     SETTINGS_TAG,
     AsName,
+    ColumnName,
     Correlation,
     Count,
     FilePath,
@@ -22,6 +23,9 @@ from penstock.fleet.fields import (
 
 ArrivalName = Literal["poisson", "gamma", "constant", "bursty", "ramp", "square", "hourly",
                       "diurnal", "closed"]
+
+
+ClockUnit = Literal["s", "ms", "us", "ns", "iso"]
 
 
 class ArrivalsSection(Section):
@@ -100,14 +104,21 @@ class TraceSection(Section):
     file: FilePath = described(
         "Path to the trace, relative to the fleet file's folder or to the data folder.",
         "traces/azure2023_code.csv.gz", default=...)
-    format: Name = described("Layout of the file: azure, burstgpt, csv, lengths, mooncake or "
-                             "parquet; auto tells by its columns.", "azure", default="auto")
+    format: Name = described("Layout of the file: azure, burstgpt, csv, jsonl, lengths, "
+                             "mooncake or parquet; auto tells by its columns.", "azure",
+                             default="auto")
     arrivals: ArrivalsChoice = described(
         "own keeps the trace's times; an arrival process draws new ones at `rate_per_s`.", "own",
         {"name": "gamma", "gap_cv": 2.0}, default="own")
     scale: Positive | None = described(
         "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5)
     num_requests: Count | None = described("Stop after this many requests.", 5000)
+    columns: dict[Name, ColumnName] | None = described(
+        "Columns that the file calls by other names: Penstock's name, then the file's.",
+        {"input_tokens": "input_len", "output_tokens": "output_len", "arrived_at": "ts"})
+    clock: ClockUnit | None = described(
+        "Unit of the file's times: s, ms, us or ns, or iso for dates; left out, recognised by the "
+        "first time.", "ms")
     shuffle: bool = described("Whether rows are taken in random order (not with own times).",
                               True, default=False)
 

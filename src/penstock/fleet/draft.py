@@ -16,6 +16,7 @@ from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest, suggested
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.core.prices import OWNERSHIP, HourlyPrice, price_fields
 from penstock.fleet.stock import INSIDE, base_engine, simulated_engines
 from penstock.fleet.values import Fleet
 from penstock.workload.length_tables import length_table
@@ -83,6 +84,7 @@ class Answers:
     num_requests: int | None = None
     catalog: str | None = None
     config: str | None = None
+    price_basis: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     """Draft the fleet file of these answers. Raises InputError for an unknown name, and for a
     missing rate, target or length without a default."""
     assumed: list[Assumption] = []
+    if answers.price_basis is not None:
+        catalog = _named(catalog.on_basis, answers.price_basis, "--price-basis")
     accelerators = [named_gpu(catalog, gpu.name) for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
     if not answers.precisions:
@@ -161,38 +165,42 @@ def _model(answers: Answers, catalog: Catalog) -> tuple[ModelSpec, dict[str, Any
 
 
 def unstated(data: Mapping[str, Any], fleet: Fleet) -> tuple[Assumption, ...]:
-    """Prices and the engine's scheduler, where the ``data`` of the fleet's file state none."""
-    assumed = [_catalog_price(pool.accelerator, price, "price_per_hour")
+    """Prices and the engine, where the ``data`` of the fleet's file state none."""
+    assumed = [_catalog_price(pool.accelerator, pool.listed, "price_per_hour")
                for section, pool in zip(data["accelerators"], fleet.accelerators, strict=True)
-               if section.get("price_per_hour") is None
-               and (price := pool.accelerator.price_per_hour) is not None]
+               if section.get("price_per_hour") is None and pool.listed is not None
+               and pool.price_basis != OWNERSHIP]
     if ((data.get("policies") or {}).get("schedule") is None
             and (data.get("engine") or {}).get("name") is None):
-        assumed.append(Assumption("engine", "Penstock's own scheduler", "policies.schedule"))
+        engine = fleet.engine.name
+        told = ("an ideal engine with Penstock's scheduler" if engine is None else
+                f"{engine} {engine_facts(engine).version}, its own scheduler")
+        assumed.append(Assumption("engine", told, "engine.name"))
     return tuple(assumed)
 
 
-def _catalog_price(found: Accelerator, price: float, option: str) -> Assumption:
-    since = f"catalog, {found.price_date}" if found.price_date else "catalog"
-    amount = f"${price:.{2 if price >= 1 else 3}f}"
+def _catalog_price(found: Accelerator, price: HourlyPrice, option: str) -> Assumption:
+    since = ", ".join(filter(None, (f"catalog: {price.basis}", price.date)))
+    amount = f"${price.per_hour:.{2 if price.per_hour >= 1 else 3}f}"
     return Assumption("price", f"{found.name} {amount} an hour each ({since})", option)
 
 
 def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict[str, Any]:
     """Return the entry of one kind of accelerator."""
-    price = gpu.price_per_hour
-    if price is None:
-        price = found.price_per_hour
-        if price is None:
+    price: dict[str, Any] = {"price_per_hour": gpu.price_per_hour}
+    if gpu.price_per_hour is None:
+        if found.price_per_hour is None:
             raise InputError(f"--price: no list price of {found.name} is known; expected what you "
                              "pay an hour for each")
-        assumed.append(_catalog_price(found, price, "--price"))
+        listed = HourlyPrice(found.price_per_hour, found.price_basis, found.price_date)
+        assumed.append(_catalog_price(found, listed, "--price"))
+        price = price_fields(listed)
     entry: dict[str, Any] = {"name": found.name}
     if gpu.count is None:
         assumed.append(Assumption("count", f"as many {found.name} as needed", "--gpu NAME:COUNT"))
     else:
         entry["count"] = gpu.count
-    return {**entry, "price_per_hour": price}
+    return {**entry, **price}
 
 
 def _usual(answers: Answers) -> tuple[ClassAnswer, ...]:

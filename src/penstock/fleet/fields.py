@@ -24,7 +24,11 @@ Correlation = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 # A share such as 0.99 would be read as 0.99 %.
 Percentile = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
+Words = Annotated[str, Field(max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*"
+                                                    r"[^\s\x00-\x1f\x7f])?$")]
+IsoDate = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$")]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Endpoint = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^\s/?#\x00-\x1f\x7f]+"
                                                          r"(/[^\s?#\x00-\x1f\x7f]*)?$")]
 

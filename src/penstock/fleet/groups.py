@@ -17,6 +17,7 @@ from penstock.fleet.document import (
     VariantSection,
 )
 from penstock.fleet.document_schedule import ScheduleSection, named_stock
+from penstock.fleet.engine import own_engine
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
@@ -50,7 +51,7 @@ class Resources:
 
 def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaGroup, ...]:
     """Return the replicas that run now."""
-    groups = tuple(_replica_group(("replicas", i), section, have)
+    groups = tuple(_replica_group(("replicas", i), section, document, have)
                    for i, section in enumerate(document.replicas or ()))
     for problem in pool_problems(groups, have.pools):
         raise PlacedError(*problem)
@@ -107,8 +108,17 @@ def _default_groups(document: FleetDocument,
     return groups, lacks
 
 
-def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> ReplicaGroup:
-    group = _group(path, section, have)
+def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
+                   have: Resources) -> ReplicaGroup:
+    try:
+        setup = own_engine(section, document)
+    except InputError as error:
+        raise PlacedError((*path, "version"), str(error).removeprefix("version: ")) from None
+    if setup is not None:
+        have = replace(have, engine=setup)
+        if section.schedule is None and "schedule" not in document.policies.model_fields_set:
+            section = section.model_copy(update={"schedule": STOCK})
+    group = replace(_group(path, section, have), setup=setup)
     urls = tuple(url.rstrip("/") for url in section.endpoints or ())
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
@@ -173,7 +183,8 @@ def equipped(group: ReplicaGroup, engine: EngineOptions) -> ReplicaGroup:
     defaults = defaults_of(engine.name, engine.version, group.accelerator)
     step_time = group.step_time
     if step_time is None:
-        step_time = {"kind": "measured", "engine": defaults.engine, "version": defaults.version}
+        step_time = {"kind": "measured", "engine": defaults.engine, "version": defaults.version,
+                     **({"rates": engine.rates} if engine.rates else {})}
     return replace(group, intake=stock_intake(defaults), step_time=step_time)
 
 

@@ -18,6 +18,8 @@ _KINDS = {"int": "a whole number", "float": "a number", "string": "text", "bool"
 _TEXTS = {"^https?://": "a URL such as http://127.0.0.1:8001, without ? and #",
           "^([0-9a-f]{2})": "16 to 64 bytes in lower-case hexadecimal digits",
           r"^[^\x00]*": "text without NUL characters",
+          "^[0-9]{4}-": "a date such as 2026-01-31, or a month such as 2026-01",
+          r"^[^\s\x00-\x1f\x7f](": "text of one line, of at most 200 characters",
           r"^[^\x00-\x1f\x7f]": "a path without control characters"}
 """Expected form of a text in words, by the beginning of its pattern."""
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt",
@@ -120,7 +122,8 @@ def nearest_key(name: str, keys: Iterable[str]) -> str:
     key, colon, _ = name.partition(":")
     if colon:
         return f"; YAML needs a space after the colon of {key!r}{one_of(keys)}"
-    longer = [key for key in keys if name and key.startswith(f"{name}_")]
+    longer = sorted((key for key in keys if name and key.startswith(f"{name}_")),
+                    key=lambda key: "_per_" not in key)
     return f"; did you mean {longer[0]!r}?" if longer else nearest(name, keys)
 
 

@@ -5,7 +5,7 @@ from math import fsum
 from typing import NamedTuple
 
 from penstock.catalog import Catalog
-from penstock.catalog.engines import engine_facts
+from penstock.catalog.engines import engine_facts, engine_names
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
@@ -192,6 +192,8 @@ def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
 
 def _engine_problems(replicas: list[ReplicaSection]) -> Iterator[Problem]:
     for i, replica in enumerate(replicas):
+        if replica.engine in engine_names() and not replica.endpoints:
+            continue
         if not engine_can(replica.engine, "serve"):
             yield Problem(("replicas", i, "engine"), f"found {quote(replica.engine)}"
                           f"{nearest(replica.engine[:200], engines_for('serve'))}")

@@ -12,12 +12,11 @@ from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviating
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.kv.counting import CountingKv
-from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.context import RouterContext, free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
+from penstock.policy.schedule.build import build_kv
 from penstock.predict.latency import LatencyPrior
 from penstock.registry.make import make_dispatch
 from penstock.registry.step_times import make_step_time
@@ -49,21 +48,20 @@ def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
-def kv_cache(fleet: Fleet, num_tokens: int) -> KvAllocator:
-    """The empty KV cache of one replica, for so many tokens."""
-    block_tokens = fleet.engine.block_tokens
-    total_blocks = num_tokens // block_tokens
-    if fleet.engine.prefix_caching:
-        return PrefixKv(total_blocks, block_tokens)
-    return CountingKv(total_blocks, block_tokens)
+def kv_cache(fleet: Fleet, group: ReplicaGroup, num_tokens: int) -> KvAllocator:
+    """The empty KV cache of one of the group's replicas, for so many tokens."""
+    engine = fleet.engine_of(group)
+    return build_kv(fleet.schedule_of(group), num_tokens // engine.block_tokens,
+                    engine.block_tokens, engine.prefix_caching)
 
 
 def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
     """Return the header of a replica's journal, from which ``journal.replay`` can rebuild its
     scheduler."""
+    engine = fleet.engine_of(group)
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
-            "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
-            "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
+            "kv_tokens": kv_tokens(fleet, group), "block_tokens": engine.block_tokens,
+            "prefix_caching": engine.prefix_caching, "max_in_flight": 1}
 
 
 def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
-from penstock.catalog.engines import engine_facts
 from penstock.core.disclosure import Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
@@ -13,15 +12,15 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
-from penstock.fleet.document_schedule import ScheduleSection
+from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
 from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.multiplexing import resolve_multiplexing
+from penstock.fleet.prices import resolve_basis, resolve_price
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
-from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -41,7 +40,7 @@ from penstock.perf.memory import kv_capacity_tokens
 def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
     """Return the fleet. The document's references must be valid. Raises PlacedError for other
     problems."""
-    engine = _engine(document)
+    engine = resolve_engine(document, files)
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
                      files)
     replicas = resolve_replicas(document, have)
@@ -56,42 +55,26 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         gateway=resolve_gateway(document.gateway, have.models, files),
         attestation=resolve_rules(document.attestation, files),
         disclosure=Disclosure(**document.disclosure.given()),
-        multiplexing=resolve_multiplexing(document.multiplexing, have, replicas))
+        multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
+        price_basis=resolve_basis(document, catalog))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
 
 
-def _engine(document: FleetDocument) -> EngineOptions:
-    """Return the engine's options: what the file leaves out is as the named engine has it."""
-    stated = document.engine.model_fields_set
-    given = {key: value for key, value in document.engine.given().items() if key in stated}
-    name, version = document.engine.name, document.engine.version
-    if name is None:
-        return EngineOptions(**given)
-    usual = engine_facts(base_engine(name), version)
-    return EngineOptions(**{"block_tokens": usual.block_tokens,
-                            "memory_fraction": usual.memory_fraction,
-                            "prefix_caching": usual.prefix_caching, **given})
-
-
 def _pools(document: FleetDocument, catalog: Catalog,
            files: FileFinder) -> dict[str, AcceleratorPool]:
     """Return pools by their name in the file, which may be an alias."""
-    pools = {}
+    pools, basis = {}, resolve_basis(document, catalog)
     for i, section in enumerate(document.accelerators):
         accelerator = catalog.accelerator(section.name)
         # The catalog says whether a chip supports the mode; the file says whether it is on.
         accelerator = replace(accelerator, confidential=bool(section.confidential))
-        price = section.price_per_hour
-        price = accelerator.price_per_hour if price is None else price
-        if price is None:
-            raise PlacedError(("accelerators", i), f"no list price of {section.name} is known; "
-                                                   "expected price_per_hour, what you pay")
+        price = resolve_price(("accelerators", i), section, accelerator, basis, catalog)
         pools[section.name] = AcceleratorPool(
-            accelerator, section.count, price,
+            accelerator, section.count, price.counted.per_hour,
             resolve_pool_evidence(("accelerators", i, "attestation"), section, files),
-            windows(section.attestation))
+            windows(section.attestation), price.counted.basis, price.listed, price.ownership)
     return pools
 
 
@@ -126,17 +109,9 @@ def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
 def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     policies = document.policies
     return Policies(
-        resolve_schedule(("policies", "schedule"), _usual_schedule(document), engine),
+        resolve_schedule(("policies", "schedule"), usual_schedule(document), engine),
         _choice(policies.route or _usual_route(document)), _choice(policies.admit),
         _choice(policies.scale), policies.explore)
-
-
-def _usual_schedule(document: FleetDocument) -> str | ScheduleSection:
-    """Return the stated policy, else the named engine's own. Pools always have ours."""
-    name = document.engine.name
-    own = name is not None and not name.startswith(INSIDE) and not document.multiplexing
-    return STOCK if own and "schedule" not in document.policies.model_fields_set \
-        else document.policies.schedule
 
 
 def _usual_route(document: FleetDocument) -> str:
@@ -193,7 +168,7 @@ def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
 def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
     """Return the tokens of one replica's KV cache: those that the file states, or as many as memory
     allows."""
-    engine = fleet.engine
+    engine = fleet.engine_of(group)
     if engine.kv_tokens is not None:
         return engine.kv_tokens
     return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,

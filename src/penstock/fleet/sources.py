@@ -7,13 +7,16 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
 from penstock.fleet.traffic import arrival_process, closed_loop, is_closed
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
-from penstock.registry.sources import read_trace
+from penstock.registry.sources import assumed_clock, read_trace
+from penstock.workload.column_map import ColumnMap
 from penstock.workload.length_tables import length_table
 from penstock.workload.mixing import generate
 from penstock.workload.select import select
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Trace
 from penstock.workload.workload import Workload
+
+_Traces = dict[tuple[str, str, ColumnMap], Trace]
 
 DEFAULT_NUM_REQUESTS = 1000
 """Default duration of drawn traffic without a bound."""
@@ -36,12 +39,12 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
 
 def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
     """Return the sources of generated requests. Reads each trace file once."""
-    traces: dict[tuple[str, str], Trace] = {}
+    traces: _Traces = {}
     return tuple(_source(spec, fleet.run, traces) for spec in fleet.traffic)
 
 
 def _source(spec: TrafficSpec, run: RunOptions,
-            traces: dict[tuple[str, str], Trace]) -> TrafficSource:
+            traces: _Traces) -> TrafficSource:
     trace, rate_per_s = None, spec.rate_per_s
     file = spec.lengths if isinstance(spec.lengths, TraceFile) else None
     if file is not None:
@@ -66,11 +69,26 @@ def _source(spec: TrafficSpec, run: RunOptions,
         file is not None and file.shuffle, loop)
 
 
-def _read(file: TraceFile, traces: dict[tuple[str, str], Trace]) -> Trace:
-    key = (file.path, file.format)
+def _read(file: TraceFile, traces: _Traces) -> Trace:
+    key = (file.path, file.format, file.columns)
     if key not in traces:
-        traces[key] = read_trace(file.path, None if file.format == "auto" else file.format)
+        traces[key] = read_trace(file.path, _format(file), file.columns)
     return traces[key]
+
+
+def _format(file: TraceFile) -> str | None:
+    return None if file.format == "auto" else file.format
+
+
+def assumed_clocks(fleet: Fleet) -> tuple[str, ...]:
+    """Return the assumptions on the clocks of trace files whose own times are used, each once.
+
+    Reads the first lines of the files. Raises InputError for an unusable file.
+    """
+    files = [spec.lengths for spec in fleet.traffic if isinstance(spec.lengths, TraceFile)]
+    found = [assumed_clock(file.path, _format(file), file.columns)
+             for file in files if file.own_times]
+    return tuple(dict.fromkeys(text for text in found if text))
 
 
 # The simulator's clock counts picoseconds in 62 bits: about 53 days.

@@ -45,7 +45,7 @@ def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
     return scheduler_options(
         "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
         prefill_first=defaults.batching == "alone",
-        kv_reserve="max_tokens" if defaults.reserves_max_tokens else "prompt")
+        kv_reserve=defaults.admission, late_results=defaults.overlaps)
 
 
 def stock_intake(defaults: EngineDefaults, every_steps: int = 1) -> Intake:

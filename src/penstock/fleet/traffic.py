@@ -18,8 +18,10 @@ from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, quote
 from penstock.fleet.values import Choice, TraceFile, TrafficSpec
+from penstock.registry.sources import trace_columns
 from penstock.workload import arrivals, profile
 from penstock.workload.arrivals import ArrivalProcess
+from penstock.workload.column_map import ColumnMap, column_map, mapped_places
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
     Fixed,
@@ -134,8 +136,26 @@ def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile
     if not own_times and trace.scale is not None:
         raise PlacedError((*path, "scale"), "scales the trace's own times, which are not used; set "
                                             "rate_per_s instead")
-    return TraceFile(files.find(trace.file, (*path, "file")), trace.format, own_times,
-                     trace.scale, trace.shuffle)
+    file = files.find(trace.file, (*path, "file"))
+    return TraceFile(file, trace.format, own_times,
+                     trace.scale, trace.shuffle, _columns(path, file, trace))
+
+
+def _columns(path: Path, file: str, trace: TraceSection) -> ColumnMap:
+    """Return the file's other names of columns, each checked against the columns of the file."""
+    names = trace.columns or {}
+    try:
+        found = column_map(names, trace.clock)
+    except InputError as error:
+        raise PlacedError((*path, "columns"), str(error)) from None
+    header = trace_columns(file, trace.format) if names else ()
+    for own, pair in zip(names, found.names, strict=True):
+        try:
+            if header:
+                mapped_places(file, header, ColumnMap((pair,)))
+        except InputError as error:
+            raise PlacedError((*path, "columns", own), str(error)) from None
+    return found
 
 
 def _marginal(path: Path, section: TokensSection) -> Marginal:

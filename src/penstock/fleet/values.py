@@ -12,6 +12,7 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
+from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
@@ -26,6 +27,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
+from penstock.workload.column_map import AS_KNOWN, ColumnMap
 from penstock.workload.lengths import LengthDistribution
 
 StepTimeSpec = str | Mapping[str, Any] | None
@@ -42,14 +44,24 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class AcceleratorPool:
     """Accelerators of one kind. ``count`` is ``None`` where any number may be rented.
-    ``attestation`` is the source of evidence that all of them run in confidential mode;
-    ``simulated`` are the times at which a simulation assumes them to be attested."""
+    ``price_per_hour`` counts, on ``price_basis``; ``listed`` is the price without ``ownership``,
+    where one is known. ``attestation`` is the source of evidence that all of them run in
+    confidential mode; ``simulated`` are the times at which a simulation assumes them to be
+    attested."""
 
     accelerator: Accelerator
     count: int | None
     price_per_hour: float
     attestation: PoolEvidence | None = None
     simulated: tuple[Window, ...] = ()
+    price_basis: str = YOURS
+    listed: HourlyPrice | None = None
+    ownership: Ownership | None = None
+
+    @property
+    def price_date(self) -> str:
+        """Return the date of the price that counts, empty for a cost of ownership."""
+        return "" if self.listed is None or self.price_basis == OWNERSHIP else self.listed.date
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,27 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How every replica's engine is set up.
+
+    ``name`` is the stock engine that simulations run, as ``fleet.stock`` describes it, in
+    ``version``, None for the newest; without a name, replicas are ideal engines. ``max_num_seqs``
+    overrides the scheduling policies' own; ``kv_tokens`` is the size of one replica's KV cache
+    where it is known rather than computed from the memory that is left. ``rates`` is the absolute
+    path of fitted rates in place of those that ship.
+    """
+
+    block_tokens: int = 16
+    memory_fraction: float = 0.9
+    max_num_seqs: int | None = None
+    prefix_caching: bool = False
+    kv_tokens: int | None = None
+    name: str | None = None
+    version: str | None = None
+    rates: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaGroup:
     """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
 
@@ -76,7 +109,8 @@ class ReplicaGroup:
     the base URL of every replica, without a trailing slash, where they are real engines. ``engine``
     is the kind of their software, and ``served_as`` its name for the model, None where that is the
     model's own. ``attestation`` is the source of evidence that they run in confidential mode.
-    ``intake`` is the path of requests to the scheduler.
+    ``intake`` is the path of requests to the scheduler. ``setup`` is the stock engine of the group,
+    None where the fleet's engine applies.
     """
 
     model: ModelSpec
@@ -93,6 +127,7 @@ class ReplicaGroup:
     served_as: str | None = None
     attestation: EvidenceSource = NO_EVIDENCE
     intake: Intake = DIRECT
+    setup: EngineOptions | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:
@@ -110,7 +145,8 @@ class TraceFile:
     """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
 
     ``scale`` multiplies the rate of the trace's own times, if stated. ``format`` is ``auto`` or a
-    name in ``registry.sources.TRACES``.
+    name in ``registry.sources.TRACES``. ``columns`` are the file's other names of columns, and the
+    unit of its clock.
     """
 
     path: str
@@ -118,6 +154,7 @@ class TraceFile:
     own_times: bool = True
     scale: float | None = None
     shuffle: bool = False
+    columns: ColumnMap = AS_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +204,9 @@ class PlanOptions:
     """Choices and limits of a plan.
 
     ``tensor`` and ``step_tokens`` are empty where accelerators and the scheduling policy decide.
-    Costs are money: per hour, and once per replica that is started or stopped.
+    Costs are money: per hour, and once per replica that is started or stopped. Replicas suffice
+    with probability ``confidence``, as far as step times are uncertain; 0.5 takes step times as
+    they are expected.
     """
 
     pooling: Literal["model", "class"] = "model"
@@ -183,6 +222,7 @@ class PlanOptions:
     stop_cost: float = 0.0
     num_seeds: int = 2
     min_replicas: int = 1
+    confidence: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,25 +235,6 @@ class Policies:
     admit: Choice = Choice("all")
     scale: Choice = Choice("none")
     explore: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How every replica's engine is set up.
-
-    ``name`` is the stock engine that simulations run, as ``fleet.stock`` describes it, in
-    ``version``, None for the newest; without a name, replicas are ideal engines. ``max_num_seqs``
-    overrides the scheduling policies' own; ``kv_tokens`` is the size of one replica's KV cache
-    where it is known rather than computed from the memory that is left.
-    """
-
-    block_tokens: int = 16
-    memory_fraction: float = 0.9
-    max_num_seqs: int | None = None
-    prefix_caching: bool = False
-    kv_tokens: int | None = None
-    name: str | None = None
-    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +260,8 @@ class RunOptions:
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The content of a fleet file. ``replicas`` is empty where the fleet is to be sized;
-    ``multiplexing`` has the pools of devices that models share."""
+    ``multiplexing`` has the pools of devices that models share. ``price_basis`` is the basis of
+    prices that the file chooses, None where it chooses none."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -257,6 +279,7 @@ class Fleet:
     attestation: Rules | None = None
     disclosure: Disclosure = USUAL
     multiplexing: tuple[DevicePool, ...] = ()
+    price_basis: str | None = None
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """Return the pool of that name."""
@@ -277,8 +300,12 @@ class Fleet:
     def schedule_of(self, group: ReplicaGroup) -> SchedulerOptions:
         """Return the scheduling policy of a group's replicas: where that is ``stock``, the
         engine's own."""
-        found = group.schedule or self.policies.schedule
-        if found.policy != STOCK or self.engine.name is None:
+        found, engine = group.schedule or self.policies.schedule, self.engine_of(group)
+        if found.policy != STOCK or engine.name is None:
             return found
-        defaults = defaults_of(self.engine.name, self.engine.version, group.accelerator)
-        return stock_schedule(defaults, None, self.engine.max_num_seqs)
+        defaults = defaults_of(engine.name, engine.version, group.accelerator)
+        return stock_schedule(defaults, None, engine.max_num_seqs)
+
+    def engine_of(self, group: ReplicaGroup) -> EngineOptions:
+        """Return the engine of a group's replicas: its own, or the fleet's."""
+        return group.setup or self.engine

@@ -10,6 +10,7 @@ from penstock.fleet.attestation import evidence_section, pool_evidence_section, 
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
+from penstock.fleet.prices import price_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
     Choice,
@@ -41,9 +42,10 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
     document: dict[str, Any] = _without_none({
         "name": fleet.name,
         "catalog": fleet.catalog,
+        "price_basis": fleet.price_basis,
         "accelerators": [
             {"name": pool.accelerator.name, "count": pool.count,
-             "price_per_hour": pool.price_per_hour,
+             **price_section(pool),
              "confidential": pool.accelerator.confidential,
              "attestation": pool_evidence_section(pool.attestation, pool.simulated)}
             for pool in fleet.accelerators],
@@ -121,7 +123,9 @@ def _traffic(spec: TrafficSpec) -> dict[str, Any]:
     lengths = spec.lengths
     if isinstance(lengths, TraceFile):
         section["trace"] = {"file": lengths.path, "format": lengths.format, "arrivals": arrivals,
-                            "scale": lengths.scale, "shuffle": lengths.shuffle}
+                            "scale": lengths.scale, "shuffle": lengths.shuffle,
+                            "columns": dict(lengths.columns.names) or None,
+                            "clock": lengths.columns.clock}
         return section
     section["arrivals"] = arrivals
     section["lengths"] = lengths if isinstance(lengths, str) else _distribution(lengths)
@@ -147,7 +151,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
-        **({"engine": group.engine, "served_as": group.served_as,
+        **({"engine": group.engine, "version": group.setup and group.setup.version,
+            "served_as": group.served_as,
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 

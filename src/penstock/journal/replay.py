@@ -9,10 +9,8 @@ from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.journal.journal import read_plan, read_request
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.kv.counting import CountingKv
-from penstock.policy.kv.prefix import PrefixKv
-from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.build import build_kv
 from penstock.predict.length import LengthPredictor
 from penstock.registry.make import build_scheduler, schedule_options
 from penstock.registry.step_times import step_time_from
@@ -127,7 +125,7 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
         raise InputError("journal header: schedule is not a mapping of options") from error
     # JSON has no tuples, and the options are compared and hashed as values.
     options = schedule_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
-    kv: KvAllocator = (PrefixKv if prefix_caching else CountingKv)(total_blocks, block_tokens)
+    kv = build_kv(options, total_blocks, block_tokens, prefix_caching)
     return build_scheduler(options, step_time, kv, lengths, max_in_flight)
 
 

@@ -231,6 +231,24 @@ class Sizing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassCertainty:
+    """90 % intervals of a class's figures, low end first."""
+
+    attainment: tuple[float | None, ...]
+    ttft_p99_s: tuple[float | None, ...]
+    tpot_p99_s: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certainty:
+    """Probability that every class meets its objective, as far as step times are uncertain; 0.95
+    means at least, 0.05 at most so much."""
+
+    meets_probability: float
+    classes: Mapping[str, ClassCertainty]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaddedOutcome:
     """The outcome of confidential requests of a class, padded so that it identifies none."""
 
@@ -337,6 +355,7 @@ class RunSummary:
     measured: Annotated[Measured | None, Form.FLAT] = None
     fleet: Annotated[Mapping[str, Any] | None, Form.OPTIONAL] = None
     sizing: Annotated[Sizing | None, Form.OPTIONAL] = None
+    certainty: Annotated[Certainty | None, Form.OPTIONAL] = None
     plan: Annotated[Mapping[str, Any] | None, Form.OPTIONAL] = None
 
     @classmethod

@@ -13,13 +13,15 @@ class Evidence:
 
     ``mean_error`` and ``p95_error`` are of |predicted / measured - 1|, held out where the source
     says so. Inputs above ``largest`` in any feature count as extrapolation, which doubles the
-    interval.
+    interval. ``unmeasured`` names the parts of the replica without any measurement, such as
+    ``accelerator``.
     """
 
     source: str
     mean_error: float
     p95_error: float
     largest: StepFeatures = field(default=NO_LIMIT)
+    unmeasured: tuple[str, ...] = ()
 
     def covers(self, features: StepFeatures) -> bool:
         """Whether every feature lies within what was measured."""
@@ -36,4 +38,4 @@ class Evidence:
         return StepTime(total_s=total_s, low_s=max(bound_s, total_s / (1.0 + error)),
                         high_s=total_s * (1.0 + error), parts=parts,
                         source=f"{self.source}; beyond the table: {left}" if left else self.source,
-                        extrapolated=not inside)
+                        extrapolated=not inside, unmeasured=self.unmeasured)

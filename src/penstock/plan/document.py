@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from math import isfinite
+from datetime import date
+from math import ceil, isfinite
+from types import MappingProxyType
 from typing import Any
 
 from penstock import __version__
+from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import replicas_section
 from penstock.metrics.summary import cost_per_million_tokens
 from penstock.plan.assign.solution import SLACK, Solution, served_name
+from penstock.plan.certainty import Certainty, certainties
 from penstock.plan.estimate import Candidate
 from penstock.plan.expected import Alone, all_alone, in_plan
 from penstock.plan.insight import NEVER_S, Insight, format_shortfall, insight
 from penstock.plan.judge import Verdict
+from penstock.plan.least import least_needed
 from penstock.plan.plan import FleetPlan
+from penstock.plan.prices import accelerator_rows, ownership_document
 from penstock.plan.propose import (
     Choice,
     Counts,
@@ -22,17 +28,17 @@ from penstock.plan.propose import (
     idle_counts,
     priority_shift,
 )
+from penstock.plan.slower import unmeasured
 
 
-def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, Any]:
+def plan_document(plan: FleetPlan, around: Insight | None = None,
+                  certain: Mapping[str, Certainty] = MappingProxyType({})) -> dict[str, Any]:
     """Replicas, cost, power, accelerators, demands, candidates, trials, and changes from what runs.
 
     A number that does not exist, such as a latency that grows without end, is None.
     """
     solution, fleet = plan.checked.solution, plan.fleet
-    accelerators = [{"accelerator": pool.accelerator.name, "count": pool.count,
-                     "used": solution.accelerators.get(pool.accelerator.name, 0),
-                     "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators]
+    accelerators = accelerator_rows(fleet, solution.accelerators)
     document: dict[str, Any] = {
         "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
         "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
@@ -40,13 +46,15 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
         "replicas": replicas_section(fleet),
         "cost_per_hour": solution.cost_per_hour,
         "cost_per_million_tokens": _per_million(plan, solution.cost_per_hour, _served(plan)),
-        "power_w": solution.power_w,
+        "confidence": fleet.plan.confidence, **_whole(plan, certain),
+        "power_w": solution.power_w, **ownership_document(fleet, solution.accelerators),
         "optimum": {
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
             "gap": solution.gap, "switching_cost": solution.switching_cost,
             "levels": _levels(plan)},
         "accelerators": accelerators, "cards": accelerators,  # its name in release 0.2
-        "demands": [_demand(plan, choice) for choice in plan.choices],
+        "demands": [_demand(plan, choice, certain.get(choice.demand.name))
+                    for choice in plan.choices],
         "candidates": [found for choice in plan.choices for found in _candidates(plan, choice)],
         "not_considered": [asdict(dropped) for dropped in plan.dropped],
         "trials": [{"round": t.round, "demand": t.demand, "replicas": dict(t.counts),
@@ -63,13 +71,33 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
 
 
 def full_document(plan: FleetPlan,
-                  other: tuple[Sequence[str], FleetPlan] | None = None) -> dict[str, Any]:
-    """The whole document of a plan: the plan, its insight, and the differences to an ``other`` plan
-    (its settings, and the plan with them) where there is one."""
-    document = plan_document(plan, insight(plan))
+                  other: tuple[Sequence[str], FleetPlan] | None = None,
+                  today: date | None = None) -> dict[str, Any]:
+    """The whole document of a plan: the plan, its insight, warnings of its prices (with ``today``,
+    also of old ones), and the differences to an ``other`` plan (its settings, and the plan with
+    them) where there is one."""
+    document = plan_document(plan, insight(plan), certainties(plan)) | {
+        "least": _least(plan), "warnings": price_warnings(plan.fleet, today)}
     if other is not None:
         document["what_if"] = compared(document, plan_document(other[1]), other[0])
     return document
+
+
+def _least(plan: FleetPlan) -> dict[str, Any] | None:
+    """Return what no schedule undercuts, and how far the plan is from it; None where a demand has
+    no bound."""
+    found = [least_needed(plan.before, choice.demand) for choice in plan.choices]
+    known = [least for least in found if least is not None]
+    if len(known) < len(found) or not plan.served_in_full:
+        return None
+    used = sum(plan.checked.solution.accelerators.values())
+    accelerators = ceil(sum(least.accelerators for least in known) - 1e-9)
+    cost = sum(least.cost_per_hour for least in known)
+    return {"accelerators": accelerators, "accelerators_gap": 1.0 - accelerators / used,
+            "cost_per_hour": cost, "gap": 1.0 - cost / plan.checked.solution.cost_per_hour
+            if plan.checked.solution.cost_per_hour else 0.0,
+            "demands": [{"name": choice.demand.name, **asdict(least)}
+                        for choice, least in zip(plan.choices, known, strict=True)]}
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
@@ -166,7 +194,35 @@ def _levels(plan: FleetPlan) -> list[dict[str, Any]]:
             for level in plan.checked.solution.levels]
 
 
-def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
+def _whole(plan: FleetPlan, certain: Mapping[str, Certainty]) -> dict[str, Any]:
+    """The certainty of the whole fleet, where that of every demand is known. Errors of step times
+    have common causes, so the least certain demand decides."""
+    if not plan.served_in_full or len(certain) < len(plan.choices):
+        return {}
+    low, high = zip(*(found.cost_per_hour for found in certain.values()), strict=True)
+    return {"holds_probability": min(found.holds for found in certain.values()),
+            "cost_per_hour_interval": [sum(low), None if None in high else sum(high)]}
+
+
+def _certainty(found: Certainty) -> dict[str, Any]:
+    return {
+        "holds_probability": found.holds,
+        "suffices": [{"num_replicas": number, "probability": share}
+                     for number, share in found.suffices],
+        "headroom_interval": None if found.headroom is None else list(found.headroom),
+        "cost_per_hour_interval": list(found.cost_per_hour),
+        "classes": [
+            {"name": slow.name, "attainment_interval": [slow.worst_share, fast.worst_share],
+             **{f"{key}_interval_s": _ends(getattr(fast, f"{key}_s"), getattr(slow, f"{key}_s"))
+                for key in ("ttft_p50", "ttft_p99", "itl_p99")}}
+            for slow, fast in zip(found.slow.classes, found.fast.classes, strict=True)]}
+
+
+def _ends(*values: float) -> list[float | None]:
+    return [value if isfinite(value) else None for value in values]
+
+
+def _demand(plan: FleetPlan, choice: Choice, certain: Certainty | None) -> dict[str, Any]:
     demand, name = choice.demand, choice.demand.name
     counts = plan.checked.counts[name]
     cost = sum(n * choice.candidate(variant).variant.cost_per_hour for variant, n in counts)
@@ -184,6 +240,7 @@ def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
         "meets": verdict.meets if verdict else None,
         "num_seeds": verdict.num_seeds if verdict else 0,
         "classes": _classes(plan, choice, verdict),
+        **({} if certain is None else {"certainty": _certainty(certain)}),
     }
 
 
@@ -231,6 +288,7 @@ def _candidate(plan: FleetPlan, choice: Choice, candidate: Candidate,
         "tensor": group.parallelism.tensor, "pipeline": group.parallelism.pipeline,
         "data": group.parallelism.data,
         "precision": group.precision, "kv_precision": group.kv_precision,
+        "unmeasured": list(unmeasured(group)),
         "kv_tokens": variant.kv_tokens, "cost_per_hour": variant.cost_per_hour,
         "power_w": variant.power_w, "rate_per_s": candidate.rate_per_s,
         "bound_per_s": candidate.bound_per_s,

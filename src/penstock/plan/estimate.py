@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
 from penstock.fleet.replica_factory import step_time
-from penstock.fleet.values import Fleet
+from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.queueing.replicas import (
     ClassTargets,
     EngineLimits,
     ReplicaQueue,
     RequestMix,
 )
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.plan.bisection import largest_count
 from penstock.plan.bound import throughput_bound
 from penstock.plan.demands import Demand
+from penstock.plan.slower import sigmas_of, slower
 from penstock.plan.variants import LeftOut, Variant, step_tokens
 from penstock.workload.workload import Workload
 
@@ -128,8 +130,19 @@ def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueu
         by_deadline=schedule.order != "arrival", relegates=schedule.relegation != "never",
         slack_spend_fraction=(
             schedule.slack_spend_fraction if schedule.chunking == "solved" else 0.0))
-    return ReplicaQueue(step_time(variant.group), engine, request_mix(demand),
+    return ReplicaQueue(believed_step_time(fleet, variant), engine, request_mix(demand),
                         [class_targets(c) for c in demand.classes])
+
+
+def believed_step_time(fleet: Fleet, variant: Variant) -> StepTimeModel:
+    """Return the step time of a variant's replica at the plan's confidence."""
+    return step_time(_believed(fleet, variant))
+
+
+def _believed(fleet: Fleet, variant: Variant) -> ReplicaGroup:
+    """The variant's replica with steps as slow as the plan's confidence asks for."""
+    group, = slower((variant.group,), sigmas_of(fleet.plan.confidence))
+    return group
 
 
 def class_targets(service_class: ServiceClass) -> ClassTargets:
@@ -185,7 +198,7 @@ def _fewest(queue: ReplicaQueue, rate_per_s: float) -> int:
 
 def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
     try:
-        return throughput_bound(fleet, variant.group, demand.sample).rate_per_s
+        return throughput_bound(fleet, _believed(fleet, variant), demand.sample).rate_per_s
     except InputError:  # not every step time and cache has one
         return None
 

@@ -11,6 +11,7 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.summary import computed_tokens
 from penstock.metrics.table import RequestTable
 from penstock.plan.demands import Demand
+from penstock.plan.slower import sigmas_of, slower
 from penstock.sim.simulation import simulate
 from penstock.workload.mixing import scale_rate
 from penstock.workload.select import select
@@ -49,13 +50,26 @@ class Verdict:
 
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
-          share: float = 1.0) -> Verdict:
+          share: float = 1.0, sigmas: float | None = None, faster: bool = True) -> Verdict:
     """Simulate ``groups`` on the demand's requests, seed after seed until one misses.
 
     Where ``share`` is below 1, evenly spaced requests make up that share. Drawn traffic must also
     hold with slightly faster arrivals: its rate may be too low by chance, and replicas at the edge
-    would pass with these seeds and fail with the next.
+    would pass with these seeds and fail with the next. ``faster`` is false where that is not asked
+    for. Step times are off their model by ``sigmas`` standard deviations. By default they are off
+    as far as the plan's confidence asks for, and the verdict must be good as they are expected,
+    too: a router may send more requests to a replica that is fast enough only for few.
     """
+    if sigmas is not None:
+        return _judged(fleet, demand, slower(groups, sigmas), seed, share, faster=faster)
+    slow = sigmas_of(fleet.plan.confidence)
+    found = _judged(fleet, demand, slower(groups, slow), seed, share, faster=faster)
+    return found if slow == 0.0 or not found.meets else \
+        _judged(fleet, demand, groups, seed, share, faster=False)
+
+
+def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed: int,
+            share: float, *, faster: bool) -> Verdict:
     alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
@@ -70,7 +84,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
             meets = meets and bool(attainment.meets(goals[name]))
         if not meets:
             break
-    lasts = not meets or len(distinct(demand.workloads)) < 2 or all(
+    lasts = not (meets and faster) or len(distinct(demand.workloads)) < 2 or all(
         _meets(alone, scale_rate(workload, 1.0 + chance(workload)), seed + number)
         for number, workload in enumerate(workloads))
     return Verdict(meets and lasts, len(tables),

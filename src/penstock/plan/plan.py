@@ -10,7 +10,7 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of, part_of
 from penstock.plan.estimate import Candidate, estimate
-from penstock.plan.headroom import MOST, headroom
+from penstock.plan.headroom import headroom, most_growth
 from penstock.plan.propose import Choice, considered, current_groups, format_fleet, groups_of
 from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
@@ -153,22 +153,12 @@ def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGro
                  for group in groups_of(choice, checked.counts[choice.demand.name]))
 
 
-def _most_growth(choice: Choice, checked: Checked) -> float:
-    """The growth at which lasting traffic reaches the throughput bound of its replicas, at most
-    ``MOST``. A run that ends might meet its objectives with more while its queue only grows."""
-    bounds = [(count, choice.candidate(variant).bound_per_s)
-              for variant, count in checked.counts[choice.demand.name]]
-    if not choice.demand.lasting or any(not bound for _, bound in bounds):
-        return MOST
-    total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
-    return min(MOST, max(0.0, total_per_s / choice.demand.rate_per_s - 1.0))
-
-
 def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> dict[str, float]:
     return {choice.demand.name: headroom(fleet, choice.demand,
                                          groups_of(choice, checked.counts[choice.demand.name]),
                                          seed=fleet.run.seed,
-                                         most=_most_growth(choice, checked))
+                                         most=most_growth(
+                                             choice, checked.counts[choice.demand.name]))
             for choice in choices
             if checked.counts[choice.demand.name] and checked.verdicts[choice.demand.name].meets
             and choice.demand.name not in checked.solution.unserved

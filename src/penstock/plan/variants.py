@@ -95,7 +95,7 @@ def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, 
 def longest_request_tokens(fleet: Fleet, group: ReplicaGroup, tokens: int) -> int:
     """The longest request, prompt and most output, that a KV cache of ``tokens`` admits: whole
     blocks, without those that the scheduler keeps free."""
-    block_tokens = fleet.engine.block_tokens
+    block_tokens = fleet.engine_of(group).block_tokens
     blocks = tokens // block_tokens
     return (blocks - int(fleet.schedule_of(group).kv_watermark * blocks)) * block_tokens
 
@@ -141,7 +141,8 @@ def _degrees(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> tuple[i
 def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
     """The group with the step times and schedules of the file's groups of the same kind, where the
     file has any."""
-    stated = [replace(group, step_time=own.step_time, schedule=own.schedule, intake=own.intake)
+    stated = [replace(group, step_time=own.step_time, schedule=own.schedule, intake=own.intake,
+                      setup=own.setup)
               for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
     return stated or [equipped(group, fleet.engine)]
 

@@ -10,6 +10,7 @@ from penstock.registry.axis import Axis, Entry
 
 if TYPE_CHECKING:
     from penstock.perf.profiles.imported import Imported
+    from penstock.workload.column_map import ColumnMap
     from penstock.workload.trace import Trace
 
 PROFILES = Axis("profile format", "penstock.profile", {
@@ -22,7 +23,7 @@ PROFILES = Axis("profile format", "penstock.profile", {
 
 TRACES = Axis("trace format", "penstock.trace", {
     name: Entry("penstock.workload.readers:read_trace")
-    for name in ("azure", "burstgpt", "csv", "lengths", "mooncake", "parquet")})
+    for name in ("azure", "burstgpt", "csv", "jsonl", "lengths", "mooncake", "parquet")})
 
 PLANNING = Axis("set of planning operations", "penstock.planning", {
     "queue": Entry("penstock.serving.planning.queue:OPERATIONS"),
@@ -69,14 +70,48 @@ def read_foreign(path: Path, tool: str) -> "Imported":
     return read(path)
 
 
-def read_trace(path: Path | str, trace_format: str | None = None) -> "Trace":
+def read_trace(path: Path | str, trace_format: str | None = None,
+               mapping: "ColumnMap | None" = None) -> "Trace":
     """Read the requests recorded in ``path``. A format of None is detected from the file.
 
+    ``mapping`` names columns that have other names than the known ones, and the unit of the clock.
     Raises InputError for an unknown format and for an invalid trace.
     """
+    from penstock.workload.column_map import AS_KNOWN
     from penstock.workload.readers import read_trace as read
 
     if trace_format is None or trace_format in TRACES.names():
-        return read(path, trace_format)  # type: ignore[arg-type]  # one of the known formats
+        return read(path, trace_format,  # type: ignore[arg-type]  # one of the known formats
+                    mapping=mapping or AS_KNOWN)
     plugged: Callable[[Path], Trace] = TRACES.load(trace_format)
+    if mapping not in (None, AS_KNOWN):
+        raise InputError(f"{path}: the trace format {trace_format[:40]!r} is a plug-in's, which "
+                         "reads its own columns; leave the map and the clock out")
     return plugged(Path(path))
+
+
+def trace_columns(path: Path | str, trace_format: str) -> tuple[str, ...]:
+    """Return the names of the columns of a trace file, none for a plug-in's format or for a file
+    that has no columns: the reader of the trace says why."""
+    from penstock.workload.layout import columns_in
+
+    if trace_format not in ("auto", *TRACES.names()):
+        return ()
+    kind = None if trace_format == "auto" else trace_format
+    try:
+        return columns_in(Path(path), kind)  # type: ignore[arg-type]  # one of the known formats
+    except InputError:
+        return ()
+
+
+def assumed_clock(path: Path | str, trace_format: str | None = None,
+                  mapping: "ColumnMap | None" = None) -> str:
+    """Return the assumption on a trace's clock that ``read_trace`` makes, empty where there is
+    none. Reads the file's first lines. Raises InputError as ``read_trace``."""
+    from penstock.workload.column_map import AS_KNOWN
+    from penstock.workload.readers import assumed_clock as assumed
+
+    if trace_format is None or trace_format in TRACES.names():
+        return assumed(path, trace_format,  # type: ignore[arg-type]  # one of the known formats
+                       mapping or AS_KNOWN)
+    return ""

@@ -1,1 +1,1 @@
-"""Reports: files, terminal tables and one self-contained HTML page per run."""
+"""Reports: files, terminal tables and one HTML page per run."""

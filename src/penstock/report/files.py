@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 ROWS_PER_GROUP = 100_000
+LIBRARY = "plotly.min.js"  # plots need it, in pages that do not embed it
 
 # The published order of columns, each with the attribute of RequestTable that holds it.
 PARQUET_COLUMNS = {

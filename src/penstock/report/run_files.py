@@ -12,7 +12,7 @@ from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
-from penstock.report.files import RequestWriter, write_summary, write_text
+from penstock.report.files import LIBRARY, RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
 PLAN, SOLUTION = "plan.json", "solution-data.json"
@@ -84,7 +84,7 @@ def _publish(staging: Path, folder: Path) -> None:
         staging.rename(folder)
         return
     fresh = {path.name for path in staging.iterdir()}
-    earlier = (folder / name for name in (PAGE, REQUESTS, SUMMARY, PLAN, FLEET))
+    earlier = (folder / name for name in (PAGE, LIBRARY, REQUESTS, SUMMARY, PLAN, FLEET))
     for stale in (*earlier, *folder.glob(_JOURNALS)):
         if stale.name not in fresh:
             stale.unlink(missing_ok=True)
@@ -93,9 +93,10 @@ def _publish(staging: Path, folder: Path) -> None:
 
 
 def write_run_files(folder: Path, summary: RunSummary, table: RequestTable,
-                    series: RunSeries, fleet_yaml: str | None, *, page: bool = True) -> None:
+                    series: RunSeries, fleet_yaml: str | None, *, page: bool = True,
+                    library: str | None = ".") -> None:
     """Write summary, requests, resolved fleet file if there is one and, with ``page``, the HTML
-    report."""
+    report, whose plot library is in the folder ``library``, seen from this one, or within it."""
     write_summary(folder / SUMMARY, summary.document())
     if fleet_yaml is not None:
         write_text(folder / FLEET, fleet_yaml)
@@ -104,18 +105,18 @@ def write_run_files(folder: Path, summary: RunSummary, table: RequestTable,
     if page:
         from penstock.report.html.run_page import write_page
 
-        write_page(folder / PAGE, summary, table, series)
+        write_page(folder / PAGE, summary, table, series, library)
 
 
 def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str, *,
-                     page: bool = True) -> None:
+                     page: bool = True, library: str | None = ".") -> None:
     """Write the plan, the fleet file with its replicas and, with ``page``, the HTML report."""
     write_summary(folder / PLAN, document)
     write_text(folder / FLEET, fleet_yaml)
     if page:
         from penstock.report.html.plan_page import write_plan_page
 
-        write_plan_page(folder / PAGE, document)
+        write_plan_page(folder / PAGE, document, library)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -135,7 +136,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def write_stored_page(path: Path, folder: Path, summary: RunSummary) -> None:
+def write_stored_page(path: Path, folder: Path, summary: RunSummary,
+                      library: str | None = ".") -> None:
     """Write the HTML report of the run in ``folder`` anew from its stored files.
 
     A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
@@ -144,4 +146,4 @@ def write_stored_page(path: Path, folder: Path, summary: RunSummary) -> None:
     from penstock.report.files import read_requests
     from penstock.report.html.run_page import write_page
 
-    write_page(path, summary, read_requests(folder / REQUESTS), RunSeries())
+    write_page(path, summary, read_requests(folder / REQUESTS), RunSeries(), library)

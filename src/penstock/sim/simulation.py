@@ -31,6 +31,7 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.kv.retained import RetainingKv
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
@@ -180,7 +181,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
         believed, num_tokens = step_time(group), kv_tokens(fleet, group)
         for _ in range(group.count):
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
-            kv = kv_cache(fleet, num_tokens)
+            kv = kv_cache(fleet, group, num_tokens)
             replicas.append(_replica(fleet, group, len(replicas), believed, kv,
                                      outputs[group.model.name], period_ps, beliefs, journal, seed))
             kvs.append(kv)
@@ -267,7 +268,7 @@ def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id:
 
 
 def _hit_rate(kvs: list[KvAllocator]) -> float | None:
-    rates = [kv.hit_rate for kv in kvs if isinstance(kv, PrefixKv)]
+    rates = [kv.hit_rate for kv in kvs if isinstance(kv, PrefixKv | RetainingKv)]
     return float(np.mean(rates)) if rates else None
 
 

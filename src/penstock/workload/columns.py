@@ -89,12 +89,17 @@ def near_miss(column: str, header: Iterable[str]) -> str | None:
 
 def missing_column(where: str, column: str, header: Sequence[str]) -> InputError:
     """The error that says which column is absent, what is there and what may have been meant."""
-    listed = ", ".join(repr(name.strip()[:30]) for name in header[:8])
     close = near_miss(column, header)
-    hint = f"; is {close!r} meant to be {column!r}?" if close else ""
+    hint = f"; is {close!r} meant to be {column!r}?" if close else (
+        f"; where another column holds it, state --map {column}=COLUMN (in a fleet file, columns)")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         hint = "; expected commas between columns"
-    return InputError(f"{where}: no column {column!r}; found {listed}{hint}")
+    return InputError(f"{where}: no column {column!r}; found {listed(header)}{hint}")
+
+
+def listed(header: Sequence[str]) -> str:
+    """Names of a file's columns for an error, the first eight of them."""
+    return ", ".join(repr(name.strip()[:30]) for name in header[:8]) or "none"
 
 
 def whole_tokens(name: str, values: FloatColumn, minimum: int) -> IntColumn:
@@ -122,7 +127,7 @@ def sorted_arrivals(values: FloatColumn) -> FloatColumn:
         row = int(np.argmin(good))
         if _LATEST_S <= values[row] < np.inf:
             message = (f"arrival_s is {values[row]:g}; expected seconds; if these are "
-                       "milliseconds, divide them by 1000")
+                       "milliseconds, divide them by 1000 or state the clock ms")
         elif np.isfinite(values[row]) and values[row] >= 0:
             message = (f"arrival_s {values[row]!s} is earlier than {values[row - 1]!s} of the row "
                        "before; rows must be sorted by arrival")

@@ -1,4 +1,4 @@
-"""Mooncake's JSON lines: lengths, coarse arrival stamps and hashes of 512-token blocks."""
+"""JSON lines: lengths, arrivals and, as in Mooncake's, hashes of 512-token blocks."""
 
 from array import array
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ import numpy as np
 import orjson
 
 from penstock.core.units import ceil_div
-from penstock.workload.columns import LABELS, RowFaultError, name_index
+from penstock.workload.clock import Clock, numbers_of, seconds_of
+from penstock.workload.columns import LABELS, REQUIRED, RowFaultError, name_index
 from penstock.workload.table import Table
 from penstock.workload.text import open_text
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
@@ -18,19 +19,18 @@ from penstock.workload.workload import FloatColumn
 BLOCK_TOKENS = 512
 
 
-def read_mooncake_table(path: Path) -> Table:
-    """The file's columns; milliseconds become seconds.
+def read_json_table(path: Path, fields: Mapping[str, str], clock: Clock | None) -> Table:
+    """The columns of a file of JSON lines, whose ``fields`` have these names by Penstock's.
 
     Raises RowFaultError for a line that is not a JSON object with the expected fields.
     """
-    rows = _Rows()
+    rows = _Rows(fields, clock)
     with open_text(path) as lines:
         for line in lines:
             if not line.isspace():
                 rows.add(line)
-    times = np.frombuffer(rows.stamps_ms) / 1000.0 if rows.stamps_ms else np.zeros(0)
     return Table(
-        times,
+        rows.times(),
         np.array(rows.prompts, np.float64),
         np.array(rows.outputs, np.float64),
         {column: _labels(names) for column, names in rows.labels.items() if any(names)},
@@ -59,8 +59,13 @@ def spread(times: FloatColumn) -> FloatColumn:
 class _Rows:
     """Rows read so far, in compact arrays: hash lists would cost 30 bytes a value."""
 
-    def __init__(self) -> None:
-        self.stamps_ms = array("d")
+    def __init__(self, fields: Mapping[str, str], clock: Clock | None) -> None:
+        self._clock = clock
+        self._required = [fields[column] for column in REQUIRED if column in fields]
+        self._prompt, self._output = fields["prompt_tokens"], fields["output_tokens"]
+        self._label_fields = {column: fields.get(column, column) for column in LABELS}
+        self._stamps = array("d")
+        self._dates: list[str] = []
         self.prompts = array("d")
         self.outputs = array("d")
         self.labels: dict[str, list[str]] = {column: [] for column in LABELS}
@@ -75,16 +80,31 @@ class _Rows:
             raise RowFaultError(number, f"not a JSON object ({error.msg})") from None
         if not isinstance(row, dict):
             raise RowFaultError(number, f"found {line.strip()[:30]!r}; expected a JSON object")
-        for field in ("timestamp", "input_length", "output_length"):
+        for field in self._required:
             if field not in row:
                 found = ", ".join(map(repr, [*row][:8])) or "none"
                 raise RowFaultError(number, f"no field {field!r}; found {found}")
-        self.stamps_ms.append(_number(row, "timestamp", number))
-        self.prompts.append(_number(row, "input_length", number))
-        self.outputs.append(_number(row, "output_length", number))
+        if self._clock is not None:
+            self._add_time(row, self._clock, number)
+        self.prompts.append(_number(row, self._prompt, number))
+        self.outputs.append(_number(row, self._output, number))
         self._add_hashes(row.get("hash_ids") or [], number)
         for column, names in self.labels.items():
-            names.append(str(row.get(column, "")))
+            names.append(str(row.get(self._label_fields[column], "")))
+
+    def _add_time(self, row: Mapping[str, Any], clock: Clock, number: int) -> None:
+        if clock.unit == "iso":
+            self._dates.append(str(row[clock.column]))
+        else:
+            self._stamps.append(_number(row, clock.column, number, clock.first))
+
+    def times(self) -> FloatColumn | None:
+        """Arrivals in seconds, None without a clock."""
+        if self._clock is None:
+            return None
+        if self._clock.unit == "iso":
+            return seconds_of(numbers_of(self._dates, self._clock, 0), self._clock)
+        return seconds_of(np.array(self._stamps), self._clock)
 
     def _add_hashes(self, hashes: Any, number: int) -> None:
         try:
@@ -107,11 +127,12 @@ class _Rows:
         return Prefixes(offsets_of(np.array(self._counts, np.int64)), values, BLOCK_TOKENS)
 
 
-def _number(row: Mapping[str, Any], field: str, number: int) -> float:
+def _number(row: Mapping[str, Any], field: str, number: int, less: float = 0) -> float:
+    """A field's number, ``less`` another one, exact where both are whole."""
     value = row[field]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowFaultError(number, f"{field} is {str(value)[:40]!r}; expected a number")
-    return float(value)
+    return float(value - less)
 
 
 def _labels(names: list[str]) -> Labels:

@@ -2,134 +2,95 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
-from penstock.core.errors import InputError, nearest
-from penstock.workload.columns import (
-    RowFaultError,
-    clock_column,
-    find_columns,
-    missing_column,
-    near_miss,
-    sorted_arrivals,
-    whole_tokens,
-)
-from penstock.workload.mooncake import read_mooncake_table, spread
-from penstock.workload.table import Clock, Table, read_csv_table, read_parquet_table
-from penstock.workload.text import csv_line_number, first_line, jsonl_line_number
+from penstock.core.errors import InputError
+from penstock.workload.clock import Clock
+from penstock.workload.column_map import AS_KNOWN, ColumnMap
+from penstock.workload.columns import RowFaultError, normal_name, sorted_arrivals, whole_tokens
+from penstock.workload.layout import MOONCAKE, Layout, TraceFormat, layout_of, row_place
+from penstock.workload.mooncake import read_json_table, spread
+from penstock.workload.parquet import read_parquet_table
+from penstock.workload.table import Table, read_csv_table
 from penstock.workload.trace import Trace
 from penstock.workload.workload import FloatColumn, IntColumn
 
-TraceFormat = Literal["azure", "burstgpt", "csv", "lengths", "mooncake", "parquet"]
-
 # Logs of real services: rows without output are failures, and stand in order of completion.
 _LOGS = frozenset({"azure", "burstgpt", "mooncake"})
-_CLOCKS: dict[str, Clock] = {"azure": "datetime", "burstgpt": "timestamp", "csv": "arrival_s",
-                             "lengths": "none"}
 
 
 def read_trace(path: Path | str, format: TraceFormat | None = None, *,  # noqa: A002
-               spread_steps: bool = True) -> Trace:
+               mapping: ColumnMap = AS_KNOWN, spread_steps: bool = True) -> Trace:
     """The requests recorded in ``path``, gzipped or not.
 
-    Without ``format``, the file's name and header decide. Logs (``azure``,
-    ``burstgpt``, ``mooncake``) are sorted by arrival, start at 0 s, and lose their rows without
-    output, which ``Trace.num_dropped`` counts. Plain files (``csv``, ``parquet``) keep their times
+    Without ``format``, the file's name and first lines decide. ``mapping`` names columns that have
+    other names than the known ones, and the unit of the clock. Logs (``azure``, ``burstgpt``,
+    ``mooncake``, and any file whose times count from 1970) are sorted by arrival, start at 0 s, and
+    lose their rows without output, which ``Trace.num_dropped`` counts. Plain files keep their times
     and must be sorted. ``spread_steps`` evens out Mooncake's 3-second stamps.
 
     Raises InputError, naming the file and the line, for anything that is not such a trace.
     """
     path = Path(path)
-    if format is not None and format not in get_args(TraceFormat):
-        raise InputError(f"unknown trace format {format!r}{nearest(format, get_args(TraceFormat))}")
-    if path.is_fifo():
-        raise InputError(f"{path}: is a pipe; expected a file, which is read more than once")
-    kind = format or sniff_format(path)
+    layout = layout_of(path, format, mapping)
     try:
-        trace = _checked(_read_table(path, kind), path, kind)
+        trace = _checked(_read_table(path, layout), path, layout)
     except RowFaultError as fault:
-        raise InputError(f"{_place(path, kind, fault.row)}: {fault.message}") from None
-    if kind == "mooncake" and spread_steps and trace.arrival_s is not None:
+        raise InputError(f"{row_place(path, layout.form, fault.row)}: {fault.message}") from None
+    if layout.kind == "mooncake" and spread_steps and trace.arrival_s is not None:
         return replace(trace, arrival_s=spread(trace.arrival_s))
     return trace
 
 
-def _read_table(path: Path, kind: TraceFormat) -> Table:
-    if kind == "parquet":
-        return read_parquet_table(path)
-    first_line(path)  # an empty or binary file is named as such, whatever it was taken for
-    if kind == "mooncake":
-        return read_mooncake_table(path)
-    return read_csv_table(path, _CLOCKS[kind])
-
-
-def _place(path: Path, kind: TraceFormat, row: int) -> str:
-    if kind == "parquet":
-        return f"{path}: row {row + 1}"
-    find = jsonl_line_number if kind == "mooncake" else csv_line_number
-    return f"{path}:{find(path, row)}"
-
-
 def sniff_format(path: Path) -> TraceFormat:
-    """The format of a trace file, from its extension and its header.
+    """The format of a trace file, from its extension and its first lines.
 
     Raises InputError for a file that is missing, empty, not text, or has no known columns.
     """
-    if path.suffix == ".parquet":
-        return "parquet"
-    line = first_line(path)
-    if line.startswith("{"):
-        return "mooncake"
-    header = [name.strip('"') for name in line.split(",")]
-    found = find_columns(header)
-    for column in ("prompt_tokens", "output_tokens"):
-        if column not in found:
-            raise missing_column(str(path), column, header)
-    if "arrival_s" in found:
-        return "csv"
-    if "timestamp" in found:
-        return _sniff_log(path, header)
-    if near_miss("arrival_s", header):
-        raise missing_column(str(path), "arrival_s", header)
-    if clock := clock_column(header):
-        raise InputError(f"{path}: no column 'arrival_s'; if {clock!r} is when requests came, "
-                         "write it as 'arrival_s' in seconds; if times do not matter, state the "
-                         "format 'lengths'")
-    return "lengths"
+    return layout_of(path).kind
 
 
-def _sniff_log(path: Path, header: list[str]) -> TraceFormat:
-    names = {name.strip().lower() for name in header}
-    if "contexttokens" in names:
-        return "azure"
-    if "request tokens" in names:
-        return "burstgpt"
-    raise InputError(f"{path}: a column 'timestamp' but neither Azure's nor BurstGPT's others; "
-                     "name it 'arrival_s' if it is in seconds, or state the format")
+def assumed_clock(path: Path | str, format: TraceFormat | None = None,  # noqa: A002
+                  mapping: ColumnMap = AS_KNOWN) -> str:
+    """The assumption on a trace file's clock that ``read_trace`` makes, empty where the format or
+    the user states the clock. Raises InputError as ``read_trace``."""
+    clock = layout_of(Path(path), format, mapping).clock
+    return f"{path}: {clock.assumed}" if clock is not None and clock.assumed else ""
 
 
-def _checked(table: Table, path: Path, kind: TraceFormat) -> Trace:
+def _read_table(path: Path, layout: Layout) -> Table:
+    if layout.form == "json":
+        fields = MOONCAKE if layout.kind == "mooncake" else {}
+        return read_json_table(path, {**fields, **layout.fields}, layout.clock)
+    if layout.form == "parquet" and layout.clock is not None:
+        return read_parquet_table(path, layout.fields, layout.clock)
+    return read_csv_table(path, layout.places, layout.clock)
+
+
+def _checked(table: Table, path: Path, layout: Layout) -> Trace:
     if not len(table.prompt_tokens):
         raise InputError(f"{path}: no requests; the file holds only a header")
-    log = kind in _LOGS
+    clock = layout.clock
+    log = layout.kind in _LOGS or (clock is not None and clock.since_1970)
     output = whole_tokens("output_tokens", table.output_tokens, 0 if log else 1)
     prompt = whole_tokens("prompt_tokens",
                           np.where(output > 0, table.prompt_tokens, 1.0), 1)
     times = table.arrival_s
     if times is not None:
-        times = _finite(times) if log else sorted_arrivals(times)
+        times = _finite(times, clock) if log else sorted_arrivals(times)
     labels = table.labels
     trace = Trace(times, prompt, output, labels.get("class"), labels.get("tenant"),
-                  labels.get("model"), table.prefixes, source=str(path))
+                  labels.get("model"), table.prefixes, source=str(path),
+                  assumed="" if clock is None else clock.assumed)
     return _tidied(trace, path) if log else trace
 
 
-def _finite(times: FloatColumn) -> FloatColumn:
+def _finite(times: FloatColumn, clock: Clock | None) -> FloatColumn:
     if not np.isfinite(times).all():
         row = int(np.argmin(np.isfinite(times)))
-        raise RowFaultError(row, f"timestamp is {times[row]}; expected a finite number")
+        name = normal_name(clock.column) if clock is not None else "arrival_s"
+        raise RowFaultError(row, f"{name} is {times[row]}; expected a finite number")
     return times
 
 

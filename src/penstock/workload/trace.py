@@ -68,7 +68,8 @@ class Trace:
     """One row per recorded request; ``arrival_s`` is sorted, or None when only lengths are known.
 
     ``service_class``, ``tenant`` and ``model`` are None when the file has no such column.
-    ``num_dropped`` counts rows of the file left out because they produced no token.
+    ``num_dropped`` counts rows of the file left out because they produced no token. ``assumed``
+    says how the file's clock was read where nobody stated it.
     """
 
     arrival_s: FloatColumn | None
@@ -80,6 +81,7 @@ class Trace:
     prefixes: Prefixes
     num_dropped: int = 0
     source: str = ""
+    assumed: str = ""
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)

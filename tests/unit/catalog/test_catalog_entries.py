@@ -1,11 +1,15 @@
 """The shipped data: complete, sourced, and equal to what vendors and authors publish."""
 
+from collections import Counter
 from dataclasses import fields
+from datetime import date
 
 import pytest
 
 from penstock.catalog import Catalog, load_catalog
+from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
+from penstock.core.prices import is_old
 from penstock.core.units import GIB
 
 # Billions of parameters as published: the safetensors count on the model's Hugging Face page, or
@@ -87,12 +91,13 @@ def test_every_model_names_its_config_and_answers_to_its_repository(catalog: Cat
 
 
 def test_every_number_of_an_accelerator_has_a_source(catalog: Catalog) -> None:
-    facts = {field.name for field in fields(Accelerator)} - {"name", "sources"}
-    prices = {"price_per_hour", "price_date"}
+    facts = {field.name for field in fields(Accelerator)} - {"name", "sources", "prices"}
+    prices = {"price_per_hour", "price_basis", "price_date"}
     for accelerator in catalog.accelerators.values():
         known = facts if accelerator.price_per_hour is not None else facts - prices
         assert set(accelerator.sources) == known
         assert all(accelerator.sources.values())
+        assert all(price.source for price in accelerator.prices)
 
 
 def test_prices_have_a_date_and_a_source_of_their_own(catalog: Catalog) -> None:
@@ -102,6 +107,38 @@ def test_prices_have_a_date_and_a_source_of_their_own(catalog: Catalog) -> None:
         assert accelerator.price_per_hour > 0
         assert accelerator.price_date[:2] == "20"
         assert accelerator.sources["price_per_hour"] != accelerator.sources["power_w"]
+        assert all(is_old(price.date, date(2030, 1, 1)) for price in accelerator.prices)
+
+
+def test_the_usual_basis_lists_most_chips_and_comes_first(catalog: Catalog) -> None:
+    listed = Counter(price.basis for one in catalog.accelerators.values() for price in one.prices)
+    assert listed.most_common(1)[0][0] == catalog.price_basis == "AWS on-demand us-east-1"
+    for accelerator in catalog.accelerators.values():
+        bases = [price.basis for price in accelerator.prices]
+        assert len(bases) == len(set(bases))
+        if catalog.price_basis in bases:
+            assert accelerator.price_basis == bases[0] == catalog.price_basis
+
+
+def test_chips_off_the_usual_basis_say_which_they_show(catalog: Catalog) -> None:
+    shown = {one.name: one.price_basis for one in catalog.accelerators.values()
+             if one.price_basis != catalog.price_basis}
+    assert {name for name, basis in shown.items() if not basis} == {
+        "gb200", "gb300", "gh200", "h100-nvl", "mi355x", "rtx-pro-6000", "rtx-5090"}
+    assert {name for name, basis in shown.items() if basis == "Penstock estimate"} == {
+        "mi210", "mi250", "a30"}
+    assert shown["a6000"] == shown["h100-pcie-80gb"] == "Lambda on-demand"
+
+
+def test_another_basis_is_chosen_by_its_beginning(catalog: Catalog) -> None:
+    there = catalog.on_basis("lambda")
+    assert there.price_basis == "Lambda on-demand"
+    assert there.accelerator("h100").price_per_hour == 3.99
+    assert there.accelerator("h200").price_basis == "AWS on-demand us-east-1"
+    with pytest.raises(InputError, match="'aws on' begins several bases; expected one of: AWS"):
+        catalog.basis("aws on")
+    with pytest.raises(InputError, match="unknown basis 'Lamda on-demand'; did you mean 'Lambda"):
+        catalog.basis("Lamda on-demand")
 
 
 def test_wanted_accelerators_are_there(catalog: Catalog) -> None:
@@ -135,7 +172,10 @@ def test_rates_are_one_way_and_ordered(catalog: Catalog) -> None:
 
 def test_planning_prices_and_units(catalog: Catalog) -> None:
     a100, h100 = catalog.accelerator("a100-80gb"), catalog.accelerator("h100-80gb")
-    assert (a100.price_per_hour, h100.price_per_hour) == (4.10, 8.20)
+    assert (a100.price_per_hour, h100.price_per_hour) == (3.4309, 6.88)
+    azure, estimate = catalog.on_basis("azure"), catalog.on_basis("penstock estimate")
+    assert azure.accelerator("a100").price_per_hour == 4.10
+    assert estimate.accelerator("h100").price_per_hour == 8.20
     assert a100.memory_bytes == h100.memory_bytes == 80 * GIB
     assert a100.peak_flops["bf16"] == 312e12
     assert a100.bandwidth_bytes_per_s == 2.039e12

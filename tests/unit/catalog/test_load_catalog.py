@@ -103,6 +103,33 @@ def test_an_override_may_state_its_source_and_date(tmp_path: Path) -> None:
     assert (after.price_date, after.sources["price_per_hour"]) == ("2026-02-01", "our contract")
 
 
+def test_a_price_without_a_basis_is_the_users_and_wins_on_every_basis(tmp_path: Path) -> None:
+    mine = loaded(tmp_path, "accelerators: {h100-80gb: {price_per_hour: 2.5}}")
+    after = mine.on_basis("lambda").accelerator("h100")
+    assert (after.price_per_hour, after.price_basis) == (2.5, "yours")
+    assert [price.basis for price in after.prices][:2] == ["yours", "AWS on-demand us-east-1"]
+
+
+def test_own_prices_join_the_listed_ones_and_may_be_the_usual_basis(tmp_path: Path) -> None:
+    mine = loaded(tmp_path, "price_basis: Acme 2026\naccelerators: {h100-80gb: {prices: ["
+                            "{price_basis: Acme 2026, price_per_hour: 2, price_date: 2026-02-01}, "
+                            "{price_basis: Lambda on-demand, price_per_hour: 3, source: seen}]}}")
+    h100, a100 = mine.accelerator("h100"), mine.accelerator("a100")
+    assert (h100.price_per_hour, h100.price_date) == (2.0, "2026-02-01")
+    assert h100.sources["price_per_hour"] == str(tmp_path / "mine.yaml")
+    assert a100.price_basis == "AWS on-demand us-east-1"
+    there = mine.on_basis("lambda").accelerator("h100")
+    assert (there.price_per_hour, there.sources["price_per_hour"]) == (3.0, "seen")
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("price_basis: 3", "mine.yaml: price_basis: found 3; expected text"),
+    ("price_basis: Lamda on-demand",
+     "mine.yaml: price_basis: unknown basis 'Lamda on-demand'; did you mean 'Lambda on-demand'?")])
+def test_a_basis_that_no_price_has(tmp_path: Path, text: str, problem: str) -> None:
+    assert failure(tmp_path, text) == problem
+
+
 def test_own_name_wins_over_a_built_in_alias(tmp_path: Path) -> None:
     mine = loaded(tmp_path, CHIP.replace("my-chip", "a100"))
     assert mine.accelerator("a100").memory_bytes == 10 << 30
@@ -142,6 +169,14 @@ def test_an_empty_folder_and_a_missing_file(tmp_path: Path) -> None:
     ("power_w: 90|power_w: 90, aliases: chip", "aliases: found 'chip'; expected a list of names"),
     ("power_w: 90|power_w: 90, sources: {power: x}",
      "sources: unknown key 'power'; did you mean 'power_w'?"),
+    ("price_per_hour: 1e0|prices: 3", "prices: found 3; expected a list of prices"),
+    ("price_per_hour: 1e0|prices: [3]", "prices[0]: found 3; expected a mapping of fields"),
+    ("price_per_hour: 1e0|prices: [{price: 3}]",
+     "prices[0]: unknown key 'price'; did you mean 'price_date'?"),
+    ("price_per_hour: 1e0|prices: [{price_basis: Acme}]",
+     "prices[0]: price_per_hour is missing; expected a price for one accelerator"),
+    ("price_per_hour: 1e0|prices: [{price_basis: Acme, price_per_hour: -1}]",
+     "prices[0]: price_per_hour: found -1; expected a price for one accelerator, at least 0"),
 ])
 def test_accelerator_errors_name_file_entry_and_field(tmp_path: Path, change: str,
                                                       problem: str) -> None:

@@ -122,10 +122,15 @@ def test_prices_and_schedulers_that_a_file_leaves_open_are_told() -> None:
                            5.0), CATALOG).data
     fleet = parse_fleet(draft_text(data, ()), base=None)
     assert unstated(data, fleet) == ()
-    del data["accelerators"][0]["price_per_hour"], data["engine"]
+    for key in ("price_per_hour", "price_basis", "price_date"):
+        data["accelerators"][0].pop(key, None)
+    del data["engine"]
+    fleet = parse_fleet(draft_text(data, ()), base=None)
     price, engine = unstated(data, fleet)
     assert price.value.startswith("l4 $0.805 an hour each (catalog")
-    assert (price.option, engine.option) == ("price_per_hour", "policies.schedule")
+    assert (price.option, engine.option) == ("price_per_hour", "engine.name")
+    assert engine.value.startswith("vllm ")
+    assert engine.value.endswith("its own scheduler")
 
 
 BAD = {

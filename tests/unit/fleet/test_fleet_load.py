@@ -37,8 +37,8 @@ def test_the_least_file_gets_every_default() -> None:
     spec = fleet.traffic[0]
     assert (spec.model, spec.mix, spec.arrivals) == ("llama-3-8b", {"chat": 1.0},
                                                      Choice("poisson"))
-    assert fleet.policies.schedule == scheduler_options("penstock")
-    assert (fleet.engine.block_tokens, fleet.engine.memory_fraction) == (16, 0.9)
+    assert (fleet.policies.schedule.policy, fleet.engine.name) == ("stock", "vllm")
+    assert (fleet.engine.block_tokens, fleet.engine.memory_fraction) == (16, 0.92)
     assert fleet.run.seed == 0
     assert fleet.replicas == ()
 

@@ -7,8 +7,14 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.sources import DEFAULT_NUM_REQUESTS, fleet_workload, traffic_sources
+from penstock.fleet.sources import (
+    DEFAULT_NUM_REQUESTS,
+    assumed_clocks,
+    fleet_workload,
+    traffic_sources,
+)
 from penstock.fleet.values import Fleet
+from penstock.fleet.write import resolved
 
 TEXT = """\
 accelerators: [{name: a100-80gb}]
@@ -81,9 +87,47 @@ def test_times_since_1970_are_told_from_a_long_run(tmp_path: Path) -> None:
     fleet = with_trace(tmp_path, "{trace: {file: t.csv}}")
     text = "arrival_s,prompt_tokens,output_tokens,class\n1.7e9,10,1,chat\n1700000001,20,2,chat\n"
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(InputError, match=r"the first request arrives after 1,700,000,000 s; .*"
+    assert fleet_workload(fleet).arrival_s.tolist() == [0, 1]
+    said, = assumed_clocks(fleet)
+    assert "t.csv: 'arrival_s' is taken as seconds since 1970" in said
+    (tmp_path / "t.csv").write_text(text.replace("1.7e9", "1.7e8").replace("17000", "1700"))
+    assert assumed_clocks(fleet) == ()
+    with pytest.raises(InputError, match=r"the first request arrives after 170,000,000 s; .*"
                                          "subtract the first from all"):
         fleet_workload(fleet)
+
+
+def test_a_trace_file_s_columns_and_clock_may_be_stated(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("at,in,out,kind\n500,10,1,chat\n1500,20,2,bulk\n")
+    fleet = with_trace(tmp_path, "{trace: {file: log.csv, clock: ms, columns: {arrived_at: at, "
+                                 "input_tokens: in, output_tokens: out, class: kind}}}")
+    workload = fleet_workload(fleet)
+    assert workload.arrival_s.tolist() == [0.5, 1.5]
+    assert workload.prompt_tokens.tolist() == [10, 20]
+    assert assumed_clocks(fleet) == ()
+    section = resolved(fleet)["traffic"][0]["trace"]
+    assert section["clock"] == "ms"
+    assert section["columns"]["input_tokens"] == "in"
+
+
+@pytest.mark.parametrize(("columns", "said"), [
+    ("{inptu_tokens: in}", "unknown name 'inptu_tokens' in the map; did you mean 'input_tokens'?; "
+                           "the file has at, in, out"),
+    ("{input_tokens: inn, output_tokens: out}",
+     "no column 'inn', which the map names for 'input_tokens'; found 'at', 'in', 'out'; "
+     "did you mean 'in'?"),
+])
+def test_a_wrong_name_in_columns_is_told(tmp_path: Path, columns: str, said: str) -> None:
+    (tmp_path / "log.csv").write_text("at,in,out\n500,10,1\n")
+    with pytest.raises(InputError) as caught:
+        with_trace(tmp_path, f"{{trace: {{file: log.csv, columns: {columns}}}}}")
+    assert str(caught.value).startswith("fleet.yaml:4: traffic[0].trace.columns.in")
+    assert str(caught.value).endswith(f"log.csv: {said}")
+
+
+def test_two_units_of_one_clock_are_refused_at_their_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"traffic\[0\].trace.columns: two clocks, s and "):
+        with_trace(tmp_path, "{trace: {file: t.csv, clock: s, columns: {arrived_at: 'at:ms'}}}")
 
 
 def test_a_burst_cannot_be_pressed_to_a_rate(tmp_path: Path) -> None:

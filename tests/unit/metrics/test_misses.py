@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from penstock.core.slo import Slo
-from penstock.metrics.misses import late_token_shares, missed_targets
+from penstock.metrics.misses import CAUSES, MET, late_token_shares, missed_targets, misses
 from penstock.metrics.table import FINISHED, SHED, RequestTable
 
 
@@ -43,3 +45,49 @@ def test_a_pace_is_kept_exactly_when_the_share_is_within_the_allowance(percentil
             for late in range(min(tokens, 30) + 1)]
     kept = late_token_shares(table(rows), slo) <= 1 - percentile / 100 + 1e-9
     assert int((~kept).sum()) == missed_targets(table(rows), slo)["itl_s"]
+
+
+def causes(slo, rows, **columns):
+    found = misses(replace(table(rows), **columns).judged({"c": slo}), {"c": slo})
+    return [None if place == MET else CAUSES[place] for place in found.cause], found
+
+
+@pytest.mark.parametrize(("scheduled_s", "cause"), [
+    (0.0, "prefill"), (2.5, "queueing"), (np.nan, "first token")])
+def test_a_late_first_token_is_the_longer_stage_before_it(scheduled_s, cause):
+    named, found = causes(Slo(ttft_s=2.0, itl_s=0.05), [(FINISHED, 3.0, 9.0, 200, 50)],
+                          first_scheduled_s=np.array([scheduled_s]))
+    assert named == [cause]
+    assert found.times_target == pytest.approx([1.5])
+
+
+@pytest.mark.parametrize(("row", "cause"), [
+    ((FINISHED, 12.0, 30.0, 9, 0), "decode"), ((FINISHED, 25.0, 30.0, 9, 0), "prefill"),
+    ((FINISHED, 1.0, 19.0, 9, 0), None), ((SHED, 1.0, np.nan, 9, 0), "shed")])
+def test_a_late_end_is_the_longest_stage(row, cause):
+    assert causes(Slo(e2e_s=20.0), [row])[0] == [cause]
+
+
+def test_a_preempted_request_that_did_not_mostly_wait_was_preempted():
+    slo, row = Slo(ttft_s=2.0, itl_s=0.05), (FINISHED, 1.0, 30.0, 100, 40)
+    assert causes(slo, [row])[0] == ["decode"]
+    preempted = {"num_preemptions": np.array([2], np.int32)}
+    assert causes(slo, [row], **preempted)[0] == ["preemption"]
+    waited = (FINISHED, 9.0, 30.0, 100, 40)
+    assert causes(slo, [waited], first_scheduled_s=np.array([8.0]), **preempted)[0] == ["queueing"]
+
+
+def test_the_worst_are_a_few_unserved_and_then_the_latest():
+    rows = [(FINISHED, 1.0, 9.0, 9, 0), *[(SHED, np.nan, np.nan, 0, 0)] * 5,
+            *[(FINISHED, float(ttft), 30.0, 9, 0) for ttft in (3, 9, 6)]]
+    _, found = causes(Slo(ttft_s=2.0), rows)
+    assert found.worst(6).tolist() == [1, 2, 7, 8, 6]
+    assert found.worst(3).tolist() == [1, 7, 8]
+
+
+def test_every_miss_has_a_cause_and_no_other_request_has_one():
+    slo = Slo(ttft_s=2.0, itl_s=0.05, e2e_s=20.0)
+    judged = table(ROWS * 3).judged({"c": slo})
+    found = misses(judged, {"c": slo})
+    assert ((found.cause == MET) == judged.met_slo).all()
+    assert ((found.times_target >= 1) == ~judged.met_slo).all()

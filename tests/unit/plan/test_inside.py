@@ -30,7 +30,8 @@ def test_only_the_scheduler_differs_inside() -> None:
     assert ours.traffic == fleet.traffic
 
 
-@pytest.mark.parametrize("engine", ["{}", "{name: penstock-in-sglang}"])
+@pytest.mark.parametrize("engine", ["{name: penstock-in-sglang}",
+                                    "{}\npolicies: {schedule: penstock}"])
 def test_there_is_nothing_to_sell_where_ours_runs(engine: str) -> None:
     assert with_ours_inside(parse_fleet(FLEET.format(engine=engine))) is None
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import isnan
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,3 +154,16 @@ def test_quantiles_are_by_nearest_rank(values, share, expected):
 def test_a_quantile_of_nothing_is_unknown():
     assert isnan(quantile(np.array([]), 0.5))
     assert isnan(quantile(np.array([float("nan")]), 0.5))
+
+
+def test_confidence_asks_for_expected_step_times_too(monkeypatch):
+    """A router may send more requests to a replica that is fast enough only for few."""
+    found, demand, groups = ready(plan={"confidence": 0.95})
+    simulated = []
+    monkeypatch.setattr(module, "_judged", lambda fleet, demand, groups, *rest, faster: (
+        simulated.append((groups, faster)) or SimpleNamespace(meets=True)))
+    assert judge(found, demand, groups, seed=0).meets
+    (slow, _), (usual, faster) = simulated
+    assert slow[0].step_time["factor"] > 1.0
+    assert usual == groups
+    assert not faster

@@ -1,11 +1,14 @@
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.report.html.run_page import page_parts, write_page
-from support.html_pages import browsed, headings_descend_by_one, outline
+from penstock.report.model.models import models_split
+from support.html_pages import browsed, headings_descend_by_one, outline, overflow_px
 
 
 def without_plotly(run, **changes):
@@ -70,8 +73,46 @@ def test_optional_sections_are_left_out(run):
 
 
 @pytest.mark.browser
-def test_a_browser_draws_every_plot_without_a_console_message(run, tmp_path):
-    write_page(tmp_path / "report.html", RunSummary.read(run.summary), run.table, run.series)
-    done = browsed(tmp_path / "report.html", tmp_path / "profile")
+@pytest.mark.parametrize("library", [".", "..", None])
+def test_a_browser_draws_every_plot_without_a_console_message(run, tmp_path, library):
+    folder = tmp_path / "runs"
+    write_page(folder / "report.html", RunSummary.read(run.summary), run.table, run.series,
+               library)
+    done = browsed(folder / "report.html", tmp_path / "profile")
     assert done.stdout.count("js-plotly-plot") >= 7
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.browser
+def test_a_page_without_its_library_says_so(run, tmp_path):
+    write_page(tmp_path / "report.html", RunSummary.read(run.summary), run.table, run.series)
+    (tmp_path / "plotly.min.js").unlink()
+    done = browsed(tmp_path / "report.html", tmp_path / "profile")
+    assert "This plot needs plotly.min.js" in done.stdout
+    assert "Service classes" in done.stdout
+
+
+@pytest.mark.browser
+def test_no_page_is_wider_than_a_phone(run, tmp_path):
+    write_page(tmp_path / "report.html", RunSummary.read(run.summary), run.table, run.series)
+    assert overflow_px(tmp_path / "report.html", tmp_path / "profile", 390) <= 0
+
+
+def test_links_at_the_top_lead_to_every_section(run):
+    page = without_plotly(run)
+    ids = re.findall(r'<section id="([^"]+)">', page)
+    assert ids[:3] == [
+        f"section-{name}" for name in ("service-classes", "latency-distributions",
+                                       "requests-that-missed")]
+    assert len(set(ids)) == len(ids) == page.count("<section")
+    nav = page[page.index("<nav"):page.index("</nav>")]
+    assert re.findall(r'href="#([^"]+)"', nav) == ids
+
+
+def test_models_of_a_fleet_are_split_by_the_replica_that_served(run):
+    fleet = {"replicas": [{"model": "small", "count": 1}, {"model": "large", "count": 1}]}
+    routed = replace(run.table, replica=(run.table.request_id % 2).astype(np.int32))
+    found = models_split(RunSummary.read(run.summary | {"fleet": fleet}), routed)
+    assert [row[0].text for row in found.rows] == ["large", "small"]
+    assert [row[3].text for row in found.rows] == ["750", "750"]
+    assert models_split(RunSummary.read(run.summary), run.table) is None

@@ -14,7 +14,8 @@ def names(folder):
 
 def test_a_run_of_files(run, tmp_path):
     write_run_files(tmp_path, RunSummary.read(run.summary), run.table, run.series, "name: demo\n")
-    assert names(tmp_path) == ["fleet.yaml", "report.html", "requests.parquet", "summary.json"]
+    assert names(tmp_path) == [
+        "fleet.yaml", "plotly.min.js", "report.html", "requests.parquet", "summary.json"]
     assert read_summary(tmp_path)["name"] == "demo"
 
 

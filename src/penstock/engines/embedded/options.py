@@ -162,10 +162,19 @@ def limited(schedule: SchedulerOptions, max_num_seqs: int, max_step_tokens: int,
     ``kv_blocks`` that is kept free when a request starts must leave room for it.
     """
     spare = max(0, kv_blocks - longest_blocks) / kv_blocks
-    return replace(schedule, max_num_seqs=min(schedule.max_num_seqs, max_num_seqs),
+    return replace(correctable(schedule),
+                   max_num_seqs=min(schedule.max_num_seqs, max_num_seqs),
                    max_step_tokens=min(schedule.max_step_tokens, max_step_tokens),
                    chunk_tokens=min(schedule.chunk_tokens, max_step_tokens),
                    kv_watermark=min(schedule.kv_watermark, spare))
+
+
+def correctable(schedule: SchedulerOptions) -> SchedulerOptions:
+    """Return a schedule of which an engine can correct the plans: a prompt's KV cache is booked as
+    a whole, and ends are known when the engine reports them."""
+    by_chunk = schedule.kv_reserve in ("chunk", "prompt_fits")
+    return replace(schedule, kv_reserve="prompt" if by_chunk else schedule.kv_reserve,
+                   late_results=False)
 
 
 def schedule_document(schedule: SchedulerOptions) -> dict[str, Any]:

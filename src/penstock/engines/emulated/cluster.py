@@ -136,7 +136,7 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
              options: EmulatorOptions, on_bug: Callable[[str], None],
              stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
     believed, schedule = step_time(group), fleet.schedule_of(group)
-    kv = kv_cache(fleet, kv_tokens(fleet, group))
+    kv = kv_cache(fleet, group, kv_tokens(fleet, group))
     truth = true_step_time(fleet, believed, random_stream(options.seed, "truth", index))
     scheduler = build_scheduler(schedule, believed, kv)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)

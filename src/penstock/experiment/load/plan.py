@@ -17,6 +17,7 @@ from penstock.fleet.write import resolved
 from penstock.metrics.table import RequestTable
 from penstock.registry.sources import read_trace
 from penstock.workload.arrivals import ArrivalProcess, constant, gamma, poisson
+from penstock.workload.column_map import AS_KNOWN, ColumnMap
 from penstock.workload.conversations import Conversation
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
@@ -113,7 +114,8 @@ class LoadOptions:
     """A load in words, as the command line has them.
 
     ``prompt`` and ``output`` are ``512`` or ``100-900`` tokens; ``lengths`` names a shipped table
-    in their place. ``arrivals`` is poisson, constant, gamma:CV or ramp:START:END:SECONDS.
+    in their place. ``columns`` are other names in the file of ``trace``. ``arrivals`` is poisson,
+    constant, gamma:CV or ramp:START:END:SECONDS.
     """
 
     rate_per_s: float | None = None
@@ -127,6 +129,7 @@ class LoadOptions:
     slo: Slo = _NO_TARGETS
     class_name: str | None = None
     seed: int = 0
+    columns: ColumnMap = AS_KNOWN
 
 
 def fleet_plan(fleet: Fleet) -> LoadPlan:
@@ -161,7 +164,7 @@ def _source(options: LoadOptions, *, timed: bool) -> tuple[TrafficSource, dict[s
     if not timed:
         num, duration_s = num or (_DEFAULT_NUM if duration_s is None else NUM_DRAWN), None
     if options.trace is not None:
-        trace = read_trace(options.trace)
+        trace = read_trace(options.trace, mapping=options.columns)
         own_times = trace.arrival_s is not None
         if not own_times and options.rate_per_s is None and timed:
             raise InputError(f"--trace {options.trace}: has no arrival times; give --rate")

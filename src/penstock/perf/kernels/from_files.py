@@ -88,12 +88,12 @@ def _tables(files: tuple[TableFile, ...], _: tuple[tuple[int, int], ...]) -> Ker
 def _frozen(accelerator: Accelerator) -> tuple[Any, ...]:
     """The accelerator's values in order; a cache needs what can be hashed."""
     values = (getattr(accelerator, field.name) for field in fields(accelerator))
-    return tuple(tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+    return tuple(frozenset(value.items()) if isinstance(value, Mapping) else value
                  for value in values)
 
 
 def _thawed(values: tuple[Any, ...]) -> Accelerator:
     named: dict[str, Any] = {
-        field.name: dict(value) if isinstance(value, tuple) else value
+        field.name: dict(sorted(value)) if isinstance(value, frozenset) else value
         for field, value in zip(fields(Accelerator), values, strict=True)}
     return Accelerator(**named)

@@ -81,4 +81,5 @@ class BiasedStepTime:
             total_s=inner.total_s * factor, low_s=inner.low_s * factor,
             high_s=inner.high_s * factor,
             parts={name: part * factor for name, part in inner.parts.items()},
-            source=f"{inner.source} x {factor:g}", extrapolated=inner.extrapolated)
+            source=f"{inner.source} x {factor:g}", extrapolated=inner.extrapolated,
+            unmeasured=inner.unmeasured)

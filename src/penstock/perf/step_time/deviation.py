@@ -1,4 +1,4 @@
-"""Real step times of one device: off the model of them by a draw from the model's interval."""
+"""Real step times of one device: off the model of them by a factor from the model's interval."""
 
 from math import exp, log
 
@@ -8,20 +8,27 @@ from penstock.core.step import StepFeatures
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.protocol import StepTimeModel
 
-_USUAL = StepFeatures(256, 2.0**15, 16, 2**14)
+USUAL_STEP = StepFeatures(256, 2.0**15, 16, 2**14)
+"""A step of usual size, for intervals that stand for all steps."""
+
 _SIGMAS = 1.96  # an interval of 95 % reaches so far
 
 
-def deviating(model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
-    """The model times a factor that is drawn once: the real step times of one device.
+def deviation(model: StepTimeModel, sigmas: float) -> float:
+    """Return real over predicted step times at ``sigmas`` standard deviations of its logarithm.
 
-    The factor is log-normal with median 1. 95 % of the draws lie within the model's interval for a
-    usual step; the others are cut to it, so no device is faster than its physical bound. A model
-    that states no error is taken at its word.
+    The factor is log-normal with median 1. 95 % of the factors lie within the model's interval for
+    a usual step; the others are cut to it, so no device is faster than its physical bound. A model
+    that states no error is taken at its word: the factor is 1.
     """
-    usual = model.predict(_USUAL)
+    usual = model.predict(USUAL_STEP)
     if usual.total_s <= 0.0 or usual.high_s <= usual.total_s:
-        return model
+        return 1.0
     low, high = usual.low_s / usual.total_s, usual.high_s / usual.total_s
-    factor = exp(log(high) / _SIGMAS * rng.standard_normal())
-    return BiasedStepTime(model, min(max(factor, low), high))
+    return min(max(exp(log(high) / _SIGMAS * sigmas), low), high)
+
+
+def deviating(model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
+    """Return the model times a factor that is drawn once: the real step times of one device."""
+    factor = deviation(model, float(rng.standard_normal()))
+    return model if factor == 1.0 else BiasedStepTime(model, factor)

@@ -17,7 +17,8 @@ class Efficiency:
     """Reachable rates of one accelerator at one precision; none exceeds the accelerator's peak.
 
     Rates in operations/s and bytes/s, ``*_kernel_s`` in seconds per call. ``head_flops`` is the
-    16-bit matrix rate. ``mean_error`` and ``p95_error`` are relative.
+    16-bit matrix rate. ``mean_error`` and ``p95_error`` are relative. ``measured``
+    is false where every share of a peak is assumed.
     """
 
     gemm_flops: float
@@ -42,6 +43,7 @@ class Efficiency:
     mean_error: float
     p95_error: float
     source: str
+    measured: bool = True
 
     def all_reduce_time(self, ranks: int) -> tuple[float, float]:
         """Seconds per call and seconds per byte of one all-reduce over ``ranks``."""
@@ -99,7 +101,8 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
         mean_error=max(error["mean"] for error in errors),
         p95_error=max(error["p95"] for error in errors),
         source=(f"{table['source']} for {family}{assumed}" if measured
-                else f"no measurement of {accelerator.name}: assumed shares of its peak rates"))
+                else f"no measurement of {accelerator.name}: assumed shares of its peak rates"),
+        measured=bool(measured))
 
 
 def _gemm_fractions(measured: Mapping[str, Any], precision: str,

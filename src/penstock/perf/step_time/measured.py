@@ -1,5 +1,7 @@
 """Step time of a stock engine by rates that were fitted on measured runs."""
 
+from math import expm1, log
+
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures
@@ -18,6 +20,10 @@ from penstock.perf.step_time.work import PeakRates, step_work
 # Runs had up to 32,768 prompt tokens a step, 2,048 sequences and contexts of 32,768 tokens.
 _LARGEST = StepFeatures(32_768, 32_768.0**2, 2_048, 8_000_000)
 
+_95_OVER_90 = 1.96 / 1.645  # half-widths of both intervals of a normal distribution
+_MEAN_OVER_95 = 0.798 / 1.96  # the mean absolute deviation, and the half-width of 95 %
+_PARTS = {"chip": "accelerator", "engine": "engine"}
+
 
 def family(model: ModelSpec, accelerator: Accelerator) -> str:
     """Return the family under which errors of predictions are known: ``amd``, or the vendor with
@@ -33,8 +39,9 @@ def measured_step_time(
 ) -> RooflineStepTime:
     """Return the step time of an engine's replica. Raises InputError for an unknown precision.
 
-    The interval holds 90 % of what was measured on curves that were left out of the fit, and is
-    twice as wide for an accelerator without measurements.
+    The interval holds 95 % of what was measured on curves that were left out of the fit, by the
+    90 % that is known and a normal distribution of logarithms. The interval is twice as wide for an
+    accelerator or an engine without measurements.
     """
     check_precision(precision)
     check_precision(kv_precision)
@@ -68,11 +75,12 @@ def measured_step_time(
 
 def _evidence(table: RateTable, of: Deployment, kind: str) -> Evidence:
     errors = table.error("tpot_s", kind, of.engine)
-    largest = max(errors.high - 1.0, 1.0 / errors.low - 1.0)
+    reach = max(log(errors.high), -log(errors.low)) * _95_OVER_90
     unknown = [name for name in ("chip", "engine", "model") if not table.knows(of, name)]
     source = table.source
     if unknown:
         source += f"; {', '.join(unknown)} without measurements"
-    if "chip" in unknown or "engine" in unknown:
-        largest *= 2.0
-    return Evidence(source, largest / 2.0, largest, _LARGEST)
+    unmeasured = tuple(_PARTS[name] for name in unknown if name in _PARTS)
+    if unmeasured:
+        reach *= 2.0
+    return Evidence(source, expm1(_MEAN_OVER_95 * reach), expm1(reach), _LARGEST, unmeasured)

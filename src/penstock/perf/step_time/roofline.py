@@ -213,4 +213,4 @@ def _evidence(rates: Efficiency, accelerator: Accelerator, parallelism: Parallel
     mean, p95 = rates.mean_error, rates.p95_error
     if mixture:
         mean, p95 = max(mean, rates.expert_mean_error), max(p95, rates.expert_p95_error)
-    return Evidence(source, mean, p95, largest)
+    return Evidence(source, mean, p95, largest, () if rates.measured else ("accelerator",))

@@ -92,6 +92,7 @@ def step_time_document(model: StepTimeModel) -> dict[str, Any]:
     values = asdict(model)  # type: ignore[call-overload]
     evidence = values.pop("evidence")
     evidence["largest"] = list(evidence["largest"])
+    del evidence["unmeasured"]  # saved models are of measurements
     coefficients = {name: _plain(value) for name, value in values.items()}
     return {"kind": kind, "coefficients": coefficients, "evidence": evidence}
 

@@ -19,11 +19,14 @@ class CountingKv:
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
-                 spare_blocks: int) -> int | None:
-        needed = ceil_div(room_tokens, self.block_tokens)
+                 spare_blocks: int, chunk_tokens: int = 0) -> int | None:
+        needed = booked = ceil_div(room_tokens, self.block_tokens)
+        if chunk_tokens:
+            booked = ceil_div(min(prompt_tokens, chunk_tokens), self.block_tokens)
+            needed = max(needed, booked)
         if self.used_blocks + needed + spare_blocks > self.total_blocks:
             return None
-        self.used_blocks += needed
+        self.used_blocks += booked
         return 0
 
     def grow(self, num_blocks: int) -> bool:
@@ -38,7 +41,7 @@ class CountingKv:
     def shared_blocks(self, sequence_id: int) -> int:
         return 0
 
-    def free(self, sequence_id: int, num_blocks: int) -> None:
+    def free(self, sequence_id: int, num_blocks: int, stored_tokens: int = 0) -> None:
         self.used_blocks -= num_blocks
 
     def check_integrity(self, held_blocks: int) -> None:

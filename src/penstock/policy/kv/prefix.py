@@ -51,7 +51,7 @@ class PrefixKv:
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
-                 spare_blocks: int) -> int | None:
+                 spare_blocks: int, chunk_tokens: int = 0) -> int | None:
         per_hash = hash_block_tokens or self.block_tokens
         if prefix_hashes and per_hash % self.block_tokens:
             raise InputError(f"prefix hashes cover {per_hash} tokens each, expected a multiple of "
@@ -72,12 +72,16 @@ class PrefixKv:
             entry = self._shared[prefix_hashes[num_hits]]
             idle_blocks -= entry.num_blocks if entry.users == 0 else 0
         cached = num_hits * per_hash
-        needed = ceil_div(room_tokens, self.block_tokens) - cached // self.block_tokens
+        held = cached // self.block_tokens
+        needed = booked = ceil_div(room_tokens, self.block_tokens) - held
+        if chunk_tokens:
+            booked = ceil_div(min(prompt_tokens, cached + chunk_tokens), self.block_tokens) - held
+            needed = max(needed, booked)
         if self.used_blocks + idle_blocks + needed + spare_blocks > self.total_blocks:
             return None
         for i in range(num_hits):
             self._pin(prefix_hashes[i])
-        self.used_blocks += needed
+        self.used_blocks += booked
         self._make_room()
         self._held[sequence_id] = (prefix_hashes[:usable], per_hash, [num_hits])
         self._hit_tokens += cached
@@ -120,7 +124,7 @@ class PrefixKv:
         entries = (self._shared[key] for key in hashes[:published[0]])
         return sum(entry.num_blocks for entry in entries if entry.users > 1)
 
-    def free(self, sequence_id: int, num_blocks: int) -> None:
+    def free(self, sequence_id: int, num_blocks: int, stored_tokens: int = 0) -> None:
         hashes, _, published = self._held.pop(sequence_id)
         shared_blocks = 0
         # Later blocks are released first, so that a prefix outlives its extensions.

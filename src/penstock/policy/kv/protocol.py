@@ -19,8 +19,10 @@ class KvAllocator(Protocol):
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
-                 spare_blocks: int) -> int | None:
-        """Book room for ``room_tokens``, of which the first ``prompt_tokens`` are a prompt.
+                 spare_blocks: int, chunk_tokens: int = 0) -> int | None:
+        """Book room for ``room_tokens``, of which the first ``prompt_tokens`` are a prompt. With
+        ``chunk_tokens``, book only room for so many uncached tokens of the prompt, while room for
+        ``room_tokens`` must be free.
 
         Returns how many prompt tokens are already cached (never all of them), or ``None`` (and no
         change) when fewer than ``spare_blocks`` blocks would stay free.
@@ -37,8 +39,9 @@ class KvAllocator(Protocol):
         """Return the number of blocks that other sequences also use, which would stay if this
         sequence were freed."""
 
-    def free(self, sequence_id: int, num_blocks: int) -> None:
-        """Free a sequence that holds ``num_blocks`` blocks in all."""
+    def free(self, sequence_id: int, num_blocks: int, stored_tokens: int = 0) -> None:
+        """Free a sequence that holds ``num_blocks`` blocks in all, with ``stored_tokens``
+        tokens."""
 
     def check_integrity(self, held_blocks: int) -> None:
         """Raise AssertionError unless the books agree with ``held_blocks``, the sum of the blocks

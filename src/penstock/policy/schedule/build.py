@@ -1,7 +1,10 @@
 """Assembles a replica's scheduler from parts and options."""
 
 from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.chunking import (
     Chunking,
@@ -36,8 +39,18 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
         pacing=_pacing(context) if pacing is None else pacing, kv=kv,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,
         prefill_first=options.prefill_first,
-        reserve_max_tokens=options.kv_reserve == "max_tokens",
+        reserve=options.kv_reserve, late_results=options.late_results,
         watermark_blocks=int(options.kv_watermark * kv.total_blocks))
+
+
+def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,
+             prefix_caching: bool) -> KvAllocator:
+    """Return the empty KV cache that a scheduler with these options books."""
+    if not prefix_caching:
+        return CountingKv(total_blocks, block_tokens)
+    if options.kv_reserve in ("chunk", "prompt_fits"):
+        return RetainingKv(total_blocks, block_tokens)
+    return PrefixKv(total_blocks, block_tokens)
 
 
 def _chunking(options: SchedulerOptions, step_time: StepTimeModel) -> Chunking:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.groups import DecodeGroup
+from penstock.policy.schedule.options import ReserveName
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.sequence import Sequence
 
@@ -16,19 +17,71 @@ class KvAccounting:
     listed, until that step is committed.
     """
 
-    __slots__ = ("_ending", "_groups", "_prompts", "committed", "kv")
+    __slots__ = ("_by_chunk", "_ending", "_groups", "_prompts", "_reserve", "committed", "kv",
+                 "late")
 
-    def __init__(self, kv: KvAllocator, groups: list[DecodeGroup], prompts: PromptQueue) -> None:
+    def __init__(self, kv: KvAllocator, groups: list[DecodeGroup], prompts: PromptQueue,
+                 reserve: ReserveName = "prompt", late_results: bool = False) -> None:
         self.kv = kv
         self.committed = -1  # the latest committed step
+        self._reserve = reserve
+        self._by_chunk = reserve in ("chunk", "prompt_fits")
+        self.late = late_results
         self._groups = groups
         self._prompts = prompts
         self._ending: list[Sequence] = []
 
     @property
-    def any_ending(self) -> bool:
+    def awaits_steps(self) -> bool:
         """Whether blocks of ended sequences wait for a step in flight."""
-        return bool(self._ending)
+        return bool(self._ending) and not self.late
+
+    @property
+    def num_late(self) -> int:
+        """Sequences that have ended, but keep their seats until their ends are known."""
+        return len(self._ending) if self.late else 0
+
+    def start(self, sequence: Sequence, tokens: int, spare_blocks: int) -> bool:
+        """Book the KV cache that a sequence needs to start with up to ``tokens`` of its prompt.
+        Returns whether there was room."""
+        request = sequence.request
+        room = sequence.prompt_target
+        if self._reserve == "max_tokens":
+            room = request.prompt_tokens + request.max_tokens
+        elif self._reserve == "chunk":
+            room = 0
+        cached = self.kv.allocate(request.request_id, sequence.prompt_target, room,
+                                  request.prefix_hashes, request.hash_block_tokens, spare_blocks,
+                                  tokens if self._by_chunk else 0)
+        if cached is None:
+            return False
+        if self._by_chunk:
+            room = min(sequence.prompt_target, cached + tokens)
+        sequence.computed = cached
+        sequence.start_blocks = ceil_div(room, self.kv.block_tokens)
+        if self._reserve == "max_tokens":
+            sequence.reserved_blocks = sequence.start_blocks
+        return True
+
+    def extend(self, sequence: Sequence, tokens: int) -> bool:
+        """Book blocks for the first ``tokens`` of a started prompt. Returns whether there was room.
+        Where prompts take blocks chunk by chunk, other prompts of the step share them at once."""
+        if not self._by_chunk:
+            return True
+        more = max(0, ceil_div(tokens, self.kv.block_tokens) - sequence.start_blocks)
+        if more and not self.kv.grow(more):
+            return False
+        sequence.start_blocks += more
+        self.kv.computed(sequence.request.request_id, tokens)
+        return True
+
+    def chunks_with_room(self, tokens: int, groups: tuple[int, ...]) -> int:
+        """Return for how many more steps there surely is room for a chunk of ``tokens`` and a turn
+        of these groups in each."""
+        if not self._by_chunk:
+            return self.kv.total_blocks
+        seqs = sum([len(self._groups[index].members) for index in groups])
+        return self.kv.free_blocks // (ceil_div(tokens, self.kv.block_tokens) + 1 + seqs)
 
     def blocks(self, sequence: Sequence) -> int:
         """KV blocks that a sequence holds."""
@@ -58,6 +111,19 @@ class KvAccounting:
             blocks += self._groups[index].growth(1)
         return blocks
 
+    def turns_with_room(self, groups: tuple[int, ...]) -> int:
+        """Return the turns until the growth of these groups might not fit, the present one (already
+        booked) included."""
+        free = self.kv.free_blocks
+        seqs = sum([len(self._groups[g].members) for g in groups])
+        if free >= seqs:  # a sequence crosses into a new block once in block_tokens turns
+            return 1 + free // seqs * self.kv.block_tokens
+        turns = 0
+        while (turns < self.kv.block_tokens
+               and sum([self._groups[g].growth(turns + 1) for g in groups]) <= free):
+            turns += 1
+        return 1 + turns
+
     def victims(self, sequences: Iterable[Sequence],
                 groups: tuple[int, ...]) -> list[Sequence] | None:
         """Return the fewest worst-ranked of ``sequences`` whose KV cache lets ``groups`` take a
@@ -68,6 +134,8 @@ class KvAccounting:
         """
         holders = [s for s in sequences
                    if (s.started or s.join_turn >= 0) and not self.uncommitted(s)]
+        if self.late:
+            holders += self._ending
         holders.sort(key=self._prompts.rank, reverse=True)
         needed = self.growth(groups) - self.kv.free_blocks
         chosen: list[Sequence] = []
@@ -80,8 +148,15 @@ class KvAccounting:
             if sequence.join_turn >= 0 and sequence.group in groups:
                 needed -= self._groups[sequence.group].growth_of(sequence)
         # Blocks shared among victims return with the last of them, so the sum may fall short.
-        everyone = len(chosen) == sum(1 for s in sequences if s.started or s.join_turn >= 0)
-        return chosen if needed <= 0 or (everyone and not self._ending) else None
+        everyone = len(chosen) == self.num_late + sum(
+            [1 for s in sequences if s.started or s.join_turn >= 0])
+        return chosen if needed <= 0 or (everyone and (self.late or not self._ending)) else None
+
+    def last_prompt(self, sequences: Iterable[Sequence]) -> Sequence | None:
+        """Return the worst-ranked prompt with KV cache, None if a step in flight computes it."""
+        started = [s for s in sequences if s.started]
+        worst = max(started, key=self._prompts.rank)
+        return None if self.uncommitted(worst) else worst
 
     def free(self, sequence: Sequence, num_blocks: int, *, in_flight: bool) -> None:
         """Give blocks back, now or when the sequence's last step is committed."""
@@ -89,7 +164,37 @@ class KvAccounting:
             sequence.start_blocks = num_blocks
             self._ending.append(sequence)
         elif num_blocks:
-            self.kv.free(sequence.request.request_id, num_blocks)
+            self._give_back(sequence, num_blocks)
+
+    def preempt(self, sequence: Sequence, num_blocks: int) -> None:
+        """Free the blocks of a live sequence, which has left its group. The result of a step in
+        flight is not known yet."""
+        stored = self._stored_tokens(sequence)
+        if self.late and sequence.computed >= sequence.prompt_target:
+            stored = max(sequence.prompt_target, stored - 1)
+        self.kv.free(sequence.request.request_id, num_blocks, stored)
+
+    def _give_back(self, sequence: Sequence, num_blocks: int) -> None:
+        self.kv.free(sequence.request.request_id, num_blocks, self._stored_tokens(sequence))
+
+    def _stored_tokens(self, sequence: Sequence) -> int:
+        """Return the tokens in the KV cache of a sequence that is in no group."""
+        if sequence.computed < sequence.prompt_target:
+            return sequence.computed
+        return sequence.request.prompt_tokens + sequence.generated - 1
+
+    def release(self, sequence: Sequence) -> None:
+        """Free the blocks of a sequence that has ended, before its end is known."""
+        self._ending.remove(sequence)
+        self._give_back(sequence, sequence.start_blocks)
+
+    def settle_idle(self) -> bool:
+        """Free what waits for late results, which are known when nothing runs. Returns whether
+        anything did."""
+        late = self.num_late
+        for sequence in self._ending[:late]:
+            self.release(sequence)
+        return late > 0
 
     def settle(self) -> None:
         """A step was committed: free the blocks that waited for it."""
@@ -98,7 +203,7 @@ class KvAccounting:
             self._ending = [s for s in waiting if s.last_step > self.committed]
             for sequence in waiting:
                 if sequence.last_step <= self.committed:
-                    self.kv.free(sequence.request.request_id, sequence.start_blocks)
+                    self._give_back(sequence, sequence.start_blocks)
 
     def check_integrity(self, sequences: Iterable[Sequence]) -> None:
         """Raise AssertionError unless the allocator's books agree with the sequences."""

@@ -9,7 +9,7 @@ from penstock.core.errors import InputError, nearest
 OrderName = Literal["arrival", "deadline", "remaining", "hybrid", "feasible"]
 ChunkingName = Literal["fixed", "whole", "grid", "solved"]
 RelegationName = Literal["never", "eager", "feasible"]
-ReserveName = Literal["prompt", "max_tokens"]
+ReserveName = Literal["chunk", "prompt_fits", "prompt", "max_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,13 @@ class SchedulerOptions:
     """How one replica chooses its next step. Tokens and seconds throughout.
 
     ``chunk_tokens`` is the fixed step budget, decodes included; ``max_step_tokens`` bounds a step
-    whose budget is not fixed. ``kv_reserve`` says how much KV a request must find free before it
-    starts. ``prefill_first`` lets decodes wait while any prompt can be processed. ``settings`` are
-    those that a plug-in policy declares: pairs of name and value, so that options are compared and
-    hashed as values.
+    whose budget is not fixed. ``kv_reserve`` says how much KV a request takes before it starts:
+    room for its prompt, or for its answer as well. With ``prompt_fits`` room for the prompt must be
+    free, but each chunk takes its own; with ``chunk`` only room for the chunk must be free.
+    ``prefill_first`` lets decodes wait while any prompt can be processed. ``late_results`` says
+    that a step is planned while the step before still runs: requests that ended with that step
+    keep their seat and their KV for one step more. ``settings`` are those that a plug-in policy
+    declares: pairs of name and value, so that options are compared and hashed as values.
     """
 
     policy: str = "penstock"
@@ -33,6 +36,7 @@ class SchedulerOptions:
     prefill_first: bool = False
     kv_reserve: ReserveName = "prompt"
     kv_watermark: float = 0.01
+    late_results: bool = False
     # Niyama (sarathi-serve branch niyama_asplos2026): seconds of deadline per remaining prompt
     # token, token pace of classes that set none, predicted output, safety factor on step time.
     hybrid_s_per_token: float = 0.008

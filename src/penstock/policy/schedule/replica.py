@@ -17,6 +17,7 @@ from penstock.policy.schedule.chunking import Chunking, DecodeLoad
 from penstock.policy.schedule.draft import StepDraft
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
+from penstock.policy.schedule.options import ReserveName
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
@@ -37,8 +38,8 @@ class ReplicaScheduler:
 
     def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
                  kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
-                 prefill_first: bool = False, reserve_max_tokens: bool = False,
-                 watermark_blocks: int = 0) -> None:
+                 prefill_first: bool = False, reserve: ReserveName = "prompt",
+                 late_results: bool = False, watermark_blocks: int = 0) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -46,13 +47,12 @@ class ReplicaScheduler:
         self._max_num_seqs = max_num_seqs
         self._max_in_flight = max_in_flight
         self._prefill_first = prefill_first
-        self._reserve_max_tokens = reserve_max_tokens
         self._watermark_blocks = watermark_blocks
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
         self._prompts = PromptQueue(order)
-        self._kv_accounting = KvAccounting(kv, self.groups, self._prompts)
+        self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
         self._num_waiting = 0
         self._num_started = 0
         self._num_decoding = 0
@@ -169,7 +169,10 @@ class ReplicaScheduler:
         else:
             self._make_room(draft)
             self._take_chunks(now_s, draft)
-        return None if draft.empty else self._emit(now_s, draft)
+        if draft.empty:
+            again = self._num_waiting and self._kv_accounting.settle_idle()
+            return self.plan(now_s) if again else None
+        return self._emit(now_s, draft)
 
     def _can_plan(self) -> bool:
         """Whether a plan made now could go through, whatever it decides."""
@@ -180,7 +183,7 @@ class ReplicaScheduler:
                 return False
         # A prompt may need the room of ended sequences, which is free only after the steps in
         # flight.
-        return self.num_running > 0 or not self._kv_accounting.any_ending
+        return self.num_running > 0 or not self._kv_accounting.awaits_steps
 
     def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
         step = self._step
@@ -243,7 +246,7 @@ class ReplicaScheduler:
                 return
             tokens = self._chunking.limit(sequence, draft.prefill_tokens, draft.work)
             if tokens > 0 and not sequence.started:
-                if not self._start(sequence):
+                if not self._start(sequence, tokens):
                     continue
                 if sequence.computed:  # a cached prefix changes what the rest costs
                     tokens = self._chunking.limit(sequence, draft.prefill_tokens, draft.work)
@@ -265,8 +268,9 @@ class ReplicaScheduler:
         complete."""
         remaining = sequence.prompt_target - sequence.computed
         last = tokens >= remaining
-        if last:
-            tokens = remaining
+        tokens = min(tokens, remaining)
+        if not self._extend(sequence, tokens, draft):
+            return False
         draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
         sequence.computed += tokens
         sequence.last_step = self._step
@@ -278,6 +282,18 @@ class ReplicaScheduler:
             self._prompts.advance(sequence)
         return last
 
+    def _extend(self, sequence: Sequence, tokens: int, draft: StepDraft) -> bool:
+        """Book a chunk's KV, preempting the worst-ranked prompts. Returns whether it has room."""
+        while not self._kv_accounting.extend(sequence, sequence.computed + tokens):
+            victim = self._kv_accounting.last_prompt(self._sequences.values())
+            self._closed = True
+            if victim is not None:
+                draft.preempted.append(victim.request.request_id)
+                self._preempt(victim)
+            if victim is None or victim is sequence:
+                return False
+        return True
+
     def _next_prompt(self, now_s: float, draft: StepDraft) -> Sequence | None:
         """The best prompt to process now; unstarted ones only while there is room for them."""
         while True:
@@ -287,26 +303,15 @@ class ReplicaScheduler:
                 return best
             self._relegate(best, draft)
 
-    def _start(self, sequence: Sequence) -> bool:
+    def _start(self, sequence: Sequence, tokens: int) -> bool:
         """Give the best waiting sequence its KV; on failure nothing else may start this step."""
-        request = sequence.request
-        cached: int | None = None
-        tokens = sequence.prompt_target
-        if self._reserve_max_tokens:
-            tokens = request.prompt_tokens + request.max_tokens
-        if self.num_running < self._max_num_seqs:
-            spare = self._watermark_blocks if self.num_running else 0
-            cached = self._kv.allocate(request.request_id, sequence.prompt_target, tokens,
-                                       request.prefix_hashes, request.hash_block_tokens, spare)
-        if cached is None:
+        seats = self.num_running + self._kv_accounting.num_late
+        spare = self._watermark_blocks if seats else 0
+        if seats >= self._max_num_seqs or not self._kv_accounting.start(sequence, tokens, spare):
             self._blocked = sequence
             self._closed = True
             return False
-        sequence.start_blocks = ceil_div(tokens, self._kv.block_tokens)
-        if self._reserve_max_tokens:
-            sequence.reserved_blocks = sequence.start_blocks
-        sequence.computed = cached
-        self._pending_prompt_tokens -= cached
+        self._pending_prompt_tokens -= sequence.computed
         sequence.started = True
         self._prompts.begin(sequence)
         self._num_waiting -= 1
@@ -337,6 +342,11 @@ class ReplicaScheduler:
         # a sequence that was just preempted must not start again in the same step
         self._closed = True
         for sequence in victims:
+            if self._kv_accounting.growth(draft.groups) <= self._kv.free_blocks:
+                break  # the victims so far shared blocks
+            if sequence.ended:
+                self._kv_accounting.release(sequence)
+                continue
             draft.preempted.append(sequence.request.request_id)
             if sequence.join_turn >= 0:
                 draft.left.append(sequence.request.request_id)
@@ -354,12 +364,13 @@ class ReplicaScheduler:
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
+            self._kv_accounting.preempt(sequence, blocks)
             sequence.prompt_target = sequence.request.prompt_tokens + sequence.generated
             self._pending_prompt_tokens += sequence.prompt_target
         else:
             self._num_started -= 1
+            self._kv_accounting.preempt(sequence, blocks)
             self._pending_prompt_tokens += sequence.computed
-        self._kv.free(sequence.request.request_id, blocks)
         sequence.started = False
         sequence.computed = 0
         sequence.start_blocks = sequence.reserved_blocks = 0
@@ -385,9 +396,11 @@ class ReplicaScheduler:
         for request_id in sorted(result.finished):
             sequence = self._sequences.get(request_id)
             if sequence is not None:
-                self._end(sequence)
+                self._end(sequence, late=holdings.late)
                 self._pacing.finished(sequence)
         holdings.settle()
+        if not self._sequences:
+            holdings.settle_idle()
         started_s = max(self._planned_s.popleft(), self._last_commit_s)
         self._last_commit_s = now_s
         self._pacing.committed(plan, result.num_steps, started_s, now_s)
@@ -421,6 +434,7 @@ class ReplicaScheduler:
             sequence = self._sequences[chunk.request_id]
             sequence.computed += chunk.tokens * num_steps
             self._pending_prompt_tokens -= chunk.tokens * num_steps
+            self._kv_accounting.extend(sequence, sequence.computed)
             self._prompts.advance(sequence)
 
     def steady_steps(self, plan: StepPlan) -> int:
@@ -435,12 +449,13 @@ class ReplicaScheduler:
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
-            steps = min(steps, steady, self._steps_with_room(plan.groups))
+            steps = min(steps, steady, self._kv_accounting.turns_with_room(plan.groups))
         return steps
 
     def _steady_decodes(self) -> int:
         """Steps of decodes alone repeat as long as no prompt could start."""
-        if self._num_started or (self._num_waiting and self._blocked is None):
+        if self._num_started or (self._num_waiting and (
+                self._blocked is None or self._kv_accounting.num_late)):
             return 1
         if self._num_waiting and self._prompts.best_waiting() is not self._blocked:
             return 1  # an arrival that may fit outranks the prompt that did not
@@ -456,26 +471,15 @@ class ReplicaScheduler:
             return 1
         # The last chunk is planned separately, since the rest of its budget goes to the next
         # prompt.
-        return 1 + max(0, (sequence.remaining - 1) // chunk.tokens)
-
-    def _steps_with_room(self, groups: tuple[int, ...]) -> int:
-        """Steps until KV growth might not fit, this one (already booked) included."""
-        free = self._kv.free_blocks
-        seqs = sum([len(self.groups[g].members) for g in groups])
-        if free >= seqs:  # a sequence crosses into a new block once in block_tokens turns
-            return 1 + free // seqs * self._kv.block_tokens
-        steps = 0
-        while (steps < self._kv.block_tokens
-               and sum([self.groups[g].growth(steps + 1) for g in groups]) <= free):
-            steps += 1
-        return 1 + steps
+        whole = max(0, (sequence.remaining - 1) // chunk.tokens)
+        return 1 + min(whole, self._kv_accounting.chunks_with_room(chunk.tokens, plan.groups))
 
     # -- endings --------------------------------------------------------------------------------
 
-    def _end(self, sequence: Sequence) -> None:
-        """Drop a request; its blocks return now, or after its last step in flight."""
+    def _end(self, sequence: Sequence, *, late: bool = False) -> None:
+        """Drop a request. Its blocks return after its last step in flight, ``late`` one later."""
         del self._sequences[sequence.request.request_id]
-        sequence.last_step = self._kv_accounting.last_step(sequence)
+        sequence.last_step = self._step if late else self._kv_accounting.last_step(sequence)
         blocks = self._kv_accounting.blocks(sequence)
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)

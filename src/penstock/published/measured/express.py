@@ -189,7 +189,7 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) ->
     """Return how the engine's own scheduler plans steps, under the limits that the row's source
     sets: load tools of closed loops allow 8,192 tokens a step, and as many sequences as clients."""
     step_tokens, seqs = defaults.step_tokens, defaults.max_num_seqs
-    if row.load_kind == "concurrency":
+    if row.load_kind == "concurrency" and not row.own:
         step_tokens, seqs = _CLOSED_LOOP_STEP_TOKENS, max(1, int(row.load_value or 1))
     step_tokens = settings.step_tokens or step_tokens
     seqs = min(seqs, settings.max_num_seqs or seqs)

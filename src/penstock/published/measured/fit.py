@@ -94,6 +94,19 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
                     len(points), num_curves)
 
 
+def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
+                    on_progress: Callable[[str], None] = _quiet
+                    ) -> dict[tuple[str, int], dict[str, float]]:
+    """Return measured over predicted by metric for each point, by file and row, each predicted by
+    a fit without the point's curve. Raises InputError as ``fit_rates`` does for its folders."""
+    points = _points(folders, on_progress)
+    part, _ = _parts(points, folds, seed)
+    ratios = _held_out(JointFit([point.run for point in points]), points, part, folds, on_progress)
+    return {(point.row.file, point.row.row): {
+        metric: float(ratio[place]) for metric, ratio in ratios.items()
+        if np.isfinite(ratio[place])} for place, point in enumerate(points)}
+
+
 def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list[Point]:
     rows = [row for row in chain.from_iterable(map(read_measured, folders))
             if not row.disaggregated and _SUSPECT not in row.notes]

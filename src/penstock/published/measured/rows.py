@@ -23,7 +23,8 @@ class Measured:
     """A measured point. ``file`` and ``row`` (1 is the first line of data) name its place.
 
     Times are in seconds. ``ttft_s`` and ``tpot_s`` are means, or medians where ``is_median``.
-    Numbers are None where the file states none.
+    Numbers are None where the file states none. An ``own`` point is a user's, whose engine has its
+    defaults.
     """
 
     file: str
@@ -53,6 +54,7 @@ class Measured:
     output_tok_per_s: float | None
     e2e_s: float | None
     is_median: bool
+    own: bool = False
 
 
 def read_measured(folder: Path) -> list[Measured]:

@@ -10,6 +10,7 @@ import numpy as np
 from penstock.experiment.workers import results
 from penstock.metrics.definitions import FloatColumn
 from penstock.published.figures import Figure, Options, Reproduction
+from penstock.published.measured.noise import noise_table
 from penstock.published.measured.predict import METRICS, Interval, Predicted, predict
 from penstock.published.measured.rows import Measured, read_measured
 
@@ -52,7 +53,9 @@ def reproduce_measured(data: Path, options: Options) -> Reproduction:
         options.on_progress(f"{len(points):,} of {len(rows):,} points")
     return Reproduction(
         "measured", tuple(_figures(points)), {"rows.csv": [_record(*point) for point in points]},
-        tables={"Relative errors by group": _groups(points)}, remarks=_remarks(points))
+        tables={"Relative errors by group": _groups(points),
+                "Differences between runs of the same settings, the floor": noise_table(rows)},
+        remarks=_remarks(points))
 
 
 def num_processes() -> int:

@@ -14,10 +14,9 @@ from penstock.published.sincere.grid_tables import (
     overall,
     setting,
 )
-from penstock.report.files import write_bytes
 from penstock.report.html import sections
 from penstock.report.html.colours import NEUTRAL, PALETTE, series_colours
-from penstock.report.html.frame import Page, framed, page_title, stamp
+from penstock.report.html.frame import BESIDE, Page, page_title, stamp, write_framed
 from penstock.report.html.plots import Figure
 from penstock.report.html.table import drawn
 from penstock.report.model import wording
@@ -39,7 +38,7 @@ _TIMES = (("loading_share", "loading", PALETTE[1]), ("computing_share", "computi
           ("idle_share", "idle", NEUTRAL))
 
 
-def write_grid_page(path: Path, summary: Document) -> None:
+def write_grid_page(path: Path, summary: Document, library: str | None = BESIDE) -> None:
     """Write the page, all or nothing."""
     figures: dict[str, Figure] = {
         f"{name}-{axis}": _lines(summary, name, axis, unit) for name, axis, _, unit in _LINES}
@@ -51,7 +50,7 @@ def write_grid_page(path: Path, summary: Document) -> None:
         figures["gap"] = _gap(summary)
     page = Page(page_title(summary, "Swapping with and without confidential computing"),
                 str(summary["version"]), stamp(summary), "\n".join(_body(summary)), NOTE, figures)
-    write_bytes(path, *framed(page))
+    write_framed(path, page, library)
 
 
 def _body(summary: Document) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""Reports as self-contained HTML pages."""
+"""Reports as HTML pages that need no network."""

@@ -41,6 +41,14 @@
     }
   }
 
+  if (typeof Plotly === "undefined") {
+    for (const plot of plots) {
+      plot.className = "note";
+      plot.textContent = "This plot needs plotly.min.js, which was written with this page. " +
+        "Move both together, or write the page with --self-contained.";
+    }
+    return;
+  }
   draw();
   // A card may change width without the window doing so.
   const resized = new ResizeObserver((entries) => {

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.report import yaml_text
-from penstock.report.files import write_bytes
 from penstock.report.html import sections
-from penstock.report.html.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, stamp, write_framed
 from penstock.report.html.plan_plots import (
     MOST_FIGURES,
     PARETO,
@@ -19,29 +18,38 @@ from penstock.report.html.plan_plots import (
 from penstock.report.html.table import PROSE, drawn
 from penstock.report.model import plan as tables
 from penstock.report.model import plan_view, plan_wording
+from penstock.report.model.plan_certainty import NOTE, certainty_table
 from penstock.report.model.plan_view import Document, listed
 
 
-def write_plan_page(path: Path, document: Document) -> None:
+def write_plan_page(path: Path, document: Document, library: str | None = BESIDE) -> None:
     """Write the page, all or nothing."""
-    write_bytes(path, *plan_page_parts(document))
+    write_framed(path, _page(document), library)
 
 
 def plan_page_parts(document: Document) -> Parts:
-    """The page as what comes before plotly.js, plotly.js itself, and the rest.
+    """The self-contained page as what comes before plotly.js, plotly.js itself, and the rest."""
+    return framed(_page(document))
+
+
+def _page(document: Document) -> Page:
+    """The page.
 
     ``document`` is what docs/reference/plan-json.md describes; what it lacks is left out.
     """
     plan = plan_view.cleaned(document)
     figures = plan_figures(plan)
-    return framed(Page(page_title(plan, "Plan"), str(plan.get("version", "")), stamp(plan),
-                       _body(plan, figures), plan_wording.FOOTER, figures))
+    return Page(page_title(plan, "Plan"), str(plan.get("version", "")), stamp(plan),
+                _body(plan, figures), plan_wording.FOOTER, figures)
 
 
 def _body(plan: Document, figures: dict[str, Any]) -> str:
     parts = [sections.opening(tables.opening(plan)), _placement(plan)]
     if listed(plan, "unserved"):
         parts.append(_unserved(plan))
+    certain = certainty_table(plan)
+    if certain.rows:
+        parts.append(sections.section("How certain", NOTE, drawn(certain)))
     parts.append(_classes(plan))
     if listed(plan, "pareto"):
         parts.append(_pareto(plan, with_figure=PARETO in figures))

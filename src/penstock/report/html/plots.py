@@ -18,6 +18,7 @@ Figure = dict[str, Any]
 
 KV_COLOUR = "#7b61c9"
 MAX_CDF_POINTS = 300
+CDF_AXES = {"ttft_s": "TTFT", "itl_p99_s": "ITL", "e2e_s": "end-to-end latency"}
 MAX_SCATTER_POINTS = 800
 _FINE_TICKS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
 
@@ -79,11 +80,11 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Slo],
         values = getattr(rows, latency)
         received = int((~np.isnan(values)).sum()) if of_gaps else len(rows)
         x, y = cdf_points(values, received)
-        traces.append(_cdf_trace(x, y, name, colour, "solid"))
+        traces.append(cdf_trace(x, y, name, colour, "solid"))
         extremes += [*x[:1], *x[-1:]]
         if of_gaps:
             x, y = cdf_points(rows.itl_mean_s, received)
-            traces.append(_cdf_trace(x, y, f"{name}, mean", colour, "dot"))
+            traces.append(cdf_trace(x, y, f"{name}, mean", colour, "dot"))
             extremes += [*x[:1], *x[-1:]]
         slo = slos[name]
         target = slo.itl_s if of_gaps else {"ttft_s": slo.ttft_s, "e2e_s": slo.e2e_s}[latency]
@@ -93,13 +94,22 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Slo],
         bound = wording.target(latency, slo)
         if bound is not None:
             marks.append(_objective_mark(name, slo, bound, colour))
-    layout = {"xaxis": log_seconds_axis(extremes), "yaxis": _share_axis(),
-              "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
+    return {"data": traces + marks, "layout": cdf_layout(CDF_AXES[latency], extremes, lines)}
+
+
+def cdf_layout(title: str, extremes: Sequence[float],
+               lines: Sequence[tuple[float, str]]) -> Figure:
+    """Axes of distributions of a latency, with a line for each target and colour."""
+    layout: Figure = {
+        "xaxis": log_seconds_axis(extremes) | {"title": {"text": title}},
+        "yaxis": _share_axis() | {"title": {"text": "share of requests"}},
+        "margin": {"l": 56, "r": 12, "t": 14, "b": 48}}
     _add_slo_lines(layout, lines)
-    return {"data": traces + marks, "layout": layout}
+    return layout
 
 
-def _cdf_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, dash: str) -> Figure:
+def cdf_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, dash: str) -> Figure:
+    """The curve of a distribution."""
     return {"type": "scatter", "mode": "lines", "name": name, "showlegend": False,
             "x": _rounded(np.maximum(x, 1e-6)), "y": _rounded(y),
             "line": {"color": colour, "width": 2 if dash == "solid" else 1.5, "shape": "hv",
@@ -172,15 +182,23 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str], *,
             "hovertemplate": "%{y:.3~g} in replica queues"})
     titles = [title for title, _ in panels]
     if not with_kv:
-        return {"data": traces, "layout": _stacked_layout(titles)}
+        return {"data": traces, "layout": stacked_layout(titles)}
     traces.append({
         "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(curves.kv_use),
         "name": "KV in use", "showlegend": False, "fill": "tozeroy", "yaxis": "y4", "xaxis": "x",
         "line": {"color": KV_COLOUR, "width": 1.2}, "fillcolor": _translucent(KV_COLOUR),
         "hovertemplate": "%{y:.1%} of KV memory"})
-    layout = _stacked_layout([*titles, "KV memory in use"])
+    layout = stacked_layout([*titles, "KV memory in use"])
     layout["yaxis4"] |= {"tickformat": ".0%", "range": [0, 1.02]}
     return {"data": traces, "layout": layout}
+
+
+def line_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, row: int) -> Figure:
+    """A line of one panel of a stacked layout."""
+    return {"type": "scatter", "mode": "lines", "x": _rounded(x), "y": _rounded(y), "name": name,
+            "showlegend": False, "yaxis": _axis("y", row), "xaxis": "x",
+            "line": {"color": colour, "width": 1.5},
+            "hovertemplate": "%{y:.3~g} " + name.replace("%", "")}
 
 
 def steps_figure(replica: ReplicaSeries) -> Figure:
@@ -204,7 +222,7 @@ def steps_figure(replica: ReplicaSeries) -> Figure:
             "hovertemplate": f"%{{y:{form}}}{unit}", **filled})
     titles = ("Step duration, ms", "Tokens: prefill below, decode above",
               "Waiting requests")
-    return {"data": traces, "layout": _stacked_layout(titles)}
+    return {"data": traces, "layout": stacked_layout(titles)}
 
 
 def step_cost_figure(series: RunSeries) -> Figure:
@@ -254,11 +272,12 @@ def sizing_figure(sizing: Sizing, classes: Mapping[str, ClassSummary]) -> Figure
     if whole:
         axis |= {"tickvals": x}
     return {"data": traces, "layout": {
-        "xaxis": axis, "yaxis": _share_axis() | {"rangemode": "tozero"}, "shapes": shapes,
-        "margin": {"l": 48, "r": 12, "t": 14, "b": 48}, "hovermode": "x unified"}}
+        "xaxis": axis, "shapes": shapes,
+        "yaxis": _share_axis() | {"rangemode": "tozero", "title": {"text": "attainment"}},
+        "margin": {"l": 56, "r": 12, "t": 14, "b": 48}, "hovermode": "x unified"}}
 
 
-def _stacked_layout(titles: Sequence[str]) -> Figure:
+def stacked_layout(titles: Sequence[str]) -> Figure:
     """Panels above each other on one time axis, each with its title at the left above it."""
     layout: Figure = {"annotations": [], "margin": {"l": 48, "r": 12, "t": 26, "b": 40},
                       "hovermode": "x unified"}

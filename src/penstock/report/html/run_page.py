@@ -1,6 +1,6 @@
 """A run's page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -9,27 +9,31 @@ from typing import Any
 from penstock.metrics.run_summary import Measured, Origin, RunSummary, Sizing
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report.files import write_bytes
 from penstock.report.html import multiplexing, sections
 from penstock.report.html.colours import series_colours
-from penstock.report.html.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, stamp, write_framed
 from penstock.report.html.plan_page import short_sections
 from penstock.report.html.plots import all_figures, busiest_replica
-from penstock.report.html.table import drawn
-from penstock.report.model import load, run, wording
+from penstock.report.html.table import PROSE, drawn
+from penstock.report.model import load, misses, models, run, wording
 
 
 def write_page(path: Path, summary: RunSummary, table: RequestTable,
-               series: RunSeries) -> None:
+               series: RunSeries, library: str | None = BESIDE) -> None:
     """Write the page, all or nothing.
 
     An empty ``series`` leaves out what only it knows: steps, replica queues and KV memory.
     """
-    write_bytes(path, *page_parts(summary, table, series))
+    write_framed(path, _page(summary, table, series), library)
 
 
 def page_parts(summary: RunSummary, table: RequestTable, series: RunSeries) -> Parts:
-    """The page as what comes before plotly.js, plotly.js itself, and the rest.
+    """The self-contained page as what comes before plotly.js, plotly.js itself, and the rest."""
+    return framed(_page(summary, table, series))
+
+
+def _page(summary: RunSummary, table: RequestTable, series: RunSeries) -> Page:
+    """The page.
 
     A summary without a plan, a sizing search, refusals and the like has no section on them.
     """
@@ -37,8 +41,8 @@ def page_parts(summary: RunSummary, table: RequestTable, series: RunSeries) -> P
     if summary.pools:
         figures |= multiplexing.figures(summary.pools)
     origin = asdict(summary.origin or Origin())
-    return framed(Page(page_title(origin, "Run"), origin["version"] or "", stamp(origin),
-                       _body(summary, figures, series), FOOTER, figures))
+    return Page(page_title(origin, "Run"), origin["version"] or "", stamp(origin),
+                _body(summary, figures, table, series), FOOTER, figures)
 
 
 FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token) / (tokens - 1); "
@@ -46,8 +50,10 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
           "target divided by requests received, rejected and shed ones included.")
 
 
-def _body(summary: RunSummary, figures: Mapping[str, Any], series: RunSeries) -> str:
-    parts = [sections.opening(run.opening(summary)), _classes(summary), _distributions(summary)]
+def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTable,
+          series: RunSeries) -> str:
+    parts = [sections.opening(run.opening(summary)), _classes(summary), _distributions(summary),
+             *_of_requests(summary, requests)]
     if summary.pools:
         parts.append(multiplexing.section(summary))
     confidential = run.confidential_table(summary)
@@ -90,7 +96,21 @@ def _classes(summary: RunSummary) -> str:
             "attainment, the tick the objective."),
         drawn(run.latency_table(summary),
               "Percentiles by nearest rank. TTFT and queue time of every request that got so far, "
-              "the rest of finished requests. ▲ marks a value above its target."))
+              "the rest of finished requests. ▲ marks a value above its target."),
+        *([] if summary.certainty is None else [drawn(run.certainty_table(summary.certainty))]))
+
+
+def _of_requests(summary: RunSummary, requests: RequestTable) -> Iterator[str]:
+    """Sections that only the single requests tell: misses with their causes, and models."""
+    missed = misses.missed_tables(summary, requests)
+    if missed is not None:
+        causes, worst = missed
+        yield sections.section(
+            "Requests that missed", " ".join(causes.notes), drawn(causes),
+            drawn(worst, f"The worst requests. {' '.join(worst.notes)}", style=PROSE))
+    split = models.models_split(summary, requests)
+    if split is not None:
+        yield sections.section(split.title, " ".join(split.notes), drawn(split))
 
 
 def _requests(measured: Measured) -> str:

@@ -46,9 +46,10 @@ def section(title: str, note: str, *content: str) -> str:
             f"{''.join(content)}</section>")
 
 
-def grid(*cards: str) -> str:
+def grid(*cards: str, style: str = "") -> str:
     """Cards side by side where the window is wide enough."""
-    return f"<div class=grid>{''.join(cards)}</div>"
+    return f'<div class="grid {style}">{"".join(cards)}</div>' if style else \
+        f"<div class=grid>{''.join(cards)}</div>"
 
 
 def folded(title: str, content: str) -> str:

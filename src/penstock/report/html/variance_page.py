@@ -5,16 +5,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from penstock.report.files import write_bytes
 from penstock.report.html import sections
 from penstock.report.html.colours import series_colour
-from penstock.report.html.frame import Page, framed, page_title, stamp
+from penstock.report.html.frame import BESIDE, Page, page_title, stamp, write_framed
 from penstock.report.html.table import drawn
 from penstock.report.model.variance import MEASURES, NOTE, TITLES, counts, variance_tables
 
 
 def write_variance_page(path: Path, document: Mapping[str, Any],
-                        rows: Sequence[Mapping[str, Any]]) -> None:
+                        rows: Sequence[Mapping[str, Any]], library: str | None = BESIDE) -> None:
     """Write the page, all or nothing; ``rows`` are the single observations."""
     figures: dict[str, Any] = {}
     parts = [f"<h1>{escape('Variance of ' + ', '.join(document['urls']))}</h1>",
@@ -32,7 +31,7 @@ def write_variance_page(path: Path, document: Mapping[str, Any],
                                       drawn(tables[name]), sections.grid(*plots)))
     page = Page(page_title(document, "Variance"), str(document["version"]), stamp(document),
                 "\n".join(parts), NOTE, figures)
-    write_bytes(path, *framed(page))
+    write_framed(path, page, library)
 
 
 def _boxes(urls: Sequence[str], rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def placement_table(plan: Document) -> Table:
                wording.money(plan.get("cost_per_hour")),
                wording.money(plan.get("cost_per_million_tokens")),
                plan_wording.power(plan.get("power_w")), "", "", ""],
-        notes=[plan_wording.HEADROOM_NOTE] if noted else [])
+        notes=[*([plan_wording.HEADROOM_NOTE] if noted else []), *plan_wording.least(plan)])
 
 
 def _demand_row(demand: Mapping[str, Any]) -> list[Cell | str]:
@@ -67,7 +67,8 @@ def _demand_row(demand: Mapping[str, Any]) -> list[Cell | str]:
 
 
 def _group_row(group: plan_view.Group) -> list[Cell | str]:
-    return [cell.member(plan_wording.replicas_of(group.variant, group.num_replicas)), "",
+    return [cell.member(plan_wording.replicas_of(group.variant, group.num_replicas,
+                                                 group.unmeasured)), "",
             plan_wording.used_of(group.accelerators, group.available),
             wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w), "", "", ""]
 
@@ -170,10 +171,15 @@ def accelerators_table(plan: Document) -> Table:
     pools = plan_view.accelerators(plan)
     known = [pool.get("accelerator") for pool in pools]
     found = table("Accelerators", (
-        "accelerator", "in use", "price per hour", "cost per hour", "one more saves",
-        "dual value per hour"),
+        "accelerator", "in use", "price per hour", Column("price basis", prose=True), "list price",
+        "as owned", "energy", "cost per hour", "one more saves", "dual value per hour"),
         [[*_accelerator_row(pool), *_worth(shadow.get(pool.get("accelerator"), {}))]
-         for pool in (*pools, *({"accelerator": name} for name in shadow if name not in known))])
+         for pool in (*pools, *({"accelerator": name} for name in shadow if name not in known))],
+        notes=[f"{line}." for line in listed(plan, "warnings")])
+    if not any("ownership_per_hour" in pool for pool in pools):
+        found = found.without("list price", "as owned", "energy")
+    if not any("price_basis" in pool for pool in pools):
+        found = found.without("price basis")
     return found if shadow else found.without("one more saves", "dual value per hour")
 
 
@@ -182,6 +188,9 @@ def _accelerator_row(pool: Mapping[str, Any]) -> list[Cell | str]:
     bar = Bar(used / count) if used is not None and count else None
     return [plan_wording.resource_name(str(pool.get("accelerator"))),
             Cell(plan_wording.used_of(used, count), bar=bar), wording.money(price),
+            " ".join(str(pool.get(key) or "") for key in ("price_basis", "price_date")).strip(),
+            *(wording.money(pool.get(key)) for key in (
+                "list_price_per_hour", "ownership_per_hour", "energy_per_hour")),
             wording.money(None if used is None or price is None else used * price)]
 
 
@@ -231,7 +240,8 @@ def _candidate_row(item: plan_view.Ranked) -> list[Cell | str]:
     found = item.candidate
     number, power_w = found.get("num_replicas"), found.get("power_w")
     power = None if number is None or power_w is None else number * power_w
-    return [cell.member(plan_wording.replicas_of(str(found.get("variant")), number)),
+    return [cell.member(plan_wording.replicas_of(str(found.get("variant")), number,
+                                                 found.get("unmeasured") or ())),
             wording.money(found.get("cost_alone_per_hour")), plan_wording.power(power),
             cell.strong(str(item.in_plan)) if item.in_plan else cell.muted(""),
             plan_wording.carries(found), wording.rate(found.get("bound_per_s")),
@@ -249,7 +259,7 @@ def trials_table(plan: Document, last: int | None = None) -> Table:
         (trial.get("round"), trial.get("demand"),
          _counted(plan_wording.counted(trial.get("replicas"))),
          wording.percent(plan_view.entered(trial), 1), wording.percent(plan_view.worst(trial)),
-         cell.verdict(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
+         cell.verdict(trial.get("meets"), plan_wording.trial_verdict(trial)))
         for trial in trials],
         notes=[f"{earlier:,} earlier trials are not shown."] if earlier else [])
 

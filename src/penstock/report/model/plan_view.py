@@ -43,7 +43,7 @@ def accelerators(document: Document) -> Section:
 
 class Group(NamedTuple):
     """Replicas of one variant that a demand gets. ``accelerators`` are of one kind, of the
-    ``available`` ones; None where the document does not tell."""
+    ``available`` ones; None where the document does not tell. ``unmeasured`` is as in it."""
 
     variant: str
     num_replicas: int
@@ -51,6 +51,7 @@ class Group(NamedTuple):
     available: int | None
     cost_per_hour: float | None
     power_w: float | None
+    unmeasured: Sequence[str] = ()
 
 
 def groups(document: Document) -> list[list[Group]]:
@@ -70,7 +71,7 @@ def _group(variant: str, number: int, candidate: Mapping[str, Any],
         prod(int(candidate.get(name) or 1) for name in ("tensor", "pipeline", "data"))
     return Group(variant, number, _times(number, each), counts.get(candidate.get("accelerator")),
                  _times(number, candidate.get("cost_per_hour")),
-                 _times(number, candidate.get("power_w")))
+                 _times(number, candidate.get("power_w")), candidate.get("unmeasured") or ())
 
 
 def _with_candidates(document: Document) -> Iterable[tuple[Mapping[str, Any], Section]]:

@@ -1,10 +1,10 @@
 """A plan in words, alike in the terminal and on the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from penstock.report.model import wording
+from penstock.report.model import plan_certainty, wording
 from penstock.report.model.plan_view import (
     CENT,
     Compared,
@@ -35,6 +35,18 @@ HEADROOM_NOTE = ("Headroom: how much faster a demand's requests may arrive befor
                  "as a share of the throughput bound, which no schedule exceeds for long.")
 
 
+def least(document: Document) -> list[str]:
+    """Return a note on what no schedule undercuts, and the gap to the plan; none where the document
+    has no bound."""
+    found = document.get("least")
+    if not found:
+        return []
+    gap = ceil(100.0 * (found.get("gap") or 0.0) - 1e-9)
+    return [f"Proven bound: with the step times believed, no schedule keeps the objectives on "
+            f"fewer than {wording.count(found.get('accelerators'))} accelerators, or for less than "
+            f"{wording.money(found.get('cost_per_hour'))} an hour. Gap of this plan: {gap} %."]
+
+
 def power(value_w: float | None) -> str:
     """Watts, or kilowatts from one upwards."""
     if value_w is None:
@@ -57,9 +69,11 @@ def predicted(found: Compared) -> str:
     return ENDLESS if found.endless else wording.seconds(found.predicted_s)
 
 
-def replicas_of(variant: str, number: object) -> str:
-    """A number of replicas of a variant."""
-    return f"{number} x {variant}"
+def replicas_of(variant: str, number: object, unmeasured: Sequence[str] = ()) -> str:
+    """A number of replicas of a variant, marked where the step times of it rest on no
+    measurement."""
+    mark = f" ({' and '.join(unmeasured)} not measured)" if unmeasured else ""
+    return f"{number} x {variant}{mark}"
 
 
 def counted(replicas: Mapping[str, int] | None) -> list[str]:
@@ -160,6 +174,13 @@ def demand_verdict(demand: Mapping[str, Any]) -> tuple[bool | None, str]:
     return (True, "in full") if share >= 1.0 - 1e-9 else (False, wording.percent(share, 1))
 
 
+def trial_verdict(trial: Mapping[str, Any]) -> str:
+    """Whether a trial held and, where its own attainment does not show it, why not."""
+    if trial.get("meets"):
+        return "holds"
+    return "misses with faster arrivals" if trial.get("only_faster_missed") else "misses"
+
+
 def class_verdict(outcome: Outcome) -> str:
     """Whether a class met its objective with every seed."""
     if outcome.meets is None:
@@ -191,12 +212,25 @@ def facts(document: Document) -> tuple[Fact, ...]:
     switching = (document.get("optimum") or {}).get("switching_cost")
     once = f"and {wording.money(switching)} once, to get there" if switching else "busy or not"
     return (
-        Fact("Cost per hour", wording.money(document.get("cost_per_hour")), once),
+        Fact("Cost per hour", wording.money(document.get("cost_per_hour"))
+             + plan_certainty.cost(document), once),
         Fact("Cost per million tokens", wording.money(document.get("cost_per_million_tokens")),
              "prompt and output alike"),
         Fact("Power", power(document.get("power_w")), "list power of all accelerators used"),
+        *_ownership(document.get("ownership") or {}),
         Fact("Accelerators", used_of(used, available), "in use"),
-        _least_headroom(document), _optimum(document.get("optimum") or {}))
+        _least_headroom(document), *([plan_certainty.fact(document)]
+                                     if "holds_probability" in document else []),
+        _optimum(document.get("optimum") or {}))
+
+
+def _ownership(costs: Mapping[str, Any]) -> list[Fact]:
+    """The costs beside the one that the plan minimises, where accelerators are owned."""
+    words = {"list_cost_per_hour": ("At list prices", "per hour"),
+             "cost_per_hour": ("As owned", "per hour, with energy"),
+             "energy_cost_per_hour": ("Energy", "per hour, at list power")}
+    return [Fact(title, wording.money(costs[key]), note) for key, (title, note) in words.items()
+            if costs.get(key) is not None]
 
 
 def _least_headroom(document: Document) -> Fact:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from penstock.metrics.run_summary import (
+    Certainty,
     ClassSummary,
     Cost,
     Outcome,
@@ -53,6 +54,16 @@ def classes_table(summary: RunSummary) -> Table:
                *_outcome(overall, ""), ""])
     missing = any(map(_missed_by, summary.classes.values()))
     return found if missing else found.without(MISSED_BY.title)
+
+
+def certainty_table(found: Certainty) -> Table:
+    """Intervals of every class, and below them the probability that all meet their objectives."""
+    return table("How certain", ["class", "attainment", "TTFT p99", "TPOT p99"], [
+        (name, wording.interval(*entry.attainment), wording.ends(entry.ttft_p99_s),
+         wording.ends(entry.tpot_p99_s)) for name, entry in found.classes.items()],
+        notes=[f"Every class meets its objective with a probability of "
+               f"{wording.probability(found.meets_probability)}, as far as step times are "
+               "uncertain. Intervals of 90 %, from runs with slow and with fast steps."])
 
 
 def _missed_by(entry: ClassSummary) -> str:

@@ -74,6 +74,20 @@ def money(value: float | None) -> str:
     return f"${value:,.2f}"
 
 
+def probability(share: float | None) -> str:
+    """A probability in whole per cent; the ends of what is known are marked as such."""
+    if share is None:
+        return ABSENT
+    if share >= 0.949:
+        return "> 95 %"
+    return "< 5 %" if share <= 0.051 else f"{share:.0%}".replace("%", " %")
+
+
+def ends(values: Sequence[float | None] | None) -> str:
+    """Both ends of an interval of a latency."""
+    return ABSENT if values is None else " to ".join(map(seconds, values))
+
+
 def interval(low: float | None, high: float | None) -> str:
     """An interval of a share."""
     return ABSENT if low is None else f"{percent(low, 1)} to {percent(high, 1)}"

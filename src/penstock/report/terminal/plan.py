@@ -1,6 +1,7 @@
 """A plan in a terminal."""
 
 from penstock.report.model import plan, plan_view
+from penstock.report.model.plan_certainty import certainty_table
 from penstock.report.model.plan_view import Document, listed
 from penstock.report.model.table import Block
 
@@ -17,8 +18,10 @@ def plan_blocks(document: Document) -> list[Block]:
     found = plan_view.cleaned(document)
     most = _MOST_CANDIDATES // max(1, len(listed(found, "demands")))
     tables = (
-        plan.placement_table(found), plan.unserved_table(found), plan.classes_table(found),
+        plan.placement_table(found), plan.unserved_table(found), certainty_table(found),
+        plan.classes_table(found),
         plan.comparison_table(found), plan.pareto_table(found), plan.shadow_prices_table(found),
+        *([plan.accelerators_table(found)] if found.get("ownership") else []),
         plan.changes_table(found),
         plan.candidates_table(found, max(1, min(_MOST_EACH, most))).without("power", "bound"),
         plan.not_considered_table(found, brief=True))
@@ -30,7 +33,8 @@ def short_plan_blocks(document: Document) -> list[Block]:
     """Return the short tables on the plan of a run's fleet."""
     found = plan_view.cleaned(document)
     why = (plan.unserved_table(found), plan.not_considered_table(found, brief=True))
-    blocks: list[Block] = [plan.placement_table(found),
+    certain = certainty_table(found)
+    blocks: list[Block] = [plan.placement_table(found), *([certain] if certain.rows else []),
                            *(table for table in why if why[0].rows and table.rows)]
     if listed(found, "trials"):
         trials = plan.trials_table(found, _MOST_TRIALS)

@@ -1,17 +1,30 @@
 """A run in a terminal."""
 
+from dataclasses import replace
+
 from penstock.metrics.run_summary import RunSummary
-from penstock.report.model import load, multiplexing, run
+from penstock.metrics.table import RequestTable
+from penstock.report.model import load, misses, models, multiplexing, run
 from penstock.report.model.table import Block, Note
 from penstock.report.terminal.plan import short_plan_blocks
 
 
-def run_blocks(summary: RunSummary) -> list[Block]:
-    """Headline and tables of a run, in the order in which they are printed."""
+def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> list[Block]:
+    """Headline and tables of a run, in the order in which they are printed.
+
+    The worst ``requests`` are listed where a class misses its objective.
+    """
     blocks: list[Block] = [
         run.opening(summary),
         run.classes_table(summary).without("objective", "unfinished", "late tokens"),
         run.latency_table(summary)]
+    if summary.certainty is not None:
+        blocks.append(run.certainty_table(summary.certainty))
+    split = None if requests is None else models.models_split(summary, requests)
+    if split is not None:
+        blocks.append(split)
+    if requests is not None and summary.overall.meets_slo is False:
+        blocks += _worst(summary, requests)
     if summary.overall.cost.per_hour:
         blocks.append(run.cost_table(summary).without("per million output tokens"))
     if summary.pools:
@@ -31,3 +44,8 @@ def run_blocks(summary: RunSummary) -> list[Block]:
     if summary.refusals:
         blocks.append(run.refusals_table(summary))
     return blocks
+
+
+def _worst(summary: RunSummary, requests: RequestTable) -> list[Block]:
+    found = misses.missed_tables(summary, requests, misses.MOST_IN_TERMINAL)
+    return [] if found is None else [replace(found[1], notes=())]

@@ -7,6 +7,7 @@ the fleet file itself.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import orjson
@@ -44,12 +45,14 @@ _ESCAPE = re.compile(r"\\\\|" + _HALVES.pattern)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A fleet file's text with the query's parameters. ``what_if`` has ``KEY=VALUE`` texts."""
+    """A fleet file's text with the query's parameters. ``what_if`` has ``KEY=VALUE`` texts;
+    ``today`` is the date by which prices are old, empty where no price is."""
 
     text: str
     seed: int | None = None
     what_if: tuple[str, ...] = ()
     time_limit_s: float | None = None
+    today: str = ""
 
 
 def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) -> Order:
@@ -101,7 +104,8 @@ def answer(order: Order) -> Answer:
     fleet = _fleet(order, ())
     other = _fleet(order, order.what_if) if order.what_if else None
     plan = _planned(fleet)
-    return Answer(full_document(plan, None if other is None else (order.what_if, _planned(other))))
+    return Answer(full_document(plan, None if other is None else (order.what_if, _planned(other)),
+                                date.fromisoformat(order.today) if order.today else None))
 
 
 def _fleet(order: Order, what_if: Sequence[str]) -> Fleet:

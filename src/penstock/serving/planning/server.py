@@ -8,6 +8,8 @@ in processes of their own (``jobs``). So slow operations never block the event l
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -103,7 +105,8 @@ def _plan_handler(jobs: Jobs, max_body_bytes: int) -> Handler:
                                         request.content_type, list(request.query.items()))
         except InputError as error:
             return _response(failure(400, str(error)))
-        return _response(await jobs.answer(order))
+        today = datetime.now(UTC).date().isoformat()
+        return _response(await jobs.answer(replace(order, today=today)))
 
     return handle
 

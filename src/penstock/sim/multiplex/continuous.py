@@ -14,8 +14,7 @@ from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.kv.counting import CountingKv
-from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.predict.length import HistoryLengths
@@ -97,9 +96,9 @@ class Residents:
     def load(self, model: int) -> None:
         """Add a resident model with an empty KV cache."""
         spec = self._specs[model]
-        kind = PrefixKv if spec.prefix_caching else CountingKv
-        scheduler = build_scheduler(spec.schedule, spec.believed or spec.step_time,
-                                    kind(spec.kv_tokens // spec.block_tokens, spec.block_tokens),
+        kv = build_kv(spec.schedule, spec.kv_tokens // spec.block_tokens, spec.block_tokens,
+                      spec.prefix_caching)
+        scheduler = build_scheduler(spec.schedule, spec.believed or spec.step_time, kv,
                                     self._lengths[model])
         recorder = self._recorders.setdefault(model, ReplicaRecorder(_SAMPLE_PS))
         self._replicas[model] = SimReplica(model, scheduler, StepClock(spec.step_time),

@@ -1,0 +1,118 @@
+"""Predictions of AIConfigurator and AISimulate for measured points, with their own shipped data.
+
+    RIVALS_PYTHON benchmarks/rivals_predict.py jobs.json predictions.json
+
+Runs in an environment of its own, which has aisimulate (`pip install --pre aisimulate`); needs
+nothing of Penstock. `benchmarks/rivals.py` calls it.
+"""
+
+import io
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SYSTEMS = {"h100-80gb": "h100_sxm", "h200": "h200_sxm", "b200": "b200_sxm", "b300": "b300_sxm",
+           "gb200": "gb200", "gb300": "gb300", "a100-80gb": "a100_sxm", "l40s": "l40s",
+           "rtx-pro-6000": "rtx_pro_6000_server"}
+# A checkpoint whose published configuration has the format of the point.
+CHECKPOINTS = {
+    ("Qwen/Qwen3-32B", "fp8"): "Qwen/Qwen3-32B-FP8",
+    ("meta-llama/Llama-3.1-70B", "fp8"): "nvidia/Llama-3.1-70B-Instruct-FP8",
+    ("meta-llama/Llama-3.1-70B", "bf16"): "meta-llama/Meta-Llama-3.1-70B",
+    ("meta-llama/Llama-3.1-8B-Instruct", "bf16"): "meta-llama/Meta-Llama-3.1-8B",
+    ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): "meta-llama/Meta-Llama-3.1-8B",
+    ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8"): "meta-llama/Meta-Llama-3.1-8B",
+    ("deepseek-ai/DeepSeek-R1", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
+    ("deepseek-ai/DeepSeek-V3", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
+    ("MiniMaxAI/MiniMax-M2.5", "fp4"): "nvidia/MiniMax-M2.5-NVFP4",
+    ("moonshotai/Kimi-K2.5", "fp4"): "nvidia/Kimi-K2.5-NVFP4",
+    ("zhipuai/GLM-5", "fp4"): "nvidia/GLM-5-NVFP4"}
+# Formats that no published configuration of the model states.
+FORMATS = {"meta-llama/Meta-Llama-3.1-8B": {"fp8": "fp8"}}
+
+
+def checkpoint(job: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The configuration of a point's model, and the format of its GEMMs where that lacks it."""
+    name = CHECKPOINTS.get((job["model"], job["precision"]), job["model"])
+    found = FORMATS.get(name, {}).get(job["precision"])
+    return name, {} if found is None else {"gemm_quant_mode": found}
+
+
+def configurator(job: dict[str, Any]) -> dict[str, float]:
+    from aiconfigurator.cli.api import cli_estimate
+
+    name, formats = checkpoint(job)
+    experts = {"moe_ep_size": job["ep"], "moe_tp_size": job["tp"] * job["dp"] // job["ep"]} \
+        if job["mixture"] else {}
+    found = cli_estimate(
+        model_path=name, system_name=SYSTEMS[job["hardware"]], mode="agg",
+        backend_name=job["engine"], isl=job["isl"], osl=job["osl"], ctx_tokens=8192,
+        batch_size=max(1, round(job["clients"] / job["dp"])), tp_size=job["tp"],
+        pp_size=job["pp"], attention_dp_size=job["dp"], **formats, **experts)
+    ttft_s, tpot_s = found.ttft / 1e3, found.tpot / 1e3
+    return {"ttft_s": ttft_s, "tpot_s": tpot_s,
+            "output_tok_per_s": job["clients"] * job["osl"] / (
+                ttft_s + (job["osl"] - 1) * tpot_s)}
+
+
+def simulator(job: dict[str, Any], folder: str) -> dict[str, float]:
+    from aisimulate.main import main
+
+    name, formats = checkpoint(job)
+    spread: dict[str, Any] = {"tensor": job["tp"], "pipeline": job["pp"],
+                              "attention_data": job["dp"]}
+    if job["mixture"]:
+        spread |= {"moe_expert": job["ep"], "moe_tensor": job["tp"] * job["dp"] // job["ep"]}
+    worker: dict[str, Any] = {"parallelism": spread, "scheduler": {
+        "max_sequences": max(1, round(job["clients"] / job["dp"]))}}
+    if formats:
+        worker["timing"] = formats
+    config = {
+        "traffic": {"source": {"type": "synthetic", "input_tokens": job["isl"],
+                               "output_tokens": job["osl"]},
+                    "load": {"type": "concurrency", "concurrency": job["clients"]},
+                    "stop": {"requests": 6 * job["clients"]}},
+        "engine": {"model": name, "hardware": SYSTEMS[job["hardware"]], "backend": job["engine"],
+                   "workers": {"aggregated": worker}}}
+    path = Path(folder, "point.yaml")
+    path.write_text(json.dumps(config))
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status = main(["predict", "-c", str(path), "--format", "json", "--output-dir",
+                       str(Path(folder, "out")), "--overwrite"])
+    if status:
+        raise RuntimeError(f"exit status {status}")
+    found = json.loads(out.getvalue().strip().splitlines()[-1])
+    return {"ttft_s": found["mean_ttft_ms"] / 1e3, "tpot_s": found["mean_tpot_ms"] / 1e3,
+            "output_tok_per_s": found["output_throughput_tok_s"]}
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    jobs, rows = json.loads(Path(sys.argv[1]).read_text()), []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, job in enumerate(jobs, 1):
+            row: dict[str, Any] = {"file": job["file"], "row": job["row"]}
+            for name, predict in (("AIConfigurator", lambda job: configurator(job)),
+                                  ("AISimulate", lambda job: simulator(job, folder))):
+                try:
+                    with redirect_stderr(io.StringIO()):
+                        row[name] = predict(job)
+                except (Exception, SystemExit) as error:  # what they refuse is not covered
+                    row[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
+            rows.append(row)
+            print(number, "of", len(jobs), row["file"], row["row"], file=sys.stderr, flush=True)
+    Path(sys.argv[2]).write_text(json.dumps({
+        "versions": {name: version(name) for name in ("aiconfigurator", "aisimulate")},
+        "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

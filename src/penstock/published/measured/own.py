@@ -1,0 +1,170 @@
+"""A user's own measurements: results of load tools, and the shipped rates corrected by them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, inf, log, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.perf.step_time.rate_table import RateTable
+from penstock.published.measured.express import express
+from penstock.published.measured.predict import predict
+from penstock.published.measured.rows import Measured
+
+_SIGMAS = 1.645  # an interval of 90 % reaches so far
+_PRIOR_POINTS = 4.0  # weight of the assumed scatter, in points
+_FRAMEWORKS = {"tensorrt-llm": "trtllm"}
+_EXPECTED = ("expected a result of `vllm bench serve --save-result`, of SGLang's bench_serving or "
+             "of GuideLLM (JSON)")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDeployment:
+    """The replica that a load tool measured. ``version`` is empty for the newest release."""
+
+    model: str
+    accelerator: str
+    engine: str
+    version: str = ""
+    tensor: int = 1
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Correction of the shipped step times of a deployment by its own points.
+
+    ``factor`` is on step times; the true ones are within ``interval`` of the corrected in 90 % of
+    cases, and were within ``interval_before`` of the shipped. ``points`` have measured and
+    predicted TPOT in seconds.
+    """
+
+    factor: float
+    interval: float
+    interval_before: float
+    points: tuple[tuple[Measured, float], ...]
+    document: Mapping[str, Any]
+
+
+def read_own(path: Path, at: OwnDeployment) -> list[Measured]:
+    """Return the points of a load tool's result. Raises InputError for a file of another kind."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    points = [point for record in _records(path, text) for point in _points(path, record)]
+    if not points:
+        raise InputError(f"{path}: holds no result; {_EXPECTED}")
+    return [_row(path, number, at, point) for number, point in enumerate(points, 1)]
+
+
+def _records(path: Path, text: str) -> list[Any]:
+    """The JSON document of a file, or one a line."""
+    for parts in ([text], text.splitlines()):
+        try:
+            return [json.loads(part) for part in parts if part.strip()]
+        except json.JSONDecodeError:
+            continue
+    raise InputError(f"{path}: is not JSON; {_EXPECTED}")
+
+
+def _points(path: Path, record: Any) -> Iterator[dict[str, Any]]:
+    try:
+        if isinstance(record, dict) and "benchmarks" in record:
+            for benchmark in record["benchmarks"]:
+                yield _of_guidellm(benchmark)
+            return
+        if isinstance(record, dict) and "mean_tpot_ms" in record:
+            yield _of_bench_serving(record)
+            return
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(f"{path}: a result lacks {error}; {_EXPECTED}") from None
+    raise InputError(f"{path}: {_EXPECTED}")
+
+
+def _of_bench_serving(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of vLLM's or SGLang's load tool."""
+    completed, clients = int(record["completed"]), record.get("max_concurrency")
+    rate_per_s = float(record.get("request_rate") or inf)
+    kind, value = (("rate", rate_per_s) if rate_per_s < inf else
+                   ("concurrency", float(clients)) if clients else ("burst", float(completed)))
+    return {"load_kind": kind, "load_value": value, "num_requests": float(completed),
+            "isl": record["total_input_tokens"] / completed,
+            "osl": record["total_output_tokens"] / completed,
+            "ttft_s": record["mean_ttft_ms"] / 1e3, "tpot_s": record["mean_tpot_ms"] / 1e3,
+            "output_tok_per_s": float(record["output_throughput"])}
+
+
+def _of_guidellm(benchmark: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark of a GuideLLM report. Its inter-token latency is the TPOT of this project."""
+    metrics, strategy = benchmark["metrics"], benchmark["config"]["strategy"]
+
+    def mean(name: str) -> float:
+        return float(metrics[name]["successful"]["mean"])
+
+    completed, kind = float(metrics["request_totals"]["successful"]), strategy["type_"]
+    loads = {"concurrent": ("concurrency", strategy.get("streams")), "synchronous": (
+        "concurrency", 1), "constant": ("rate", strategy.get("rate")), "poisson": (
+        "rate", strategy.get("rate")), "throughput": ("burst", completed)}
+    if kind not in loads:
+        raise ValueError(f"a strategy of {', '.join(loads)}; found {kind!r}")
+    name, value = loads[kind]
+    return {"load_kind": name, "load_value": float(value), "num_requests": completed,
+            "isl": mean("prompt_token_count"), "osl": mean("output_token_count"),
+            "ttft_s": mean("time_to_first_token_ms") / 1e3,
+            "tpot_s": mean("inter_token_latency_ms") / 1e3,
+            "output_tok_per_s": mean("output_tokens_per_second")}
+
+
+def _row(path: Path, number: int, at: OwnDeployment, point: Mapping[str, Any]) -> Measured:
+    return Measured(
+        file=path.name, row=number, hardware=at.accelerator, model=at.model,
+        precision=at.precision, kv_precision="",
+        framework=_FRAMEWORKS.get(at.engine, at.engine), version=at.version, spec_decode="none",
+        disaggregated=False, length_kind="dataset", notes="", num_gpus=float(at.tensor),
+        tp=float(at.tensor), pp=1.0, ep=1.0, dp=1.0, e2e_s=None, is_median=False, own=True,
+        **point)
+
+
+def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
+    """Correct the shipped rates of a deployment by its own points.
+
+    The logarithm of measured over predicted TPOT is the deployment's deviation, of which the
+    shipped errors are the prior (normal), plus a scatter of each point. The posterior mean goes on
+    every rate of the deployment's chip with its engine; no rate exceeds its peak. The scatter is
+    that of the points, with an assumed half of the prior counting as ``_PRIOR_POINTS`` points.
+    Raises InputError where no point can be simulated.
+    """
+    found = [(row, predict(row)) for row in rows]
+    known = [(row, one.metrics["tpot_s"].value, one.family) for row, one in found
+             if "tpot_s" in one.metrics and row.tpot_s]
+    if not known:
+        raise InputError(f"{rows[0].file}: no point can be simulated "
+                         f"({found[0][1].not_expressed or 'no TPOT'})")
+    of, family = express(known[0][0]).deployment, known[0][2]
+    errors = table.error("tpot_s", family, of.engine)
+    prior = max(log(errors.high), -log(errors.low)) / _SIGMAS
+    ratios = np.array([log((row.tpot_s or 0.0) / value) for row, value, _ in known])
+    scatter = sqrt((_PRIOR_POINTS * (prior / 2.0) ** 2 + float(((ratios - ratios.mean()) ** 2
+                                                                 ).sum()))
+                   / (_PRIOR_POINTS + len(ratios) - 1.0))
+    precision = len(ratios) / scatter**2 + 1.0 / prior**2
+    mean = float(ratios.sum()) / scatter**2 / precision
+    left = min(prior, sqrt(1.0 / precision + scatter**2))
+    reach = exp(_SIGMAS * left)
+    source = f"{table.source}; corrected by {len(ratios)} own points"
+    effects = {name: {group: dict(keys) for group, keys in groups.items()}
+               for name, groups in table.effects.items()}
+    for groups in effects.values():
+        keys = groups.setdefault("chip+engine", {})
+        keys[of.key("chip+engine")] = keys.get(of.key("chip+engine"), 0.0) + mean
+    all_errors = {metric: {name: [one.low, one.high] for name, one in families.items()}
+                  for metric, families in table.errors.items()}
+    all_errors["tpot_s"][f"{family}, {of.engine}"] = [1.0 / reach, reach]
+    return Correction(exp(mean), reach - 1.0, exp(_SIGMAS * prior) - 1.0,
+                      tuple((row, value) for row, value, _ in known),
+                      {"source": source, "errors": all_errors, "effects": effects})

@@ -1,0 +1,89 @@
+"""Engines of a fleet and of replica groups."""
+
+import pytest
+import yaml
+
+from penstock.catalog.engines import engine_facts, engine_names
+from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.write import to_yaml
+from penstock.plan.variants import variants_of
+
+FILE = {"accelerators": [{"name": "h100-80gb"}], "models": [{"name": "llama-3.1-8b"}],
+        "service_classes": [{"name": "chat", "slo": {"ttft_s": 1}}],
+        "traffic": [{"trace": "azure-2023-conv", "rate_per_s": 2, "num_requests": 10}]}
+
+
+def fleet_of(*groups, **sections):
+    replicas = {"replicas": list(groups)} if groups else {}
+    return parse_fleet(yaml.safe_dump(FILE | replicas | sections))
+
+
+def test_a_file_that_says_nothing_of_engines_has_stock_vllm():
+    fleet = fleet_of({})
+    group, = fleet.replicas
+    assert (fleet.engine.name, fleet.engine.version) == ("vllm", None)
+    assert fleet.policies.schedule.policy == "stock"
+    assert group.step_time["kind"] == "measured"
+    assert group.intake.plans_ahead
+    assert fleet.engine.prefix_caching
+
+
+@pytest.mark.parametrize("stated", [
+    {"policies": {"schedule": "penstock"}}, {"replicas": [{"schedule": "sarathi"}]},
+    {"replicas": [{"step_time": "roofline"}]},
+    {"replicas": [{"endpoints": ["http://127.0.0.1:8001"]}]},
+    {"variant": {"schedule": "sarathi"}},
+    {"sizing": {"groups": [{"classes": ["chat"], "step_time": "roofline"}]}}])
+def test_a_file_that_states_how_replicas_behave_has_ideal_engines(stated):
+    fleet = fleet_of(**stated)
+    assert fleet.engine.name is None
+    assert fleet.schedule_of((*fleet.replicas, *fleet.sizing.groups)[0]).policy != "stock"
+
+
+def test_a_group_may_have_an_engine_of_its_own():
+    fleet = fleet_of({}, {"engine": "sglang"}, {"engine": "vllm", "version": "0.11.0"},
+                     {"engine": "vllm"})
+    usual, sglang, older, same = fleet.replicas
+    assert usual.setup is same.setup is None
+    assert fleet.engine_of(usual) == fleet.engine
+    assert fleet.engine_of(sglang).memory_fraction == engine_facts("sglang").memory_fraction
+    assert fleet.engine_of(older).version == "0.11.0"
+    assert fleet.schedule_of(sglang).prefill_first
+    assert not fleet.schedule_of(usual).prefill_first
+    assert [group.step_time["engine"] for group in fleet.replicas] == [
+        "vllm", "sglang", "vllm", "vllm"]
+
+
+def test_limits_that_the_file_states_hold_for_every_engine():
+    fleet = fleet_of({"engine": "sglang"}, engine={"name": "vllm", "max_num_seqs": 7})
+    assert fleet.schedule_of(fleet.replicas[0]).max_num_seqs == 7
+
+
+def test_a_stated_schedule_holds_in_a_groups_own_engine():
+    fleet = fleet_of({"engine": "sglang", "schedule": "sarathi"})
+    assert fleet.schedule_of(fleet.replicas[0]).policy == "sarathi"
+
+
+@pytest.mark.parametrize("group", [
+    {"engine": name} for name in engine_names()] + [{"engine": "vllm", "version": "0.11.0"}, {}])
+def test_a_fleet_reads_back_with_its_engines(group):
+    fleet = fleet_of(group)
+    assert parse_fleet(to_yaml(fleet), fleet.name) == fleet
+
+
+def test_a_plan_keeps_the_engines_of_running_groups():
+    fleet = fleet_of({"engine": "sglang"})
+    found, _ = variants_of(fleet, fleet.models[0], 1000, fleet.replicas)
+    kind = next(v for v in found if v.group.parallelism.tensor == 1)
+    assert kind.group.setup == fleet.replicas[0].setup
+
+
+@pytest.mark.parametrize(("group", "text"), [
+    ({"engine": "vlm"}, "did you mean 'vllm'"),
+    ({"engine": "vllm", "version": "0.1"}, "older than"),
+    ({"version": "1.0"}, "names a version of auto"),
+    ({"engine": "tensorrt-llm", "endpoints": ["http://127.0.0.1:1"]}, "tensorrt-llm")])
+def test_bad_engines_are_refused(group, text):
+    with pytest.raises(InputError, match=text):
+        fleet_of(group)
