@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, OutFile, Seed
+from penstock.cli.options import (
+    AsJson,
+    ModelName,
+    OutFile,
+    PrecisionOr16,
+    ScheduledBy,
+    Seed,
+    Tensor,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,19 +35,10 @@ def rates(
     folds: Annotated[int, typer.Option(
         "--folds", min=2, max=20, metavar="N",
         help="Parts of the curves; each is left out once, for the errors.")] = 8,
-    model: Annotated[str | None, typer.Option(
-        "--model", metavar="MODEL", help="Own results: the catalog's name of the model.",
-        show_default=False)] = None,
+    model: ModelName = None,
     gpu: Annotated[str | None, typer.Option(
         "--gpu", metavar="NAME", help="Own results: the accelerator.", show_default=False)] = None,
-    engine: Annotated[str | None, typer.Option(
-        "--engine", metavar="NAME[:VERSION]", help="Own results: the engine and its version.",
-        show_default=False)] = None,
-    tensor: Annotated[int, typer.Option(
-        "--tensor", min=1, max=64, metavar="N",
-        help="Own results: accelerators that share each layer.")] = 1,
-    precision: Annotated[str, typer.Option(
-        "--precision", metavar="P", help="Own results: format of the weights.")] = "bf16",
+    engine: ScheduledBy = None, tensor: Tensor = 1, precision: PrecisionOr16 = "bf16",
     out: OutFile = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Fit the rates of engines on accelerators to measured points, and print the errors on curves

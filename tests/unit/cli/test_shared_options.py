@@ -45,7 +45,7 @@ REST_ALONE = {"profile:wait", "deploy:wait", "remove:wait",  # a command waits u
 OWN_DEFAULTS = {
     ("profile estimate", "--intent"): "min_cost", ("profile fingerprint", "--design"): "penstock",
     ("profile model", "--output-tokens"): 16, ("profile batch", "--output-tokens"): 16,
-    ("profile fit kernels", "--precision"): "bf16",
+    ("profile fit kernels", "--precision"): "bf16", ("profile fit rates", "--precision"): "bf16",
     ("profile fit kernels", "--kv-precision"): "bf16",
     ("lab place", "--requests"): 300, ("lab experiment variance", "--requests"): 20,
     ("lab experiment variance", "--max-tokens"): 256, ("lab collect", "--max-tokens"): 512,

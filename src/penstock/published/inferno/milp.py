@@ -98,7 +98,8 @@ def _highs(program: _Program,
     import highspy
 
     solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-    for option, value in (("output_flag", False), ("mip_rel_gap", 0.0), ("mip_abs_gap", 1e-7)):
+    for option, value in (("output_flag", False), ("threads", 1), ("mip_rel_gap", 0.0),
+                          ("mip_abs_gap", 1e-7)):
         solver.setOptionValue(option, value)
     if time_limit_s is not None:
         solver.setOptionValue("time_limit", time_limit_s)
