@@ -45,7 +45,7 @@ COMPILED = (
     "policy/schedule/pacing.py", "policy/schedule/pacing_niyama.py",
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
-    "sim/cluster.py", "sim/kernel.py", "sim/oracle.py",
+    "sim/cluster.py", "sim/dispatch.py", "sim/inbox.py", "sim/kernel.py", "sim/oracle.py",
     "sim/recorder.py", "sim/replica.py", "sim/multiplex/driver.py",
     "sim/multiplex/pool.py", "sim/timeline.py",
     "perf/step_time/clock.py",

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 
-def largest_count(holds: Callable[[int], bool], most: int) -> int:
+def largest_count(holds: Callable[[int], bool], most: int, misses: int | None = None) -> int:
     """The largest number up to about ``most`` for which ``holds`` is true.
 
-    ``holds`` must be true of 0 and change only once. The search doubles, then bisects.
+    ``holds`` must be true of 0 and change only once. The search doubles, then bisects. It only
+    bisects where ``misses`` is a number for which ``holds`` is known to be false.
     """
-    low, high = 0, 1
-    while holds(high):
+    low, high = 0, misses or 1
+    while misses is None and holds(high):
         low, high = high, 2 * high
         if low >= most:
             return low

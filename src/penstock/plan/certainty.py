@@ -14,7 +14,7 @@ from penstock.perf.step_time.deviation import deviation
 from penstock.plan.bisection import largest_part
 from penstock.plan.demands import Demand
 from penstock.plan.headroom import MOST, headroom, most_growth
-from penstock.plan.judge import Verdict, chance, distinct, judge
+from penstock.plan.judge import Verdict, chance, distinct, holds, judge
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import Choice, Counts, groups_of, whole_fleet
 from penstock.plan.slower import probability_of, sigmas_of
@@ -136,10 +136,10 @@ class _Worlds:
         if key not in self._known:
             workloads = self._choice.demand.workloads
             drawn = len(distinct(workloads)) > 1
-            self._known[key] = judge(
+            self._known[key] = holds(
                 self._fleet, self._alone(self._worst, chance(workloads[self._worst]) * drawn),
                 groups_of(self._choice, counts), seed=self._fleet.run.seed + self._worst,
-                sigmas=sigmas).meets
+                sigmas=sigmas)
         return self._known[key]
 
     def _sustained(self, counts: Counts, sigmas: float) -> bool:

@@ -111,7 +111,11 @@ class _Loop:
                 return self._checked(best or proposal, holds=best is not None)
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
-        return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
+        verdicts = {choice.demand.name: self._trials.whole(
+            choice, proposal.counts[choice.demand.name],
+            proposal.solution.served[choice.demand.name])
+            for choice in self._choices if choice.demand.name in proposal.verdicts}
+        return Checked(proposal.problem, proposal.solution, proposal.counts, verdicts,
                        tuple(self._trials.done), self._beliefs.rates, self._confirmed, holds)
 
     def _known(self) -> _Proposal | None:
@@ -148,9 +152,15 @@ class _Loop:
             if carried > 0.0 or not self._rule_out(choice, counts):
                 self._refute(choice, counts, carried or share * LEAST_SHARE)
             return
+        undercutting = self._undercutting(choice, counts)
+        if undercutting is not None:
+            undercut = self._more(choice, counts, undercutting)
+            if not self._trials.judge(choice, undercut).meets:
+                self._refute(choice, undercut, 1.0)
+                return
         enough = 2 * sum(count for _, count in counts) + 64
         too_few = largest_count(lambda extra: not self._trials.judge(
-            choice, self._more(choice, counts, extra)).meets, enough)
+            choice, self._more(choice, counts, extra)).meets, enough, undercutting)
         if too_few >= enough:  # more replicas may not help at all
             if self._rule_out(choice, counts):
                 return
@@ -160,6 +170,24 @@ class _Loop:
         self._refute(choice, self._more(choice, counts, too_few), 1.0)
         if too_few < enough:  # this fleet holds, whatever rates are believed
             self._confirmed[demand.name][self._more(choice, counts, too_few + 1)] = 1.0
+
+    def _undercutting(self, choice: Choice, counts: Counts) -> int | None:
+        """The most additional replicas with which the fleet still costs less than another fleet
+        that carries the demand; None where no other one is sure to be had. More are of no use."""
+        costs = [_cost_per_hour(choice, held) for held in self._trials.held(choice.demand.name)
+                 if self._to_be_had(choice, held)]
+        now, next_one = (_cost_per_hour(choice, self._more(choice, counts, extra))
+                         for extra in (0, 1))
+        if not costs or next_one <= now:
+            return None
+        return int(max(0.0, min(costs) - now) / (next_one - now) * _WHOLE)
+
+    def _to_be_had(self, choice: Choice, counts: Counts) -> bool:
+        """Whether no other demand can take the accelerators of these replicas."""
+        alone = len(self._choices) == 1
+        return all(available is None or (alone and number <= available)
+                   for name, number in whole_fleet(choice, counts).accelerators.items()
+                   for available in (self._fleet.pool(name).count,))
 
     def _refute(self, choice: Choice, counts: Counts, share: float) -> None:
         rate_per_s = share * choice.demand.rate_per_s
@@ -221,7 +249,7 @@ class _Loop:
     def _cheaper(self, choice: Choice, best: _Proposal) -> Counts | None:
         name = choice.demand.name
         now = best.counts[name]
-        cost = sum(count * choice.candidate(v).variant.cost_per_hour for v, count in now)
+        cost = _cost_per_hour(choice, now)
         mixed = self._fleet.plan.mixed and name not in self._apart
         for _ in range(_MOST_NEIGHBOURS):
             rates = {variant: rate for (demand, variant), rate in self._hopes.rates.items()
@@ -256,3 +284,8 @@ class _Loop:
         main = max(counts, key=room_and_rate)[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
+
+
+def _cost_per_hour(choice: Choice, counts: Counts) -> float:
+    return sum(count * choice.candidate(variant).variant.cost_per_hour
+               for variant, count in counts)

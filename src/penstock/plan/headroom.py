@@ -5,7 +5,7 @@ from dataclasses import replace
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.bisection import largest_part
 from penstock.plan.demands import Demand
-from penstock.plan.judge import distinct, judge
+from penstock.plan.judge import distinct, holds
 from penstock.plan.propose import Choice, Counts
 from penstock.workload.mixing import scale_rate
 
@@ -14,6 +14,7 @@ MOST = 1.0
 
 _LEAST = -0.5
 _STEPS = 5
+_COARSE_STEPS = 3
 
 
 def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
@@ -25,17 +26,16 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
     stated, the growth is coarser, and may be negative, down to a half.
     """
 
-    def holds(growth: float) -> bool:
+    def grows(growth: float) -> bool:
         grown = replace(demand, workloads=tuple(scale_rate(workload, 1.0 + growth)
                                                 for workload in distinct(demand.workloads)))
         # The same requests count, though they arrive earlier.
         run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + growth))
-        return judge(replace(fleet, run=run), grown, groups, seed=seed, sigmas=sigmas,
-                     faster=False).meets
+        return holds(replace(fleet, run=run), grown, groups, seed=seed, sigmas=sigmas)
 
-    if sigmas is not None and not holds(0.0):
-        return largest_part(holds, _LEAST, 0.0, _STEPS - 1)
-    return largest_part(holds, 0.0, most, _STEPS - (sigmas is not None))
+    if sigmas is not None and not grows(0.0):
+        return largest_part(grows, _LEAST, 0.0, _COARSE_STEPS)
+    return largest_part(grows, 0.0, most, _STEPS if sigmas is None else _COARSE_STEPS)
 
 
 def most_growth(choice: Choice, counts: Counts) -> float:

@@ -1,6 +1,7 @@
 """The verdict on the replicas proposed for a demand, by simulation of its own arrivals."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment, observed_span_s
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.summary import computed_tokens
-from penstock.metrics.table import RequestTable
+from penstock.metrics.table import UNFINISHED, RequestTable
 from penstock.plan.demands import Demand
 from penstock.plan.slower import sigmas_of, slower
 from penstock.sim.simulation import simulate
@@ -50,26 +51,41 @@ class Verdict:
 
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
-          share: float = 1.0, sigmas: float | None = None, faster: bool = True) -> Verdict:
+          share: float = 1.0, sigmas: float | None = None, whole: bool = True) -> Verdict:
     """Simulate ``groups`` on the demand's requests, seed after seed until one misses.
 
     Where ``share`` is below 1, evenly spaced requests make up that share. Drawn traffic must also
     hold with slightly faster arrivals: its rate may be too low by chance, and replicas at the edge
-    would pass with these seeds and fail with the next. ``faster`` is false where that is not asked
-    for. Step times are off their model by ``sigmas`` standard deviations. By default they are off
-    as far as the plan's confidence asks for, and the verdict must be good as they are expected,
-    too: a router may send more requests to a replica that is fast enough only for few.
+    would pass with these seeds and fail with the next. Step times are off their model by ``sigmas``
+    standard deviations. By default they are off as far as the plan's confidence asks for, and the
+    verdict must be good as they are expected, too: a router may send more requests to a replica
+    that is fast enough only for few. Where ``whole`` is false, a simulation ends as soon as too
+    many requests have missed, and its attainment is the most that it could still reach.
     """
     if sigmas is not None:
-        return _judged(fleet, demand, slower(groups, sigmas), seed, share, faster=faster)
+        return _judged(fleet, demand, slower(groups, sigmas), seed, share, whole=whole)
     slow = sigmas_of(fleet.plan.confidence)
-    found = _judged(fleet, demand, slower(groups, slow), seed, share, faster=faster)
+    found = _judged(fleet, demand, slower(groups, slow), seed, share, whole=whole)
     return found if slow == 0.0 or not found.meets else \
-        _judged(fleet, demand, groups, seed, share, faster=False)
+        _judged(fleet, demand, groups, seed, share, faster=False, whole=whole)
+
+
+def holds(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
+          sigmas: float | None = None) -> bool:
+    """Whether the verdict of ``judge`` on these arrivals alone is that every objective is met.
+
+    A simulation ends as soon as too many requests have missed.
+    """
+    deviations = ({sigmas_of(fleet.plan.confidence), 0.0} if sigmas is None else {sigmas})
+    return all(
+        _meets(replace(fleet, replicas=slower(groups, off), multiplexing=()), workload,
+               seed + number)
+        for off in sorted(deviations, reverse=True)
+        for number, workload in enumerate(_to_simulate(fleet, demand.workloads)))
 
 
 def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed: int,
-            share: float, *, faster: bool) -> Verdict:
+            share: float, *, faster: bool = True, whole: bool = True) -> Verdict:
     alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
@@ -77,9 +93,12 @@ def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed
     worst = dict.fromkeys(goals, 1.0)
     meets = True
     for number, workload in enumerate(workloads):
-        table = simulate(alone, workload, seed=seed + number).table
+        table = simulate(alone, workload, seed=seed + number,
+                         lost=None if whole else partial(_lost, alone)).table
         tables.append(counted(fleet, table))
-        for name, attainment in attainment_by_class(alone, table).items():
+        lost = not whole and _lost(alone, table)
+        reached = (_reachable if lost else attainment_by_class)(alone, table)
+        for name, attainment in reached.items():
             worst[name] = min(worst[name], attainment.share or 0.0)
             meets = meets and bool(attainment.meets(goals[name]))
         if not meets:
@@ -102,7 +121,18 @@ def chance(workload: Workload) -> float:
 
 def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
     return meets_all(fleet, attainment_by_class(
-        fleet, simulate(fleet, workload, seed=seed).table))
+        fleet, simulate(fleet, workload, seed=seed, lost=partial(_lost, fleet)).table))
+
+
+def _lost(fleet: Fleet, table: RequestTable) -> bool:
+    """Whether too many requests have missed, whatever becomes of the unfinished."""
+    return not meets_all(fleet, _reachable(fleet, table))
+
+
+def _reachable(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
+    """The attainment of every class if all unfinished requests meet their objective."""
+    return attainment_by_class(fleet, replace(
+        table, met_slo=table.met_slo | (table.status == UNFINISHED)))
 
 
 def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:

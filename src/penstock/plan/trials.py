@@ -43,7 +43,7 @@ class Trials:
         key = (choice.demand.name, counts, round(share, 6))
         if key not in self._known:
             verdict = judge(self._fleet, choice.demand, groups_of(choice, counts),
-                            seed=self._seed, share=share)
+                            seed=self._seed, share=share, whole=False)
             self._known[key] = verdict
             trial = Trial(self.round, choice.demand.name, counts, share, verdict)
             self.done.append(trial)
@@ -51,10 +51,21 @@ class Trials:
                 self._on_trial(trial)
         return self._known[key]
 
+    def whole(self, choice: Choice, counts: Counts, share: float) -> Verdict:
+        """The verdict with every request of its seeds, also where too many have missed."""
+        found = self.judge(choice, counts, share)
+        return found if found.meets else judge(
+            self._fleet, choice.demand, groups_of(choice, counts), seed=self._seed, share=share)
+
     def missed(self, demand: str) -> list[Counts]:
         """Fleets that did not carry the whole of a demand."""
         return [counts for (name, counts, share), verdict in self._known.items()
                 if name == demand and share == 1.0 and not verdict.meets]
+
+    def held(self, demand: str) -> list[Counts]:
+        """Fleets that carried the whole of a demand."""
+        return [counts for (name, counts, share), verdict in self._known.items()
+                if name == demand and share == 1.0 and verdict.meets]
 
     def most_held(self, demand: str, counts: Counts) -> float:
         """The largest share of a demand that these replicas carried in any trial."""

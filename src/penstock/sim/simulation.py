@@ -1,7 +1,7 @@
 """Simulates a fleet on a workload."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,8 @@ from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
 
 _FLUSH_REQUESTS = 50_000
+_LOOKS = 10
+"""How often at most ``lost`` is asked."""
 _NUM_SAMPLES = 2000
 
 
@@ -96,12 +98,14 @@ class _Parts:
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
              journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
-             on_progress: Callable[[int], None] | None = None) -> SimulationResult:
+             on_progress: Callable[[int], None] | None = None,
+             lost: Callable[[RequestTable], bool] | None = None) -> SimulationResult:
     """Run ``workload`` on the replicas and the pools of ``fleet``, in one order of time.
 
     ``journal_dir`` gets one journal per replica. ``log_steps`` keeps every step. ``on_progress`` is
-    called occasionally with the number of ended requests. Raises InputError for requests of a model
-    that neither a pool nor a replica has.
+    called occasionally with the number of ended requests. ``lost`` gets the table so far, now and
+    then, and ends the run where it returns true; it is for fleets without pools. Raises InputError
+    for requests of a model that neither a pool nor a replica has.
     """
     _check_models(fleet, workload)
     with ExitStack() as stack:
@@ -109,7 +113,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         if log_steps:
             for replica in parts.replicas:
                 replica.recorder.steps = StepLog()
-        watch = _Flusher(parts, on_progress)
+        watch = _Flusher(parts, on_progress, lost, len(workload))
         drain_s = fleet.run.drain_s
         until_ps = NEVER_PS
         if drain_s is not None:
@@ -120,7 +124,8 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
                                    fleet.gateway.prefix_domain)
             loops = workload.loops
             upcoming = InOrder(requests) if loops is None else Looped(requests, loops)
-            parts.cluster.run(upcoming, watch.on_instant, until_ps)
+            with suppress(_Lost):
+                parts.cluster.run(upcoming, watch.on_instant, until_ps)
         watch.flush()
     replicas = parts.replicas
     for replica in replicas:
@@ -202,19 +207,28 @@ def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
     return {model: workload.answers.tokens_of(model).tolist() for model in models}
 
 
-class _Flusher:
-    """Moves ended requests from the recorders to the columns, to limit memory."""
+class _Lost(Exception):  # noqa: N818 - no error: it ends a run that needs no more steps
+    """The caller knows enough."""
 
-    def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None) -> None:
+
+class _Flusher:
+    """Moves ended requests from the recorders to the columns, to limit memory and to show them."""
+
+    def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None,
+                 lost: Callable[[RequestTable], bool] | None, num_requests: int) -> None:
         self._dispatcher = parts.dispatcher
         self._replicas = parts.replicas
         self._outcomes = parts.outcomes
         self._pools = parts.pools
         self._on_progress = on_progress
+        self._lost = lost
+        self._look_requests = max(1, num_requests // _LOOKS)
         self._instants = 0
 
     def on_instant(self, now_ps: int) -> None:
         self._instants += 1
+        if self._lost is not None and not self._instants & 0x3F:
+            self._look(self._lost)
         if self._instants & 0xFFF:
             return
         for replica in self._replicas:
@@ -224,6 +238,12 @@ class _Flusher:
             pending = sum(replica.recorder.num_ended for replica in self._replicas)
             pending += sum(pool.record.num_ended for pool in self._pools)
             self._on_progress(self._outcomes.num_stored + pending)
+
+    def _look(self, lost: Callable[[RequestTable], bool]) -> None:
+        if sum(replica.recorder.num_ended for replica in self._replicas) >= self._look_requests:
+            self.flush()
+            if lost(self._outcomes.table()):
+                raise _Lost
 
     def flush(self) -> None:
         for replica in self._replicas:

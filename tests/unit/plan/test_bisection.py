@@ -26,3 +26,12 @@ def test_the_largest_part_is_near_and_holds(limit, steps):
 
 def test_a_part_that_never_holds_is_the_low_end():
     assert largest_part(lambda part: False, 0.25, 1.0, 5) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 6, 9])
+def test_a_number_that_is_known_to_miss_is_not_tried_again(limit):
+    tried = []
+    assert largest_count(lambda count: bool(tried.append(count)) or count <= limit, 100,
+                         10) == limit
+    assert all(count < 10 for count in tried)
+    assert len(tried) <= 4

@@ -50,7 +50,7 @@ class World:
         return sum(n * self.rates[name] * (0.5 if spoilt and name not in self.spoilers else 1.0)
                    for name, n in counts.items())
 
-    def judge(self, found, demand, groups, *, seed, share=1.0):
+    def judge(self, found, demand, groups, *, seed, share=1.0, whole=True):
         from penstock.plan.variants import variant_name
 
         counts = {variant_name(g): g.count for g in groups}
@@ -131,7 +131,7 @@ def test_kinds_that_fail_together_are_told_apart(monkeypatch):
     world = World(monkeypatch, {"a100-80gb-bf16": 1.0, "l4-bf16": 0.1})
     together = world.judge
 
-    def refuse_mixes(found, demand, groups, *, seed, share=1.0):
+    def refuse_mixes(found, demand, groups, *, seed, share=1.0, whole=True):
         verdict = together(found, demand, groups, seed=seed, share=share)
         return replace(verdict, meets=verdict.meets and len(groups) == 1)
 
@@ -316,7 +316,7 @@ def test_what_is_served_in_part_is_what_was_shown(monkeypatch):
     world = World(monkeypatch, {"a100-80gb-bf16": 1.9})
     fair = world.judge
 
-    def moody(found, demand, groups, *, seed, share=1.0):
+    def moody(found, demand, groups, *, seed, share=1.0, whole=True):
         verdict = fair(found, demand, groups, seed=seed, share=share)
         return replace(verdict, meets=verdict.meets and not 0.5 < share < 0.55)
 
@@ -327,3 +327,18 @@ def test_what_is_served_in_part_is_what_was_shown(monkeypatch):
     assert result.holds
     assert held > 0.55
     assert result.solution.served["llama-3-8b"] == pytest.approx(held, abs=1e-3)
+
+
+def test_no_kind_is_tried_beyond_the_cost_of_a_fleet_that_holds(monkeypatch):
+    found = fleet(traffic(num_requests=100), **BOTH)
+    World(monkeypatch, {"l4-bf16": 0.1, "a100-80gb-bf16": 0.05})
+    choice, = single(found)
+    result = check(found, [choice], solve, seed=0)
+    assert result.holds
+    held = next(i for i, trial in enumerate(result.trials) if trial.verdict.meets)
+    costs = [(trial.counts, sum(count * choice.candidate(variant).variant.cost_per_hour
+                                for variant, count in trial.counts))
+             for trial in result.trials[held:]]
+    dear = [cost for counts, cost in costs if dict(counts).keys() == {"a100-80gb-bf16"}]
+    assert 1 <= len(dear) <= 2
+    assert max(dear) < costs[0][1]

@@ -9,9 +9,10 @@ import pytest
 
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
+from penstock.metrics.table import UNFINISHED
 from penstock.plan import judge as module
 from penstock.plan.demands import demands_of
-from penstock.plan.judge import distinct, judge, quantile, thinned
+from penstock.plan.judge import distinct, holds, judge, quantile, thinned
 from penstock.plan.variants import variants_of
 from penstock.sim.simulation import simulate
 from support.small_plans import BATCH, cards, fleet, lengths, traffic
@@ -82,9 +83,9 @@ def test_noise_comes_from_the_run_s_seed(monkeypatch):
     found, demand, groups = ready()
     seeds = []
 
-    def spy(fleet, workload, seed):
+    def spy(fleet, workload, *, seed, lost):
         seeds.append(seed)
-        return simulate(fleet, workload, seed=seed)
+        return simulate(fleet, workload, seed=seed, lost=lost)
 
     monkeypatch.setattr(module, "simulate", spy)
     judge(found, demand, groups, seed=40)
@@ -160,10 +161,37 @@ def test_confidence_asks_for_expected_step_times_too(monkeypatch):
     """A router may send more requests to a replica that is fast enough only for few."""
     found, demand, groups = ready(plan={"confidence": 0.95})
     simulated = []
-    monkeypatch.setattr(module, "_judged", lambda fleet, demand, groups, *rest, faster: (
+    monkeypatch.setattr(module, "_judged", lambda fleet, demand, groups, *_, faster=True, whole: (
         simulated.append((groups, faster)) or SimpleNamespace(meets=True)))
     assert judge(found, demand, groups, seed=0).meets
     (slow, _), (usual, faster) = simulated
     assert slow[0].step_time["factor"] > 1.0
     assert usual == groups
     assert not faster
+
+
+@pytest.mark.parametrize("rate_per_s", [20, 60, 90, 150, 400])
+def test_a_simulation_that_ends_early_says_what_the_whole_one_says(rate_per_s):
+    found, demand, groups = ready(
+        traffic(rate_per_s=rate_per_s, num_requests=400, lengths=lengths(2000, 40)), count=2,
+        service_classes=[{"name": "chat", "slo": {"ttft_s": 0.5}}, BATCH])
+    whole = judge(found, demand, groups, seed=0)
+    early = judge(found, demand, groups, seed=0, whole=False)
+    assert (early.meets, early.num_seeds) == (whole.meets, whole.num_seeds)
+    assert early.only_faster_missed == whole.only_faster_missed
+    for soon, late in zip(early.classes, whole.classes, strict=True):
+        assert soon.worst_share >= late.worst_share
+    assert holds(found, demand, groups, seed=0) == (whole.meets or whole.only_faster_missed)
+
+
+def test_a_lost_simulation_ends_early():
+    found, demand, groups = ready(
+        traffic(rate_per_s=400, num_requests=400, lengths=lengths(2000, 40)),
+        service_classes=[{"name": "chat", "slo": {"ttft_s": 0.1}}, BATCH])
+    alone, workload = replace(found, replicas=groups), demand.workloads[0]
+    whole = simulate(alone, workload)
+    early = simulate(alone, workload, lost=lambda table: (table.status != UNFINISHED).sum() > 40)
+    assert early.num_steps < whole.num_steps
+    ended = early.table.status != UNFINISHED
+    assert 40 < ended.sum() < 400
+    assert (early.table.met_slo[ended] == whole.table.met_slo[ended]).all()
