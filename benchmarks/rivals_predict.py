@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ CHECKPOINTS = {
     ("meta-llama/Llama-3.1-8B-Instruct", "bf16"): "meta-llama/Meta-Llama-3.1-8B",
     ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): "meta-llama/Meta-Llama-3.1-8B",
     ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8"): "meta-llama/Meta-Llama-3.1-8B",
+    ("nvidia/DeepSeek-R1-NVFP4", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
     ("deepseek-ai/DeepSeek-R1", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
     ("deepseek-ai/DeepSeek-V3", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
     ("MiniMaxAI/MiniMax-M2.5", "fp4"): "nvidia/MiniMax-M2.5-NVFP4",
@@ -61,7 +63,7 @@ def configurator(job: dict[str, Any]) -> dict[str, float]:
                 ttft_s + (job["osl"] - 1) * tpot_s)}
 
 
-def simulator(job: dict[str, Any], folder: str) -> dict[str, float]:
+def simulator(job: dict[str, Any]) -> dict[str, float]:
     from aisimulate.main import main
 
     name, formats = checkpoint(job)
@@ -80,10 +82,10 @@ def simulator(job: dict[str, Any], folder: str) -> dict[str, float]:
                     "stop": {"requests": 6 * job["clients"]}},
         "engine": {"model": name, "hardware": SYSTEMS[job["hardware"]], "backend": job["engine"],
                    "workers": {"aggregated": worker}}}
-    path = Path(folder, "point.yaml")
-    path.write_text(json.dumps(config))
     out = io.StringIO()
-    with redirect_stdout(out):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(out):
+        path = Path(folder, "point.yaml")
+        path.write_text(json.dumps(config))
         status = main(["predict", "-c", str(path), "--format", "json", "--output-dir",
                        str(Path(folder, "out")), "--overwrite"])
     if status:
@@ -93,22 +95,34 @@ def simulator(job: dict[str, Any], folder: str) -> dict[str, float]:
             "output_tok_per_s": found["output_throughput_tok_s"]}
 
 
-def main() -> None:
+PREDICTORS = {"AIConfigurator": configurator, "AISimulate": simulator}
+
+
+def predicted(asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a system predicts for a point, or why it does not."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    jobs, rows = json.loads(Path(sys.argv[1]).read_text()), []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, job in enumerate(jobs, 1):
-            row: dict[str, Any] = {"file": job["file"], "row": job["row"]}
-            for name, predict in (("AIConfigurator", lambda job: configurator(job)),
-                                  ("AISimulate", lambda job: simulator(job, folder))):
-                try:
-                    with redirect_stderr(io.StringIO()):
-                        row[name] = predict(job)
-                except (Exception, SystemExit) as error:  # what they refuse is not covered
-                    row[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
-            rows.append(row)
-            print(number, "of", len(jobs), row["file"], row["row"], file=sys.stderr, flush=True)
+    name, job = asked
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return PREDICTORS[name](job)
+    except (Exception, SystemExit) as error:  # what they refuse is not covered
+        return {"error": f"{error} {said.getvalue()[-300:]}"}
+
+
+def main() -> None:
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    asked = [(name, job) for job in jobs for name in PREDICTORS]
+    found = []
+    # A process each: AISimulate refuses points after others that it takes alone.
+    with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        for number, answer in enumerate(pool.imap(predicted, asked, chunksize=1), 1):
+            found.append(answer)
+            print(number, "of", len(asked), file=sys.stderr, flush=True)
+    rows = [{"file": job["file"], "row": job["row"],
+             **dict(zip(PREDICTORS, found[at * len(PREDICTORS):], strict=False))}
+            for at, job in enumerate(jobs)]
     Path(sys.argv[2]).write_text(json.dumps({
         "versions": {name: version(name) for name in ("aiconfigurator", "aisimulate")},
         "rows": rows}))
