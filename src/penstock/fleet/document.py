@@ -286,6 +286,9 @@ class EngineSection(Section):
     rates: str | None = described(
         "Rates that `penstock profile fit rates` wrote, for the step times of all replicas; left "
         "out, those that ship.", "our-rates.yaml")
+    step_time: StepTimeChoice | None = described(
+        "Model of a step's duration for all replicas and variants that state none of their own.",
+        {"kind": "kernels", "path": "tables"})
     block_tokens: Count = described("Tokens per block of the KV cache.", 16, default=16)
     memory_fraction: Share = described("Share of an accelerator's memory that the engine uses.",
                                        0.9, default=0.9)

@@ -16,6 +16,7 @@ from penstock.fleet.document import (
 from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
+from penstock.fleet.step_times import resolve_step_time
 from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.values import EngineOptions
 from penstock.perf.step_time.rate_table import load_rates
@@ -29,11 +30,15 @@ def resolve_engine(document: FleetDocument, files: FileFinder) -> EngineOptions:
 
     Where the file names no engine but states a schedule, step times or endpoints, or has models
     that share devices, replicas are ideal engines; else they are stock vLLM. Raises PlacedError for
-    a file of rates that cannot be read.
+    a file of rates or step times that cannot be read.
     """
     found = _options(document, engine_name(document), document.engine.version)
+    place = ("engine", "step_time")
+    found = replace(found, step_time=resolve_step_time(document.engine.step_time, files, place))
     if found.rates is None:
         return found
+    if found.step_time is not None:
+        raise PlacedError(place, "stands beside engine.rates; keep one of them")
     path = ("engine", "rates")
     if found.name is None:
         raise PlacedError(path, "are of stock engines, and the fleet has ideal ones; expected "

@@ -13,7 +13,6 @@ from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
     SizingGroupSection,
-    StepTimeSection,
     VariantSection,
 )
 from penstock.fleet.document_schedule import ScheduleSection, named_stock
@@ -21,6 +20,7 @@ from penstock.fleet.engine import own_engine
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.step_times import resolve_step_time
 from penstock.fleet.stock import STOCK, defaults_of, stock_intake
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -28,7 +28,6 @@ from penstock.fleet.values import (
     ModelChoice,
     ReplicaGroup,
     Sizing,
-    StepTimeSpec,
 )
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.perf.memory import kv_capacity_tokens
@@ -36,7 +35,8 @@ from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
 from penstock.registry.step_times import make_step_time
 
-_STEP_TIME_FILES = (".yaml", ".yml", ".json")
+_BACKENDS = {"tensorrt-llm": "trtllm"}
+"""Engines whose kernel tables have another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +168,24 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
                                      section.kv_precision, have.engine)
     group = ReplicaGroup(
         model.spec, accelerator, 1, spread, precision, section.kv_precision,
-        step_time=_step_time(section.step_time, have.files, (*path, "step_time")),
+        step_time=resolve_step_time(section.step_time, have.files, (*path, "step_time")),
         schedule=None if section.schedule is None else
         resolve_schedule((*path, "schedule"), section.schedule, have.engine))
-    _check_step_time((*path, "step_time"), group)
-    return equipped(group, have.engine)
+    group = equipped(group, have.engine)
+    _check_step_time((*path, "step_time") if section.step_time is not None or
+                     have.engine.step_time is None else ("engine", "step_time"), group)
+    return group
 
 
 def equipped(group: ReplicaGroup, engine: EngineOptions) -> ReplicaGroup:
-    """Return the group as the fleet's engine runs it: with the engine's intake, and with its
-    measured step times where the group states none."""
+    """Return the group as the fleet's engine runs it: with its intake and its kernels, and with its
+    step times, stated or measured, where the group states none."""
+    step_time = engine.step_time if group.step_time is None else group.step_time
     if engine.name is None:
-        return group
+        return replace(group, step_time=step_time)
     defaults = defaults_of(engine.name, engine.version, group.accelerator)
-    step_time = group.step_time
+    if isinstance(step_time, Mapping) and step_time.get("kind") == "kernels":
+        step_time = {"backend": _BACKENDS.get(defaults.engine, defaults.engine), **step_time}
     if step_time is None:
         step_time = {"kind": "measured", "engine": defaults.engine, "version": defaults.version,
                      **({"rates": engine.rates} if engine.rates else {})}
@@ -273,23 +277,6 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         return schedule_options(str(name), **changes)
     except InputError as error:
         raise PlacedError(path, str(error)) from None
-
-
-def _step_time(choice: str | StepTimeSection | None, files: FileFinder, path: Path) -> StepTimeSpec:
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        return files.find(choice, path) if choice.endswith(_STEP_TIME_FILES) else choice
-    spec = choice.given()
-    for key in ("path", "rates"):
-        if spec.get(key) is not None:
-            spec[key] = files.find(spec[key], (*path, key))
-    for key in ("kind", "name"):
-        if str(spec.get(key, "")).endswith(_STEP_TIME_FILES):
-            spec[key] = files.find(spec[key], (*path, key))
-    if "name" in spec and "kind" in spec:
-        raise PlacedError(path, "kind and name mean the same; keep one of them")
-    return spec
 
 
 def _check_step_time(path: Path, group: ReplicaGroup) -> None:

@@ -87,7 +87,8 @@ class EngineOptions:
     ``version``, None for the newest; without a name, replicas are ideal engines. ``max_num_seqs``
     overrides the scheduling policies' own; ``kv_tokens`` is the size of one replica's KV cache
     where it is known rather than computed from the memory that is left. ``rates`` is the absolute
-    path of fitted rates in place of those that ship.
+    path of fitted rates in place of those that ship. ``step_time`` is of all replicas that state
+    none of their own.
     """
 
     block_tokens: int = 16
@@ -98,6 +99,7 @@ class EngineOptions:
     name: str | None = None
     version: str | None = None
     rates: str | None = None
+    step_time: StepTimeSpec = None
 
 
 @dataclass(frozen=True, slots=True)

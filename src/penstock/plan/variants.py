@@ -7,6 +7,7 @@ from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.fleet.groups import equipped
+from penstock.fleet.replica_factory import step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import AcceleratorPool, Fleet, ModelChoice, ReplicaGroup
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
@@ -83,6 +84,7 @@ def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, 
     if pool.count is not None and each > pool.count:
         raise InputError(f"a replica needs {each} {pool.accelerator.name}; the fleet has "
                          f"{pool.count}")
+    step_time(group)  # kernel tables may lack the kind
     tokens = kv_tokens(fleet, group)
     longest = longest_request_tokens(fleet, group, tokens)
     if longest < longest_tokens:
