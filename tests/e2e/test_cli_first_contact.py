@@ -63,6 +63,9 @@ def test_init_never_replaces_a_file_unasked(penstock, folder):
     ([*BASIC, "--class", "chat:0.2"], "expected KEY=VALUE"),
     ([*BASIC, "--class", "chat", "--class", "chat"], "appears twice"),
     ([*BASIC, "--class", "chat:ttft=1:ttft=5"], "--class chat: ttft appears twice"),
+    ([*BASIC, "--itl", "0.1", "--tpot", "0.1"], "--itl and --tpot: expected one of them"),
+    ([*BASIC, "--tpot", "0"], "'--tpot': expected more than 0"),
+    ([*BASIC, "--class", "chat:itl=1:tpot=1"], "--class chat: both of itl and tpot"),
     ([*BASIC, "--class", "chat:share=0.5:rate=1"], "both of share and rate"),
     ([*BASIC, "--class", "chat:rate=9"], "--rate 2: the classes state rates of their own, 9 in"),
     ([*BASIC, "--class", ""], "--class '': expected NAME"),
@@ -122,6 +125,16 @@ def test_plan_needs_no_file(penstock, folder):
     assert again.json["seed"] == 1
     assert again.json["what_if"]
     assert again.json["assumed"] == document["assumed"]
+
+
+def test_a_tpot_is_a_mean_itl(penstock, folder):
+    done = penstock("plan", *SMALL, "--ttft", "2", "--tpot", "0.1", "--percentile", "90", "--json",
+                    "--no-report")
+    assert done.status == 0, done
+    slo = done.json["demands"][0]["classes"][0]["slo"]
+    assert slo == {"ttft_s": 2.0, "itl_s": 0.1, "e2e_s": None, "itl": "mean", "percentile": 90.0}
+    assert penstock("init", "new.yaml", *BASIC, "--class", "mine:tpot=0.1").status == 0
+    assert "slo: {itl_s: 0.1, itl: mean}" in (folder / "new.yaml").read_text()
 
 
 def test_replicas_below_their_traffic_are_told(penstock):

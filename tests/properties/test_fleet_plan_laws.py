@@ -27,7 +27,7 @@ _EXAMPLES = examples(8)
 
 _SLOS = st.fixed_dictionaries({}, optional={
     "ttft_s": st.sampled_from((0.15, 0.5, 2)), "itl_s": st.sampled_from((0.02, 0.05)),
-    "e2e_s": st.sampled_from((3, 30)), "itl": st.sampled_from(("paced", "strict")),
+    "e2e_s": st.sampled_from((3, 30)), "itl": st.sampled_from(("paced", "strict", "mean")),
     "percentile": st.sampled_from((50, 90, 99, 100))})
 _KINDS = ("a100_80gb", "l4", "h100_80gb", "l40s")
 

@@ -130,7 +130,7 @@ def _service_class(draw: _Draw, name: str, *, ordinary: bool) -> dict[str, Any]:
                for key, values in (("ttft_s", TTFT_S), ("itl_s", ITL_S), ("e2e_s", E2E_S))
                if draw.chance(0.6)} or {"ttft_s": 2.0}
     return {"name": name, "priority": draw.one((1, 2, 3)),
-            "slo": {**targets, "itl": draw.one(("paced", "strict")),
+            "slo": {**targets, "itl": draw.one(("paced", "strict", "mean")),
                     "percentile": draw.one((50, 90, 99, 100))}}
 
 

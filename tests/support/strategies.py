@@ -43,6 +43,7 @@ SERVICE_CLASSES = (
     ServiceClass("paced", Slo(ttft_s=1.0, itl_s=0.05)),
     ServiceClass("tight", Slo(ttft_s=0.05, itl_s=0.012), priority=0, weight=3.0),
     ServiceClass("strict", Slo(ttft_s=0.5, itl_s=0.03, itl="strict")),
+    ServiceClass("mean", Slo(ttft_s=0.5, itl_s=0.03, itl="mean", percentile=90.0)),
     ServiceClass("pace-only", Slo(itl_s=0.02)),
     ServiceClass("e2e", Slo(e2e_s=5.0), priority=2),
     ServiceClass("short-e2e", Slo(e2e_s=0.3, percentile=90.0), weight=0.5),

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
 
 # Key of --class -> field of the fleet file that reads its value.
-_TARGETS = {"ttft": "ttft_s", "itl": "itl_s", "e2e": "e2e_s", "percentile": "percentile"}
+_TARGETS = {"ttft": "ttft_s", "itl": "itl_s", "tpot": "itl_s", "e2e": "e2e_s",
+            "percentile": "percentile"}
 _CLASS_FIELDS = {"rate": "traffic.rate_per_s", "priority": "service_classes.priority",
                  **{key: f"service_classes.slo.{name}" for key, name in _TARGETS.items()}}
 _LENGTHS = ("trace", "prompt", "output")
@@ -28,7 +29,7 @@ def answered(given: Mapping[str, Any], base: Path | None = None) -> "Answers":
     where it is given. Raises InputError, with the option's name, for what cannot be read."""
     from penstock.fleet.draft import Answers
 
-    slo = {name: given[key] for key, name in _TARGETS.items() if given.get(key) is not None}
+    slo = _slo(given, "--itl and --tpot")
     traced = _traced(given.get("columns"), given.get("clock"))
     lengths = _lengths({"trace": given.get("trace"), "prompt": given.get("prompt_tokens"),
                         "output": given.get("output_tokens")},
@@ -154,8 +155,19 @@ def _classes(texts: list[str], base: Path | None,
                            traced)
         found.append(ClassAnswer(
             name, _share(name, values.get("share")), read.get("rate"), read.get("priority"),
-            {_TARGETS[key]: value for key, value in read.items() if key in _TARGETS}, lengths))
+            _slo(read, f"--class {name[:60]}: both of itl and tpot"), lengths))
     return tuple(found)
+
+
+def _slo(given: Mapping[str, Any], both: str) -> dict[str, Any]:
+    """An objective of the targets that are given; ``both`` names the two that exclude each
+    other."""
+    slo = {name: given[key] for key, name in _TARGETS.items() if given.get(key) is not None}
+    if given.get("tpot") is not None:
+        if given.get("itl") is not None:
+            raise InputError(f"{both}: expected one of them")
+        slo["itl"] = "mean"
+    return slo
 
 
 def _share(name: str, text: str | None) -> float | None:

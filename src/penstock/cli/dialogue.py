@@ -57,8 +57,8 @@ def ask(given: MutableMapping[str, Any]) -> None:
          "chat", classes),
         ("engine", "Engine (vllm, sglang, tensorrt-llm, penstock)", "vllm", engine))
     for name, question, usual, check in questions:
-        stated = given[name] or (name == "classes" and (given["ttft"] or given["itl"]
-                                                        or given["e2e"]))
+        stated = given[name] or (name == "classes" and any(
+            given[target] for target in ("ttft", "itl", "tpot", "e2e")))
         if not stated and not (name == "rate" and given["trace"]):
             given[name] = _answer(question, usual, check)
 

@@ -28,6 +28,7 @@ from penstock.cli.options import (
     Rate,
     ScheduledBy,
     SloPercentile,
+    Tpot,
     TraceName,
     Ttft,
 )
@@ -47,9 +48,10 @@ _EXAMPLE = ("penstock init --model llama-3.3-70b --gpu h100-80gb:4 --rate 5 --cl
 def init(
     file: Target = Path("fleet.yaml"), model: ModelName = None, gpu: Gpus = None,
     rate: Rate = None, classes: Classes = None, engine: ScheduledBy = None, ttft: Ttft = None,
-    itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None, trace: TraceName = None,
-    prompt_tokens: PromptLengths = None, output_tokens: OutputLengths = None, price: Prices = None,
-    precisions: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
+    itl: Itl = None, tpot: Tpot = None, e2e: E2e = None, percentile: SloPercentile = None,
+    trace: TraceName = None, prompt_tokens: PromptLengths = None,
+    output_tokens: OutputLengths = None, price: Prices = None, precisions: Precisions = None,
+    max_context: MaxContext = None, requests: NumRequests = None,
     price_basis: PriceBasis = None, catalog: OwnCatalog = None, columns: ColumnNames = None,
     clock: ClockUnit = None, force: Force = False, as_json: AsJson = False,
 ) -> int:

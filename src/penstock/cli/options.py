@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.command import replaces, states, worded
+from penstock.cli.command import FieldText, replaces, states, worded
 
 _MOST = 1_000_000_000  # tokens, or requests
 
@@ -123,6 +123,9 @@ WaitingRate = Annotated[float | None, _WAITING_RATE]
 WaitingRateOr0 = Annotated[float, _WAITING_RATE]
 Ttft = Annotated[float | None, states("--ttft", "service_classes.slo.ttft_s", "S")]
 Itl = Annotated[float | None, states("--itl", "service_classes.slo.itl_s", "S")]
+Tpot = Annotated[float | None, typer.Option(
+    "--tpot", metavar="S", show_default=False, parser=FieldText("service_classes.slo.itl_s"),
+    help="Mean time between a request's tokens, seconds, in the place of --itl. (more than 0)")]
 E2e = Annotated[float | None, states("--e2e", "service_classes.slo.e2e_s", "S")]
 SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
@@ -131,7 +134,7 @@ LongestS = Annotated[float | None, states("--slo", "deploy:slo_s", "SECONDS")]
 Classes = Annotated[list[str] | None, typer.Option(
     "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
     help="A service class, such as chat, batch or code:share=0.3:ttft=5. Keys: share, rate, "
-         "priority, ttft, itl, e2e, percentile, trace, prompt, output. Repeatable.")]
+         "priority, ttft, itl, tpot, e2e, percentile, trace, prompt, output. Repeatable.")]
 ClassName = Annotated[str | None, typer.Option(
     "--class", metavar="NAME", show_default=False,
     help="Service class, sent as X-Penstock-Class; default: no header.")]

@@ -35,6 +35,7 @@ from penstock.cli.options import (
     SelfContained,
     Settings,
     SloPercentile,
+    Tpot,
     TraceName,
     Ttft,
 )
@@ -78,8 +79,8 @@ app = App()
                     "than 0)"})
 def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None,
          rate: Rate = None, ttft: Ttft = None, itl: Itl = None, classes: Classes = None,
-         engine: ScheduledBy = None, confidence: Confidence = None, e2e: E2e = None,
-         percentile: SloPercentile = None,
+         engine: ScheduledBy = None, confidence: Confidence = None, tpot: Tpot = None,
+         e2e: E2e = None, percentile: SloPercentile = None,
          trace: TraceName = None, prompt_tokens: PromptLengths = None,
          output_tokens: OutputLengths = None, price: Prices = None, precisions: Precisions = None,
          max_context: MaxContext = None, requests: NumRequests = None,
@@ -101,8 +102,8 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
     not served or an objective is missed.
     """
     given: dict[str, Any] = {
-        "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "classes": classes,
-        "engine": engine, "e2e": e2e, "percentile": percentile, "trace": trace,
+        "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "tpot": tpot,
+        "classes": classes, "engine": engine, "e2e": e2e, "percentile": percentile, "trace": trace,
         "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "price": price,
         "precisions": precisions, "max_context": max_context, "requests": requests,
         "catalog": catalog, "columns": columns, "clock": clock}

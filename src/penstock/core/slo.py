@@ -1,9 +1,10 @@
 """Service-level objectives and the traffic classes that have them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-ItlMode = Literal["paced", "strict"]
+ItlMode = Literal["paced", "strict", "mean"]
+ITL_MODES: Final[tuple[ItlMode, ...]] = ("paced", "strict", "mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,9 @@ class Slo:
 
     ``percentile`` binds twice, with one meaning: a request keeps its token pace when at most
     (100 - percentile) % of its tokens (paced) or gaps (strict) are late, and a class meets its
-    objective when at least ``percentile`` % of the requests it received met every target.
+    objective when at least ``percentile`` % of the requests it received met every target. A mean
+    ITL (TPOT) holds for a request's mean gap, so there ``percentile`` binds only once: all gaps of
+    a request are late, or none is.
     """
 
     ttft_s: float | None = None
@@ -23,6 +26,8 @@ class Slo:
 
     def late_allowance(self, num_tokens: int) -> int:
         """How many of ``num_tokens`` may be late before the pace counts as missed."""
+        if self.itl == "mean":
+            return 0
         # The small term absorbs rounding: 1 % of 100 tokens is one token.
         return int(num_tokens * (100.0 - self.percentile) / 100.0 + 1e-9)
 

@@ -55,7 +55,7 @@ def _figures(classes: Sequence[str]) -> dict[str, Callable[[RunSummary], float |
     for name in classes:
         found[f"{name}.attainment"] = partial(_attainment, name)
         for q in ("p50", "p99"):
-            for key in ("ttft_s", "itl_p99_s", "e2e_s"):
+            for key in ("ttft_s", "tpot_s", "itl_p99_s", "e2e_s"):
                 found[f"{name}.{key}.{q}"] = partial(_latency, name, key, q)
             found[f"{name}.late_token_share.{q}"] = partial(_late_tokens, name, q)
     return found

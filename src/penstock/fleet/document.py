@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.core.slo import ItlMode
 from penstock.fleet.document_attestation import (
     AttestationSection,
     DisclosureSection,
@@ -111,9 +112,9 @@ class SloSection(Section):
     ttft_s: Positive | None = described("Time to the first token, seconds.", 6)
     itl_s: Positive | None = described("Time between output tokens, seconds.", 0.05)
     e2e_s: Positive | None = described("Time to the last token, seconds.", 600)
-    itl: Literal["paced", "strict"] = described(
-        "How `itl_s` binds: paced (token n is due at arrival + ttft_s + n * itl_s) or strict "
-        "(every gap counts).", "paced", default="paced")
+    itl: ItlMode = described(
+        "How `itl_s` binds: paced (token n is due at arrival + ttft_s + n * itl_s), strict (every "
+        "gap counts) or mean (the request's mean gap, TPOT).", "paced", default="paced")
     percentile: Percentile = described(
         "Share of tokens in a request, and of requests in the class, that must be in time, %.",
         99, default=99.0)

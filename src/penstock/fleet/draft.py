@@ -61,7 +61,7 @@ class ClassAnswer:
     share: float | None = None
     rate_per_s: float | None = None
     priority: int | None = None
-    slo: Mapping[str, float] = field(default_factory=dict)
+    slo: Mapping[str, Any] = field(default_factory=dict)
     lengths: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -75,7 +75,7 @@ class Answers:
     model: str
     gpus: tuple[GpuAnswer, ...]
     rate_per_s: float | None = None
-    slo: Mapping[str, float] = field(default_factory=dict)
+    slo: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[ClassAnswer, ...] = ()
     lengths: Mapping[str, Any] = field(default_factory=dict)
     engine: str | None = None
@@ -213,7 +213,8 @@ def check_targets(answer: ClassAnswer) -> None:
     if not {*answer.slo} - {"percentile"} and answer.name not in USUAL_CLASSES:
         hint = nearest(answer.name, USUAL_CLASSES)
         raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
-                         "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e"
+                         "itl=SECONDS, tpot=SECONDS or e2e=SECONDS after it, or --ttft, --itl, "
+                         "--tpot or --e2e"
                          f"{hint if suggested(hint) else ''}")
 
 
@@ -227,8 +228,9 @@ def _service_class(answer: ClassAnswer, answers: Answers,
     slo = dict(answer.slo)
     if not {*slo} - {"percentile"}:
         several = len(answers.classes) > 1
+        kept = {*usual, "itl"} if "itl_s" in usual else {*usual}
         fitting = {key: value for key, value in general.items()
-                   if not several or not usual or key in usual}
+                   if not several or not usual or key in kept}
         if not fitting:
             check_targets(answer)
         slo |= fitting or usual
@@ -236,7 +238,7 @@ def _service_class(answer: ClassAnswer, answers: Answers,
             targets = ", ".join(f"{key.partition('_')[0]} {value:g} s" for key, value in
                                 usual.items())
             assumed.append(Assumption(f"targets of {answer.name}", targets,
-                                      "--ttft, --itl, --e2e"))
+                                      "--ttft, --itl, --tpot, --e2e"))
     if percentile is not None:
         slo.setdefault("percentile", percentile)
     if answer.priority is not None:
@@ -324,7 +326,7 @@ def _num_requests(classes: Sequence[Mapping[str, Any]],
     if any(isinstance(entry.get("trace"), Mapping) for entry in traffic):
         return None
     longest_s: float = max(value for c in classes for key, value in c["slo"].items()
-                           if key != "percentile")
+                           if key.endswith("_s"))
     rate = math.fsum(entry["rate_per_s"] for entry in traffic)
     number = min(max(1.5 * longest_s * rate, _FEWEST_REQUESTS), _MOST_REQUESTS)
     return math.ceil(number / 100) * 100

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.slo import Slo
+from penstock.core.slo import ItlMode, Slo
 
 FloatColumn = NDArray[np.float64]
 IntColumn = NDArray[np.int64]
@@ -90,6 +90,13 @@ def late_by_gap(gaps: FloatColumn, itl_s: FloatColumn) -> BoolColumn:
     return gaps > (itl_s + TOLERANCE_S)[:, None]
 
 
+def late_by_mean(gaps: FloatColumn, itl_s: FloatColumn) -> BoolColumn:
+    """Return a mask of all gaps of the requests whose mean gap is above ``itl_s``; shapes as of
+    ``late_by_gap``."""
+    late = late_by_gap(gaps.sum(axis=-1, keepdims=True), itl_s * gaps.shape[-1])
+    return np.broadcast_to(late, gaps.shape)
+
+
 def within(latency_s: FloatColumn, target_s: float | None) -> BoolColumn:
     """Whether each latency meets its target. Without a target it always does; NaN never meets
     one."""
@@ -99,13 +106,13 @@ def within(latency_s: FloatColumn, target_s: float | None) -> BoolColumn:
 
 
 def keeps_pace(slo: Slo, num_tokens: IntColumn, num_late_tokens: IntColumn) -> BoolColumn:
-    """Whether few enough tokens (paced) or gaps (strict) were late."""
+    """Whether few enough tokens (paced) or gaps (strict, mean) were late."""
     kept = np.ones(num_late_tokens.shape, dtype=np.bool_)
     if slo.itl_s is None:
         return kept
     # Most requests are never late, so the allowance is computed only where it matters.
     rows = np.flatnonzero(num_late_tokens)
-    num_judged = num_tokens[rows] - (1 if slo.itl == "strict" else 0)
+    num_judged = num_tokens[rows] - (0 if slo.itl == "paced" else 1)
     counts, which = np.unique(num_judged, return_inverse=True)
     allowed = np.array([slo.late_allowance(int(count)) for count in counts], dtype=np.int64)
     kept[rows] = num_late_tokens[rows] <= allowed[which]
@@ -123,7 +130,7 @@ class GapStatistics(NamedTuple):
     """Summary of token gaps, kept without the token times; one value per request.
 
     The first three are NaN for requests with fewer than two tokens. ``num_late_tokens`` counts
-    late tokens (paced) or late gaps (strict), 0 without a pace target.
+    late tokens (paced) or late gaps (strict, mean), 0 without a pace target.
     """
 
     itl_mean_s: FloatColumn
@@ -133,14 +140,17 @@ class GapStatistics(NamedTuple):
 
 
 def gap_statistics(token_s: FloatColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
-                   strict: bool) -> GapStatistics:
+                   itl: ItlMode) -> GapStatistics:
     """Return statistics of a block of requests with equally many tokens, shape (requests, tokens).
 
     ``itl_s`` is the pace target of each request, NaN for none.
     """
     num_requests, num_tokens = token_s.shape
     gaps = gaps_s(token_s)
-    late = late_by_gap(gaps, itl_s) if strict else late_by_pace(token_s, due_first_s, itl_s)
+    if itl == "paced":
+        late = late_by_pace(token_s, due_first_s, itl_s)
+    else:
+        late = late_by_gap(gaps, itl_s) if itl == "strict" else late_by_mean(gaps, itl_s)
     num_late = np.asarray(late.sum(axis=1, dtype=np.int64))
     if num_tokens < 2:
         none = np.full(num_requests, np.nan)
@@ -174,7 +184,7 @@ def request_latencies(slo: Slo, arrival_s: float, first_scheduled_s: float,
     arrival, first, last = np.array([arrival_s]), ends[:1], ends[1:]
     pace = np.array([np.nan if slo.itl_s is None else slo.itl_s])
     gaps = gap_statistics(token_s[None, :], first_due_s(slo, arrival, first), pace,
-                          slo.itl == "strict")
+                          slo.itl)
     ttft, e2e = ttft_s(arrival, first), e2e_s(arrival, last)
     met = met_slo(slo, np.array([finished]), ttft, e2e, num, gaps.num_late_tokens)
     return Latencies(

@@ -77,7 +77,8 @@ def _of_class(table: RequestTable, slo: Slo) -> tuple[IntColumn, FloatColumn]:
     times = np.fmax(_ratio(table.ttft_s, slo.ttft_s, late_first),
                     _ratio(table.e2e_s, slo.e2e_s, late_end))
     slow = ~keeps_pace(slo, table.output_tokens, table.num_late_tokens)
-    times = np.fmax(times, np.fmax(_ratio(table.itl_p99_s, slo.itl_s, slow), slow * 1.0))
+    gap_s = table.itl_mean_s if slo.itl == "mean" else table.itl_p99_s
+    times = np.fmax(times, np.fmax(_ratio(gap_s, slo.itl_s, slow), slow * 1.0))
     for status, place in _OF_STATUS.items():
         cause[table.status == status], times[table.status == status] = place, np.inf
     return cause, times
@@ -108,13 +109,13 @@ def missed_targets(table: RequestTable, slo: Slo) -> dict[str, int]:
 
 
 def late_token_shares(table: RequestTable, slo: Slo) -> FloatColumn:
-    """Return late tokens (paced) or gaps (strict) of each finished request / all that count.
+    """Return late tokens (paced) or gaps (strict, mean) of each finished request / all that count.
 
     NaN without a pace target or tokens that count. A request keeps its pace exactly when its share
-    is at most (100 - percentile) %.
+    is at most (100 - percentile) %, or 0 for a mean ITL.
     """
     done = table.take(table.finished)
-    num_judged = done.output_tokens - (1 if slo.itl == "strict" else 0)
+    num_judged = done.output_tokens - (0 if slo.itl == "paced" else 1)
     judged = (num_judged > 0) & (slo.itl_s is not None)
     shares = np.full(len(done), np.nan)
     shares[judged] = done.num_late_tokens[judged] / num_judged[judged]

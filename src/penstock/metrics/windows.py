@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from penstock.core.slo import ITL_MODES
 from penstock.metrics.definitions import (
-    BoolColumn,
     FloatColumn,
     GapStatistics,
     IntColumn,
@@ -25,17 +25,17 @@ BLOCK_TOKENS = 1 << 17
 
 def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_token_s: FloatColumn,
                       num_tokens: IntColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
-                      strict: BoolColumn) -> GapStatistics:
+                      modes: IntColumn) -> GapStatistics:
     """Return statistics of requests whose tokens came without a pause, one value per request.
 
     The first token came at ``first_token_s``, the others at the ends of turns ``first_turn`` to
     ``first_turn + num_tokens - 2``. ``due_first_s`` is when the first token was due (NaN: when it
-    came), ``itl_s`` the pace target (NaN: none), ``strict`` whether gaps count instead of due
-    times.
+    came), ``itl_s`` the pace target (NaN: none), ``modes`` the places in ITL_MODES of how it
+    binds.
     """
-    order = np.lexsort((strict, num_tokens))
+    order = np.lexsort((modes, num_tokens))
     turn, first, tokens = first_turn[order], first_token_s[order], num_tokens[order]
-    due, pace, by_gap = due_first_s[order], itl_s[order], strict[order]
+    due, pace, mode = due_first_s[order], itl_s[order], modes[order]
     due = np.where(np.isnan(due), first, due)
     result = _empty(len(order))
     if len(order) == 0:
@@ -43,18 +43,18 @@ def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_toke
     # One view serves every length; the padding is never read as a token.
     width = max(int(tokens[-1]), 1)
     windows = sliding_window_view(np.concatenate((turn_end_s, np.zeros(width))), width)
-    for rows in _blocks(tokens, by_gap):
+    for rows in _blocks(tokens, mode):
         num = int(tokens[rows.start])
         token_s = np.empty((rows.stop - rows.start, num))
         token_s[:, 0] = first[rows]
         token_s[:, 1:] = windows[turn[rows], :num - 1]
         _store(result, rows, gap_statistics(token_s, due[rows], pace[rows],
-                                            bool(by_gap[rows.start])))
+                                            ITL_MODES[mode[rows.start]]))
     return _unsorted(result, order)
 
 
 def token_list_statistics(token_s: Sequence[FloatColumn], due_first_s: FloatColumn,
-                          itl_s: FloatColumn, strict: BoolColumn) -> GapStatistics:
+                          itl_s: FloatColumn, modes: IntColumn) -> GapStatistics:
     """Return statistics of the few requests that paused, from the times of all their tokens."""
     result = _empty(len(token_s))
     for row, times_s in enumerate(token_s):
@@ -62,7 +62,7 @@ def token_list_statistics(token_s: Sequence[FloatColumn], due_first_s: FloatColu
             rows = slice(row, row + 1)
             due = np.where(np.isnan(due_first_s[rows]), times_s[:1], due_first_s[rows])
             _store(result, rows, gap_statistics(times_s[None, :], due, itl_s[rows],
-                                                bool(strict[row])))
+                                                ITL_MODES[modes[row]]))
     return result
 
 
@@ -84,10 +84,9 @@ def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
                          result.itl_max_s[inverse], result.num_late_tokens[inverse])
 
 
-def _blocks(num_tokens: IntColumn, strict: BoolColumn) -> Iterator[slice]:
-    """Yield runs of sorted rows with equal token count and ``strict``, at most BLOCK_TOKENS
-    each."""
-    changes = np.flatnonzero((np.diff(num_tokens) != 0) | (strict[1:] != strict[:-1])) + 1
+def _blocks(num_tokens: IntColumn, modes: IntColumn) -> Iterator[slice]:
+    """Yield runs of sorted rows with equal token count and mode, at most BLOCK_TOKENS each."""
+    changes = np.flatnonzero((np.diff(num_tokens) != 0) | (np.diff(modes) != 0)) + 1
     starts = [0, *changes.tolist(), len(num_tokens)]
     for start, end in pairwise(starts):
         tokens = int(num_tokens[start])

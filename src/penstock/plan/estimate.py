@@ -149,7 +149,7 @@ def class_targets(service_class: ServiceClass) -> ClassTargets:
     """A service class's objective in the form of the analytic model."""
     slo = service_class.slo
     return ClassTargets(service_class.name, _or_inf(slo.ttft_s), _or_inf(slo.itl_s),
-                        _or_inf(slo.e2e_s), slo.itl == "paced", slo.percentile)
+                        _or_inf(slo.e2e_s), slo.itl, slo.percentile)
 
 
 def request_mix(demand: Demand) -> RequestMix:

@@ -110,7 +110,8 @@ def _due_work(demand: Demand, workload: Workload) -> _Work:
     """Return the work that the targets of the demand's classes make due.
 
     Of a paced request, tokens that may be late are left out. A gap that may be late may be long,
-    so a strict request with such a gap has no last token that is due.
+    so a strict request with such a gap has no last token that is due. A mean gap within its target
+    ends a request no later than gaps that are all within it.
     """
     num = len(workload)
     prompts = workload.prompt_tokens.astype(np.float64)
@@ -123,13 +124,14 @@ def _due_work(demand: Demand, workload: Workload) -> _Work:
         if slo.e2e_s is not None:
             last_s[rows] = arrival_s + slo.e2e_s
         elif slo.ttft_s is not None and slo.itl_s is not None:
-            strict = slo.itl == "strict"
-            late = np.array([slo.late_allowance(int(tokens) + (not strict))
+            paced = slo.itl == "paced"
+            late = np.array([slo.late_allowance(int(tokens) + paced)
                              for tokens in decodes[rows]], dtype=np.int64)
-            if not strict:
+            if paced:
                 decodes[rows] -= np.minimum(late, decodes[rows])
             last_s[rows] = first_s[rows] + slo.itl_s * decodes[rows]
-            last_s[rows[strict & (late > 0)]] = inf
+            if not paced:
+                last_s[rows[late > 0]] = inf
     read = decodes * (prompts + (decodes + 1.0) / 2.0)
     return _Work(prompts, decodes.astype(np.float64), read, np.minimum(first_s, last_s), last_s)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from penstock.core.request import Request
-from penstock.core.slo import Slo
+from penstock.core.slo import ITL_MODES, Slo
 from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import FloatColumn, IntColumn
@@ -193,7 +193,7 @@ class ReplicaRecorder:
         """Return the requests that ended since the last flush, and forget their records."""
         rows = np.frombuffer(self._ended, dtype=np.int64).reshape(-1, _COLUMNS).copy()
         requests = self._ended_requests
-        due_s, itl_s, strict = _targets(requests)
+        due_s, itl_s, modes = _targets(requests)
         first_s = _seconds(rows[:, 2])
         mean, p99, largest = (np.full(len(rows), np.nan) for _ in range(3))
         late = np.zeros(len(rows), dtype=np.int64)
@@ -202,12 +202,12 @@ class ReplicaRecorder:
             if group == _NONE:
                 chosen = chosen[rows[chosen, 0] > 0]
                 tokens = [self._token_times(int(row), rows) for row in chosen]
-                stats = token_list_statistics(tokens, due_s[chosen], itl_s[chosen], strict[chosen])
+                stats = token_list_statistics(tokens, due_s[chosen], itl_s[chosen], modes[chosen])
             else:
                 base, ends_s = self._logs[group].ends_s(int(rows[chosen, 5].min()))
                 stats = window_statistics(ends_s, rows[chosen, 5] - base, first_s[chosen],
                                           rows[chosen, 0], due_s[chosen], itl_s[chosen],
-                                          strict[chosen])
+                                          modes[chosen])
             mean[chosen], p99[chosen] = stats.itl_mean_s, stats.itl_p99_s
             largest[chosen], late[chosen] = stats.itl_max_s, stats.num_late_tokens
         ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
@@ -247,12 +247,11 @@ def _seconds(column_ps: IntColumn) -> FloatColumn:
     return np.where(column_ps < 0, np.nan, column_ps / PS_PER_S)
 
 
-def _targets(requests: list[Request]) -> tuple[FloatColumn, FloatColumn,
-                                               np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return per request: due time of the first token, pace, and whether gaps count."""
+def _targets(requests: list[Request]) -> tuple[FloatColumn, FloatColumn, IntColumn]:
+    """Return per request: due time of the first token, pace, and its mode's place in ITL_MODES."""
     slos: list[Slo] = [request.service_class.slo for request in requests]
     due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
            for request, slo in zip(requests, slos, strict=True)]
     pace = [np.nan if slo.itl_s is None else slo.itl_s for slo in slos]
     return (np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
-            np.array([slo.itl == "strict" for slo in slos], dtype=np.bool_))
+            np.array([ITL_MODES.index(slo.itl) for slo in slos], dtype=np.int64))

@@ -101,6 +101,14 @@ def test_general_targets_go_to_the_classes_that_have_such() -> None:
     assert (mine.slo.e2e_s, mine.priority) == (9.0, 7)
 
 
+def test_a_general_mean_itl_goes_to_the_classes_that_have_an_itl() -> None:
+    answers = Answers("llama-3.3-70b", GPUS, 5.0, {"itl_s": 0.1, "itl": "mean"},
+                      (ClassAnswer("chat"), ClassAnswer("batch")))
+    chat, batch = loaded(drafted(answers, CATALOG)).service_classes
+    assert (chat.slo.itl_s, chat.slo.itl) == (0.1, "mean")
+    assert (batch.slo.itl_s, batch.slo.itl, batch.slo.e2e_s) == (None, "paced", 300.0)
+
+
 def test_classes_with_lengths_or_rates_of_their_own_have_entries_of_their_own() -> None:
     answers = Answers("llama-3.3-70b", GPUS, 5.0, classes=(
         ClassAnswer("chat", share=0.4),

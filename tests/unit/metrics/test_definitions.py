@@ -64,6 +64,12 @@ def test_strict_pace_judges_every_gap():
     assert d.late_by_gap(gaps, column(0.1)).tolist() == [[False, False, True, False]]
 
 
+def test_a_mean_above_the_target_makes_all_gaps_late():
+    gaps = np.array([[0.1, 0.3, 0.05], [0.1, 0.15, 0.06]])
+    assert d.late_by_mean(gaps, column(0.1, 0.104)).sum(axis=1).tolist() == [3, 0]
+    assert d.late_by_mean(gaps[:, :0], column(0.1, 0.1)).shape == (2, 0)
+
+
 def test_pace_starts_at_the_first_token_without_a_ttft_target():
     slo = Slo(itl_s=0.1)
     assert d.first_due_s(slo, column(5.0), column(9.0)) == [9.0]
@@ -83,6 +89,7 @@ def test_no_target_is_always_kept_but_nan_never_keeps_one():
     (Slo(itl_s=0.1, itl="strict"), 100, 1, False),  # 99 gaps allow none
     (Slo(itl_s=0.1, itl="strict"), 101, 1, True),
     (Slo(itl_s=0.1, percentile=95), 100, 5, True),
+    (Slo(itl_s=0.1, itl="mean", percentile=1), 101, 1, False),  # forgives requests, not gaps
     (Slo(ttft_s=1.0), 10, 10, True),
 ])
 def test_how_many_tokens_may_be_late(slo, tokens, late, kept):
@@ -102,6 +109,8 @@ def test_a_request_that_did_not_finish_misses_even_without_targets():
     (Slo(ttft_s=1.0, itl_s=0.4), False),
     (Slo(itl_s=0.5, itl="strict"), True),
     (Slo(itl_s=0.4, itl="strict"), False),
+    (Slo(ttft_s=1.0, itl_s=0.5, itl="mean"), True),
+    (Slo(ttft_s=2.0, itl_s=0.4, itl="mean", percentile=50), False),  # its TTFT lends nothing
 ])
 def test_one_request_is_judged_by_all_its_targets(slo, met):
     latencies = d.request_latencies(slo, 10.0, 10.5, column(11.0, 11.5, 12.0))

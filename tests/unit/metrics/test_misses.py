@@ -52,6 +52,15 @@ def causes(slo, rows, **columns):
     return [None if place == MET else CAUSES[place] for place in found.cause], found
 
 
+def test_a_mean_itl_is_late_by_the_mean_gap():
+    slo = Slo(itl_s=0.05, itl="mean", percentile=90.0)
+    named, found = causes(slo, [(FINISHED, 1.0, 9.0, 101, 100)], itl_mean_s=np.array([0.08]),
+                          itl_p99_s=np.array([2.0]))
+    assert named == ["decode"]
+    assert found.times_target == pytest.approx([1.6])
+    assert late_token_shares(table([(FINISHED, 1.0, 9.0, 101, 100)]), slo) == [1.0]
+
+
 @pytest.mark.parametrize(("scheduled_s", "cause"), [
     (0.0, "prefill"), (2.5, "queueing"), (np.nan, "first token")])
 def test_a_late_first_token_is_the_longer_stage_before_it(scheduled_s, cause):

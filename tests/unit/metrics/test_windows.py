@@ -5,16 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.slo import ITL_MODES
 from penstock.metrics import windows
 from penstock.metrics.definitions import TOLERANCE_S
 from penstock.metrics.windows import token_list_statistics, window_statistics
 
 
-def naive(token_s, due_first_s, itl_s, strict):
+def naive(token_s, due_first_s, itl_s, place):
     """One token at a time, in plain Python, written from the definitions."""
     gaps = [after - before for before, after in pairwise(token_s)]
-    if strict:
+    if ITL_MODES[place] == "strict":
         late = sum(gap > itl_s + TOLERANCE_S for gap in gaps)
+    elif ITL_MODES[place] == "mean":
+        ended_s = token_s[0] + itl_s * len(gaps)
+        late = len(gaps) if token_s[-1] > ended_s + TOLERANCE_S else 0
     else:
         start = token_s[0] if np.isnan(due_first_s) else due_first_s
         late = sum(time > start + TOLERANCE_S + number * itl_s
@@ -39,7 +43,7 @@ def runs(draw):
                    random.integers(0, 3000, num_requests) / 1000.0)
     itl = np.where(random.random(num_requests) < 0.3, np.nan,
                    random.integers(10, 60, num_requests) / 1000.0)
-    return step_end_s, first, tokens, due, itl, random.random(num_requests) < 0.4
+    return step_end_s, first, tokens, due, itl, random.integers(0, 3, num_requests)
 
 
 def check(statistics, expected):
@@ -49,27 +53,27 @@ def check(statistics, expected):
 
 @given(runs())
 def test_windows_equal_the_naive_computation(run):
-    step_end_s, first, tokens, due, itl, strict = run
+    step_end_s, first, tokens, due, itl, modes = run
     statistics = window_statistics(step_end_s, first + 1, step_end_s[first], tokens, due, itl,
-                                   strict)
+                                   modes)
     check(statistics, [naive(step_end_s[i:i + n].tolist(), *rest)
-                       for i, n, *rest in zip(first, tokens, due, itl, strict, strict=True)])
+                       for i, n, *rest in zip(first, tokens, due, itl, modes, strict=True)])
 
 
 @given(runs(), st.integers(1, 5))
 def test_token_lists_with_pauses_equal_the_naive_computation(run, pause):
-    step_end_s, first, tokens, due, itl, strict = run
+    step_end_s, first, tokens, due, itl, modes = run
     lists = [np.delete(step_end_s[i:i + n], slice(1, 1 + pause))
              for i, n in zip(first, tokens, strict=True)]
-    check(token_list_statistics(lists, due, itl, strict),
+    check(token_list_statistics(lists, due, itl, modes),
           [naive(times.tolist(), *rest)
-           for times, *rest in zip(lists, due, itl, strict, strict=True)])
+           for times, *rest in zip(lists, due, itl, modes, strict=True)])
 
 
 def test_the_first_token_may_come_outside_the_turns():
     statistics = window_statistics(np.array([2.0, 3.0]), np.array([0]), np.array([0.5]),
                                    np.array([3]), np.array([np.nan]), np.array([np.nan]),
-                                   np.array([False]))
+                                   np.array([0]))
     assert statistics.itl_mean_s == [1.25]
     assert statistics.itl_max_s == [1.5]
 
@@ -79,7 +83,7 @@ def test_small_blocks_give_the_same(monkeypatch):
     ends = np.cumsum(random.random(500))
     first = random.integers(0, 300, 60)
     arguments = (ends, first + 1, ends[first], np.full(60, 150), np.full(60, np.nan),
-                 np.full(60, 0.5), first % 2 == 0)
+                 np.full(60, 0.5), first % 3)
     whole = window_statistics(*arguments)
     monkeypatch.setattr(windows, "BLOCK_TOKENS", 400)
     check(window_statistics(*arguments), np.array(whole).T)
@@ -89,13 +93,13 @@ def test_small_blocks_give_the_same(monkeypatch):
 def test_no_gap_means_no_statistics(tokens):
     statistics = window_statistics(np.array([1.0]), np.array([1]), np.array([1.0]),
                                    np.array([tokens]), np.array([0.5]), np.array([0.1]),
-                                   np.array([False]))
+                                   np.array([0]))
     assert np.isnan(statistics[:3]).all()
     assert statistics.num_late_tokens == [tokens]
 
 
 def test_a_token_list_may_be_empty():
     statistics = token_list_statistics([np.zeros(0)], np.array([1.0]), np.array([0.1]),
-                                       np.array([False]))
+                                       np.array([0]))
     assert np.isnan(statistics.itl_mean_s).all()
     assert statistics.num_late_tokens == [0]

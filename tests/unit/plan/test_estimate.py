@@ -134,7 +134,7 @@ def test_prefix_caching_has_no_bound_but_an_estimate():
 def test_a_longer_queue_of_targets_is_taken_over_from_the_class():
     found = fleet(service_classes=[CHAT, BATCH]).service_classes
     chat, batch = map(class_targets, found)
-    assert (chat.ttft_s, chat.itl_s, chat.paced, chat.percentile) == (2, 0.05, True, 99)
+    assert (chat.ttft_s, chat.itl_s, chat.itl, chat.percentile) == (2, 0.05, "paced", 99)
     assert not isfinite(chat.e2e_s)
     assert (batch.e2e_s, batch.due_s) == (300, 300)
 

@@ -15,6 +15,8 @@ from penstock.report.model.plan_wording import least as told
 from support.small_plans import BATCH, cards, fleet, lengths, planned, traffic
 
 TIGHT = [{"name": "chat", "slo": {"ttft_s": 0.4, "itl_s": 0.03}}, BATCH]
+MEAN = [{"name": "chat", "slo": {**TIGHT[0]["slo"], "itl": "mean", "percentile": 90}}, BATCH]
+LOOSE = [{"name": "chat", "slo": {"e2e_s": 30, "percentile": 90}}, BATCH]
 LOADS = {
     "short": traffic(rate_per_s=120, num_requests=400),
     "long prompts": traffic(rate_per_s=30, num_requests=200, lengths=lengths(3000, 20)),
@@ -33,9 +35,8 @@ def case(load, classes, **sections):
 
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("schedule", ["penstock", "sarathi", "fcfs"])
-@pytest.mark.parametrize("tight", [True, False], ids=["tight", "loose"])
-def test_no_fleet_that_holds_is_below_the_bound(load, schedule, tight):
-    classes = TIGHT if tight else [{"name": "chat", "slo": {"e2e_s": 30, "percentile": 90}}, BATCH]
+@pytest.mark.parametrize("classes", [TIGHT, LOOSE, MEAN], ids=["tight", "loose", "mean"])
+def test_no_fleet_that_holds_is_below_the_bound(load, schedule, classes):
     found, demand = case(load, classes, policies={"schedule": schedule})
     least = least_needed(found, demand)
     assert least is not None
@@ -62,6 +63,15 @@ def test_requests_that_may_miss_are_left_out():
     half = [{"name": "chat", "slo": {"ttft_s": 0.4, "percentile": 50}}, BATCH]
     all_of_them, some = (least_needed(*case("long prompts", classes)) for classes in (strict, half))
     assert some.cost_per_hour < all_of_them.cost_per_hour
+
+
+def test_a_mean_gap_ends_a_request_when_strict_and_paced_tokens_do():
+    """At 100 % no token may be late in any mode, so all of them end requests by the same time."""
+    paced, strict, mean = (
+        least_needed(*case("long answers", [{"name": "chat", "slo": {
+            "ttft_s": 0.4, "itl_s": 0.03, "itl": itl, "percentile": 100}}, BATCH]))
+        for itl in ("paced", "strict", "mean"))
+    assert paced == strict == mean
 
 
 def test_nothing_is_due_without_targets():

@@ -82,6 +82,14 @@ def test_penstock_starts_the_pace_at_the_first_token_without_a_ttft() -> None:
     assert pacing.next_due_s(sequence, group) == pytest.approx(2.05)
 
 
+def test_penstock_starts_a_mean_pace_at_the_first_token() -> None:
+    pacing = PenstockPacing(scheduler_options("penstock"), STEP_TIME, HistoryLengths())
+    group = DecodeGroup(16, 0.05, strict=False)
+    sequence = decoding(Slo(ttft_s=6.0, itl_s=0.05, itl="mean"), group, 6.0, 2.0)
+    group.advance(3)
+    assert pacing.next_due_s(sequence, group) == pytest.approx(2.2)
+
+
 def test_penstock_leaves_time_for_the_output_of_an_e2e_target() -> None:
     lengths = HistoryLengths(prior_tokens=100.0)
     pacing = PenstockPacing(scheduler_options("penstock"), STEP_TIME, lengths)

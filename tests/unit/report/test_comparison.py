@@ -51,6 +51,16 @@ def test_every_class_has_its_latencies_and_marks():
     assert "▲ 9 s" not in text
 
 
+def test_a_mean_itl_is_compared_by_its_tpot():
+    mean = {**BATCH, "itl_s": 0.05, "itl": "mean"}
+    tpot = {f"jobs.tpot_s.{q}": figure(0.07, 0.004, 0.001) for q in ("p50", "p99")}
+    both = [{**policy(label, **tpot), "runs": [{"classes": {"jobs": {"slo": mean}}}]}
+            for label in ("penstock", "sarathi")]
+    text = printed(both)
+    for phrase in ("TPOT ≤ 50 ms", "TPOT p99", "▲ 70 ms", "+4 ms ± 1 ms"):
+        assert phrase in text
+
+
 def test_differences_come_with_their_interval():
     text = printed(TWO)
     assert "Differences to penstock: mean of 3 paired seeds ± half of its 95 % interval" in text

@@ -33,6 +33,18 @@ def test_the_worst_say_why(run):
     assert all("late" in why or "target" in why for why in whys[5:])
 
 
+def test_a_mean_itl_is_missed_by_its_tpot(run):
+    name, slo = "interactive", {"ttft_s": None, "itl_s": 0.02, "itl": "mean", "percentile": 90.0}
+    summary = {**run.summary, "classes": {**run.summary["classes"], name: {
+        **run.summary["classes"][name], "slo": {**run.summary["classes"][name]["slo"], **slo}}}}
+    late = run.table.tpot_s > 0.02
+    table = replace(run.table, num_late_tokens=np.where(late, run.table.output_tokens - 1, 0),
+                    met_slo=~late)
+    _, worst = missed_tables(RunSummary.read(summary), table, most=1000)
+    whys = [row[-1].text for row in worst.rows if row[1].text == name]
+    assert any(why.startswith("TPOT ") and why.endswith("(target 20 ms)") for why in whys)
+
+
 def test_a_run_that_met_everything_has_no_such_table(run):
     met = replace(run.table, met_slo=np.ones(len(run.table), np.bool_))
     assert missed_tables(RunSummary.read(run.summary), met) is None

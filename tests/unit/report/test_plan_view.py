@@ -117,12 +117,13 @@ def test_only_what_is_worth_something_is_listed():
     assert [item["resource"] for item in found] == ["saves", "dual", "serves"]
 
 
-@pytest.mark.parametrize(("slo", "paced"), [
-    ({"itl_s": 0.1, "itl": "paced"}, True), ({"itl_s": 0.1}, True), ({"itl": "paced"}, False),
-    ({"itl_s": 0.1, "itl": "strict"}, False), ({}, False)])
-def test_a_paced_itl_is_noticed(slo, paced):
+@pytest.mark.parametrize(("slo", "saves"), [
+    ({"itl_s": 0.1, "itl": "paced"}, True), ({"itl_s": 0.1, "itl": "mean"}, True),
+    ({"itl_s": 0.1}, True), ({"itl": "paced"}, False), ({"itl_s": 0.1, "itl": "strict"}, False),
+    ({}, False)])
+def test_an_itl_that_no_gap_tells_is_noticed(slo, saves):
     demand = {"name": "d", "classes": [{"name": "c", "slo": slo}]}
-    assert plan_view.any_paced({"demands": [demand]}) is paced
+    assert plan_view.any_saves({"demands": [demand]}) is saves
 
 
 def test_unserved_demands_carry_their_explanations():

@@ -42,6 +42,8 @@ def test_objective_names_every_target():
             == "TTFT ≤ 6 s, ITL ≤ 50 ms paced, e2e ≤ 60 s for 99 % of requests")
     assert wording.objective(slo(itl_s=0.05, percentile=95)) \
         == "ITL ≤ 50 ms paced for 95 % of requests"
+    assert wording.objective(slo(ttft_s=3.0, itl_s=0.1, itl="mean", percentile=90)) \
+        == "TTFT ≤ 3 s, TPOT ≤ 100 ms for 90 % of requests"
     assert "no targets" in wording.objective(slo())
 
 
@@ -53,7 +55,10 @@ def test_objective_names_every_target():
     ("p50", "tpot_s", {"itl_s": 1.0}, None),
     ("p50", "itl_p99_s", {"itl_s": 1.0}, None),
     ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "strict"}, True),
-    ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "strict", "percentile": 90}, None)])
+    ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "strict", "percentile": 90}, None),
+    ("p90", "tpot_s", {"itl_s": 1.0, "itl": "mean", "percentile": 90}, True),
+    ("p99", "tpot_s", {"itl_s": 1.0, "itl": "mean", "percentile": 90}, None),
+    ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "mean"}, None)])
 def test_only_binding_targets_judge(percentile, latency, targets, over):
     assert wording.is_over(percentile, 1.5, slo(**targets), latency) is over
 
@@ -124,6 +129,7 @@ def test_why_no_fewer_replicas_were_tried():
 
 def test_what_was_missed_comes_most_first_and_without_noughts():
     assert wording.missed_by({"unserved": 1, "ttft_s": 30, "itl_s": 0}) == "TTFT 30, not served 1"
+    assert wording.missed_by({"itl_s": 2}, slo(itl_s=0.1, itl="mean")) == "TPOT 2"
     assert wording.trial_missed(Trial(value=1, attainment={}, meets_slo=True)) == ""
 
 

@@ -20,6 +20,7 @@ from math import ceil, inf, isinf, nan
 
 import numpy as np
 
+from penstock.core.slo import ItlMode
 from penstock.perf.queueing.steps import (
     Array,
     EngineLimits,
@@ -48,7 +49,7 @@ class ClassTargets:
     ttft_s: float = inf
     itl_s: float = inf
     e2e_s: float = inf
-    paced: bool = True
+    itl: ItlMode = "paced"
     percentile: float = 99.0
 
     @property
@@ -107,7 +108,7 @@ class ReplicaQueue:
         """
         target = self._targets[index]
         decodes = self._decodes[self._mix.class_index == index]
-        if not target.paced or isinf(target.ttft_s) or not decodes.any():
+        if target.itl != "paced" or isinf(target.ttft_s) or not decodes.any():
             return Pace(target.itl_s, target.itl_s, 0.0)
         mean_seen = float((decodes * decodes).mean() / decodes.mean())
         return Pace(target.itl_s, target.itl_s + target.ttft_s / mean_seen, target.ttft_s)
@@ -288,7 +289,7 @@ class ReplicaQueue:
         target = self._targets[index]
         if isinf(target.itl_s):
             return False
-        if target.paced:
+        if target.itl != "strict":
             return state.gap_s > self._paces[index].mean_gap_s * (1.0 + 1e-9)
         return state.gap_quantile_s(target.percentile / 100.0) > target.itl_s * (1.0 + 1e-9)
 

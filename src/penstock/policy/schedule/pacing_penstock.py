@@ -82,7 +82,7 @@ class PenstockPacing(PlainPacing):
         if slo.itl_s is None:
             assert slo.e2e_s is not None
             return request.arrival_s + slo.e2e_s
-        start_s = (sequence.first_token_s if slo.ttft_s is None
+        start_s = (sequence.first_token_s if slo.ttft_s is None or slo.itl == "mean"
                    else request.arrival_s + slo.ttft_s)
         outputs = sequence.generated + group.turns - sequence.join_turn
         return start_s + group.itl_s * outputs

@@ -96,7 +96,7 @@ def _classes(plan: Document) -> str:
         "Candidates are chosen by an analytic model and judged by simulation: this is where the "
         f"model was wrong and by how much. \N{BLACK UP-POINTING TRIANGLE} marks a value above its "
         f"target, {plan_wording.ENDLESS} a queue that grows without end."
-        + (f" {plan_wording.PACED_NOTE}" if plan_view.any_paced(plan) else ""),
+        + (f" {plan_wording.NO_GAP_NOTE}" if plan_view.any_saves(plan) else ""),
         drawn(tables.comparison_table(plan)))
 
 

@@ -61,7 +61,7 @@ def _pools(policies: Sequence[Mapping[str, Any]]) -> Table:
 
 def _of_class(policies: Sequence[Mapping[str, Any]], name: str, slo: Slo) -> Table:
     """Attainment and latencies of one class, its p99s marked where they break a target."""
-    pace, key = ("late tokens", "late_token_share") if _is_paced(slo) else ("ITL p99", "itl_p99_s")
+    pace, key = _pace(slo)
     return table(f"{name}: {wording.objective(slo)}", [
         "policy", "attainment", Column("TTFT p50", 2), "TTFT p99",
         Column(f"{pace} p50", 3), f"{pace} p99", Column("e2e p50", 2), "e2e p99"],
@@ -84,25 +84,31 @@ def _differences(policies: Sequence[Mapping[str, Any]], slos: Mapping[str, Slo],
                  num_seeds: int) -> Table:
     how = f"mean of {num_seeds} paired seeds ± half of its 95 % interval" if num_seeds > 1 else \
         "one seed, so without an interval"
-    kinds = {"late tokens" if _is_paced(slo) else "ITL p99" for slo in slos.values()}
+    kinds = {_pace(slo)[0] for slo in slos.values()}
     return table(f"Differences to {policies[0]['label']}: {how}", [
         Column("policy", left=True), "attainment", "TTFT p99",
-        Column(" or ".join(sorted(kinds)) + (" p99" if kinds == {"late tokens"} else ""), 1),
+        Column(" or ".join(sorted(kinds)) + ("" if "ITL p99" in kinds else " p99"), 1),
         Column("e2e p99", 1)], groups=[
-        cell.group([_difference(policy, name, paced=_is_paced(slo)) for policy in policies[1:]],
+        cell.group([_difference(policy, name, _pace(slo)[1]) for policy in policies[1:]],
                    name) for name, slo in slos.items()], keys=2, by="class")
 
 
-def _difference(policy: Mapping[str, Any], name: str, *, paced: bool) -> tuple[str, ...]:
+def _difference(policy: Mapping[str, Any], name: str, key: str) -> tuple[str, ...]:
     figures: Figures = policy["figures"]
-    pace = _points(figures[f"{name}.late_token_share.p99"]) if paced else \
-        _time(figures[f"{name}.itl_p99_s.p99"])
+    pace = (_points if key == "late_token_share" else _time)(figures[f"{name}.{key}.p99"])
     return (_label(policy), _points(figures[f"{name}.attainment"]),
             _time(figures[f"{name}.ttft_s.p99"]), pace, _time(figures[f"{name}.e2e_s.p99"]))
 
 
 def _is_paced(slo: Slo) -> bool:
     return wording.late_target(slo) is not None
+
+
+def _pace(slo: Slo) -> tuple[str, str]:
+    """The name and the key of the latency that shows how a class keeps its pace."""
+    if _is_paced(slo):
+        return "late tokens", "late_token_share"
+    return ("TPOT", "tpot_s") if slo.itl == "mean" else ("ITL p99", "itl_p99_s")
 
 
 def _label(policy: Mapping[str, Any]) -> str:

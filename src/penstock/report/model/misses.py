@@ -22,7 +22,7 @@ CAUSES_NOTE = ("A late first token counts for the longer of the wait before the 
 _UNSERVED = {"rejected": "rejected at admission", "shed": "shed before its end",
              "unfinished": "unfinished when the run ended"}
 WORST_NOTE = ("Times target: the latency divided by the target that it missed most, for ITL the "
-              "request's p99 gap.")
+              "request's p99 gap, for TPOT its mean gap.")
 
 
 def missed_tables(summary: RunSummary, requests: RequestTable,
@@ -116,6 +116,8 @@ def _in_decode(one: RequestTable, slo: Slo) -> str:
     if slo.e2e_s is not None and float(one.e2e_s[0]) > slo.e2e_s:
         decode_s = one.last_token_s - one.first_token_s
         return f"decode {_seconds(decode_s)} of {_late_latency(one, slo)}"
+    if slo.itl == "mean":
+        return f"TPOT {_seconds(one.tpot_s)} (target {wording.seconds(slo.itl_s)})"
     late, tokens = int(one.num_late_tokens[0]), int(one.output_tokens[0])
     of, unit = (tokens - 1, "gaps") if slo.itl == "strict" else (tokens, "tokens")
     return (f"{wording.count(late)} of {wording.count(of)} {unit} late, longest gap "

@@ -103,8 +103,8 @@ def comparison_table(plan: Document) -> Table:
     """Latencies of each class as the analytic model predicts them and as simulated."""
     found = plan_view.compared(plan)
     notes = [f"ITL p99: {plan_wording.ITL_P99}."]
-    if plan_view.any_paced(plan):
-        notes.append(plan_wording.PACED_NOTE)
+    if plan_view.any_saves(plan):
+        notes.append(plan_wording.NO_GAP_NOTE)
     if any(row.endless for rows in found.values() for row in rows):
         notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
     return table("Predicted against simulated", [

@@ -195,9 +195,11 @@ def ranked(document: Document) -> list[list[Ranked]]:
             for demand, candidates in _with_candidates(document)]
 
 
-def any_paced(document: Document) -> bool:
-    """Whether a class has a paced ITL, which no percentile of gaps is held against."""
-    return any(wording.late_target(_slo(entry)) is not None for _, entry in _classes(document))
+def any_saves(document: Document) -> bool:
+    """Whether early tokens of a class make up for late ones, so that no percentile of gaps is held
+    against its ITL."""
+    slos = [_slo(entry) for _, entry in _classes(document)]
+    return any(slo.itl_s is not None and slo.itl != "strict" for slo in slos)
 
 
 def worth_something(document: Document) -> Section:

@@ -69,7 +69,7 @@ def certainty_table(found: Certainty) -> Table:
 def _missed_by(entry: ClassSummary) -> str:
     """Return the misses of a class that misses its objective; runs of earlier versions lack
     them."""
-    return wording.missed_by(entry.missed or {}) if entry.meets_slo is False else ""
+    return wording.missed_by(entry.missed or {}, entry.slo) if entry.meets_slo is False else ""
 
 
 def _attainment(entry: Outcome, goal: float | None = None, series: int | None = None) -> Cell:

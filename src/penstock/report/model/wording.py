@@ -96,9 +96,11 @@ def interval(low: float | None, high: float | None) -> str:
 def target(latency: str, slo: "Slo") -> float | None:
     """The target that a latency is held against, if it has one.
 
-    A strict pace at the 99th percentile binds the p99 of a request's gaps; at other percentiles,
-    or paced, it binds what none of the reported latencies shows.
+    A strict pace at the 99th percentile binds the p99 of a request's gaps and a mean one its TPOT;
+    at other percentiles, or paced, it binds what none of the reported latencies shows.
     """
+    if latency == "tpot_s":
+        return slo.itl_s if slo.itl == "mean" else None
     if latency == "itl_p99_s":
         return slo.itl_s if slo.itl == "strict" and slo.percentile == 99 else None
     return {"ttft_s": slo.ttft_s, "e2e_s": slo.e2e_s}.get(latency)
@@ -136,11 +138,17 @@ def is_paced(classes: "Mapping[str, ClassSummary]") -> bool:
 _TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s": "e2e"}
 
 
-def missed_by(missed: Mapping[str, int]) -> str:
+def pace_name(slo: "Slo") -> str:
+    """The name of the latency that ``itl_s`` binds."""
+    return "TPOT" if slo.itl == "mean" else "ITL"
+
+
+def missed_by(missed: Mapping[str, int], slo: "Slo | None" = None) -> str:
     """Return the missed targets with their numbers of requests, most first."""
+    names = _TARGETS if slo is None else _TARGETS | {"itl_s": pace_name(slo)}
     counts = sorted(((number, key) for key, number in missed.items() if number),
                     key=lambda pair: -pair[0])
-    return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
+    return ", ".join(f"{names.get(key, key)} {count(number)}" for number, key in counts)
 
 
 def is_over(percentile: str, value: float | None, slo: "Slo",
@@ -157,7 +165,8 @@ def is_over(percentile: str, value: float | None, slo: "Slo",
 
 def objective(slo: "Slo") -> str:
     """All targets of a class in one line."""
-    targets = {"TTFT": (slo.ttft_s, ""), "ITL": (slo.itl_s, f" {slo.itl}"), "e2e": (slo.e2e_s, "")}
+    how = "" if slo.itl == "mean" else f" {slo.itl}"
+    targets = {"TTFT": (slo.ttft_s, ""), pace_name(slo): (slo.itl_s, how), "e2e": (slo.e2e_s, "")}
     parts = [f"{name} ≤ {seconds(value)}{how}" for name, (value, how) in targets.items()
              if value is not None]
     if not parts:

@@ -106,15 +106,17 @@ class Tally:
 
 class Pace:
     """Counts late tokens of one stream as they pass (see docs/reference/metrics.md): against due
-    times from ``begun_s`` for a paced ITL, against gaps for a strict ITL. An event counts as one
-    token."""
+    times from ``begun_s`` for a paced ITL, against gaps for a strict ITL, against the mean gap so
+    far for a mean ITL. An event counts as one token."""
 
     __slots__ = ("_due_first_s", "_last_s", "_slo", "num_late")
 
     def __init__(self, slo: Slo, begun_s: float) -> None:
         self.num_late = 0
         self._slo = slo
-        self._due_first_s = None if slo.ttft_s is None else begun_s + slo.ttft_s
+        # None: when the first token comes
+        self._due_first_s = (None if slo.ttft_s is None or slo.itl == "mean"
+                             else begun_s + slo.ttft_s)
         self._last_s = begun_s
 
     def pass_tokens(self, before: int, after: int, now_s: float) -> None:
@@ -126,10 +128,11 @@ class Pace:
             self.num_late += before > 0 and now_s - self._last_s > pace_s
         else:
             if self._due_first_s is None:
-                # without a TTFT target, the pace begins at the first token
                 self._due_first_s = now_s
             passed_s = now_s - self._due_first_s
-            if passed_s > 0.0:
+            if self._slo.itl == "mean":
+                self.num_late = after - 1 if passed_s > (after - 1) * pace_s else 0
+            elif passed_s > 0.0:
                 num_due = min(after, math.ceil(passed_s / pace_s))
                 self.num_late += max(0, num_due - before)
         self._last_s = now_s
@@ -151,7 +154,7 @@ def met(slo: Slo, num_tokens: int, num_late: int, ttft_s: float | None, e2e_s: f
         return False
     if slo.e2e_s is not None and e2e_s > slo.e2e_s:
         return False
-    num_judged = num_tokens - (1 if slo.itl == "strict" else 0)
+    num_judged = num_tokens - (0 if slo.itl == "paced" else 1)
     return num_late <= slo.late_allowance(max(0, num_judged))
 
 

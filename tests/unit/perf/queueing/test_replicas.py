@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.slo import ITL_MODES
 from penstock.perf.evidence import Evidence
 from penstock.perf.queueing.parameters import RequestSize, Variability
 from penstock.perf.queueing.replicas import (
@@ -217,7 +218,7 @@ def test_what_binds_is_named():
     cases = {
         "chat ttft": ClassTargets("chat", ttft_s=0.1),
         "chat e2e": ClassTargets("chat", e2e_s=0.6),
-        "chat itl": ClassTargets("chat", itl_s=0.02, paced=False),
+        "chat itl": ClassTargets("chat", itl_s=0.02, itl="strict"),
         "throughput": ClassTargets("chat"),
     }
     for binding, target in cases.items():
@@ -231,12 +232,20 @@ def test_a_pace_that_no_step_keeps_is_said_to_be_itl():
 
 
 def test_strict_gaps_count_full_steps_and_paced_ones_the_mean():
-    strict = queue(targets=(ClassTargets("chat", 2.0, 0.04, paced=False),))
-    paced = queue(targets=(ClassTargets("chat", 2.0, 0.04, paced=True),))
+    strict = queue(targets=(ClassTargets("chat", 2.0, 0.04, itl="strict"),))
+    paced = queue(targets=(ClassTargets("chat", 2.0, 0.04, itl="paced"),))
     # 512 tokens take 0.0612 s, and at most 1 % of gaps may be so long.
     assert strict.capacity_per_s()[0] < 0.1 * paced.capacity_per_s()[0]
-    lenient = queue(targets=(ClassTargets("chat", 2.0, 0.04, paced=False, percentile=50.0),))
+    lenient = queue(targets=(ClassTargets("chat", 2.0, 0.04, itl="strict", percentile=50.0),))
     assert strict.capacity_per_s()[0] < lenient.capacity_per_s()[0]
+
+
+def test_a_mean_target_counts_the_mean_and_banks_no_early_first_token():
+    mean, alone = (queue(targets=(ClassTargets("chat", ttft_s, 0.03, itl=itl),)).capacity_per_s()[0]
+                   for ttft_s, itl in ((2.0, "mean"), (inf, "paced")))
+    assert mean == alone
+    assert mean > queue(targets=(
+        ClassTargets("chat", 2.0, 0.03, itl="strict"),)).capacity_per_s()[0]
 
 
 def test_an_early_first_token_leaves_slack_to_the_pace():
@@ -298,7 +307,8 @@ _STEPS = st.builds(LinearStepTime, st.sampled_from((0.004, 0.01)),
 @st.composite
 def _targets(draw, name):
     ttft_s, e2e_s = sorted((draw(_SECONDS), draw(_SECONDS)))
-    return ClassTargets(name, ttft_s, draw(_GAPS), e2e_s, draw(st.booleans()), draw(_PERCENTILES))
+    return ClassTargets(name, ttft_s, draw(_GAPS), e2e_s, draw(st.sampled_from(ITL_MODES)),
+                        draw(_PERCENTILES))
 
 
 @st.composite

@@ -219,9 +219,10 @@ def test_an_early_first_token_leaves_time_for_the_others() -> None:
     alone_s = 0.0101  # a step of the small model
     paced = Slo(ttft_s=3.0, itl_s=0.9 * alone_s)
     one = request(service_class=ServiceClass("paced", paced), forecasts=expected())
-    strict = one._replace(service_class=ServiceClass("strict", replace(paced, itl="strict")))
-    chances = [joint().route(r, IDLE, 0.0).prospects[0].chance for r in (one, strict)]
-    assert chances[0] > 0.9 > chances[1]
+    strict, mean = (one._replace(service_class=ServiceClass(itl, replace(paced, itl=itl)))
+                    for itl in ("strict", "mean"))
+    chances = [joint().route(r, IDLE, 0.0).prospects[0].chance for r in (one, strict, mean)]
+    assert chances[0] > 0.9 > chances[1] == chances[2]
 
 
 @pytest.mark.parametrize("relax", [(), ("chance",), ("quality",), ("chance", "quality"),

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from penstock.core.slo import ServiceClass, Slo
+from penstock.core.slo import ITL_MODES, ServiceClass, Slo
 from penstock.metrics.definitions import first_due_s, gap_statistics, met_slo
 from penstock.serving.gateway.tally import End, Pace, Tally, met
 
 slos = st.builds(Slo, st.sampled_from([None, 0.5]), st.sampled_from([None, 0.03, 0.1]),
-                 st.sampled_from([None, 2.0]), st.sampled_from(["paced", "strict"]),
+                 st.sampled_from([None, 2.0]), st.sampled_from(ITL_MODES),
                  st.sampled_from([99.0, 80.0]))
 
 
@@ -28,7 +28,7 @@ def test_one_stream_is_judged_as_a_run_would_be(slo, gaps) -> None:
     first, last, num = token_s[:1], token_s[-1:], np.array([len(gaps)])
     itl_s = np.array([np.nan if slo.itl_s is None else slo.itl_s])
     late = gap_statistics(token_s[None, :], first_due_s(slo, np.zeros(1), first), itl_s,
-                          slo.itl == "strict").num_late_tokens
+                          slo.itl).num_late_tokens
     expected = met_slo(slo, np.ones(1, bool), first, last, num, late)[0]
     if slo.itl_s is not None:
         assert pace.num_late == late[0]
