@@ -1,13 +1,17 @@
 """Engines of a fleet and of replica groups."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from penstock.catalog.engines import engine_facts, engine_names
 from penstock.core.errors import InputError
+from penstock.fleet.groups import equipped
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.write import to_yaml
 from penstock.plan.variants import variants_of
+from support.kernel_tables import write_tables
 
 FILE = {"accelerators": [{"name": "h100-80gb"}], "models": [{"name": "llama-3.1-8b"}],
         "service_classes": [{"name": "chat", "slo": {"ttft_s": 1}}],
@@ -87,3 +91,45 @@ def test_a_plan_keeps_the_engines_of_running_groups():
 def test_bad_engines_are_refused(group, text):
     with pytest.raises(InputError, match=text):
         fleet_of(group)
+
+
+def test_step_times_of_the_engine_are_those_of_all_replicas_that_state_none():
+    slow = {"kind": "roofline", "factor": 2.0}
+    fleet = fleet_of({}, {"step_time": "roofline"}, engine={"name": "vllm", "step_time": slow})
+    assert [group.step_time for group in fleet.replicas] == [slow, "roofline"]
+    assert parse_fleet(to_yaml(fleet)) == fleet
+    unsized = fleet_of(engine={"step_time": slow})
+    assert unsized.engine.name == "vllm"
+    variants, _ = variants_of(unsized, unsized.models[0], 1000)
+    assert all(variant.group.step_time == slow for variant in variants)
+
+
+@pytest.mark.parametrize(("engine", "backend"), [
+    ("sglang", "sglang"), ("tensorrt-llm", "trtllm"), ("penstock-in-vllm", "vllm")])
+def test_kernel_tables_are_those_of_the_engine(engine, backend):
+    fleet = fleet_of(engine={"name": engine})
+    group = variants_of(fleet, fleet.models[0], 1000)[0][0].group
+    tables = {"kind": "kernels", "path": "tables"}
+    found = equipped(replace(group, step_time=None), replace(fleet.engine, step_time=tables))
+    assert found.step_time == tables | {"backend": backend}
+    stated = tables | {"backend": "vllm"}
+    found = equipped(replace(group, step_time=None), replace(fleet.engine, step_time=stated))
+    assert found.step_time == stated
+
+
+def test_a_variant_without_kernel_tables_is_left_out_with_the_reason(tmp_path):
+    tables = write_tables(tmp_path / "tables")
+    fleet = fleet_of(engine={"step_time": {"kind": "kernels", "path": str(tables)}})
+    found, left_out = variants_of(fleet, fleet.models[0], 1000)
+    assert not found
+    assert all("no system fits h100-80gb" in left.reason for left in left_out)
+
+
+@pytest.mark.parametrize(("engine", "told"), [
+    ({"step_time": "roofline", "rates": "x.yaml"}, "engine.step_time: stands beside engine.rates"),
+    ({"step_time": {"kind": "kernels"}}, "kind kernels needs path"),
+    ({"step_time": {"kind": "kernels", "path": "none"}}, "engine.step_time.path: no file 'none'")])
+def test_step_times_that_cannot_be_are_refused(engine, told):
+    with pytest.raises(InputError) as refused:
+        fleet_of({}, engine=engine)
+    assert told in str(refused.value)
