@@ -184,12 +184,16 @@ def equipped(group: ReplicaGroup, engine: EngineOptions) -> ReplicaGroup:
     if engine.name is None:
         return replace(group, step_time=step_time)
     defaults = defaults_of(engine.name, engine.version, group.accelerator)
+    intake = stock_intake(defaults)
     if isinstance(step_time, Mapping) and step_time.get("kind") == "kernels":
-        step_time = {"backend": _BACKENDS.get(defaults.engine, defaults.engine), **step_time}
+        # An engine that plans a step ahead hides its host behind the step before.
+        hidden = {"host_overhead_s": 0.0} if intake.plans_ahead else {}
+        step_time = {"backend": _BACKENDS.get(defaults.engine, defaults.engine), **hidden,
+                     **step_time}
     if step_time is None:
         step_time = {"kind": "measured", "engine": defaults.engine, "version": defaults.version,
                      **({"rates": engine.rates} if engine.rates else {})}
-    return replace(group, intake=stock_intake(defaults), step_time=step_time)
+    return replace(group, intake=intake, step_time=step_time)
 
 
 def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],

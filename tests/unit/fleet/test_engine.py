@@ -111,10 +111,18 @@ def test_kernel_tables_are_those_of_the_engine(engine, backend):
     group = variants_of(fleet, fleet.models[0], 1000)[0][0].group
     tables = {"kind": "kernels", "path": "tables"}
     found = equipped(replace(group, step_time=None), replace(fleet.engine, step_time=tables))
-    assert found.step_time == tables | {"backend": backend}
-    stated = tables | {"backend": "vllm"}
+    assert found.step_time == tables | {"backend": backend, "host_overhead_s": 0.0}
+    stated = tables | {"backend": "vllm", "host_overhead_s": 0.001}
     found = equipped(replace(group, step_time=None), replace(fleet.engine, step_time=stated))
     assert found.step_time == stated
+
+
+def test_an_engine_that_does_not_plan_ahead_waits_for_its_host():
+    fleet = fleet_of(engine={"name": "vllm", "version": "0.9.0"})
+    group = variants_of(fleet, fleet.models[0], 1000)[0][0].group
+    found = equipped(replace(group, step_time={"kind": "kernels", "path": "x"}), fleet.engine)
+    assert not found.intake.plans_ahead
+    assert "host_overhead_s" not in found.step_time
 
 
 def test_a_variant_without_kernel_tables_is_left_out_with_the_reason(tmp_path):

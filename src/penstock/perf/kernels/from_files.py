@@ -46,16 +46,27 @@ def kernel_choice(
     Raises InputError where there are none.
     """
     chosen = system or system_of(accelerator, folder)
-    files = tuple(chosen_files(table_files(folder), chosen, backend, version).values())
+    files = tuple(chosen_files(_listed(folder), chosen, backend, version).values())
     state = tuple((stat.st_mtime_ns, stat.st_size)
                   for stat in (file.path.stat() for file in files))
     return KernelChoice(files, state, model, _frozen(accelerator), parallelism, precision,
                         kv_precision, host_overhead_s)
 
 
+def _listed(folder: Path | str) -> tuple[TableFile, ...]:
+    """The tables below a folder, looked for again when the folder's own entries change."""
+    root = Path(folder)
+    return _walked(root, root.stat().st_mtime_ns if root.is_dir() else 0)
+
+
+@lru_cache(maxsize=8)
+def _walked(root: Path, _changed_ns: int) -> tuple[TableFile, ...]:
+    return table_files(root)
+
+
 def system_of(accelerator: Accelerator, folder: Path | str) -> str:
     """The one system below ``folder`` whose first word is in the accelerator's name."""
-    systems = systems_in(table_files(folder))
+    systems = systems_in(_listed(folder))
     words = re.split(r"[^a-z0-9]+", accelerator.name.lower())
     own = [system for system in systems if re.split(r"[^a-z0-9]+", system)[0] in words]
     if len(own) != 1:
