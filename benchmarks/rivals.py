@@ -3,7 +3,7 @@
     python benchmarks/rivals.py RIVALS_PYTHON DATA [NUMBER]
 
 RIVALS_PYTHON is the interpreter of an environment with aisimulate, DATA a folder with
-measured*.csv.gz. Draws NUMBER (400) aggregated closed loops evenly over accelerators, models and
+measured*.csv.gz. Draws NUMBER (100) aggregated closed loops evenly over accelerators, models and
 engines. All predict with their own shipped data. Penstock's rates were fitted on these points, so
 it stands here twice: as shipped, and with rates that were fitted without the point's whole curve.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from common import show
 
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
-NUMBER = 400
+NUMBER = 100
 BACKENDS = {"vllm": "vllm", "sglang": "sglang", "tensorrt-llm": "trtllm"}
 
 
@@ -106,19 +106,25 @@ def left_out(data: Path, points: list[Any]) -> dict[Any, dict[str, float]]:
             for row, _ in points if (row.file, row.row) in ratios}
 
 
-def main() -> None:
-    python, data = sys.argv[1], Path(sys.argv[2])
-    points = drawn(data, int(sys.argv[3]) if len(sys.argv) > 3 else NUMBER)
+def theirs(python: str, points: list[Any]) -> dict[str, Any]:
+    """Predictions of the rivals, by a process of their environment."""
     with tempfile.TemporaryDirectory() as folder:
         jobs, out = Path(folder, "jobs.json"), Path(folder, "predictions.json")
         jobs.write_text(json.dumps([job_of(*point) for point in points]))
         subprocess.run([python, str(Path(__file__).with_name("rivals_predict.py")), str(jobs),
                         str(out)], check=True)
-        theirs = json.loads(out.read_text())
-    by_system = {"Penstock": ours(points), "Penstock, curve left out": left_out(data, points)} | {
-        name: {(row["file"], row["row"]): row[name] for row in theirs["rows"]
-               if "error" not in row[name]} for name in ("AIConfigurator", "AISimulate")}
-    show({"rivals": {"versions": theirs["versions"], "table": table(points, by_system)}})
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found
+
+
+def main() -> None:
+    python, data = sys.argv[1], Path(sys.argv[2])
+    points = drawn(data, int(sys.argv[3]) if len(sys.argv) > 3 else NUMBER)
+    by_system = {"Penstock": ours(points), "Penstock, curve left out": left_out(data, points)}
+    found = theirs(python, points)
+    by_system |= {name: {(row["file"], row["row"]): row[name] for row in found["rows"]
+                         if "error" not in row[name]} for name in ("AIConfigurator", "AISimulate")}
+    show({"rivals": {"versions": found["versions"], "table": table(points, by_system)}})
 
 
 if __name__ == "__main__":
