@@ -218,8 +218,8 @@ def test_the_dialogue_asks_again_until_an_answer_is_sound(monkeypatch, capsys):
         return next(answers) or default
 
     monkeypatch.setattr(typer, "prompt", prompt)
-    given = dict.fromkeys(("model", "gpu", "rate", "classes", "engine", "ttft", "itl", "e2e",
-                           "trace", "catalog"))
+    given = dict.fromkeys(("model", "gpu", "rate", "classes", "engine", "ttft", "itl", "tpot",
+                           "e2e", "trace", "catalog"))
     ask(given)
     assert next(answers, None) is None
     assert (given["model"], given["gpu"], given["rate"]) == (
