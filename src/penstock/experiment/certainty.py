@@ -6,7 +6,7 @@ from dataclasses import replace
 from penstock.experiment.run import Run, run_fleet
 from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import Certainty, ClassCertainty, RunSummary
-from penstock.plan.bisection import largest_part
+from penstock.plan.bisection import edge
 from penstock.plan.certainty import EDGE
 from penstock.plan.slower import probability_of, slower
 from penstock.workload.workload import Workload
@@ -58,4 +58,4 @@ def _reach(holds: Callable[[float], bool], *, meets: bool, slow: bool, fast: boo
     if not (meets or fast):
         return -EDGE
     low, high = (0.0, EDGE) if meets else (-EDGE, 0.0)
-    return largest_part(holds, low, high, _STEPS) + 0.5**(_STEPS + 1) * (high - low)
+    return edge(holds, low, high, _STEPS)

@@ -35,3 +35,10 @@ def largest_part(holds: Callable[[float], bool], low: float, high: float, steps:
         else:
             high = middle
     return low
+
+
+def edge(holds: Callable[[float], bool], low: float, high: float, steps: int) -> float:
+    """The value between ``low`` and ``high`` at which ``holds`` stops: the middle of what is left
+    after ``steps`` halvings. ``holds`` must be true of ``low``, and is taken to be false of
+    ``high``."""
+    return largest_part(holds, low, high, steps) + 0.5**(steps + 1) * (high - low)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviation
-from penstock.plan.bisection import largest_part
+from penstock.plan.bisection import edge
 from penstock.plan.demands import Demand
 from penstock.plan.headroom import MOST, headroom, most_growth
 from penstock.plan.judge import Verdict, chance, distinct, holds, judge
@@ -58,9 +58,7 @@ class Certainty:
 def certainties(plan: FleetPlan) -> dict[str, Certainty]:
     """Return how certain each demand's replicas are, for demands that are served in full."""
     return {choice.demand.name: _Worlds(plan, choice).certainty() for choice in plan.choices
-            if plan.checked.counts[choice.demand.name]
-            and plan.checked.verdicts[choice.demand.name].meets
-            and choice.demand.name not in plan.checked.solution.unserved}
+            if plan.checked.serves(choice.demand.name)}
 
 
 class _Worlds:
@@ -126,8 +124,7 @@ class _Worlds:
         """The largest deviation up to ``high`` at which the counts hold; they hold at ``low``."""
         if high <= low or self._holds(counts, high):
             return high
-        found = largest_part(lambda sigmas: self._holds(counts, sigmas), low, high, _STEPS)
-        return found + 0.5**(_STEPS + 1) * (high - low)
+        return edge(lambda sigmas: self._holds(counts, sigmas), low, high, _STEPS)
 
     def _holds(self, counts: Counts, sigmas: float) -> bool:
         if not self._sustained(counts, sigmas):

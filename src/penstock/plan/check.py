@@ -45,6 +45,11 @@ class Checked:
     confirmed: dict[str, dict[Counts, float]]
     holds: bool
 
+    def serves(self, demand: str) -> bool:
+        """Whether replicas serve a demand in full, and simulation confirms its objectives."""
+        return (bool(self.counts[demand]) and self.verdicts[demand].meets
+                and demand not in self.solution.unserved)
+
 
 Solve = Callable[[Problem], Solution]
 

@@ -160,6 +160,5 @@ def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> di
                                          most=most_growth(
                                              choice, checked.counts[choice.demand.name]))
             for choice in choices
-            if checked.counts[choice.demand.name] and checked.verdicts[choice.demand.name].meets
-            and choice.demand.name not in checked.solution.unserved
+            if checked.serves(choice.demand.name)
             and choice.demand.sample.arrival_s[0] < choice.demand.sample.arrival_s[-1]}
