@@ -38,7 +38,7 @@ COMPILED = (
     "policy/route/joint/prospects.py", "policy/route/joint/router.py",
     "policy/route/simple.py", "policy/route/usual.py",
     "predict/latency.py", "predict/length.py",
-    "policy/kv/counting.py", "policy/kv/prefix.py", "policy/kv/retained.py",
+    "policy/kv/counting.py", "policy/kv/prefix.py", "policy/kv/retained.py", "policy/kv/shared.py",
     "policy/schedule/adaptable.py", "policy/schedule/chunking.py", "policy/schedule/draft.py",
     "policy/schedule/groups.py",
     "policy/schedule/kv_accounting.py", "policy/schedule/order.py", "policy/schedule/prompts.py",

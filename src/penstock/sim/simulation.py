@@ -29,9 +29,8 @@ from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.kv.retained import RetainingKv
+from penstock.policy.kv.shared import SharedKv
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
@@ -288,7 +287,7 @@ def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id:
 
 
 def _hit_rate(kvs: list[KvAllocator]) -> float | None:
-    rates = [kv.hit_rate for kv in kvs if isinstance(kv, PrefixKv | RetainingKv)]
+    rates = [kv.hit_rate for kv in kvs if isinstance(kv, SharedKv)]
     return float(np.mean(rates)) if rates else None
 
 

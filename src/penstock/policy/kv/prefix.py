@@ -1,7 +1,6 @@
 """KV accounting with a hashed prefix cache: equal prompt beginnings are stored once."""
 
-from penstock.core.errors import InputError
-from penstock.core.units import ceil_div
+from penstock.policy.kv.shared import SharedKv
 
 
 class _Entry:
@@ -15,7 +14,7 @@ class _Entry:
         self.users = 1
 
 
-class PrefixKv:
+class PrefixKv(SharedKv):
     """Counts blocks and shares prompt prefixes by hash.
 
     A request names its prompt's leading blocks by chained hashes, so hash i implies all hashes
@@ -25,38 +24,20 @@ class PrefixKv:
     caching and SGLang's evictable/protected split.
     """
 
-    __slots__ = ("_evictable", "_evictable_blocks", "_held", "_hit_tokens", "_prompt_tokens",
-                 "_shared", "block_tokens", "total_blocks", "used_blocks")
+    __slots__ = ("_evictable", "_held", "_shared")
 
     def __init__(self, total_blocks: int, block_tokens: int) -> None:
-        self.total_blocks = total_blocks
-        self.block_tokens = block_tokens
-        self.used_blocks = 0  # private and protected blocks, without evictable ones
+        super().__init__(total_blocks, block_tokens)
         self._shared: dict[int, _Entry] = {}
         self._evictable: dict[int, None] = {}  # insertion order = least recently used first
-        self._evictable_blocks = 0
         # sequence -> (hashes of its prompt, tokens per hash, number it has pinned or published)
         self._held: dict[int, tuple[tuple[int, ...], int, list[int]]] = {}
-        self._hit_tokens = 0
-        self._prompt_tokens = 0
-
-    @property
-    def free_blocks(self) -> int:
-        return self.total_blocks - self.used_blocks
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of prompt tokens found in the cache so far."""
-        return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
                  spare_blocks: int, chunk_tokens: int = 0) -> int | None:
         per_hash = hash_block_tokens or self.block_tokens
-        if prefix_hashes and per_hash % self.block_tokens:
-            raise InputError(f"prefix hashes cover {per_hash} tokens each, expected a multiple of "
-                             f"the KV block of {self.block_tokens} tokens")
-        usable = min(len(prefix_hashes), prompt_tokens // per_hash)
+        usable = self._num_usable(prompt_tokens, prefix_hashes, per_hash)
         num_hits = 0
         idle_blocks = 0  # cached, unused blocks that this request would pin
         for i in range(usable):
@@ -73,10 +54,8 @@ class PrefixKv:
             idle_blocks -= entry.num_blocks if entry.users == 0 else 0
         cached = num_hits * per_hash
         held = cached // self.block_tokens
-        needed = booked = ceil_div(room_tokens, self.block_tokens) - held
-        if chunk_tokens:
-            booked = ceil_div(min(prompt_tokens, cached + chunk_tokens), self.block_tokens) - held
-            needed = max(needed, booked)
+        needed, booked = self._needed_and_booked(prompt_tokens, room_tokens, chunk_tokens, cached,
+                                                 held)
         if self.used_blocks + idle_blocks + needed + spare_blocks > self.total_blocks:
             return None
         for i in range(num_hits):
@@ -101,13 +80,6 @@ class PrefixKv:
             key = next(iter(self._evictable))
             del self._evictable[key]
             self._evictable_blocks -= self._shared.pop(key).num_blocks
-
-    def grow(self, num_blocks: int) -> bool:
-        if self.used_blocks + num_blocks > self.total_blocks:
-            return False
-        self.used_blocks += num_blocks
-        self._make_room()
-        return True
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, published = self._held[sequence_id]

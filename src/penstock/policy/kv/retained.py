@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 
-from penstock.core.errors import InputError
-from penstock.core.units import ceil_div
+from penstock.policy.kv.shared import SharedKv
 
 
 class _Entry:
@@ -22,7 +21,7 @@ class _Entry:
         self.users = users
 
 
-class RetainingKv:
+class RetainingKv(SharedKv):
     """Counts blocks, shares prompt prefixes by hash, and retains what freed sequences computed.
 
     Blocks that no sequence uses are evicted in the order in which they were freed, the end of a
@@ -32,49 +31,29 @@ class RetainingKv:
     pool.
     """
 
-    __slots__ = ("_evictable", "_evictable_blocks", "_held", "_hit_tokens", "_prompt_tokens",
-                 "_runs", "_serial", "_shared", "block_tokens", "total_blocks", "used_blocks")
+    __slots__ = ("_evictable", "_held", "_runs", "_serial", "_shared")
 
     def __init__(self, total_blocks: int, block_tokens: int) -> None:
-        self.total_blocks = total_blocks
-        self.block_tokens = block_tokens
-        self.used_blocks = 0  # private and protected blocks, without evictable ones
+        super().__init__(total_blocks, block_tokens)
         self._shared: dict[int, list[_Entry]] = {}  # copies of equal content, oldest first
         self._runs: dict[int, _Entry] = {}  # by the sequence that they belong to
         self._evictable: OrderedDict[int, _Entry] = OrderedDict()  # by serial, first freed first
         self._serial = 0
-        self._evictable_blocks = 0
         # sequence -> (hashes of its prompt, tokens per hash, entries that it has pinned)
         self._held: dict[int, tuple[tuple[int, ...], int, list[_Entry]]] = {}
-        self._hit_tokens = 0
-        self._prompt_tokens = 0
-
-    @property
-    def free_blocks(self) -> int:
-        return self.total_blocks - self.used_blocks
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of prompt tokens found in the cache so far."""
-        return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
 
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
                  spare_blocks: int, chunk_tokens: int = 0) -> int | None:
         per_hash = hash_block_tokens or self.block_tokens
-        if prefix_hashes and per_hash % self.block_tokens:
-            raise InputError(f"prefix hashes cover {per_hash} tokens each, expected a multiple of "
-                             f"the KV block of {self.block_tokens} tokens")
-        usable = min(len(prefix_hashes), prompt_tokens // per_hash)
+        usable = self._num_usable(prompt_tokens, prefix_hashes, per_hash)
         hits = self._hits(prefix_hashes[:usable], (prompt_tokens - 1) // per_hash)
         run, run_blocks = self._own_run(sequence_id, len(hits) * per_hash, prompt_tokens)
         held = len(hits) * per_hash // self.block_tokens + run_blocks
         idle = run_blocks + sum([entry.num_blocks for entry in hits if not entry.users])
-        needed = booked = ceil_div(room_tokens, self.block_tokens) - held
         cached = held * self.block_tokens
-        if chunk_tokens:
-            booked = ceil_div(min(prompt_tokens, cached + chunk_tokens), self.block_tokens) - held
-            needed = max(needed, booked)
+        needed, booked = self._needed_and_booked(prompt_tokens, room_tokens, chunk_tokens, cached,
+                                                 held)
         if self.used_blocks + idle + needed + spare_blocks > self.total_blocks:
             return None
         for entry in hits:
@@ -141,13 +120,6 @@ class RetainingKv:
             copies.remove(entry)
             if not copies:
                 del self._shared[entry.key]
-
-    def grow(self, num_blocks: int) -> bool:
-        if self.used_blocks + num_blocks > self.total_blocks:
-            return False
-        self.used_blocks += num_blocks
-        self._make_room()
-        return True
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, entries = self._held[sequence_id]
