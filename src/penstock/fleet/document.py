@@ -315,10 +315,11 @@ class RunSection(Section):
         "end.", 120)
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
-    beliefs: Literal["exact", "model"] = described(
-        "What policies know about simulated step times: their mean on each device (exact), or only "
-        "the step-time model, from which each device deviates within the interval that the model "
-        "states (model).", "model", default="exact")
+    beliefs: Literal["exact", "uncertain", "model"] = described(
+        "What policies know about simulated step times, which are those of the step-time model: "
+        "their mean (exact), or times that are off by a random factor from the interval that the "
+        "model states (uncertain). With model, the policies know the step-time model, and each "
+        "device is off it.", "exact", default="uncertain")
 
 
 class FleetDocument(Section):

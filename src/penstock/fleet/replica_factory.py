@@ -10,7 +10,8 @@ import numpy as np
 from penstock.core.money import Price
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.perf.step_time.deviation import deviating
+from penstock.perf.step_time.calibration import biased
+from penstock.perf.step_time.deviation import deviating, drawn_deviation
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.context import RouterContext, free_of_charge
@@ -28,10 +29,29 @@ def step_time(group: ReplicaGroup) -> StepTimeModel:
                           group.precision, group.kv_precision)
 
 
-def true_step_time(fleet: Fleet, believed: StepTimeModel,
-                   rng: np.random.Generator) -> StepTimeModel:
-    """Return the true step times of one simulated device. Policies know only ``believed``."""
-    return believed if fleet.run.beliefs == "exact" else deviating(believed, rng)
+def true_step_time(fleet: Fleet, model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
+    """Return the true step times of one simulated device, where ``model`` estimates them."""
+    return deviating(model, rng) if fleet.run.beliefs == "model" else model
+
+
+def believed_of(fleet: Fleet, model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
+    """Return the step times that policies believe, where ``model`` estimates the true ones."""
+    return deviating(model, rng) if fleet.run.beliefs == "uncertain" else model
+
+
+def belief_factor(fleet: Fleet, group: ReplicaGroup, seed: int) -> float:
+    """Return the step times that policies believe over those of the group's model.
+
+    Policies know one model of a kind of replica, so they are off by one factor for all of them.
+    """
+    if fleet.run.beliefs != "uncertain":
+        return 1.0
+    return drawn_deviation(step_time(group), random_stream(seed, f"belief {kind_of(group)}", 0))
+
+
+def believed_step_time(group: ReplicaGroup, fleet: Fleet, seed: int) -> StepTimeModel:
+    """Return the step times of a group's simulated replicas as policies believe them."""
+    return biased(step_time(group), belief_factor(fleet, group, seed))
 
 
 def step_noise(fleet: Fleet, rng: np.random.Generator) -> Callable[[], float] | None:
@@ -55,16 +75,25 @@ def kv_cache(fleet: Fleet, group: ReplicaGroup, num_tokens: int) -> KvAllocator:
                     engine.block_tokens, engine.prefix_caching)
 
 
-def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
+def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
+                   belief: float) -> dict[str, Any]:
     """Return the header of a replica's journal, from which ``journal.replay`` can rebuild its
-    scheduler."""
+    scheduler. ``belief`` is the step time that the scheduler believes over that of the model."""
     engine = fleet.engine_of(group)
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": engine.block_tokens,
-            "prefix_caching": engine.prefix_caching, "max_in_flight": 1}
+            "prefix_caching": engine.prefix_caching, "max_in_flight": 1,
+            "step_time_factor": belief}
 
 
-def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
+def kind_of(group: ReplicaGroup) -> str:
+    """Return a text that replicas have in common where their steps take equally long."""
+    return (f"{group.model.name} {group.precision} on {group.accelerator.name} "
+            f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
+
+
+def replica_facts(fleet: Fleet,
+                  believed: Callable[[ReplicaGroup], StepTimeModel]) -> list[ReplicaFacts]:
     """Return the constant facts about every replica for routers, in order of number."""
     choices = {choice.spec.name: choice for choice in fleet.models}
     facts: list[ReplicaFacts] = []
@@ -74,20 +103,21 @@ def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
         price = choice.price or _running_cost(fleet, group, step)
         offer = Offer(group.model.name, price, float(choice.spec.active_params), choice.quality)
         options = fleet.schedule_of(group)
-        kind = (f"{group.model.name} {group.precision} on {group.accelerator.name} "
-                f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
-        prior = LatencyPrior(step, options.max_num_seqs, options.chunk_tokens)
-        facts += [ReplicaFacts(len(facts) + i, offer, kind, prior) for i in range(group.count)]
+        prior = LatencyPrior(believed(group), options.max_num_seqs, options.chunk_tokens)
+        facts += [ReplicaFacts(len(facts) + i, offer, kind_of(group), prior)
+                  for i in range(group.count)]
     return facts
 
 
 def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
-                dual_price: Callable[[str], float] = free_of_charge) -> Router:
+                dual_price: Callable[[str], float] = free_of_charge,
+                believed: Callable[[ReplicaGroup], StepTimeModel] = step_time) -> Router:
     """Return the fleet's router with its admission policy. ``draw(n)`` returns a random whole
-    number below n, ``dual_price`` a tenant's markup on prices."""
+    number below n, ``dual_price`` a tenant's markup on prices, ``believed`` a group's step times
+    as the router believes them."""
     route, admit = fleet.policies.route, fleet.policies.admit
     return make_dispatch((route.name, route.options), (admit.name, admit.options),
-                         RouterContext(replica_facts(fleet), draw, dual_price),
+                         RouterContext(replica_facts(fleet, believed), draw, dual_price),
                          fleet.policies.explore)
 
 
@@ -104,10 +134,11 @@ def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Pri
                  per_s * step.seconds(0, 0.0, 32, 32 * 1024) / 32)
 
 
-def relative_speeds(fleet: Fleet) -> list[float]:
-    """Return the speed of every replica at a step of 1,024 prompt tokens and 64 decodes, relative
-    to the fastest replica of its model."""
-    groups = [(group, 1.0 / max(1e-9, step_time(group).seconds(1024, 2.0**19, 64, 2**16)))
+def relative_speeds(fleet: Fleet, believed: Callable[[ReplicaGroup], StepTimeModel] = step_time
+                    ) -> list[float]:
+    """Return the believed speed of every replica at a step of 1,024 prompt tokens and 64 decodes,
+    relative to the fastest replica of its model."""
+    groups = [(group, 1.0 / max(1e-9, believed(group).seconds(1024, 2.0**19, 64, 2**16)))
               for group in fleet.replicas]
     fastest: dict[str, float] = {}
     for group, speed in groups:

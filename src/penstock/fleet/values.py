@@ -246,8 +246,9 @@ class RunOptions:
     ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
     ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
     ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
-    ``beliefs`` says what policies know about step times: the true mean of each simulated device
-    (``exact``), or only the model, from which each device deviates (``model``).
+    Simulated devices take what the step-time model says. ``beliefs`` says what policies know about
+    that: the mean (``exact``), or times that are off it within the model's interval
+    (``uncertain``). With ``model`` the policies know the model, and the devices are off it.
     """
 
     seed: int = 0
@@ -256,7 +257,7 @@ class RunOptions:
     warmup_s: float = 0.0
     drain_s: float | None = None
     step_time_noise: float = 0.0
-    beliefs: Literal["exact", "model"] = "exact"
+    beliefs: Literal["exact", "uncertain", "model"] = "uncertain"
 
 
 @dataclass(frozen=True, slots=True)

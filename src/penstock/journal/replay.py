@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.journal.journal import read_plan, read_request
+from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import build_kv
@@ -106,8 +108,9 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
                  lengths: LengthPredictor | None = None) -> AdaptableScheduler:
     """Build the new scheduler that a journal's header describes.
 
-    ``step_time`` and ``lengths`` are the beliefs that the journaled scheduler had. Raises
-    InputError when the header lacks something.
+    ``step_time`` is the model of step times, on which the header has the factor of the journaled
+    scheduler's belief, and ``lengths`` is its belief about outputs. Raises InputError when the
+    header lacks something.
     """
     try:
         schedule = header["schedule"]
@@ -115,6 +118,7 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
         total_blocks = _count(header, "kv_tokens") // block_tokens
         prefix_caching = bool(header["prefix_caching"])
         max_in_flight = _count(header, "max_in_flight")
+        factor = _factor(header)
         schedule = dict(schedule)
         policy = str(schedule.pop("policy"))
     except KeyError as error:
@@ -126,7 +130,7 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     # JSON has no tuples, and the options are compared and hashed as values.
     options = schedule_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
     kv = build_kv(options, total_blocks, block_tokens, prefix_caching)
-    return build_scheduler(options, step_time, kv, lengths, max_in_flight)
+    return build_scheduler(options, biased(step_time, factor), kv, lengths, max_in_flight)
 
 
 def _count(header: Mapping[str, Any], name: str) -> int:
@@ -134,6 +138,15 @@ def _count(header: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or value < 1:
         raise InputError(f"journal header: {name} is {value!r}; expected a whole number from 1")
     return value
+
+
+def _factor(header: Mapping[str, Any]) -> float:
+    """Return 1 for journals of engines and of earlier releases, whose headers have no factor."""
+    factor = header.get("step_time_factor", 1.0)
+    if type(factor) not in (int, float) or not 0.0 < factor < inf:
+        raise InputError(f"journal header: step_time_factor is {factor!r}; expected a positive "
+                         "number")
+    return float(factor)
 
 
 def _tuples(value: Any) -> Any:

@@ -81,14 +81,15 @@ def holds(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
         _meets(replace(fleet, replicas=slower(groups, off), multiplexing=()), workload,
                seed + number)
         for off in sorted(deviations, reverse=True)
-        for number, workload in enumerate(_to_simulate(fleet, demand.workloads)))
+        for number, workload in enumerate(_to_simulate(fleet, groups, demand.workloads)))
 
 
 def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed: int,
             share: float, *, faster: bool = True, whole: bool = True) -> Verdict:
     alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
-    workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
+    workloads = [thinned(workload, share)
+                 for workload in _to_simulate(fleet, groups, demand.workloads)]
     tables: list[RequestTable] = []
     worst = dict.fromkeys(goals, 1.0)
     meets = True
@@ -135,10 +136,13 @@ def _reachable(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
         table, met_slo=table.met_slo | (table.status == UNFINISHED)))
 
 
-def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+def _to_simulate(fleet: Fleet, groups: tuple[ReplicaGroup, ...],
+                 workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
     """All workloads where the seed changes more than the requests, else each distinct one once."""
     draws = (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
-             or fleet.policies.route.name == "two_choices")
+             or fleet.policies.route.name == "two_choices"
+             or (fleet.run.beliefs == "uncertain"
+                 and any(fleet.schedule_of(group).reads_step_times for group in groups)))
     return workloads if draws else distinct(workloads)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from penstock.core.errors import InputError
 from penstock.core.request import AUTO
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.fleet.replica_factory import (
+    belief_factor,
+    believed_step_time,
     dispatch_of,
     journal_header,
     kv_cache,
@@ -26,11 +29,12 @@ from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.perf.step_time.calibration import BiasedStepTime
+from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
+from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
@@ -61,6 +65,11 @@ class Beliefs:
 
     step_time_factor: float = 1.0
     length_factor: float = 1.0
+
+    def lengths(self) -> LengthPredictor:
+        """Return what a scheduler believes about outputs before it has seen any."""
+        learnt = HistoryLengths()
+        return learnt if self.length_factor == 1.0 else ScaledLengths(learnt, self.length_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +191,21 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     replicas: list[SimReplica] = []
     kvs: list[KvAllocator] = []
     for group in fleet.replicas:
-        believed, num_tokens = step_time(group), kv_tokens(fleet, group)
+        model, num_tokens = step_time(group), kv_tokens(fleet, group)
+        factor = beliefs.step_time_factor * belief_factor(fleet, group, seed)
         for _ in range(group.count):
-            journal = _journal(fleet, group, journal_dir, len(replicas), stack)
+            journal = _journal(fleet, group, journal_dir, len(replicas), factor, stack)
             kv = kv_cache(fleet, group, num_tokens)
-            replicas.append(_replica(fleet, group, len(replicas), believed, kv,
-                                     outputs[group.model.name], period_ps, beliefs, journal, seed))
+            scheduler = build_scheduler(fleet.schedule_of(group), biased(model, factor), kv,
+                                        beliefs.lengths())
+            replicas.append(_replica(fleet, group, len(replicas), model, scheduler,
+                                     outputs[group.model.name], period_ps, journal, seed))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
-    router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
-    dispatcher = Dispatcher(router, replicas, _replica_specs(fleet), outcomes.refuse)
+    believed = partial(believed_step_time, fleet=fleet, seed=seed)
+    router = dispatch_of(fleet, lambda n: int(rng.integers(n)), believed=believed)
+    specs = _replica_specs(fleet, relative_speeds(fleet, believed))
+    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None)
@@ -254,24 +268,17 @@ class _Flusher:
         self._dispatcher.flushed(replica.replica_id)
 
 
-def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, believed: StepTimeModel,
-             kv: KvAllocator, outputs: list[int], period_ps: int, beliefs: Beliefs,
+def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, model: StepTimeModel,
+             scheduler: AdaptableScheduler, outputs: list[int], period_ps: int,
              journal: Journal | None, seed: int) -> SimReplica:
-    truth = true_step_time(fleet, believed, random_stream(seed, "truth", replica_id))
-    if beliefs.step_time_factor != 1.0:
-        believed = BiasedStepTime(believed, beliefs.step_time_factor)
-    lengths: LengthPredictor = HistoryLengths()
-    if beliefs.length_factor != 1.0:
-        lengths = ScaledLengths(lengths, beliefs.length_factor)
-    options = fleet.schedule_of(group)
-    scheduler = build_scheduler(options, believed, kv, lengths)
+    truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
     clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
     return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal, group.intake)
 
 
-def _replica_specs(fleet: Fleet) -> list[ReplicaSpec]:
-    speeds = iter(relative_speeds(fleet))
+def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpec]:
+    speeds = iter(relative_speed)
     return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
                  next(speeds), group.confidentiality)
@@ -279,11 +286,11 @@ def _replica_specs(fleet: Fleet) -> list[ReplicaSpec]:
 
 
 def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,
-             stack: ExitStack) -> Journal | None:
+             belief: float, stack: ExitStack) -> Journal | None:
     if folder is None:
         return None
     stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
-    return Journal(stream, journal_header(fleet, group, replica_id))
+    return Journal(stream, journal_header(fleet, group, replica_id, belief))
 
 
 def _hit_rate(kvs: list[KvAllocator]) -> float | None:

@@ -14,6 +14,7 @@ from penstock.plan import judge as module
 from penstock.plan.demands import demands_of
 from penstock.plan.judge import distinct, holds, judge, quantile, thinned
 from penstock.plan.variants import variants_of
+from penstock.policy.schedule.options import PRESETS
 from penstock.sim.simulation import simulate
 from support.small_plans import BATCH, cards, fleet, lengths, traffic
 
@@ -60,14 +61,19 @@ def test_a_trace_at_its_own_times_is_simulated_once(tmp_path):
     rows = "".join(f"{i / 10},300,20\n" for i in range(30))
     (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n" + rows)
     own = {"mix": {"chat": 1.0}, "trace": {"file": str(tmp_path / "t.csv")}}
-    found, demand, groups = ready(own, num_seeds=3)
+    found, demand, groups = ready(own, num_seeds=3, run={"beliefs": "exact"})
     assert len(distinct(demand.workloads)) == 1
     assert judge(found, demand, groups, seed=0).num_seeds == 1
     noisy = replace(found, run=replace(found.run, step_time_noise=0.1))
     assert judge(noisy, demand, groups, seed=0).num_seeds == 3, "each seed has its own noise"
     off = replace(found, run=replace(found.run, beliefs="model"))
     assert judge(off, demand, groups, seed=0).num_seeds == 3, "each seed has its own devices"
-    two = fleet(own, policies={"route": "two_choices"})
+    uncertain = replace(found, run=replace(found.run, beliefs="uncertain"))
+    assert judge(uncertain, demand, groups, seed=0).num_seeds == 3, "each seed has its own belief"
+    believing = replace(uncertain.policies, schedule=PRESETS["sarathi"])
+    plain = replace(uncertain, policies=believing)
+    assert judge(plain, demand, groups, seed=0).num_seeds == 1, "the scheduler reads no step times"
+    two = fleet(own, policies={"route": "two_choices"}, run={"beliefs": "exact"})
     assert judge(two, demand, groups, seed=0).num_seeds == 3, "each seed draws its own routes"
 
 

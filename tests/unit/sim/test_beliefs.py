@@ -14,6 +14,7 @@ from penstock.fleet.values import Fleet
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.metrics.table import RequestTable
+from penstock.perf.step_time.deviation import USUAL_STEP
 from penstock.registry.policies import ROUTERS
 from penstock.sim.simulation import SimulationResult, simulate
 from support.small_fleet import FLEET
@@ -33,9 +34,50 @@ def table_of(file: Fleet, seed: int = 0, journals: Path | None = None) -> Reques
     return simulate(file, fleet_workload(file), seed=seed, journal_dir=journals).table
 
 
-def test_exact_is_what_happens_without_a_word() -> None:
-    said, unsaid = table_of(fleet("exact")), table_of(fleet(None))
+def test_policies_are_uncertain_without_a_word() -> None:
+    traffic = [{"mix": MIX, "lengths": LENGTHS, "rate_per_s": 1000, "num_requests": 300}]
+    exact, said, unsaid = (table_of(fleet(name, traffic=traffic))
+                           for name in ("exact", "uncertain", None))
     np.testing.assert_array_equal(said.last_token_s, unsaid.last_token_s)
+    assert not np.array_equal(said.last_token_s, exact.last_token_s)
+
+
+def test_uncertain_policies_leave_the_devices_as_they_are() -> None:
+    """A scheduler that reads no step times is the same in both worlds, whatever the seed."""
+    plain = {"schedule": "sarathi", "route": "least_loaded"}
+    exact = table_of(fleet("exact", policies=plain))
+    for seed in (0, 1):
+        off = table_of(fleet("uncertain", policies=plain), seed)
+        np.testing.assert_array_equal(off.last_token_s, exact.last_token_s)
+
+
+def test_the_seed_draws_what_uncertain_policies_believe(tmp_path: Path) -> None:
+    """Replicas of one kind believe the same. Each is within the model's interval, and off it."""
+    factors = []
+    for seed in range(4):
+        (tmp_path / str(seed)).mkdir()
+        table_of(fleet("uncertain"), seed, tmp_path / str(seed))
+        own = {next(iter(read_journal(tmp_path / str(seed) / f"journal-{number}.jsonl")))
+               ["step_time_factor"] for number in range(3)}
+        assert len(own) == 1
+        factors.append(own.pop())
+    model = step_time(fleet("uncertain").replicas[0])
+    usual = model.predict(USUAL_STEP)
+    assert len(set(factors)) == 4
+    assert all(usual.low_s <= factor * usual.total_s <= usual.high_s for factor in factors)
+
+
+@pytest.mark.parametrize("route", ["predictive", "joint"])
+def test_uncertain_routers_may_choose_otherwise(route: str) -> None:
+    """Two kinds of replicas: the router believes one of them to be faster than the other is."""
+    traffic = [{"mix": MIX, "lengths": LENGTHS, "rate_per_s": 1e3, "num_requests": 60}]
+    kinds = {"accelerators": [{"name": "a100-80gb", "count": 4}, {"name": "l40s", "count": 4}],
+             "replicas": [{"accelerator": "a100-80gb", "count": 2},
+                          {"accelerator": "l40s", "count": 2}]}
+    policies = {"route": route, "schedule": "sarathi"}
+    exact, *off = (table_of(fleet(name, traffic=traffic, policies=policies, **kinds), seed)
+                   for name, seed in (("exact", 0), *(("uncertain", s) for s in range(4))))
+    assert any(not np.array_equal(exact.replica, one.replica) for one in off)
 
 
 def test_the_seed_draws_how_far_replicas_are_from_the_model() -> None:
@@ -66,9 +108,11 @@ def test_each_replica_is_off_by_a_factor_of_its_own_within_the_stated_interval(
     assert all(0.7 < factor < 1.5 and factor != 1.0 for factor in factors)
 
 
-def test_schedules_follow_from_the_model_and_from_what_steps_took_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beliefs", ["exact", "uncertain", "model"])
+def test_schedules_follow_from_beliefs_and_from_what_steps_took_alone(
+        tmp_path: Path, beliefs: str) -> None:
     """A journal has no truth in it but the ends of steps, and brings the same plans."""
-    file = fleet("model")
+    file = fleet(beliefs)
     table_of(file, journals=tmp_path)
     for number in range(3):
         header, *records = read_journal(tmp_path / f"journal-{number}.jsonl")

@@ -16,6 +16,7 @@ from penstock.engines.http import listening
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
 from penstock.fleet.replica_factory import (
+    belief_factor,
     journal_header,
     kv_cache,
     random_stream,
@@ -26,6 +27,7 @@ from penstock.fleet.replica_factory import (
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
+from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
 from penstock.registry.make import build_scheduler
 
@@ -135,14 +137,15 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
 def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
              options: EmulatorOptions, on_bug: Callable[[str], None],
              stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
-    believed, schedule = step_time(group), fleet.schedule_of(group)
+    model, schedule = step_time(group), fleet.schedule_of(group)
     kv = kv_cache(fleet, group, kv_tokens(fleet, group))
-    truth = true_step_time(fleet, believed, random_stream(options.seed, "truth", index))
-    scheduler = build_scheduler(schedule, believed, kv)
+    belief = belief_factor(fleet, group, options.seed)
+    truth = true_step_time(fleet, model, random_stream(options.seed, "truth", index))
+    scheduler = build_scheduler(schedule, biased(model, belief), kv)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)
     noise = step_noise(fleet, random_stream(options.seed, "step-time", index))
     engine = EmulatedEngine(scheduler, StepClock(truth, noise), clock, metrics,
-                            _journal(fleet, group, index, options.journal_dir, stack))
+                            _journal(fleet, group, index, belief, options.journal_dir, stack))
     metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
                   lambda: scheduler.num_running)
     metrics.watch("vllm:num_requests_waiting", "Requests that hold none.",
@@ -162,12 +165,12 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
     return engine, EngineServer(backend, service, metrics, on_bug)
 
 
-def _journal(fleet: Fleet, group: ReplicaGroup, index: int, folder: Path | None,
+def _journal(fleet: Fleet, group: ReplicaGroup, index: int, belief: float, folder: Path | None,
              stack: AsyncExitStack) -> Journal | None:
     if folder is None:
         return None
     stream = stack.enter_context((folder / f"journal-{index}.jsonl").open("wb"))
-    return Journal(stream, journal_header(fleet, group, index))
+    return Journal(stream, journal_header(fleet, group, index, belief))
 
 
 async def _stop(tasks: "Sequence[asyncio.Task[None]]") -> None:

@@ -83,3 +83,8 @@ class BiasedStepTime:
             parts={name: part * factor for name, part in inner.parts.items()},
             source=f"{inner.source} x {factor:g}", extrapolated=inner.extrapolated,
             unmeasured=inner.unmeasured)
+
+
+def biased(model: StepTimeModel, factor: float) -> StepTimeModel:
+    """Return the model times a factor, which is the model itself for a factor of 1."""
+    return model if factor == 1.0 else BiasedStepTime(model, factor)

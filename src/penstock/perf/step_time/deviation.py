@@ -5,7 +5,7 @@ from math import exp, log
 import numpy as np
 
 from penstock.core.step import StepFeatures
-from penstock.perf.step_time.calibration import BiasedStepTime
+from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 
 USUAL_STEP = StepFeatures(256, 2.0**15, 16, 2**14)
@@ -28,7 +28,11 @@ def deviation(model: StepTimeModel, sigmas: float) -> float:
     return min(max(exp(log(high) / _SIGMAS * sigmas), low), high)
 
 
+def drawn_deviation(model: StepTimeModel, rng: np.random.Generator) -> float:
+    """Draw a factor on the model's step times from the model's interval."""
+    return deviation(model, float(rng.standard_normal()))
+
+
 def deviating(model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
     """Return the model times a factor that is drawn once: the real step times of one device."""
-    factor = deviation(model, float(rng.standard_normal()))
-    return model if factor == 1.0 else BiasedStepTime(model, factor)
+    return biased(model, drawn_deviation(model, rng))

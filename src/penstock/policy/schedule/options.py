@@ -57,6 +57,11 @@ class SchedulerOptions:
     decodes_may_wait: bool = True
     settings: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def reads_step_times(self) -> bool:
+        """Whether plans follow from believed step times, as they may with any plug-in policy."""
+        return self.chunking in ("grid", "solved") or self.policy not in PRESETS
+
 
 OLD_KNOBS: Mapping[str, str] = {"bank_share": "slack_spend_fraction",
                                 "patience_s": "queue_timeout_s"}

@@ -9,7 +9,7 @@ from penstock.core.request import AUTO, Request
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
 from penstock.fleet.multiplexing import usual_batch
-from penstock.fleet.replica_factory import random_stream, true_step_time
+from penstock.fleet.replica_factory import believed_of, random_stream, true_step_time
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_multiplexing import DevicePool, SwappedModel
 from penstock.metrics.definitions import IntColumn
@@ -135,7 +135,7 @@ def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Leng
              for truth in truths]
     machine = SteppedMachine(_loads(pool), costs, lengths, _variation(fleet, pool, seed))
     requests: dict[int, Request] = {}
-    specs = _engines(fleet, pool, workload) if pool.continuous else []
+    specs = _engines(fleet, pool, workload, seed) if pool.continuous else []
     residents = [Residents([replace(spec, step_time=steps) for spec, steps in zip(
         specs, truth, strict=True)], requests, lengths.output_tokens)
         for truth in truths if pool.continuous]
@@ -148,7 +148,7 @@ def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Leng
                          secret)
 
 
-def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineSpec]:
+def _engines(fleet: Fleet, pool: DevicePool, workload: Workload, seed: int) -> list[EngineSpec]:
     """Return the engine settings of each model. Its KV cache is ``size_bytes`` less the weights; if
     that holds no request, the cache is unlimited."""
     names = {model.spec.name for model in pool.models}
@@ -156,13 +156,14 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineS
     tokens = (workload.prompt_tokens + workload.max_tokens)[asked[workload.model_index]]
     longest = int(tokens.max(initial=1))
     specs = []
+    rng = random_stream(seed, f"belief {pool.name}", 0)
     for model in pool.models:
         weights = model.spec.weight_bytes(model.precision)
         room = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
         if room < longest:
             room = (longest + fleet.engine.block_tokens) * model.max_batch
         most = fleet.policies.schedule.max_num_seqs
-        believed = _believed(pool, model)
+        believed = believed_of(fleet, _step_time(pool, model), rng)
         specs.append(EngineSpec(
             believed, room,
             replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most)),
@@ -170,15 +171,15 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineS
     return specs
 
 
-def _believed(pool: DevicePool, model: SwappedModel) -> StepTimeModel:
-    """Return the step times of a model that policies know."""
+def _step_time(pool: DevicePool, model: SwappedModel) -> StepTimeModel:
+    """Return the step-time model of a model of the pool."""
     return make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
 
 
 def _step_times(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[StepTimeModel]:
     """Return the true step times of each model on a device."""
     rng = random_stream(seed, f"truth {pool.name}", device)
-    return [true_step_time(fleet, _believed(pool, model), rng) for model in pool.models]
+    return [true_step_time(fleet, _step_time(pool, model), rng) for model in pool.models]
 
 
 def _loads(pool: DevicePool) -> LoadBelief:

@@ -114,7 +114,7 @@ def test_a_request_without_a_class_gets_one_that_the_replica_serves(tmp_path) ->
 
 
 @pytest.mark.parametrize("noise", ["", "run: {step_time_noise: 0.3}\n",
-                                   "run: {beliefs: model}\n"])
+                                   "run: {beliefs: exact}\n", "run: {beliefs: model}\n"])
 def test_journals_replay(noise, tmp_path) -> None:
     async def work(cluster):
         one = cluster.replicas[0]
