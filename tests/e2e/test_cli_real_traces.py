@@ -67,7 +67,7 @@ def test_the_conversation_trace_at_other_rates(recorded, folder):
 def test_mooncake_with_prefix_caching(recorded, penstock, shared_data):
     file = "traces/mooncake_conversation_with_hash_ids.jsonl.gz"
     runs = [recorded("simulate", file, "--replicas", 6, "--no-report", "--set",
-                     f"engine.prefix_caching={flag}",
+                     f"engine.prefix_caching={flag}", "--set", "run.beliefs=exact",
                      more="arrivals: own, num_requests: 800").json for flag in ("true", "false")]
     cached, plain = runs
     reuse = penstock("trace", "info", shared_data / file, "--json").json["prefix_reuse"]

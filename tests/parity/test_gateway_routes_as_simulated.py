@@ -66,8 +66,8 @@ def recorded(fleet, monkeypatch):
     """What the simulation asked its router, with one of a known random source."""
     kept: list[Recording] = []
 
-    def make(of_fleet, _draw, *more):
-        kept.append(Recording(dispatch_of(of_fleet, draw(), *more)))
+    def make(of_fleet, _draw, **more):
+        kept.append(Recording(dispatch_of(of_fleet, draw(), **more)))
         return kept[-1]
 
     monkeypatch.setattr(simulation, "dispatch_of", make)
@@ -79,7 +79,7 @@ def recorded(fleet, monkeypatch):
 def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
     fleet = parse_fleet(FLEET, overrides={
         "replicas": [{"count": 3}], "policies.route": name, "traffic[0].rate_per_s": 30,
-        "traffic[0].num_requests": 300, "accelerators[0].count": 8})
+        "traffic[0].num_requests": 300, "accelerators[0].count": 8, "run.beliefs": "exact"})
     records, result = recorded(fleet, monkeypatch)
     router = dispatch_of(fleet, draw())
     engines = [Shown(EngineFacts(

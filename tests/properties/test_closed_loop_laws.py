@@ -106,3 +106,50 @@ def test_what_is_not_sent_was_not_received():
     table, _ = ran(given_)
     assert len(table) == 4
     assert list(table.arrival_s) == sorted(table.arrival_s)
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+TALKS = """\
+name: talks
+accelerators: [{name: a100-80gb, count: 4}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05}}]
+traffic: [{trace: {file: TRACE, arrivals: ARRIVALS, scale: 2}}]
+replicas: [{count: 2}]
+engine: {kv_tokens: 20000}
+policies: {schedule: sarathi, route: least_loaded}
+"""
+turns = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 20.0]), st.integers(10, 3000),
+                           st.integers(1, 80), st.sampled_from(["a", "b", "c", ""])),
+                 min_size=2, max_size=40)
+
+
+@examples(60)
+@given(turns, st.sampled_from([None, 0.0, 3.0]))
+def test_a_turn_waits_for_the_answer_before_it(tmp_path_factory, rows, think_s):
+    at_s, lines = -rows[0][0], ["arrival_s,prompt_tokens,output_tokens,session"]
+    times: list[float] = []
+    for gap_s, prompt, output, session in rows:
+        at_s += gap_s
+        times.append(at_s)
+        lines.append(f"{at_s},{prompt},{output},{session}")
+    path = tmp_path_factory.mktemp("talks") / "talks.csv"
+    path.write_text("\n".join(lines))
+    arrivals = "sessions" if think_s is None else f"{{name: sessions, think_s: {think_s}}}"
+    fleet = parse_fleet(TALKS.replace("TRACE", str(path)).replace("ARRIVALS", arrivals))
+    workload = fleet_workload(fleet)
+    table = simulate(fleet, workload, seed=3).table
+    order = np.argsort(table.request_id)
+    sent_s, ends_s = table.arrival_s[order], table.last_token_s[order]
+    assert len(table) == len(rows)
+    last: dict[str, int] = {}
+    for number, (_, _, _, session) in enumerate(rows):
+        before = last.get(session) if session else None
+        last[session] = number
+        due_s = times[number] / 2
+        if before is not None:
+            due_s = ends_s[before] + (think_s or 0.0)
+            if think_s is None:
+                due_s = max(due_s, sent_s[before] + times[number] - times[before])
+        assert sent_s[number] == pytest.approx(due_s, abs=1e-6)

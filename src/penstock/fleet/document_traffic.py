@@ -22,7 +22,7 @@ from penstock.fleet.fields import (
 )
 
 ArrivalName = Literal["poisson", "gamma", "constant", "bursty", "ramp", "square", "hourly",
-                      "diurnal", "closed"]
+                      "diurnal", "closed", "sessions"]
 
 
 ClockUnit = Literal["s", "ms", "us", "ns", "iso"]
@@ -60,10 +60,10 @@ class ArrivalsSection(Section):
                                               1800)
     clients: Count | None = described("Number of clients (closed).", 64)
     think_s: NotNegative | None = described(
-        "Mean time between the end of a client's request and its next request, seconds (closed).",
-        2.0)
+        "Mean time between the end of a client's request and its next request, seconds (closed, "
+        "sessions).", 2.0)
     think_cv: NotNegative | None = described(
-        "Coefficient of variation of think times (closed).", 1.0)
+        "Coefficient of variation of think times (closed, sessions).", 1.0)
     ramp_s: NotNegative | None = described(
         "Time over which the clients begin, one after the other, seconds (closed).", 30.0)
 
@@ -108,7 +108,8 @@ class TraceSection(Section):
                              "mooncake or parquet; auto tells by its columns.", "azure",
                              default="auto")
     arrivals: ArrivalsChoice = described(
-        "own keeps the trace's times; an arrival process draws new ones at `rate_per_s`.", "own",
+        "own keeps the trace's times; sessions keeps those of first turns, and sends each next "
+        "turn after the answer before it; an arrival process draws new times.", "own",
         {"name": "gamma", "gap_cv": 2.0}, default="own")
     scale: Positive | None = described(
         "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5)

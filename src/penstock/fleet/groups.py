@@ -1,6 +1,6 @@
 """Kinds of replica: missing values are chosen here, and impossible ones are reported."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +53,7 @@ def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaG
     """Return the replicas that run now."""
     groups = tuple(_replica_group(("replicas", i), section, document, have)
                    for i, section in enumerate(document.replicas or ()))
-    for problem in pool_problems(groups, have.pools):
+    for problem in pool_problems(groups, have.pools.values()):
         raise PlacedError(*problem)
     return groups
 
@@ -251,13 +251,14 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
 
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],
-                  pools: Mapping[str, AcceleratorPool]) -> Iterator[Problem]:
+                  pools: Iterable[AcceleratorPool]) -> Iterator[Problem]:
     """Yield groups that together need more accelerators than there are."""
+    counts = {pool.accelerator.name: pool.count for pool in pools}
     needed: dict[str, int] = {}
     for i, group in enumerate(groups):
         name = group.accelerator.name
         needed[name] = needed.get(name, 0) + group.num_accelerators
-        count = pools[name].count
+        count = counts[name]
         if count is not None and needed[name] > count:
             yield Problem(("replicas", i), f"the replicas up to here need {needed[name]} {name}; "
                                            f"the fleet has {count}")

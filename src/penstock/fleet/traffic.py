@@ -31,6 +31,7 @@ from penstock.workload.lengths import (
     quantile_table,
 )
 from penstock.workload.loops import ClosedLoop
+from penstock.workload.sessions import Sessions
 
 _COMMON = ("gap_cap", "exact_rate")
 # By process: its required settings, and its optional ones.
@@ -44,6 +45,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hourly": (("rates",), ("hour_s", "gap_cv", *_COMMON)),
     "diurnal": (("peak_to_mean",), ("period_s", "peak_at_s", "gap_cv", *_COMMON)),
     "closed": (("clients",), ("think_s", "think_cv", "ramp_s")),
+    "sessions": ((), ("think_s", "think_cv")),
 }
 _REQUESTS_PER_CLIENT = 10  # where the file states no number: as load tools do
 
@@ -70,7 +72,7 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         raise PlacedError((*path, "rate_per_s"), "stands beside trace.scale; keep one of them")
     if is_closed(choice):
         _check_closed(path, entry)
-    elif choice is not None and entry.rate_per_s is None:
+    elif choice is not None and not is_sessions(choice) and entry.rate_per_s is None:
         raise PlacedError(path, "no rate_per_s; expected the mean arrival rate in requests/s")
     num_requests = entry.num_requests
     if isinstance(entry.trace, TraceSection) and entry.trace.num_requests is not None:
@@ -129,7 +131,8 @@ def _lengths(path: Path, entry: TrafficSection,
 
 
 def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile:
-    own_times = trace.arrivals == "own"
+    process = trace.arrivals if isinstance(trace.arrivals, str) else trace.arrivals.name
+    own_times = process in ("own", "sessions")
     if own_times and trace.shuffle:
         raise PlacedError((*path, "shuffle"), "rows that keep their own times cannot be shuffled; "
                                               "name an arrival process in trace.arrivals")
@@ -187,11 +190,16 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
             return None
     if section == "own":
         raise PlacedError(at, "only a trace file has times of its own; expected one of: "
-                              + ", ".join(_SETTINGS))
+                              + ", ".join(name for name in _SETTINGS if name != "sessions"))
     choice = _arrival_choice(at, section or "poisson")
     try:
         if is_closed(choice):
             closed_loop(choice).check()
+        elif is_sessions(choice):
+            if not isinstance(entry.trace, TraceSection):
+                raise PlacedError(at, "only a trace file has sessions; expected one of: "
+                                      + ", ".join(name for name in _SETTINGS if name != "sessions"))
+            sessions(choice).check()
         else:
             arrival_process(choice)
     except InputError as error:
@@ -246,6 +254,16 @@ def closed_loop(choice: Choice) -> ClosedLoop:
     return ClosedLoop(int(options.pop("clients")), **options)
 
 
+def is_sessions(arrivals: Choice | None) -> TypeGuard[Choice]:
+    """Whether a trace's turns wait for the answers to the turns before."""
+    return arrivals is not None and arrivals.name == "sessions"
+
+
+def sessions(choice: Choice) -> Sessions:
+    """Return the conversations of a trace's arrivals."""
+    return Sessions(**choice.options)
+
+
 def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
     """Raise InputError where traffic has no rate of its own, because clients decide the rate.
     ``what`` begins the reason."""
@@ -253,6 +271,9 @@ def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
         if is_closed(spec.arrivals):
             raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
                              "rate_per_s and open arrivals, such as poisson")
+        if is_sessions(spec.arrivals):
+            raise InputError(f"traffic: {spec.name!r} has sessions, whose turns wait for answers; "
+                             f"{what} needs open arrivals, such as the trace's own")
 
 
 def longest_prompt(lengths: TraceFile | LengthDistribution | str) -> int | None:

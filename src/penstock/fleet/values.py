@@ -164,7 +164,8 @@ class TrafficSpec:
     """Future requests, before any file is read or random number drawn.
 
     ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` is
-    ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated.
+    ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
+    with ``sessions`` first turns keep them.
     Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
     """
 

@@ -54,6 +54,7 @@ class Looped:
     def __init__(self, requests: Iterable[Request], loops: Loops) -> None:
         self._loop = loops.index.tolist()
         self._think_s = loops.think_s.tolist()
+        self._gap_s = loops.gap_s.tolist()
         self._waiting: list[deque[Request]] = [deque() for _ in loops.starts_s]
         self._due: list[tuple[int, int, Request]] = []
         self.arrived_s: dict[int, float] = {}
@@ -65,7 +66,7 @@ class Looped:
         self.due_ps = NEVER_PS
         for loop, starts_s in enumerate(loops.starts_s):
             for start_s in starts_s.tolist():
-                self._send_next(loop, to_ps(start_s))
+                self._send_next(loop, to_ps(start_s), 0)
         self._show_due()
 
     def take(self) -> Request:
@@ -83,13 +84,15 @@ class Looped:
         """Let the client of an ended request send its next."""
         loop = self._loop[request_id]
         if loop >= 0:
-            self._send_next(loop, now_ps)
+            self._send_next(loop, now_ps, to_ps(self.arrived_s[request_id]))
             self._show_due()
 
-    def _send_next(self, loop: int, free_ps: int) -> None:
+    def _send_next(self, loop: int, free_ps: int, last_sent_ps: int) -> None:
+        """Let a client of the loop send, who is free from ``free_ps`` on."""
         if self._waiting[loop]:
             request = self._waiting[loop].popleft()
-            due_ps = free_ps + to_ps(self._think_s[request.request_id])
+            due_ps = max(free_ps + to_ps(self._think_s[request.request_id]),
+                         last_sent_ps + to_ps(self._gap_s[request.request_id]))
             heappush(self._due, (due_ps, request.request_id, request))
 
     def _show_due(self) -> None:

@@ -12,7 +12,7 @@ from penstock.workload.workload import FloatColumn, IntColumn
 
 MAX_TOKENS = 10_000_000
 REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
-LABELS = ("class", "tenant", "model")
+LABELS = ("class", "tenant", "model", "session")
 
 # Spellings in use, the preferred one first: Vidur and Sarathi say num_prefill_tokens, vLLM's
 # benchmarks input_len, Mooncake input_length, Azure ContextTokens, BurstGPT "Request tokens".
@@ -25,6 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "class": ("class", "service_class"),
     "tenant": ("tenant", "user"),
     "model": ("model",),
+    "session": ("session", "session_id", "conversation_id", "chat_id"),
     "timestamp": ("timestamp",),
 }
 

@@ -28,7 +28,7 @@ TraceFormat = Literal["azure", "burstgpt", "csv", "jsonl", "lengths", "mooncake"
 Form = Literal["text", "json", "parquet"]
 
 MOONCAKE = {"arrival_s": "timestamp", "prompt_tokens": "input_length",
-            "output_tokens": "output_length", **{label: label for label in LABELS}}
+            "output_tokens": "output_length"}
 """Fields of Mooncake's format by Penstock's names."""
 
 _LENGTHS = ("prompt_tokens", "output_tokens")
@@ -106,8 +106,10 @@ def _layout(head: _Head, stated: TraceFormat | None, mapped: Mapping[str, int],
             unit: Unit | None) -> Layout:
     if stated == "mooncake" or (stated is None and _is_mooncake(head, mapped)):
         kind: TraceFormat = "mooncake"
-        places = {column: head.header.index(name) for column, name in MOONCAKE.items()
-                  if name in head.header}
+        known = find_columns(head.header)
+        places = {label: known[label] for label in LABELS if label in known}
+        places.update({column: head.header.index(name) for column, name in MOONCAKE.items()
+                       if name in head.header})
         places.update(mapped)
     else:
         places = find_columns(head.header)

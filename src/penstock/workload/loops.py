@@ -41,13 +41,17 @@ class ClosedLoop:
 
     def thinks_s(self, rng: np.random.Generator, num: int) -> FloatColumn:
         """Return the think time before each of ``num`` requests; a client's first has none."""
-        if self.think_cv == 0.0 or self.think_s == 0.0:
-            thinks = np.full(num, self.think_s)
-        else:
-            shape = self.think_cv**-2
-            thinks = rng.standard_gamma(shape, num) * (self.think_s / shape)
+        thinks = thinks_s(rng, num, self.think_s, self.think_cv)
         thinks[:self.num_clients] = 0.0
         return thinks
+
+
+def thinks_s(rng: np.random.Generator, num: int, mean_s: float, cv: float) -> FloatColumn:
+    """Draw think times from a gamma distribution; without variation all are the mean."""
+    if cv == 0.0 or mean_s == 0.0:
+        return np.full(num, mean_s)
+    shape = cv**-2
+    return rng.standard_gamma(shape, num) * (mean_s / shape)
 
 
 def joined_loops(parts: Sequence[tuple[int, Loops | None]], order: IntColumn) -> Loops | None:
@@ -57,17 +61,21 @@ def joined_loops(parts: Sequence[tuple[int, Loops | None]], order: IntColumn) ->
     starts: list[FloatColumn] = []
     index: list[IntColumn] = []
     thinks: list[FloatColumn] = []
+    gaps: list[FloatColumn] = []
     for num, loops in parts:
         if loops is None:
             index.append(np.full(num, NO_LOOP, np.int64))
             thinks.append(np.zeros(num))
+            gaps.append(np.zeros(num))
         else:
             index.append(np.where(loops.index < 0, NO_LOOP, loops.index + len(starts)))
             thinks.append(loops.think_s)
+            gaps.append(loops.gap_s)
             starts += loops.starts_s
-    return Loops(tuple(starts), np.concatenate(index)[order], np.concatenate(thinks)[order])
+    return Loops(tuple(starts), np.concatenate(index)[order], np.concatenate(thinks)[order],
+                 np.concatenate(gaps)[order])
 
 
 def loops_of(loops: Loops, rows: NDArray[np.bool_]) -> Loops:
     """Return the loops for the requests that the mask ``rows`` picks, with all clients."""
-    return Loops(loops.starts_s, loops.index[rows], loops.think_s[rows])
+    return Loops(loops.starts_s, loops.index[rows], loops.think_s[rows], loops.gap_s[rows])

@@ -9,6 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
 from penstock.workload.lengths import LengthModel, LengthPairs, TraceLengths
 from penstock.workload.merge import merged
+from penstock.workload.sessions import Sessions, sessions_of
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
@@ -55,7 +56,10 @@ def _generated(source: TrafficSource, seed: int) -> Workload:
     loops = None
     if source.loop is not None:
         thinks_s = source.loop.thinks_s(stream(seed, source.name, "thinks"), num)
-        loops = Loops((source.loop.starts_s(source.start_s),), np.zeros(num, np.int64), thinks_s)
+        loops = Loops((source.loop.starts_s(source.start_s),), np.zeros(num, np.int64), thinks_s,
+                      np.zeros(num))
+    elif source.sessions is not None:
+        loops = _sessions(source, source.sessions, arrival_s, pairs, seed)
     return Workload(
         arrival_s + source.start_s if source.start_s else arrival_s,
         pairs.prompt_tokens, pairs.output_tokens, np.full(num, max_tokens, np.int64),
@@ -115,6 +119,19 @@ def _replayed(trace: Trace, source: TrafficSource) -> FloatColumn:
     if source.duration_s is not None:
         times = times[:int(np.searchsorted(times, source.duration_s, "right"))]
     return times
+
+
+def _sessions(source: TrafficSource, sessions: Sessions, arrival_s: FloatColumn,
+              pairs: LengthPairs, seed: int) -> Loops:
+    """The sessions of a trace's requests. Those of a second round are other people's."""
+    trace, rows = source.trace, pairs.rows
+    assert trace is not None, "check_source saw to it"
+    assert trace.arrival_s is not None, "check_source saw to it"
+    assert rows is not None, "rows of a trace are those of its lengths"
+    rounds = np.arange(len(rows)) // len(trace)
+    return sessions.loops(sessions_of(trace)[rows] + rounds * len(trace),
+                          arrival_s + source.start_s, trace.arrival_s[rows],
+                          stream(seed, source.name, "thinks"))
 
 
 def _labels(source: TrafficSource, column: str, shares: Mapping[str, float], pairs: LengthPairs,

@@ -82,7 +82,7 @@ def _checked(table: Table, path: Path, layout: Layout) -> Trace:
     labels = table.labels
     trace = Trace(times, prompt, output, labels.get("class"), labels.get("tenant"),
                   labels.get("model"), table.prefixes, source=str(path),
-                  assumed="" if clock is None else clock.assumed)
+                  assumed="" if clock is None else clock.assumed, session=labels.get("session"))
     return _tidied(trace, path) if log else trace
 
 

@@ -7,6 +7,7 @@ from penstock.core.errors import InputError
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.lengths import LengthModel
 from penstock.workload.loops import ClosedLoop
+from penstock.workload.sessions import Sessions
 from penstock.workload.trace import Trace
 
 
@@ -27,6 +28,7 @@ class TrafficSource:
     can give; that is also its value when None. It is one number per source, so that it tells a
     policy nothing about a single request. ``start_s`` delays the whole source. A trace shorter
     than ``num_requests`` or ``duration_s`` is repeated; prefixes are not shared between rounds.
+    With ``sessions``, a trace's own times are those of first turns.
     """
 
     name: str
@@ -43,6 +45,7 @@ class TrafficSource:
     start_s: float = 0.0
     shuffle_rows: bool = False
     loop: ClosedLoop | None = None
+    sessions: Sessions | None = None
 
 
 def check_source(source: TrafficSource) -> None:
@@ -81,3 +84,7 @@ def _check_times(name: str, source: TrafficSource) -> None:
     elif source.trace is None or source.trace.arrival_s is None:
         raise InputError(f"{name}: neither an arrival process nor a trace with arrival times is "
                          "given")
+    if source.sessions is not None:
+        if source.loop is not None or source.arrivals is not None or source.lengths is not None:
+            raise InputError(f"{name}: sessions need a trace's own times and lengths")
+        source.sessions.check()

@@ -67,7 +67,8 @@ def no_prefixes() -> Prefixes:
 class Trace:
     """One row per recorded request; ``arrival_s`` is sorted, or None when only lengths are known.
 
-    ``service_class``, ``tenant`` and ``model`` are None when the file has no such column.
+    ``service_class``, ``tenant``, ``model`` and ``session`` are None when the file has no such
+    column.
     ``num_dropped`` counts rows of the file left out because they produced no token. ``assumed``
     says how the file's clock was read where nobody stated it.
     """
@@ -82,6 +83,7 @@ class Trace:
     num_dropped: int = 0
     source: str = ""
     assumed: str = ""
+    session: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -107,6 +109,7 @@ class Trace:
             service_class=self.service_class and self.service_class.take(rows),
             tenant=self.tenant and self.tenant.take(rows),
             model=self.model and self.model.take(rows),
+            session=self.session and self.session.take(rows),
             prefixes=self.prefixes.take(rows),
         )
 

@@ -16,13 +16,14 @@ class Loops:
     """Closed loops of clients. ``starts_s`` has, by loop, when each of its clients begins.
 
     ``index`` has the loop of each request, -1 where the request arrives by itself. The requests of
-    a loop go in order to the clients that become free. ``think_s`` is the time of each request
-    after the end of its client's last one, in seconds.
+    a loop go in order to the clients that become free. ``think_s`` is the least time of each
+    request after the end of its client's last one, ``gap_s`` after that one was sent, in seconds.
     """
 
     starts_s: tuple[FloatColumn, ...]
     index: IntColumn
     think_s: FloatColumn
+    gap_s: FloatColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Workload:
     ``hash_values[hash_offsets[i]:hash_offsets[i + 1]]``, one per ``hash_block_tokens`` tokens of
     its prompt's beginning; both are empty without prefix information. The model AUTO leaves the
     choice to the router; ``answers`` say then what each model would answer, where they differ.
-    In a closed loop ``arrival_s`` is the start of the loop's first client: the simulation decides
-    when a request is sent.
+    In a closed loop ``arrival_s`` is the start of the loop's first client, or when a trace's client
+    sent the request: the simulation decides when a request is sent.
     """
 
     arrival_s: FloatColumn

@@ -50,7 +50,8 @@ def _text(path: Path) -> Iterator[TextIO]:
 
 
 def _label_columns(trace: Trace) -> dict[str, Labels]:
-    columns = {"class": trace.service_class, "tenant": trace.tenant, "model": trace.model}
+    columns = {"class": trace.service_class, "tenant": trace.tenant, "model": trace.model,
+               "session": trace.session}
     return {name: labels for name, labels in columns.items() if labels is not None}
 
 

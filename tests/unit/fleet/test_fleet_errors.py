@@ -178,6 +178,8 @@ MEANING = [
      ["traffic[0].rate_per_s", "beside closed arrivals", "the clients decide the rate"]),
     ("trace: azure-2023-code, ", "trace: azure-2023-code, duration_s: 5, "
      "arrivals: {name: closed, clients: 8}, ", 10, ["closed arrivals"]),
+    ("trace: azure-2023-code", "trace: azure-2023-code, arrivals: sessions", 10,
+     ["traffic[0].arrivals", "only a trace file has sessions"]),
     ("ttft_s: 6,", "ttft_s: 6, e2e_s: 5,", 7, ["ttft_s", "6 s is later than e2e_s, 5 s"]),
     ("count: 2}", "count: 9}", 12, ["need 9 a100-80gb", "the fleet has 8"]),
     ("count: 2}", "parallelism: {tensor: 16}}", 12, ["parallelism.tensor", "16 is more than"]),

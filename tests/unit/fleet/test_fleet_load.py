@@ -245,3 +245,16 @@ def test_a_catalog_of_one_s_own_is_added(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("accelerator: {}\n")
     with pytest.raises(InputError, match=r"mine\.yaml"):
         parse_fleet("catalog: mine.yaml\n" + SMALL, base=tmp_path)
+
+
+@pytest.mark.parametrize(("count", "said"), [
+    (2, None), (9, "the replicas up to here need 9 h100-80gb; the fleet has 8")])
+def test_an_accelerator_may_have_another_of_its_names(count: int, said: str | None) -> None:
+    overrides = {"accelerators": [{"name": "h100-sxm", "count": 8}],
+                 "replicas": [{"accelerator": "h100-sxm", "count": count}]}
+    if said is None:
+        group, = parse_fleet(SMALL, overrides=overrides).replicas
+        assert (group.accelerator.name, group.count) == ("h100-80gb", count)
+        return
+    with pytest.raises(InputError, match=said):
+        parse_fleet(SMALL, overrides=overrides)

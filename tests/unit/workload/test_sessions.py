@@ -1,0 +1,101 @@
+"""Sessions of a trace: by its column, or derived from its prefix hashes."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.workload.column_map import column_map
+from penstock.workload.mixing import generate
+from penstock.workload.readers import read_trace
+from penstock.workload.sessions import Sessions, sessions_of
+from penstock.workload.source import TrafficSource
+from penstock.workload.writers import write_trace
+
+ROW = '{{"timestamp": {}, "input_length": {}, "output_length": 5, "hash_ids": {}{}}}\n'
+
+
+@pytest.fixture
+def hashed(tmp_path):
+    """Two talks with a common first block, of which the second answer of one is far away."""
+    rows = [(0, 1100, [0, 1, 2]), (10_000, 1030, [0, 7, 8]), (30_000, 1700, [0, 1, 5, 6]),
+            (95_000, 1600, [0, 7, 9, 10]), (96_000, 500, [0]), (99_000, 600, [0, 11])]
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(ROW.format(*row, "") for row in rows))
+    return read_trace(path)
+
+
+def test_a_prompt_that_contains_an_earlier_one_goes_on_with_it(hashed):
+    assert sessions_of(hashed).tolist() == [0, 1, 0, 1, 4, 5]
+
+
+def test_a_column_of_sessions_counts_before_hashes(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text(ROW.format(0, 1100, [0, 1, 2], ', "session_id": "a"')
+                    + ROW.format(1000, 1700, [0, 1, 5], "")
+                    + ROW.format(2000, 900, [], ', "session_id": "a"')
+                    + ROW.format(3000, 900, [], ""))
+    assert sessions_of(read_trace(path)).tolist() == [0, 1, 0, 3]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_files_keep_the_column(tmp_path, name):
+    (tmp_path / "a.csv").write_text("arrival_s,prompt_tokens,output_tokens,talk\n"
+                                    "0,5,5,x\n1,5,5,y\n2,5,5,x\n")
+    trace = read_trace(tmp_path / "a.csv", mapping=column_map({"session": "talk"}, None))
+    write_trace(trace, tmp_path / name)
+    again = read_trace(tmp_path / name)
+    assert sessions_of(again).tolist() == sessions_of(trace).tolist() == [0, 1, 0]
+
+
+def test_without_either_nothing_is_guessed(tmp_path):
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,5,5\n")
+    with pytest.raises(InputError, match=r"t\.csv: no column 'session' and no prefix hashes"):
+        sessions_of(read_trace(tmp_path / "t.csv"))
+
+
+def test_recorded_gaps_stay_where_first_turns_come_faster(hashed):
+    source = TrafficSource("talks", "m", trace=hashed, rate_per_s=hashed.rate_per_s * 2,
+                           sessions=Sessions())
+    loops = generate([source], 0).loops
+    assert loops is not None
+    assert loops.index.tolist() == [0, 1, 0, 1, 2, 3]
+    assert [starts.tolist() for starts in loops.starts_s] == [[0], [5], [48], [49.5]]
+    assert loops.gap_s.tolist() == [0, 0, 30, 85, 0, 0]
+    assert not loops.think_s.any()
+
+
+def test_think_times_are_drawn_for_next_turns_alone(hashed):
+    source = TrafficSource("talks", "m", trace=hashed, sessions=Sessions(20.0, 1.0))
+    loops = generate([source], 0).loops
+    assert loops is not None
+    assert (loops.think_s > 0).tolist() == [False, False, True, True, False, False]
+    assert not loops.gap_s.any()
+
+
+def test_a_second_round_has_sessions_of_its_own(hashed):
+    source = TrafficSource("talks", "m", trace=hashed, num_requests=12, sessions=Sessions())
+    loops = generate([source], 0).loops
+    assert loops is not None
+    assert loops.index.tolist() == [0, 1, 0, 1, 2, 3, 4, 5, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("sessions", "said"), [
+    (Sessions(-1.0), "think_s is -1"), (Sessions(1.0, float("inf")), "think_cv is inf"),
+    (Sessions(None, 1.0), "think_cv is stated without think_s")])
+def test_impossible_settings_are_refused(sessions, said):
+    with pytest.raises(InputError, match=said):
+        sessions.check()
+
+
+def test_mooncake_s_sessions_are_those_that_were_derived_elsewhere(shared_data):
+    """Each of the other's sessions lies in one of ours; a rule of theirs parts nine of 8,132."""
+    trace = read_trace(shared_data / "traces" / "mooncake_conversation_with_hash_ids.jsonl.gz")
+    with gzip.open(shared_data / "sessions" / "mooncake_conversation.jsonl.gz") as lines:
+        theirs = np.array([json.loads(line)["session"] for line in lines])
+    ours = sessions_of(trace)
+    assert len(np.unique(theirs)) == 8132
+    assert len({*zip(ours.tolist(), theirs.tolist(), strict=True)}) == 8132
+    assert len(np.unique(ours)) == 8123
