@@ -119,7 +119,8 @@ def test_the_map_goes_before_known_names(write):
     ({"inptu_tokens": "in"}, "unknown name 'inptu_tokens' in the map; did you mean 'input_tokens'?;"
                              " the file has ts, in, out, kind"),
     ({"weight": "in"}, "unknown name 'weight' in the map; expected one of: arrival_s, class, model,"
-                       " output_tokens, prompt_tokens, session, tenant; the file has ts, in, out, kind"),
+                       " output_tokens, prompt_tokens, session, tenant; the file has ts, in,"
+                        " out, kind"),
     ({"input_tokens": "inn"}, "no column 'inn', which the map names for 'input_tokens'; found 'ts',"
                               " 'in', 'out', 'kind'; did you mean 'in'?"),
     ({"input_tokens": "in", "prompt_tokens": "in"}, "the map names 'prompt_tokens' twice, also as "
