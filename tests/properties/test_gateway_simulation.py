@@ -6,15 +6,16 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from support.broken_gateways import BROKEN, broken
+from support.scaled_examples import EXAMPLES
 from support.simulated_schedule import World
 
-NUM_SCHEDULES = 300
+NUM_SCHEDULES = round(500 * EXAMPLES)
 _MOST_UNTIL_FOUND = 150
 
 
-@pytest.mark.parametrize("first", range(0, NUM_SCHEDULES, 50))
+@pytest.mark.parametrize("first", range(0, NUM_SCHEDULES, 25))
 def test_the_laws_hold_in_every_schedule(first) -> None:
-    violated = {seed: lines for seed in range(first, first + 50) if (lines := World(seed).run())}
+    violated = {seed: lines for seed in range(first, first + 25) if (lines := World(seed).run())}
     assert not violated, "benchmarks/gateway_simulation.py 1 SEED replays a schedule"
 
 

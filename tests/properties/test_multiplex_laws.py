@@ -11,6 +11,7 @@ from penstock.core.units import to_ps
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.published.sincere.policy import STRATEGIES
 from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, MultiplexCase, Watched
+from support.scaled_examples import examples
 from support.strategies import multiplex_cases
 
 CASES = multiplex_cases(ALL_POLICIES)
@@ -88,6 +89,7 @@ def test_nobody_is_turned_away_who_could_still_be_in_time(case: MultiplexCase) -
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.35])
+@examples(30)
 @given(load_s=st.sampled_from((1.0, 4.0, 10.0)), fixed_s=st.sampled_from((0.25, 1.0, 3.0)),
        num_others=st.integers(1, 3))
 def test_a_model_whose_queue_never_empties_gets_its_floor(share: float, load_s: float,

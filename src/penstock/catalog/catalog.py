@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -84,9 +85,18 @@ def load_catalog(extra: Path | str | None = None) -> Catalog:
     A field in a later file replaces the earlier one; the entry's other fields stay. Raises
     InputError with file, entry, field and the expected value.
     """
-    documents = list(built_in_documents())
-    if extra is not None:
-        documents.extend(user_documents(Path(extra).expanduser()))
+    if extra is None:
+        return _built_in()
+    return _catalog([*built_in_documents(), *user_documents(Path(extra).expanduser())])
+
+
+@cache
+def _built_in() -> Catalog:
+    # A server loads a fleet for each request, and the entries never change.
+    return _catalog(list(built_in_documents()))
+
+
+def _catalog(documents: list[Document]) -> Catalog:
     accelerators, accelerator_aliases = _section("accelerators", documents, ACCELERATOR_FIELDS,
                                                  accelerator_from)
     models, model_aliases = _section("models", documents, MODEL_FIELDS, model_from)

@@ -15,7 +15,8 @@ SAMPLES = {"old": "v1", "new": "v2"}
 FACTORS = {"cap50": 0.5, "cap25": 0.25}
 CASES = [f"{age}_small_{mode}" for age in SAMPLES for mode in (
     "single", "multi", "multi_unlimited", *(f"{f}_{m}" for f in FACTORS
-                                            for m in ("single", "multi")))]
+                                            for m in ("single", "multi")))
+         if (age, mode) != ("new", "cap25_multi")]  # like old's, and its proof takes 12 s
 
 
 @pytest.fixture(scope="module")
