@@ -78,10 +78,12 @@ def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, pe
 
 def test_a_target_that_is_missed_is_status_1(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
-        done = penstock("bench", url, "--rate", "200", "--requests", "20", "--e2e", "0.000001",
-                        "--output-tokens", "4", "--prompt-tokens", "10-20", "--no-report")
-    assert done.status == 1
+        done, paced = (penstock("bench", url, "--rate", "200", "--requests", "20", target,
+                                "0.000001", "--output-tokens", "4", "--prompt-tokens", "10-20",
+                                "--no-report") for target in ("--e2e", "--tpot"))
+    assert done.status == paced.status == 1
     assert "default misses its objective" in done.out
+    assert re.search(r"TPOT \d+ ", paced.out)
     assert not (folder / "runs/bench/report.html").exists()
 
 
@@ -116,6 +118,7 @@ def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) ->
     (("http://127.0.0.1:9", "--concurrency", "1.5"), "whole numbers"),
     (("http://127.0.0.1:9", "--fleet", "fleet.yaml", "--prompt-tokens", "5"), "beside --fleet"),
     (("http://127.0.0.1:9", "--set", "a=1"), "give --fleet"),
+    (("http://127.0.0.1:9", "--itl", "1", "--tpot", "1"), "--itl and --tpot: expected one of them"),
     (("http://127.0.0.1:9", "--api", "chats"), "expected completions or chat"),
     (("http://127.0.0.1:9", "--api", "chat", "--prompts", "ids"), "a chat takes text"),
     (("http://127.0.0.1:9", "--prompt-file", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),

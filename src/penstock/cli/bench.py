@@ -34,6 +34,7 @@ from penstock.cli.options import (
     Settings,
     SloPercentile,
     Timeout,
+    Tpot,
     TraceFile,
     Ttft,
 )
@@ -57,7 +58,7 @@ def bench(
         help="An OpenAI-compatible server; its key is in PENSTOCK_API_KEY or OPENAI_API_KEY."
     )] = None,
     rate: Rates = None, requests: NumRequests = None, duration: Duration = None, ttft: Ttft = None,
-    itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None,
+    itl: Itl = None, tpot: Tpot = None, e2e: E2e = None, percentile: SloPercentile = None,
     concurrency: Concurrencies = None, fleet_file: FromFleet = None,
     prompt_tokens: PromptRange = None, output_tokens: OutputRange = None,
     lengths: Annotated[str | None, typer.Option(
@@ -120,7 +121,10 @@ def bench(
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
     pages = Pages(not no_report, library(self_contained))
-    slo = Slo(ttft, itl, e2e, percentile=99.0 if percentile is None else percentile)
+    if itl is not None and tpot is not None:
+        raise InputError("--itl and --tpot: expected one of them")
+    slo = Slo(ttft, itl if tpot is None else tpot, e2e, "paced" if tpot is None else "mean",
+              percentile=99.0 if percentile is None else percentile)
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")
@@ -144,7 +148,7 @@ def bench(
     plan = plan_of(fleet, options, {
         "--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
         "--arrivals": arrivals, "--trace": trace, "--map": columns, "--clock": clock,
-        "--ttft": ttft, "--itl": itl, "--e2e": e2e,
+        "--ttft": ttft, "--itl": itl, "--tpot": tpot, "--e2e": e2e,
         **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
     given = given_prompts(prompt_file, {"--prompt-tokens": prompt_tokens, "--lengths": lengths,

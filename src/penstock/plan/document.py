@@ -261,10 +261,12 @@ def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[d
         row: dict[str, Any] = {"name": service_class.name, "slo": asdict(service_class.slo)}
         if verdict is not None:
             got = verdict.classes[i]
+            latencies = {"ttft_p50_s": got.ttft_p50_s, "ttft_p99_s": got.ttft_p99_s,
+                         "itl_p99_s": got.itl_p99_s}
+            if service_class.slo.itl == "mean":
+                latencies["tpot_p99_s"] = got.tpot_p99_s
             row |= {"attainment": got.attainment.share, "worst_seed": got.worst_share,
-                    "simulated": _finite({"ttft_p50_s": got.ttft_p50_s,
-                                          "ttft_p99_s": got.ttft_p99_s,
-                                          "itl_p99_s": got.itl_p99_s})}
+                    "simulated": _finite(latencies)}
         if predicted:
             row["predicted"] = _finite({"ttft_p50_s": predicted[i].ttft_p50_s,
                                         "ttft_p99_s": predicted[i].ttft_p99_s,

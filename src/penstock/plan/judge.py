@@ -22,7 +22,8 @@ from penstock.workload.workload import Workload
 @dataclass(frozen=True, slots=True)
 class ClassOutcome:
     """Outcome of one class over all simulated seeds. ``itl_p99_s`` is the median over
-    requests of the gap that 99 % of a request's gaps do not exceed."""
+    requests of the gap that 99 % of a request's gaps do not exceed; ``tpot_p99_s`` is the mean gap
+    that 99 % of requests do not exceed."""
 
     name: str
     attainment: Attainment
@@ -30,6 +31,7 @@ class ClassOutcome:
     ttft_p50_s: float
     ttft_p99_s: float
     itl_p99_s: float
+    tpot_p99_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ def _outcome(name: str, tables: list[RequestTable], worst_share: float) -> Class
     met = Attainment(sum(int(r.met_slo.sum()) for r in rows), sum(len(r) for r in rows))
     ttft_s = np.concatenate([r.ttft_s for r in rows])
     return ClassOutcome(name, met, worst_share, quantile(ttft_s, 0.5), quantile(ttft_s, 0.99),
-                        quantile(np.concatenate([r.itl_p99_s for r in rows]), 0.5))
+                        quantile(np.concatenate([r.itl_p99_s for r in rows]), 0.5),
+                        quantile(np.concatenate([r.tpot_s for r in rows]), 0.99))
 
 
 def quantile(values: FloatColumn, share: float) -> float:

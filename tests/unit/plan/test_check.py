@@ -57,7 +57,8 @@ class World:
         carried = self.carried(counts)
         self.trials.append((counts, share))
         meets = carried >= share * demand.rate_per_s
-        outcome = ClassOutcome("chat", Attainment(int(meets), 1), float(meets), 0.1, 0.2, 0.01)
+        outcome = ClassOutcome("chat", Attainment(int(meets), 1), float(meets), 0.1, 0.2, 0.01,
+                               0.01)
         return Verdict(meets, 1, (outcome,))
 
 

@@ -183,7 +183,7 @@ def test_what_is_worth_nothing_has_no_table():
 
 
 def test_a_paced_itl_is_said_to_have_no_target_of_its_own():
-    assert "A paced ITL or TPOT has no target here" in printed(plan_document())
+    assert "A paced ITL has no target here" in printed(plan_document())
 
 
 def test_what_simulation_did_not_correct_is_marked():

@@ -52,6 +52,15 @@ def test_a_prediction_without_end_is_above_every_target_and_has_no_error():
     assert (row.endless, row.error, row.predicted_over) == (True, None, True)
 
 
+def test_a_class_with_a_tpot_has_that_in_the_place_of_the_itl():
+    entry = {"name": "c", "slo": {"itl_s": 0.05, "itl": "mean", "percentile": 99},
+             "simulated": {"itl_p99_s": 0.2, "tpot_p99_s": 0.06}, "predicted": {"itl_p99_s": 0.3}}
+    row, = plan_view.compared({"demands": [{"name": "d", "classes": [entry]}]})["d", "c"]
+    assert (row.title, row.target_s, row.simulated_s, row.predicted_s) == (
+        "TPOT p99", 0.05, 0.06, None)
+    assert (row.simulated_over, row.predicted_over, row.endless) == (True, None, False)
+
+
 def test_what_was_neither_predicted_nor_simulated_is_not_compared():
     assert ("huge", "batch") not in plan_view.compared(plan_document())
 
@@ -118,7 +127,7 @@ def test_only_what_is_worth_something_is_listed():
 
 
 @pytest.mark.parametrize(("slo", "saves"), [
-    ({"itl_s": 0.1, "itl": "paced"}, True), ({"itl_s": 0.1, "itl": "mean"}, True),
+    ({"itl_s": 0.1, "itl": "paced"}, True), ({"itl_s": 0.1, "itl": "mean"}, False),
     ({"itl_s": 0.1}, True), ({"itl": "paced"}, False), ({"itl_s": 0.1, "itl": "strict"}, False),
     ({}, False)])
 def test_an_itl_that_no_gap_tells_is_noticed(slo, saves):

@@ -16,7 +16,8 @@ Section = Sequence[Mapping[str, Any]]
 
 _LATENCIES = {"ttft_p50_s": ("TTFT p50", "p50", "ttft_s"),
               "ttft_p99_s": ("TTFT p99", "p99", "ttft_s"),
-              "itl_p99_s": ("ITL p99", "p99", "itl_p99_s")}
+              "itl_p99_s": ("ITL p99", "p99", "itl_p99_s"),
+              "tpot_p99_s": ("TPOT p99", "p99", "tpot_s")}
 
 
 CENT = 0.005  # what is less rounds to no money
@@ -144,11 +145,13 @@ class Compared(NamedTuple):
 
 def compared(document: Document) -> dict[tuple[str, str], list[Compared]]:
     """Latencies by (demand, class); classes that were neither predicted nor simulated are left
-    out."""
+    out. A class with a TPOT has that in the place of the ITL."""
     found = {}
     for demand, entry in _classes(document):
-        rows = [_compared(key, entry) for key in _LATENCIES
-                if key in (entry.get("simulated") or {}) or key in (entry.get("predicted") or {})]
+        known = {*(entry.get("simulated") or {}), *(entry.get("predicted") or {})}
+        if "tpot_p99_s" in known:
+            known.discard("itl_p99_s")
+        rows = [_compared(key, entry) for key in _LATENCIES if key in known]
         if rows:
             found[str(demand.get("name")), str(entry.get("name"))] = rows
     return found
@@ -199,7 +202,7 @@ def any_saves(document: Document) -> bool:
     """Whether early tokens of a class make up for late ones, so that no percentile of gaps is held
     against its ITL."""
     slos = [_slo(entry) for _, entry in _classes(document)]
-    return any(slo.itl_s is not None and slo.itl != "strict" for slo in slos)
+    return any(slo.itl_s is not None and slo.itl == "paced" for slo in slos)
 
 
 def worth_something(document: Document) -> Section:

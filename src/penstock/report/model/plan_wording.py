@@ -26,7 +26,7 @@ FOOTER = (f"TTFT is first token minus arrival; ITL p99 is {ITL_P99}. Attainment 
           "busy or not; power is list power.")
 ESTIMATED_NOTE = ("~: by the model alone. Other numbers are what simulation left of the model's "
                   "estimate. TTFT is the model's at that number of replicas.")
-NO_GAP_NOTE = ("A paced ITL or TPOT has no target here: early tokens make up for late ones, so no "
+NO_GAP_NOTE = ("A paced ITL has no target here: early tokens make up for late ones, so no "
               "percentile of gaps says whether it is met. Attainment does.")
 WORTH_NOTE = ("One more saves: what the plan would cost less with one more than there are. Some "
               "may be idle and yet too few for the next cheaper plan.")
