@@ -14,6 +14,19 @@ def largest_count(holds: Callable[[int], bool], most: int, misses: int | None = 
         low, high = high, 2 * high
         if low >= most:
             return low
+    return _between(holds, low, high)
+
+
+def largest_near(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to ``most`` for which ``holds`` is true: probably ``most``, or a
+    number near it. ``holds`` must be true of 0 and change only once."""
+    found, misses, step = most, most + 1, 1
+    while found > 0 and not holds(found):
+        found, misses, step = max(0, found - step), found, 2 * step
+    return _between(holds, found, misses)
+
+
+def _between(holds: Callable[[int], bool], low: int, high: int) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         if holds(middle):

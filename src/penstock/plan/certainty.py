@@ -7,13 +7,14 @@ the replicas suffice; so do fewer replicas and more.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviation
-from penstock.plan.bisection import edge
+from penstock.plan.bisection import edge, largest_part
 from penstock.plan.demands import Demand
-from penstock.plan.headroom import MOST, headroom, most_growth
+from penstock.plan.headroom import MOST, grows, most_growth
 from penstock.plan.judge import Verdict, chance, distinct, holds, judge
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import Choice, Counts, groups_of, whole_fleet
@@ -24,6 +25,7 @@ EDGE = 1.645
 """Standard deviations at the ends of a 90 % interval."""
 
 _STEPS = 3
+_LEAST_GROWTH = -0.5
 _SURE = 0.95
 _TINY = 1e-3
 _MOST_MORE = 2
@@ -158,17 +160,23 @@ class _Worlds:
         now = self._growth
         if now is None:
             return None
-        groups = groups_of(self._choice, self._counts)
         most = most_growth(self._choice, self._counts)
-        factor = max(self._slowdown(group, -EDGE) for group in groups)
-        fastest = min(MOST, (1.0 + most) / factor - 1.0)
+        factor = max(self._slowdown(group, -EDGE)
+                     for group in groups_of(self._choice, self._counts))
+        fastest = max(now, min(MOST, (1.0 + most) / factor - 1.0))
+        fast = largest_part(partial(self._grows, -EDGE), now, fastest, _STEPS)
+        if self._at_plan >= EDGE:
+            return now, fast
+        slowly = partial(self._grows, EDGE)
+        # The number of replicas was judged with slightly faster arrivals.
+        if self._holds(self._counts, EDGE) or slowly(0.0):
+            return largest_part(slowly, 0.0, now, _STEPS), fast
+        return largest_part(slowly, _LEAST_GROWTH, 0.0, _STEPS), fast
 
-        def growth(sigmas: float, most: float) -> float:
-            return headroom(self._fleet, self._alone(self._worst), groups, most=most,
-                            seed=self._fleet.run.seed + self._worst, sigmas=sigmas)
-
-        slow = now if self._at_plan >= EDGE else growth(EDGE, now)
-        return slow, max(now, growth(-EDGE, fastest))
+    def _grows(self, sigmas: float, growth: float) -> bool:
+        return grows(self._fleet, self._alone(self._worst),
+                     groups_of(self._choice, self._counts), growth,
+                     seed=self._fleet.run.seed + self._worst, sigmas=sigmas)
 
     def _cost(self, suffices: dict[int, float]) -> tuple[float, float | None]:
         """The costs of the fewest replicas that suffice at both ends of the interval."""

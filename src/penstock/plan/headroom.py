@@ -1,9 +1,10 @@
 """Headroom of a demand: the growth at which its replicas first miss an objective, by simulation."""
 
 from dataclasses import replace
+from functools import partial
 
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.plan.bisection import largest_part
+from penstock.plan.bisection import largest_count, largest_near
 from penstock.plan.demands import Demand
 from penstock.plan.judge import distinct, holds
 from penstock.plan.propose import Choice, Counts
@@ -12,30 +13,38 @@ from penstock.workload.mixing import scale_rate
 MOST = 1.0
 """The largest headroom that is searched, as a part of the demand's rate."""
 
-_LEAST = -0.5
-_STEPS = 5
-_COARSE_STEPS = 3
+_PARTS = 32
 
 
 def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
-             seed: int, most: float = MOST, sigmas: float | None = None) -> float:
+             seed: int, most: float = MOST) -> float:
     """Return the largest growth of the rate, up to ``most``, at which every objective is still met.
 
-    Growth is a part of today's rate; arrivals are time-compressed evenly. Bisection finds the
-    growth that holds with every seed, to within 1/32. ``sigmas`` is as in ``judge``; where it is
-    stated, the growth is coarser, and may be negative, down to a half.
+    Growth is a part of today's rate; arrivals are time-compressed evenly. The growth holds with
+    every seed, to within 1/32 of ``most``. The replicas must hold without growth. A seed after the
+    first begins at the growth that the seeds before it left.
     """
+    found = _PARTS
+    for number, workload in enumerate(distinct(demand.workloads)):
+        keeps = partial(_keeps, fleet, replace(demand, workloads=(workload,)), groups,
+                        most / _PARTS, seed + number)
+        found = largest_near(keeps, found) if number else largest_count(keeps, _PARTS, _PARTS)
+    return found * most / _PARTS
 
-    def grows(growth: float) -> bool:
-        grown = replace(demand, workloads=tuple(scale_rate(workload, 1.0 + growth)
-                                                for workload in distinct(demand.workloads)))
-        # The same requests count, though they arrive earlier.
-        run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + growth))
-        return holds(replace(fleet, run=run), grown, groups, seed=seed, sigmas=sigmas)
 
-    if sigmas is not None and not grows(0.0):
-        return largest_part(grows, _LEAST, 0.0, _COARSE_STEPS)
-    return largest_part(grows, 0.0, most, _STEPS if sigmas is None else _COARSE_STEPS)
+def _keeps(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], part: float, seed: int,
+           num_parts: int) -> bool:
+    return grows(fleet, demand, groups, num_parts * part, seed=seed)
+
+
+def grows(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], growth: float, *,
+          seed: int, sigmas: float | None = None) -> bool:
+    """Whether every objective is met at a growth of the rate. ``sigmas`` is as in ``judge``."""
+    grown = replace(demand, workloads=tuple(scale_rate(workload, 1.0 + growth)
+                                            for workload in demand.workloads))
+    # The same requests count, though they arrive earlier.
+    run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + growth))
+    return holds(replace(fleet, run=run), grown, groups, seed=seed, sigmas=sigmas)
 
 
 def most_growth(choice: Choice, counts: Counts) -> float:
