@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.experiment.run import run_fleet
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.table import RequestTable
+from penstock.report.model.wording import arrivals
 from penstock.sim.simulation import simulate
 from support.scaled_examples import examples
 
@@ -153,3 +155,25 @@ def test_a_turn_waits_for_the_answer_before_it(tmp_path_factory, rows, think_s):
             if think_s is None:
                 due_s = max(due_s, sent_s[before] + times[number] - times[before])
         assert sent_s[number] == pytest.approx(due_s, abs=1e-6)
+
+
+def test_turns_after_the_end_were_not_sent_and_are_told(tmp_path):
+    rows = "".join(f"{number},100,20,a\n" for number in range(6))
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens,session\n" + rows)
+    text = TALKS.replace("TRACE", str(tmp_path / "t.csv")).replace(
+        "ARRIVALS", "{name: sessions, think_s: 4}")
+    fleet = parse_fleet(text + "run: {drain_s: 1}")
+    run = run_fleet(fleet, fleet_workload(fleet), 0)
+    assert (run.summary.overall.received, run.summary.unsent) == (1, 5)
+    assert "1 requests arrived" in arrivals(run.summary)
+    assert "5 were not sent before the end" in arrivals(run.summary)
+    assert run_fleet(parse_fleet(text), fleet_workload(fleet), 0).summary.unsent is None
+
+
+def test_a_turn_that_is_refused_lets_the_next_one_come(tmp_path):
+    rows = "0,1590,80,a\n1,100,5,a\n2,1590,80,a\n3,100,5,a\n"
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens,session\n" + rows)
+    text = TALKS.replace("TRACE", str(tmp_path / "t.csv")).replace("ARRIVALS", "sessions")
+    fleet = parse_fleet(text.replace("kv_tokens: 20000", "kv_tokens: 1600"))
+    table = simulate(fleet, fleet_workload(fleet), seed=0).table
+    assert table.finished.tolist() == [False, True, False, True]

@@ -7,6 +7,7 @@ from pathlib import Path
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.disclosed import redact
+from penstock.fleet.replica_factory import belief_factor, kind_of
 from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import Bound, Origin, OverallSummary, RunSummary
 from penstock.metrics.series import RunSeries
@@ -39,11 +40,20 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
                       on_progress=on_progress)
     found = redact(fleet, result)
     origin = Origin(name=fleet.name, version=__version__, engine="sim", seed=seed)
-    summary = replace(found.summary, origin=origin)
+    summary = replace(found.summary, origin=origin, believed_step_times=_believed(fleet, seed))
     if summary.confidential is None:
+        summary = replace(summary, unsent=result.num_unsent or None)
         bound = _of_bound(fleet, workload, summary.overall)
         summary = replace(summary, overall=replace(summary.overall, bound=bound))
     return Run(fleet, seed, result, summary, found.table, found.series)
+
+
+def _believed(fleet: Fleet, seed: int) -> dict[str, float] | None:
+    """Step times that policies believe over those of the model, by kind of replica; None where
+    they are equal."""
+    if fleet.run.beliefs != "uncertain":
+        return None
+    return {kind_of(group): belief_factor(fleet, group, seed) for group in fleet.replicas} or None
 
 
 def _of_bound(fleet: Fleet, workload: Workload, overall: OverallSummary) -> Bound:

@@ -316,10 +316,10 @@ class RunSection(Section):
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
     beliefs: Literal["exact", "uncertain", "model"] = described(
-        "What policies know about simulated step times, which are those of the step-time model: "
-        "their mean (exact), or times that are off by a random factor from the interval that the "
-        "model states (uncertain). With model, the policies know the step-time model, and each "
-        "device is off it.", "exact", default="uncertain")
+        "Who errs about simulated step times. exact: nobody; policies and devices have the times "
+        "of the step-time model. uncertain: policies; their times are off by a random factor from "
+        "the model's interval. model: the devices; policies have the model's times.", "exact",
+        default="uncertain")
 
 
 class FleetDocument(Section):

@@ -87,7 +87,7 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
 
 
 def kind_of(group: ReplicaGroup) -> str:
-    """Return a text that replicas have in common where their steps take equally long."""
+    """Return the model, its precision, the accelerator and the ranks of a group's replicas."""
     return (f"{group.model.name} {group.precision} on {group.accelerator.name} "
             f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
 

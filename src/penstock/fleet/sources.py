@@ -55,11 +55,11 @@ def _source(spec: TrafficSpec, run: RunOptions,
     num_requests = bounds.num_requests
     if trace is None and num_requests is None and bounds.duration_s is None:
         num_requests = DEFAULT_NUM_REQUESTS
-    arrivals, loop, talks = None, None, None
+    arrivals, loop, turns = None, None, None
     if is_closed(spec.arrivals):
         loop = closed_loop(spec.arrivals)
     elif is_sessions(spec.arrivals):
-        talks = sessions(spec.arrivals)
+        turns = sessions(spec.arrivals)
     elif spec.arrivals is not None:
         arrivals = arrival_process(spec.arrivals)
     return TrafficSource(
@@ -68,7 +68,7 @@ def _source(spec: TrafficSpec, run: RunOptions,
         length_table(spec.lengths) if isinstance(spec.lengths, str) else
         None if isinstance(spec.lengths, TraceFile) else spec.lengths,
         rate_per_s, num_requests, bounds.duration_s, spec.max_tokens, spec.start_s,
-        file is not None and file.shuffle, loop, talks)
+        file is not None and file.shuffle, loop, turns)
 
 
 def _read(file: TraceFile, traces: _Traces) -> Trace:

@@ -47,6 +47,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "closed": (("clients",), ("think_s", "think_cv", "ramp_s")),
     "sessions": ((), ("think_s", "think_cv")),
 }
+_DRAWN = ", ".join(name for name in _SETTINGS if name != "sessions")
 _REQUESTS_PER_CLIENT = 10  # where the file states no number: as load tools do
 
 
@@ -190,15 +191,14 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
             return None
     if section == "own":
         raise PlacedError(at, "only a trace file has times of its own; expected one of: "
-                              + ", ".join(name for name in _SETTINGS if name != "sessions"))
+                              f"{_DRAWN}")
     choice = _arrival_choice(at, section or "poisson")
     try:
         if is_closed(choice):
             closed_loop(choice).check()
         elif is_sessions(choice):
             if not isinstance(entry.trace, TraceSection):
-                raise PlacedError(at, "only a trace file has sessions; expected one of: "
-                                      + ", ".join(name for name in _SETTINGS if name != "sessions"))
+                raise PlacedError(at, f"only a trace file has sessions; expected one of: {_DRAWN}")
             sessions(choice).check()
         else:
             arrival_process(choice)

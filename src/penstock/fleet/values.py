@@ -247,9 +247,9 @@ class RunOptions:
     ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
     ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
     ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
-    Simulated devices take what the step-time model says. ``beliefs`` says what policies know about
-    that: the mean (``exact``), or times that are off it within the model's interval
-    (``uncertain``). With ``model`` the policies know the model, and the devices are off it.
+    ``beliefs`` says who errs about simulated step times. With ``exact`` nobody does: policies and
+    devices have those of the step-time model. With ``uncertain`` the times of policies, with
+    ``model`` those of devices are off by random factors from the model's interval.
     """
 
     seed: int = 0

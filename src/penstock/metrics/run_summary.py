@@ -348,6 +348,8 @@ class RunSummary:
     classes: Mapping[str, ClassSummary]
     replicas: tuple[ReplicaUse, ...] = ()
     refusals: Annotated[tuple[Refusal, ...] | None, Form.OPTIONAL] = None
+    unsent: Annotated[int | None, Form.OPTIONAL] = None
+    believed_step_times: Annotated[Mapping[str, float] | None, Form.OPTIONAL] = None
     end_s: Annotated[float | None, Form.OPTIONAL] = None
     steps: Annotated[Steps | None, Form.FLAT] = None
     multiplexing: Annotated[tuple[Pool, ...] | None, Form.OPTIONAL, Former("residency")] = None

@@ -18,8 +18,8 @@ def largest_count(holds: Callable[[int], bool], most: int, misses: int | None = 
 
 
 def largest_near(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` for which ``holds`` is true: probably ``most``, or a
-    number near it. ``holds`` must be true of 0 and change only once."""
+    """The largest number up to ``most`` for which ``holds`` is true, found soon where it is near
+    ``most``. ``holds`` must be true of 0 and change only once."""
     found, misses, step = most, most + 1, 1
     while found > 0 and not holds(found):
         found, misses, step = max(0, found - step), found, 2 * step

@@ -14,8 +14,8 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviation
 from penstock.plan.bisection import edge, largest_part
 from penstock.plan.demands import Demand
-from penstock.plan.headroom import MOST, grows, most_growth
-from penstock.plan.judge import Verdict, chance, distinct, holds, judge
+from penstock.plan.headroom import MOST, meets_grown, most_growth
+from penstock.plan.judge import Verdict, chance, distinct, holds, judge, to_simulate
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import Choice, Counts, groups_of, whole_fleet
 from penstock.plan.slower import probability_of, sigmas_of
@@ -78,7 +78,8 @@ class _Worlds:
         self._growth = plan.headroom.get(choice.demand.name)
         self._known: dict[tuple[Counts, float], bool] = {}
         self._slow = [self._outcome(number, EDGE)
-                      for number in range(len(distinct(choice.demand.workloads)))]
+                      for number in range(len(to_simulate(
+                          self._fleet, groups_of(choice, self._counts), choice.demand.workloads)))]
         self._worst = min(range(len(self._slow)), key=lambda number: min(
             outcome.worst_share for outcome in self._slow[number].classes))
 
@@ -164,19 +165,19 @@ class _Worlds:
         factor = max(self._slowdown(group, -EDGE)
                      for group in groups_of(self._choice, self._counts))
         fastest = max(now, min(MOST, (1.0 + most) / factor - 1.0))
-        fast = largest_part(partial(self._grows, -EDGE), now, fastest, _STEPS)
+        fast = largest_part(partial(self._meets_grown, -EDGE), now, fastest, _STEPS)
         if self._at_plan >= EDGE:
             return now, fast
-        slowly = partial(self._grows, EDGE)
+        slowly = partial(self._meets_grown, EDGE)
         # The number of replicas was judged with slightly faster arrivals.
         if self._holds(self._counts, EDGE) or slowly(0.0):
             return largest_part(slowly, 0.0, now, _STEPS), fast
         return largest_part(slowly, _LEAST_GROWTH, 0.0, _STEPS), fast
 
-    def _grows(self, sigmas: float, growth: float) -> bool:
-        return grows(self._fleet, self._alone(self._worst),
-                     groups_of(self._choice, self._counts), growth,
-                     seed=self._fleet.run.seed + self._worst, sigmas=sigmas)
+    def _meets_grown(self, sigmas: float, growth: float) -> bool:
+        return meets_grown(self._fleet, self._alone(self._worst),
+                           groups_of(self._choice, self._counts), growth,
+                           seed=self._fleet.run.seed + self._worst, sigmas=sigmas)
 
     def _cost(self, suffices: dict[int, float]) -> tuple[float, float | None]:
         """The costs of the fewest replicas that suffice at both ends of the interval."""

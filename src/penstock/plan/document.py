@@ -214,7 +214,7 @@ def _certainty(found: Certainty) -> dict[str, Any]:
         "classes": [
             {"name": slow.name, "attainment_interval": [slow.worst_share, fast.worst_share],
              **{f"{key}_interval_s": _ends(getattr(fast, f"{key}_s"), getattr(slow, f"{key}_s"))
-                for key in ("ttft_p50", "ttft_p99", "itl_p99")}}
+                for key in ("ttft_p50", "ttft_p99", "itl_p99", "tpot_p99")}}
             for slow, fast in zip(found.slow.classes, found.fast.classes, strict=True)]}
 
 

@@ -1,12 +1,11 @@
 """Headroom of a demand: the growth at which its replicas first miss an objective, by simulation."""
 
 from dataclasses import replace
-from functools import partial
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.bisection import largest_count, largest_near
 from penstock.plan.demands import Demand
-from penstock.plan.judge import distinct, holds
+from penstock.plan.judge import holds, to_simulate
 from penstock.plan.propose import Choice, Counts
 from penstock.workload.mixing import scale_rate
 
@@ -25,19 +24,17 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
     first begins at the growth that the seeds before it left.
     """
     found = _PARTS
-    for number, workload in enumerate(distinct(demand.workloads)):
-        keeps = partial(_keeps, fleet, replace(demand, workloads=(workload,)), groups,
-                        most / _PARTS, seed + number)
-        found = largest_near(keeps, found) if number else largest_count(keeps, _PARTS, _PARTS)
+    for number, workload in enumerate(to_simulate(fleet, groups, demand.workloads)):
+        alone = replace(demand, workloads=(workload,))
+
+        def meets(parts: int, alone: Demand = alone, number: int = number) -> bool:
+            return meets_grown(fleet, alone, groups, parts * most / _PARTS, seed=seed + number)
+
+        found = largest_near(meets, found) if number else largest_count(meets, _PARTS, _PARTS)
     return found * most / _PARTS
 
 
-def _keeps(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], part: float, seed: int,
-           num_parts: int) -> bool:
-    return grows(fleet, demand, groups, num_parts * part, seed=seed)
-
-
-def grows(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], growth: float, *,
+def meets_grown(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], growth: float, *,
           seed: int, sigmas: float | None = None) -> bool:
     """Whether every objective is met at a growth of the rate. ``sigmas`` is as in ``judge``."""
     grown = replace(demand, workloads=tuple(scale_rate(workload, 1.0 + growth)

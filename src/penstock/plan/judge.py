@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from penstock.fleet.judge import attainment_by_class, counted, meets_all
+from penstock.fleet.replica_factory import kind_of
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment, observed_span_s
 from penstock.metrics.definitions import FloatColumn
@@ -17,6 +18,8 @@ from penstock.sim.simulation import simulate
 from penstock.workload.mixing import scale_rate
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
+
+_BY_LOAD = ("least_loaded", "round_robin", "shortest_queue", "fewest_waiting", "free_kv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def holds(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
         _meets(replace(fleet, replicas=slower(groups, off), multiplexing=()), workload,
                seed + number)
         for off in sorted(deviations, reverse=True)
-        for number, workload in enumerate(_to_simulate(fleet, groups, demand.workloads)))
+        for number, workload in enumerate(to_simulate(fleet, groups, demand.workloads)))
 
 
 def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed: int,
@@ -91,7 +94,7 @@ def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed
     alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share)
-                 for workload in _to_simulate(fleet, groups, demand.workloads)]
+                 for workload in to_simulate(fleet, groups, demand.workloads)]
     tables: list[RequestTable] = []
     worst = dict.fromkeys(goals, 1.0)
     meets = True
@@ -138,14 +141,26 @@ def _reachable(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
         table, met_slo=table.met_slo | (table.status == UNFINISHED)))
 
 
-def _to_simulate(fleet: Fleet, groups: tuple[ReplicaGroup, ...],
-                 workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+def to_simulate(fleet: Fleet, groups: tuple[ReplicaGroup, ...],
+                workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
     """All workloads where the seed changes more than the requests, else each distinct one once."""
-    draws = (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
-             or fleet.policies.route.name == "two_choices"
-             or (fleet.run.beliefs == "uncertain"
-                 and any(fleet.schedule_of(group).reads_step_times for group in groups)))
+    draws = _draws(fleet) or (fleet.run.beliefs == "uncertain" and _believes(fleet, groups))
     return workloads if draws else distinct(workloads)
+
+
+def _draws(fleet: Fleet) -> bool:
+    policies = fleet.policies
+    return (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
+            or policies.explore > 0.0 or policies.route.name in ("random", "two_choices"))
+
+
+def _believes(fleet: Fleet, groups: tuple[ReplicaGroup, ...]) -> bool:
+    """Whether a decision may follow from believed step times. Routers that know only loads compare
+    the speeds of unlike replicas."""
+    policies = fleet.policies
+    return (policies.route.name not in _BY_LOAD or policies.admit.name != "all"
+            or len({kind_of(group) for group in groups}) > 1
+            or any(fleet.schedule_of(group).reads_step_times for group in groups))
 
 
 def distinct(workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:

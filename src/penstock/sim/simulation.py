@@ -79,6 +79,7 @@ class SimulationResult:
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
+    ``num_unsent`` requests of closed loops or sessions were not sent before the end.
     """
 
     table: RequestTable
@@ -90,6 +91,7 @@ class SimulationResult:
     prefix_hit_rate: float | None = None
     pools: tuple[PoolRun, ...] = ()
     steps: tuple[FloatColumn, ...] = ()
+    num_unsent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         sum(replica.recorder.num_steps for replica in replicas),
         _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
-              if replica.recorder.steps is not None))
+              if replica.recorder.steps is not None),
+        len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0)
 
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:

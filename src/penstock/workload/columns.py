@@ -25,7 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "class": ("class", "service_class"),
     "tenant": ("tenant", "user"),
     "model": ("model",),
-    "session": ("session", "session_id", "conversation_id", "chat_id"),
+    "session": ("session", "session_id", "conversation_id"),
     "timestamp": ("timestamp",),
 }
 

@@ -90,7 +90,8 @@ class _Rows:
         self.outputs.append(_number(row, self._output, number))
         self._add_hashes(row.get("hash_ids") or [], number)
         for column, names in self.labels.items():
-            names.append(str(row.get(self._label_fields[column], "")))
+            name = row.get(self._label_fields[column])
+            names.append("" if name is None else str(name))
 
     def _add_time(self, row: Mapping[str, Any], clock: Clock, number: int) -> None:
         if clock.unit == "iso":

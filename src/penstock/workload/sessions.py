@@ -19,7 +19,7 @@ class Sessions:
 
     A next turn comes ``think_s`` after the answer to the turn before: constant, or drawn from a
     gamma distribution with the coefficient of variation ``think_cv``. Where ``think_s`` is None,
-    a turn comes when the trace's did, counted from the turn before, but never before its answer.
+    the gap between two turns is that of the trace, or longer where the answer takes longer.
     """
 
     think_s: float | None = None
@@ -54,6 +54,11 @@ class Sessions:
         return Loops(starts_s, index, np.where(begins, 0.0, thinks), np.zeros(len(session)))
 
 
+def has_sessions(trace: Trace) -> bool:
+    """Whether a column or prefix hashes tell the sessions of a trace."""
+    return _stated(trace) is not None or bool(trace.prefixes)
+
+
 def sessions_of(trace: Trace) -> IntColumn:
     """Return the session of every request: by the trace's column, else by its prefix hashes.
 
@@ -62,8 +67,9 @@ def sessions_of(trace: Trace) -> IntColumn:
     full blocks, and its last full block in the request's prompt. Raises InputError for a trace with
     neither.
     """
-    if trace.session is not None:
-        return _named(trace.session)
+    named = _stated(trace)
+    if named is not None:
+        return _named(named)
     if not trace.prefixes:
         raise InputError(f"{trace.source or 'the trace'}: no column 'session' and no prefix hashes;"
                          " sessions need one of them (where another column names the session, "
@@ -71,16 +77,25 @@ def sessions_of(trace: Trace) -> IntColumn:
     return _by_prefixes(trace)
 
 
+def _stated(trace: Trace) -> Labels | None:
+    """The column of sessions, None where all of it is empty."""
+    stated = trace.session
+    return stated if stated is not None and any(map(str.strip, stated.names)) else None
+
+
 def _named(labels: Labels) -> IntColumn:
-    _, first, session = np.unique(labels.index, return_index=True, return_inverse=True)
-    unnamed = np.array([not name for name in labels.names])[labels.index]
+    names = [name.strip() for name in labels.names]
+    known = np.array([names.index(name) for name in names])[labels.index]
+    _, first, session = np.unique(known, return_index=True, return_inverse=True)
+    unnamed = np.array([not name for name in names])[labels.index]
     return np.where(unnamed, np.arange(len(session)), first[session])
 
 
 def _by_prefixes(trace: Trace) -> IntColumn:
     prompts, offsets = trace.prompt_tokens.tolist(), trace.prefixes.offsets.tolist()
     values, block_tokens = trace.prefixes.values.tolist(), trace.prefixes.block_tokens
-    ending: dict[int, list[int]] = defaultdict(list)  # requests by their last full block
+    # Requests by their last full block. Of two, the later counts unless its prompt is longer.
+    ending: dict[int, list[int]] = defaultdict(list)
     session = list(range(len(prompts)))
     for request, prompt in enumerate(prompts):
         full = min(prompt // block_tokens, offsets[request + 1] - offsets[request])
@@ -91,7 +106,10 @@ def _by_prefixes(trace: Trace) -> IntColumn:
         if parent >= 0:
             session[request] = session[parent]
         if full >= _LEAST_BLOCKS:
-            ending[hashes[-1]].append(request)
+            same = ending[hashes[-1]]
+            while same and prompts[same[-1]] >= prompt:
+                same.pop()
+            same.append(request)
     return np.array(session, np.int64)
 
 

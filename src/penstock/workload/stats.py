@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.workload.sessions import has_sessions, sessions_of
 from penstock.workload.trace import Prefixes, Trace
 from penstock.workload.workload import FloatColumn, IntColumn
 
@@ -30,7 +31,8 @@ class TraceStats:
     ``gap_cv_within_minute`` the median of that over minutes with at least 20 arrivals, which a rate
     that drifts does not inflate. ``peak_minute_per_s`` is the rate of the busiest minute.
     ``spearman`` ties prompt to output lengths. ``prefix_reuse`` is the share of prompt tokens whose
-    block an earlier request already had, for an unbounded cache.
+    block an earlier request already had, for an unbounded cache. ``num_sessions`` is that of
+    conversations, the longest of ``max_turns`` requests, by column or prefix hashes.
     """
 
     num_requests: int
@@ -43,12 +45,15 @@ class TraceStats:
     output: LengthStats
     spearman: float | None
     prefix_reuse: float | None
+    num_sessions: int | None = None
+    max_turns: int | None = None
 
 
 def trace_stats(trace: Trace) -> TraceStats:
     """The statistics of ``trace``, which holds at least one request."""
     times = trace.arrival_s
     gaps = np.diff(times) if times is not None else np.zeros(0)
+    turns = np.unique(sessions_of(trace), return_counts=True)[1] if has_sessions(trace) else None
     return TraceStats(
         len(trace),
         trace.duration_s if times is not None else None,
@@ -60,6 +65,7 @@ def trace_stats(trace: Trace) -> TraceStats:
         _length_stats(trace.output_tokens),
         _spearman(trace.prompt_tokens, trace.output_tokens),
         _prefix_reuse(trace.prefixes, trace.prompt_tokens) if trace.prefixes else None,
+        None if turns is None else len(turns), None if turns is None else int(turns.max()),
     )
 
 

@@ -164,6 +164,14 @@ def test_a_header_must_describe_the_scheduler(field: str) -> None:
         scheduler_of(header, STEP_TIME)
 
 
+@pytest.mark.parametrize("factor", [0, -1.0, "1", None, True, float("inf")])
+def test_a_belief_is_a_positive_factor(factor: object) -> None:
+    header = journal_of_case()[0]
+    with pytest.raises(InputError, match=r"step_time_factor is .*expected a positive number"):
+        scheduler_of({**header, "step_time_factor": factor}, STEP_TIME)
+    assert "step_time_factor" not in header, "journals of release 0.1 have none"
+
+
 @given(cases())
 def test_a_jump_is_one_commit_of_many_steps(case: Case) -> None:
     steps = sum(record["num_steps"] for record in jump(case).records

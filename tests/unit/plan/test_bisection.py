@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.plan.bisection import largest_count, largest_part
+from penstock.plan.bisection import largest_count, largest_near, largest_part
 
 
 @given(st.integers(0, 5000))
@@ -15,6 +15,15 @@ def test_the_largest_count_that_holds(limit):
 @given(st.integers(1, 3000))
 def test_the_search_ends_soon_after_the_most(most):
     assert most <= largest_count(lambda count: True, most) < 2 * most + 1
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_a_number_near_the_most_is_found_whereever_it_is(limit, most):
+    tried = []
+    found = largest_near(lambda count: bool(tried.append(count)) or count <= limit, most)
+    assert found == min(limit, most)
+    assert all(0 < count <= most for count in tried)
+    assert len(tried) <= (1 if limit >= most else 2 + 2 * (most - limit).bit_length())
 
 
 @given(st.floats(0.0, 1.0), st.integers(1, 12))

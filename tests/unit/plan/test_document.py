@@ -35,6 +35,15 @@ def test_it_is_json_through_and_through(document):
     assert orjson.loads(orjson.dumps(document)) == document
 
 
+def test_a_mean_itl_has_its_tpot_beside_it():
+    classes = [{"name": "chat", "slo": {"itl_s": 0.2, "itl": "mean"}},
+               {"name": "batch", "slo": {"itl_s": 0.2}}]
+    demand, = document_of(planned(BUSY, service_classes=classes))["demands"]
+    found = {entry["name"]: entry["simulated"] for entry in demand["classes"]}
+    assert ["tpot_p99_s" in found[name] for name in ("chat", "batch")] == [True, False]
+    assert 0.0 < found["chat"]["tpot_p99_s"] < 0.2
+
+
 def test_cost_power_and_cards_are_sums_over_replicas(plan, document):
     assert document["cards"] == document["accelerators"]
     price = {c["accelerator"]: c["price_per_hour"] for c in document["accelerators"]}

@@ -36,6 +36,18 @@ def test_growth_holds_to_headroom_and_not_much_further():
     assert not holds(growth + 1 / 32)
 
 
+def test_the_growth_is_the_least_of_the_seeds():
+    """The seeds come in every order, since the first of them is searched in another way."""
+    found, demand, groups = ready(4, run={"beliefs": "exact"})
+    workloads = tuple(fleet_workload(found, seed) for seed in range(4))
+    alone = [headroom(found, replace(demand, workloads=(one,)), groups, seed=0)
+             for one in workloads]
+    assert len(set(alone)) > 1
+    for turn in range(4):
+        turned = workloads[turn:] + workloads[:turn]
+        assert headroom(found, replace(demand, workloads=turned), groups, seed=0) == min(alone)
+
+
 def test_more_replicas_have_more_headroom():
     found = [headroom(*ready(count), seed=0) for count in (3, 4, 6)]
     assert found == sorted(found)

@@ -73,8 +73,11 @@ def test_a_trace_at_its_own_times_is_simulated_once(tmp_path):
     believing = replace(uncertain.policies, schedule=PRESETS["sarathi"])
     plain = replace(uncertain, policies=believing)
     assert judge(plain, demand, groups, seed=0).num_seeds == 1, "the scheduler reads no step times"
-    two = fleet(own, policies={"route": "two_choices"}, run={"beliefs": "exact"})
-    assert judge(two, demand, groups, seed=0).num_seeds == 3, "each seed draws its own routes"
+    unlike = (*groups, replace(groups[0], precision="fp8"))
+    assert judge(plain, demand, unlike, seed=0).num_seeds == 3, "the router believes speeds"
+    for route in ("two_choices", "random"):
+        drawn = fleet(own, policies={"route": route}, run={"beliefs": "exact"})
+        assert judge(drawn, demand, groups, seed=0).num_seeds == 3, "each seed draws its own routes"
 
 
 def test_classes_drawn_by_seed_make_a_trace_s_seeds_distinct(tmp_path):

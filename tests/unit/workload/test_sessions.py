@@ -5,13 +5,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.workload.column_map import column_map
 from penstock.workload.mixing import generate
 from penstock.workload.readers import read_trace
-from penstock.workload.sessions import Sessions, sessions_of
+from penstock.workload.sessions import Sessions, has_sessions, sessions_of
 from penstock.workload.source import TrafficSource
+from penstock.workload.trace import Prefixes, Trace, offsets_of
 from penstock.workload.writers import write_trace
 
 ROW = '{{"timestamp": {}, "input_length": {}, "output_length": 5, "hash_ids": {}{}}}\n'
@@ -38,6 +41,39 @@ def test_a_column_of_sessions_counts_before_hashes(tmp_path):
                     + ROW.format(2000, 900, [], ', "session_id": "a"')
                     + ROW.format(3000, 900, [], ""))
     assert sessions_of(read_trace(path)).tolist() == [0, 1, 0, 3]
+
+
+def test_null_and_blank_are_no_names(tmp_path):
+    (tmp_path / "m.jsonl").write_text("".join(
+        ROW.format(number, 900, [], f', "session": {name}')
+        for number, name in enumerate(["null", '"a"', "null", '" a "', '" "', '" "'])))
+    assert sessions_of(read_trace(tmp_path / "m.jsonl")).tolist() == [0, 1, 2, 1, 4, 5]
+
+
+def test_a_column_without_a_name_is_none(tmp_path):
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens,session\n0,5,5,\n")
+    trace = read_trace(tmp_path / "t.csv")
+    assert not has_sessions(trace)
+    with pytest.raises(InputError, match="no column 'session'"):
+        sessions_of(trace)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(2, 6), st.integers(0, 511)), max_size=30))
+def test_each_request_goes_on_with_the_latest_that_it_contains(rows):
+    """Against the definition, one pair of requests after the other."""
+    prompts = [blocks * 512 + rest for _, blocks, rest in rows]
+    hashes = [[100 * family * (number > 0) + number for number in range(blocks)]
+              for family, blocks, _ in rows]
+    expected = list(range(len(rows)))
+    for later in range(len(rows)):
+        for earlier in range(later):
+            if prompts[earlier] < prompts[later] and hashes[earlier][-1] in hashes[later]:
+                expected[later] = expected[earlier]
+    values = np.array([value for row in hashes for value in row], np.int64)
+    prefixes = Prefixes(offsets_of(np.array([len(row) for row in hashes], np.int64)), values, 512)
+    trace = Trace(None, np.array(prompts, np.int64), np.ones(len(rows), np.int64), None, None,
+                  None, prefixes)
+    assert sessions_of(trace).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])

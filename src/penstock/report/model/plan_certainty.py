@@ -43,7 +43,7 @@ def certainty_table(plan: Document) -> Table:
     return table("How certain", [
         "demand, class", Column("certainty", left=True),
         Column("replicas: probability that so many suffice", left=True),
-        "headroom", "attainment", "TTFT p99", Column("ITL p99", 1)],
+        "headroom", "attainment", "TTFT p99", Column("TPOT p99", 1)],
         groups=[cell.group([_demand_row(demand), *map(_class_row, listed(
             demand["certainty"], "classes"))]) for demand in known], notes=[NOTE])
 
@@ -65,4 +65,4 @@ def _growth(ends: Sequence[float | None] | None) -> str:
 def _class_row(entry: Mapping[str, Any]) -> list[Cell | str]:
     low, high = entry.get("attainment_interval") or (None, None)
     return [cell.member(str(entry.get("name"))), "", "", "", wording.interval(low, high),
-            *(wording.ends(entry.get(f"{key}_interval_s")) for key in ("ttft_p99", "itl_p99"))]
+            *(wording.ends(entry.get(f"{key}_interval_s")) for key in ("ttft_p99", "tpot_p99"))]

@@ -286,9 +286,10 @@ def arrivals(summary: "RunSummary") -> str:
     came = f"{count(overall.received)} requests"
     if over_s is None:
         return f"{came} over {seconds(summary.window_s)}"
-    return (f"{came} arrived over {seconds(over_s)} ({rate(overall.received_requests_per_s)}); "
-            f"goodput, cost and busy time are over {seconds(summary.window_s)}, until the last "
-            "token")
+    unsent = f", {count(summary.unsent)} were not sent before the end" if summary.unsent else ""
+    return (f"{came} arrived over {seconds(over_s)} ({rate(overall.received_requests_per_s)})"
+            f"{unsent}; goodput, cost and busy time are over {seconds(summary.window_s)}, until "
+            "the last token")
 
 
 def sizing_variable(sizing: "Sizing") -> str:
