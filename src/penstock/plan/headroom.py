@@ -1,6 +1,7 @@
 """Headroom of a demand: the growth at which its replicas first miss an objective, by simulation."""
 
 from dataclasses import replace
+from functools import partial
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.bisection import largest_count, largest_near
@@ -20,17 +21,21 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
     """Return the largest growth of the rate, up to ``most``, at which every objective is still met.
 
     Growth is a part of today's rate; arrivals are time-compressed evenly. The growth holds with
-    every seed, to within 1/32 of ``most``. The replicas must hold without growth. A seed after the
-    first begins at the growth that the seeds before it left.
+    every seed, and 1/32 of ``most`` more does not. The replicas must hold without growth.
     """
-    found = _PARTS
-    for number, workload in enumerate(to_simulate(fleet, groups, demand.workloads)):
-        alone = replace(demand, workloads=(workload,))
+    alone = [replace(demand, workloads=(workload,))
+             for workload in to_simulate(fleet, groups, demand.workloads)]
 
-        def meets(parts: int, alone: Demand = alone, number: int = number) -> bool:
-            return meets_grown(fleet, alone, groups, parts * most / _PARTS, seed=seed + number)
+    def meets(number: int, parts: int) -> bool:
+        return meets_grown(fleet, alone[number], groups, parts * most / _PARTS, seed=seed + number)
 
-        found = largest_near(meets, found) if number else largest_count(meets, _PARTS, _PARTS)
+    found = largest_count(partial(meets, 0), _PARTS, _PARTS)
+    # A lower growth is confirmed with all seeds again: a schedule may miss at less than it holds.
+    number, num_confirmed = 1, 1
+    while num_confirmed < len(alone):
+        lowered = largest_near(partial(meets, number % len(alone)), found)
+        num_confirmed = num_confirmed + 1 if lowered == found else 1
+        number, found = number + 1, lowered
     return found * most / _PARTS
 
 
