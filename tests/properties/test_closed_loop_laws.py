@@ -124,7 +124,7 @@ policies: {schedule: sarathi, route: least_loaded}
 """
 turns = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 20.0]), st.integers(10, 3000),
                            st.integers(1, 80), st.sampled_from(["a", "b", "c", ""])),
-                 min_size=2, max_size=40)
+                 min_size=2, max_size=40).filter(lambda rows: any(row[3] for row in rows))
 
 
 @examples(60)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.moments import today
 from penstock.core.errors import InputError
 from penstock.experiment.certainty import MOST_REQUESTS, certainty_of, is_uncertain
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.judge import confidential_rows
+from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import to_yaml
 from penstock.report.run_files import staged, write_run_files
 
@@ -42,6 +44,9 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
         write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
                         page=page, library=library)
     status = _ended(summary, run.table, folder, as_json=as_json)
+    if plan is not None:  # prices chose the replicas
+        for line in price_warnings(fleet, today()):
+            note(line)
     if not as_json:
         _tell_of_ours_inside(fleet, workload, summary)
     return status
