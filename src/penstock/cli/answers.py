@@ -29,7 +29,7 @@ def answered(given: Mapping[str, Any], base: Path | None = None) -> "Answers":
     where it is given. Raises InputError, with the option's name, for what cannot be read."""
     from penstock.fleet.draft import Answers
 
-    slo = _slo(given, "--itl and --tpot")
+    slo = slo_of(given, "--itl and --tpot")
     traced = _traced(given.get("columns"), given.get("clock"))
     lengths = _lengths({"trace": given.get("trace"), "prompt": given.get("prompt_tokens"),
                         "output": given.get("output_tokens")},
@@ -155,11 +155,11 @@ def _classes(texts: list[str], base: Path | None,
                            traced)
         found.append(ClassAnswer(
             name, _share(name, values.get("share")), read.get("rate"), read.get("priority"),
-            _slo(read, f"--class {name[:60]}: both of itl and tpot"), lengths))
+            slo_of(read, f"--class {name[:60]}: both of itl and tpot"), lengths))
     return tuple(found)
 
 
-def _slo(given: Mapping[str, Any], both: str) -> dict[str, Any]:
+def slo_of(given: Mapping[str, Any], both: str) -> dict[str, Any]:
     """An objective of the targets that are given; ``both`` names the two that exclude each
     other."""
     slo = {name: given[key] for key, name in _TARGETS.items() if given.get(key) is not None}

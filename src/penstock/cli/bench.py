@@ -113,6 +113,7 @@ def bench(
     """
     from dataclasses import replace
 
+    from penstock.cli.answers import slo_of
     from penstock.cli.bench_runs import Pages, import_runs, run_levels, run_once
     from penstock.cli.files import library
     from penstock.cli.load_input import given_prompts, plan_of, target_of
@@ -121,10 +122,8 @@ def bench(
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
     pages = Pages(not no_report, library(self_contained))
-    if itl is not None and tpot is not None:
-        raise InputError("--itl and --tpot: expected one of them")
-    slo = Slo(ttft, itl if tpot is None else tpot, e2e, "paced" if tpot is None else "mean",
-              percentile=99.0 if percentile is None else percentile)
+    slo = Slo(**slo_of({"ttft": ttft, "itl": itl, "tpot": tpot, "e2e": e2e,
+                        "percentile": percentile}, "--itl and --tpot"))
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")

@@ -118,9 +118,6 @@ def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:
     def number(value: float | None, unit: str = "") -> str:
         return wording.ABSENT if value is None else f"{value:,.4g}{unit}"
 
-    def count(value: int | None) -> str:
-        return wording.ABSENT if value is None else f"{value:,}"
-
     facts = [("requests", f"{stats.num_requests:,}"),
              ("left out, without output", f"{trace.num_dropped:,}"),
              ("duration", number(stats.duration_s, " s")),
@@ -130,8 +127,8 @@ def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:
              ("CV of gaps within a minute, median", number(stats.gap_cv_within_minute)),
              ("rank correlation of prompt and output", number(stats.spearman)),
              ("prompt tokens shared with earlier requests", wording.percent(stats.prefix_reuse)),
-             ("sessions", count(stats.num_sessions)),
-             ("requests of the longest session", count(stats.max_turns))]
+             ("sessions", wording.count(stats.num_sessions)),
+             ("requests of the longest session", wording.count(stats.max_turns))]
     lengths = [(kind, f"{found.mean:,.1f}", f"{found.p50:,.0f}", f"{found.p90:,.0f}",
                 f"{found.p99:,.0f}", f"{found.max:,}")
                for kind, found in (("prompt", stats.prompt), ("output", stats.output))]

@@ -40,7 +40,7 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
 
 
 def meets_grown(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], growth: float, *,
-          seed: int, sigmas: float | None = None) -> bool:
+                seed: int, sigmas: float | None = None) -> bool:
     """Whether every objective is met at a growth of the rate. ``sigmas`` is as in ``judge``."""
     grown = replace(demand, workloads=tuple(scale_rate(workload, 1.0 + growth)
                                             for workload in demand.workloads))

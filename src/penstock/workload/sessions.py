@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.workload.columns import name_index
 from penstock.workload.loops import thinks_s
 from penstock.workload.trace import Labels, Trace
 from penstock.workload.workload import FloatColumn, IntColumn, Loops
@@ -47,9 +48,8 @@ class Sessions:
         begins = np.zeros(len(session), np.bool_)
         begins[first] = True
         starts_s = tuple(np.array([start_s]) for start_s in arrival_s[begins].tolist())
-        gaps_s = _gaps_s(index, recorded_s)
         if self.think_s is None:
-            return Loops(starts_s, index, np.zeros(len(session)), gaps_s)
+            return Loops(starts_s, index, np.zeros(len(session)), _gaps_s(index, recorded_s))
         thinks = thinks_s(rng, len(session), self.think_s, self.think_cv)
         return Loops(starts_s, index, np.where(begins, 0.0, thinks), np.zeros(len(session)))
 
@@ -85,7 +85,7 @@ def _stated(trace: Trace) -> Labels | None:
 
 def _named(labels: Labels) -> IntColumn:
     names = [name.strip() for name in labels.names]
-    known = np.array([names.index(name) for name in names])[labels.index]
+    known = name_index(names, {})[labels.index]
     _, first, session = np.unique(known, return_index=True, return_inverse=True)
     unnamed = np.array([not name for name in names])[labels.index]
     return np.where(unnamed, np.arange(len(session)), first[session])
