@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,14 +84,16 @@ def words(length: int, seed: int) -> str:
 
 
 def ask(url: str, service_class: str = "batch", **body: Any) -> dict[str, Any]:
-    import urllib.request
-
     request = urllib.request.Request(
         f"{url}/v1/completions", data=json.dumps({"temperature": 0, "ignore_eos": True,
                                                   **body}).encode(),
         headers={"Content-Type": "application/json", "X-Penstock-Class": service_class})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        found: dict[str, Any] = json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            found: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        error.add_note(error.read().decode())
+        raise
     return found
 
 

@@ -22,6 +22,10 @@ NEVER_S = float("-inf")
 COLD_LOAD_S = 0.5
 """A model that took longer than this to be available was not in memory."""
 
+MOST_LATE_LOOKS = 1
+"""Health checks in a row that may time out before an engine counts as lost: one that computes a
+long prompt on a busy host answers late, and is alive."""
+
 UNSEEN_LOAD_S = 10.0
 """Load time assumed for a model before a first observation."""
 
@@ -147,6 +151,7 @@ class EngineState:
         self.num_served = 0
         self.num_failed = 0
         self.num_disputed = 0  # answers whose token count was not believed
+        self._num_late_looks = 0  # in a row
         self._load = EngineLoad()
         self._seen_kind = "openai"
         self._load_s = UNSEEN_LOAD_S
@@ -177,11 +182,18 @@ class EngineState:
         if not self.healthy and self.observed_at_s > NEVER_S:
             self._back_since_s = now_s
         self.healthy, self._load, self.observed_at_s = True, load, now_s
+        self._num_late_looks = 0
         self._seen_kind = load.kind or self._seen_kind
 
     def lost(self) -> None:
-        """Record that the engine does not answer or reports itself unhealthy."""
+        """Record that the engine refuses an answer or reports itself unhealthy."""
         self.healthy = False
+
+    def late(self) -> None:
+        """Record that a health check timed out."""
+        self._num_late_looks += 1
+        if self._num_late_looks > MOST_LATE_LOOKS:
+            self.lost()
 
     def begin(self, request_id: int, one: InFlight) -> None:
         """Record that a request goes to the engine."""

@@ -48,7 +48,10 @@ class Watcher:
             facts = engine.facts
             well, load = await engine_of(engine.kind).look(self._get, facts.url,
                                                            facts.served_as or facts.model)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        except TimeoutError:
+            engine.late()
+            return
+        except (aiohttp.ClientError, OSError, ValueError):
             well, load = False, EngineLoad()
         if well:
             engine.observe(load, self._clock())

@@ -31,6 +31,20 @@ def test_unknown_is_not_idle() -> None:
     assert engine.unavailable(2.0) == "does not answer"
 
 
+def test_a_health_check_may_time_out_once_in_a_row() -> None:
+    engine = state()
+    engine.late()
+    assert engine.unavailable(0.0) == "was never seen"
+    engine.observe(EngineLoad(), 1.0)
+    engine.late()
+    assert engine.unavailable(2.0) is None
+    engine.observe(EngineLoad(), 3.0)
+    engine.late()
+    assert engine.unavailable(4.0) is None
+    engine.late()
+    assert engine.unavailable(5.0) == "does not answer"
+
+
 def test_the_larger_of_ledger_and_metrics_counts() -> None:
     engine = state()
     engine.observe(EngineLoad(num_running=3, num_waiting=1, kv_used_share=0.5), 7.0)
