@@ -12,6 +12,7 @@ from penstock.experiment.pools import (
     reduced_figures,
     secret_devices,
 )
+from penstock.experiment.scaled import scaling_summary, usage_of
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import (
@@ -51,6 +52,8 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
     """The result without what must not leave a confidential run."""
     busy_s = np.concatenate((result.busy_s, pool_busy_s(result)))
     usage = Usage(busy_s, cost_per_hour(fleet), range(len(busy_s)))
+    if result.scaling is not None:
+        usage = usage_of(fleet, result, result.scaling)
     whole = replace(
         summarise(counted(fleet, result.table), fleet.service_classes, usage),
         refusals=tuple(Refusal(reason=reason, num_requests=count)
@@ -58,6 +61,8 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
         end_s=result.end_s, steps=Steps(
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
         if fleet.replicas else None)
+    if result.scaling is not None:
+        whole = replace(whole, scaling=scaling_summary(fleet, result.scaling))
     if result.pools:
         whole = replace(whole, multiplexing=pool_figures(fleet, result, whole.window_s))
     hidden = confidential_rows(fleet, result.table)
@@ -67,6 +72,7 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
+    whole = replace(whole, scaling=None)  # changes follow the load of all requests
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:

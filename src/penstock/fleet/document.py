@@ -14,6 +14,7 @@ from penstock.fleet.document_attestation import (
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
+from penstock.fleet.document_scaling import ScalingSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -216,7 +217,16 @@ class VariantSection(Section):
 class ReplicaSection(VariantSection):
     """Replicas that run now."""
 
-    count: Count = described("Number of equal replicas.", 2, default=1)
+    count: CountOrZero = described(
+        "Number of equal replicas, with `policies.scale` at the start.", 2, default=1)
+    min_replicas: CountOrZero | None = described(
+        "Fewest replicas to which `policies.scale` may scale; left out, 1, or 0 where `count` is "
+        "0.", 1)
+    max_replicas: Count | None = described(
+        "Most replicas to which `policies.scale` may scale; left out, as many as the accelerators "
+        "hold.", 8)
+    start_s: Positive | None = described(
+        "Time from the order of a replica until it serves; left out, `scaling.start_s`.", 120)
     endpoints: list[Endpoint] | None = described(
         "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
@@ -346,6 +356,9 @@ class FleetDocument(Section):
     replicas: list[ReplicaSection] | None = described(
         "Replicas that run now; left out, their number is found.",
         [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
+    scaling: ScalingSection | None = described(
+        "How replicas start and stop, where `policies.scale` changes their number.",
+        {"start_s": 120})
     multiplexing: list[DevicePoolSection] | None = described(
         "Devices that several models share in turns.",
         [{"name": "gpu", "models": [{"model": "llama-3-8b"}]}])

@@ -123,7 +123,9 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
-    return replace(group, count=section.count, service_classes=_names(section.service_classes),
+    return replace(group, count=section.count, min_replicas=section.min_replicas,
+                   max_replicas=section.max_replicas, start_s=section.start_s,
+                   service_classes=_names(section.service_classes),
                    endpoints=urls, served_as=section.served_as,
                    engine="auto" if urls and section.engine == "emulated" else section.engine,
                    attestation=resolve_evidence((*path, "attestation"), section, have.files,

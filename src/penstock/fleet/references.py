@@ -26,6 +26,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
+from penstock.fleet.scaling import scaling_problems
 from penstock.fleet.stock import base_engine, simulated_engines
 from penstock.registry.axis import Axis
 from penstock.registry.engines import engine_can, engines_for
@@ -311,6 +312,7 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
+    yield from scaling_problems(document)
     yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),
@@ -343,10 +345,15 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
     name = choice if isinstance(choice, str) else choice.name
     given = {} if isinstance(choice, str) else choice.__pydantic_extra__
     try:
-        known = axis.entry(name).settings
+        entry = axis.entry(name)
     except InputError as error:
         yield Problem(path, str(error))
         return
+    known = entry.settings
+    for key in entry.required:
+        if key not in given:
+            yield Problem(path, f"{axis.kind} {quote(name)} needs the setting {key}; expected "
+                                f"{{name: {name}, {key}: ...}}")
     for key in given:
         if key not in known:
             yield Problem((*path, key), f"{axis.kind} {quote(name)} has no setting of this name"

@@ -32,6 +32,7 @@ from penstock.fleet.values import (
     Policies,
     ReplicaGroup,
     RunOptions,
+    ScalingOptions,
     TrafficSpec,
 )
 from penstock.perf.memory import kv_capacity_tokens
@@ -56,7 +57,9 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         attestation=resolve_rules(document.attestation, files),
         disclosure=Disclosure(**document.disclosure.given()),
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
-        price_basis=resolve_basis(document, catalog))
+        price_basis=resolve_basis(document, catalog),
+        scaling=ScalingOptions() if document.scaling is None else ScalingOptions(
+            **document.scaling.given()))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

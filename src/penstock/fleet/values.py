@@ -112,7 +112,9 @@ class ReplicaGroup:
     is the kind of their software, and ``served_as`` its name for the model, None where that is the
     model's own. ``attestation`` is the source of evidence that they run in confidential mode.
     ``intake`` is the path of requests to the scheduler. ``setup`` is the stock engine of the group,
-    None where the fleet's engine applies.
+    None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
+    ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
+    applies.
     """
 
     model: ModelSpec
@@ -130,6 +132,9 @@ class ReplicaGroup:
     attestation: EvidenceSource = NO_EVIDENCE
     intake: Intake = DIRECT
     setup: EngineOptions | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    start_s: float | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:
@@ -241,6 +246,16 @@ class Policies:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingOptions:
+    """How replicas start: the time from the order until a replica serves and its relative standard
+    deviation. A request waits at most ``hold_s`` for a replica."""
+
+    start_s: float | None = None
+    start_spread: float = 0.0
+    hold_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """How long and how random a run is.
 
@@ -284,6 +299,12 @@ class Fleet:
     disclosure: Disclosure = USUAL
     multiplexing: tuple[DevicePool, ...] = ()
     price_basis: str | None = None
+    scaling: ScalingOptions = ScalingOptions()
+
+    @property
+    def scales(self) -> bool:
+        """Whether a policy changes the number of replicas."""
+        return self.policies.scale.name != "none"
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """Return the pool of that name."""

@@ -59,6 +59,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
+        "scaling": asdict(fleet.scaling) if fleet.scales else None,
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
@@ -151,7 +152,9 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
-        **({"engine": group.engine, "version": group.setup and group.setup.version,
+        **({"min_replicas": group.min_replicas, "max_replicas": group.max_replicas,
+            "start_s": group.start_s, "engine": group.engine,
+            "version": group.setup and group.setup.version,
             "served_as": group.served_as,
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}

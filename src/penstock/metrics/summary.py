@@ -46,18 +46,21 @@ class Usage:
     """Resources that a run used: computing time per replica, and the bill per hour.
 
     ``busy_s[i]`` is the total duration of replica i's steps, ``replicas[i]`` its number.
+    ``held_s`` is the time of all replicas together where they came and went.
     """
 
     busy_s: FloatColumn
     cost_per_hour: float
     replicas: Sequence[int] = ()
+    held_s: float | None = None
 
     def busy(self, window_s: float) -> float | None:
         """Return the share of the replicas' time spent computing, ``None`` without replicas or
         time."""
         if not len(self.busy_s) or window_s <= 0:
             return None
-        return float(self.busy_s.sum()) / (len(self.busy_s) * window_s)
+        held_s = len(self.busy_s) * window_s if self.held_s is None else self.held_s
+        return float(self.busy_s.sum()) / held_s if held_s > 0 else None
 
 
 def summarise(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage,

@@ -38,7 +38,7 @@ class Entry:
 
     Where the attribute is a mapping, it has the implementation under its name. ``plug_in`` is the
     distribution of the entry, empty for a built-in one. ``base`` and ``traits`` are as in
-    ``PlugIn``.
+    ``PlugIn``. ``required`` settings have no default.
     """
 
     target: str
@@ -46,6 +46,7 @@ class Entry:
     base: str = ""
     traits: tuple[str, ...] = ()
     plug_in: str = ""
+    required: tuple[str, ...] = ()
 
 
 class Axis:

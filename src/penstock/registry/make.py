@@ -14,12 +14,20 @@ from penstock.policy.place.protocol import Placer
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.explore import Exploring
 from penstock.policy.route.protocol import Router
+from penstock.policy.scale.protocol import Scaler, ScalerContext
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import assemble
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.predict.length import HistoryLengths, LengthPredictor
-from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
+from penstock.registry.policies import (
+    ADMISSIONS,
+    MULTIPLEXERS,
+    PLACERS,
+    ROUTERS,
+    SCALERS,
+    SCHEDULES,
+)
 
 Named = tuple[str, Mapping[str, Any]]
 """A policy's name with its validated settings."""
@@ -69,6 +77,12 @@ def make_dispatch(route: Named, admit: Named, context: RouterContext,
     name, settings = admit
     router: Router = ADMISSIONS.load(name)(settings, make_router(*route, context), context)
     return Exploring(router, explore, context.draw) if explore > 0.0 else router
+
+
+def make_scaler(name: str, settings: Mapping[str, Any], context: ScalerContext) -> Scaler:
+    """Build the named scaler. Raises InputError for an unknown name."""
+    scaler: Scaler = SCALERS.load(name)(settings, context)
+    return scaler
 
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],

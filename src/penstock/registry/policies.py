@@ -59,8 +59,27 @@ ADMISSIONS = Axis("admit policy", "penstock.admit", {
     "all": Entry("penstock.policy.admit.build:admit_all"),
     "feasible": Entry("penstock.policy.admit.build:feasible", {"min_chance": MIN_CHANCE})})
 
-SCALERS = Axis("scale policy", "penstock.scale", {"none": Entry("")})
-"""No policy changes the number of replicas yet."""
+_SECONDS = Number(0, LARGEST)
+SCALERS = Axis("scale policy", "penstock.scale", {
+    **{name: Entry("penstock.policy.scale.build:static") for name in ("none", "static")},
+    "hpa": Entry("penstock.published.autoscalers.hpa:hpa", {
+        "metric": Word(("num_running", "num_waiting", "ongoing", "kv_used_share")),
+        "target": Number(1e-6, LARGEST), "tolerance": Number(0, 1), "up_window_s": _SECONDS,
+        "down_window_s": _SECONDS}, required=("target",)),
+    "kpa": Entry("penstock.published.autoscalers.kpa:kpa", {
+        "target": Number(1e-6, LARGEST), "stable_window_s": Number(6, 3600),
+        "panic_window_share": Number(0.01, 1), "panic_threshold": Number(1.1, 10),
+        "max_up_rate": Number(1.1, LARGEST), "max_down_rate": Number(1.1, LARGEST),
+        "activation": Number(1, 1000, whole=True), "down_delay_s": _SECONDS,
+        "zero_grace_s": _SECONDS}, required=("target",)),
+    "ray": Entry("penstock.published.autoscalers.ray_serve:ray", {
+        "target_ongoing_requests": Number(1e-6, LARGEST), "upscale_delay_s": _SECONDS,
+        "downscale_delay_s": _SECONDS, "downscale_to_zero_delay_s": _SECONDS,
+        "upscaling_factor": Number(1e-6, 1000), "downscaling_factor": Number(1e-6, 1000),
+        "look_back_period_s": Number(1, LARGEST), "metrics_interval_s": Number(1, LARGEST)}),
+    "llm-d-slo": Entry("penstock.published.autoscalers.llm_d_slo:llm_d_slo"),
+})
+"""``none`` runs no scaling loop at all; ``static`` runs the loop and changes nothing."""
 
 _IN_TURN: Settings = {"shed": Flag(), "cost_aware": Flag()}
 _SINCERE: Settings = {

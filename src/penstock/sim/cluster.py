@@ -1,12 +1,15 @@
 """Replicas behind a router and pools, as sources of the event kernel."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from penstock.core.request import Request
-from penstock.sim.dispatch import Dispatcher
-from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource, Kernel
+from penstock.sim.dispatch import HOLD, Dispatcher
+from penstock.sim.kernel import NEVER_PS, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.holding import Holding
+from penstock.sim.scaling.loop import Gateway, ScalingLoop
 from penstock.sim.upcoming import Upcoming
 
 OnRefused = Callable[[Request, str], None]
@@ -22,6 +25,7 @@ class RoutedReplica(EventSource):
         self._dispatcher = dispatcher
         self._on_refused = on_refused
         self._num_shed = 0  # that were reported
+        self.scaling: ScalingLoop | None = None
 
     def arrive(self, request: Request, now_ps: int) -> None:
         """Take a routed request. Its arrival may shorten the present run of steps."""
@@ -44,6 +48,7 @@ class RoutedReplica(EventSource):
         self.due_ps = NEVER_PS
         self._dispatcher.changed(self.number)
         self._dispatcher.learn(self.number)
+        self._tell_drained(now_ps)
 
     def plan(self, now_ps: int) -> None:
         self._dispatcher.changed(self.number)
@@ -56,36 +61,78 @@ class RoutedReplica(EventSource):
                 self.on_ended(request.request_id, now_ps)
         self._num_shed = len(shed)
         self._dispatcher.learn(self.number)
+        self._tell_drained(now_ps)
+
+    def _tell_drained(self, now_ps: int) -> None:
+        if self.scaling is not None and self._replica.idle:
+            self.scaling.drained(self.number, now_ps)
 
     def stop(self, now_ps: int) -> None:
         self._replica.stop(now_ps)
 
 
-class RoutedRequests(Arrivals):
+class RoutedRequests(Gateway):
     """Requests to be sent. Each goes to a pool that ``door`` chooses, or else to the replica that
-    the dispatcher chooses."""
+    the dispatcher chooses. Where none serves, ``holding`` keeps the request."""
 
     def __init__(self, upcoming: Upcoming, dispatcher: Dispatcher,
-                 replicas: Sequence[RoutedReplica], door: PoolDoor | None = None) -> None:
+                 replicas: Sequence[RoutedReplica], door: PoolDoor | None = None,
+                 holding: Holding | None = None) -> None:
         super().__init__()
         self._upcoming = upcoming
         self._dispatcher = dispatcher
         self._replicas = replicas
         self._door = door
+        self._holding = holding
+        self._released: deque[Request] = deque()
+        self._num_sent = 0
+        self._num_ended = 0
         self.due_ps = upcoming.due_ps
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are still to be sent, or on their way."""
+        return self.due_ps < NEVER_PS or self._num_ended < self._num_sent
+
     def deliver(self, now_ps: int) -> int:
-        request = self._upcoming.take()
+        if self._released:
+            request = self._released.popleft()
+        else:
+            request = self._upcoming.take()
+            self._num_sent += 1
+            if self._holding is not None:
+                self._holding.demand.arrived(request)
         number = self._deliver(request, now_ps)
-        if number < 0:
-            self._upcoming.ended(request.request_id, now_ps)
-        self.due_ps = self._upcoming.due_ps
+        if number == HOLD and self._holding is not None:
+            self._holding.hold(request, now_ps)
+            self._show_due(now_ps)
+        elif number < 0:
+            self.ended(request.request_id, now_ps)
+        else:
+            self._show_due(now_ps)
         return number
 
     def ended(self, request_id: int, now_ps: int) -> None:
         """Take note that a request is over."""
+        self._num_ended += 1
         self._upcoming.ended(request_id, now_ps)
-        self.due_ps = self._upcoming.due_ps
+        self._show_due(now_ps)
+
+    def release(self, now_ps: int) -> None:
+        """Send the requests that wait for a replica once more."""
+        if self._holding is not None:
+            self._released.extend(self._holding.release())
+            self._show_due(now_ps)
+
+    def give_up(self, now_ps: int) -> None:
+        """Refuse the requests that have waited for a replica for too long."""
+        if self._holding is not None:
+            for request in self._holding.give_up(now_ps):
+                self.ended(request.request_id, now_ps)
+
+    def _show_due(self, now_ps: int) -> None:
+        self.due_ps = min(now_ps, self._upcoming.due_ps) if self._released \
+            else self._upcoming.due_ps
 
     def _deliver(self, request: Request, now_ps: int) -> int:
         if self._door is not None:
@@ -109,19 +156,29 @@ class Cluster:
 
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  on_refused: OnRefused, pools: Sequence[EventSource] = (),
-                 door: PoolDoor | None = None) -> None:
+                 door: PoolDoor | None = None, scaling: ScalingLoop | None = None,
+                 holding: Holding | None = None) -> None:
         self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused)
                           for number, replica in enumerate(replicas)]
         self._dispatcher = dispatcher
         self._pools = pools
         self._door = door
+        self._scaling = scaling
+        self._holding = holding
+        if scaling is not None:
+            for one in self._replicas:
+                one.scaling = scaling
         self.now_ps = 0
 
     def run(self, upcoming: Upcoming, on_instant: Callable[[int], None] | None = None,
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
-        arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door)
-        sources = [*self._replicas, *self._pools]
+        arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door,
+                                  self._holding)
+        sources: list[EventSource] = [*self._replicas, *self._pools]
+        if self._scaling is not None:
+            self._scaling.attach(arrivals)
+            sources.append(self._scaling)
         for source in sources:
             source.on_ended = arrivals.ended
         kernel = Kernel(sources, arrivals)

@@ -15,6 +15,9 @@ from penstock.predict.length import HistoryLengths
 from penstock.sim.replica import SimReplica
 
 NO_REPLICA = "no replica serves this model and class"
+REFUSED = -1
+HOLD = -2
+"""Answer for a request that waits until a replica of its model serves."""
 # remaining share of a mean answer, for a request that has passed its predicted length
 _LEAST_LEFT = 0.25
 
@@ -48,6 +51,7 @@ class Dispatcher:
         self._specs = specs
         self._on_refused = on_refused
         self._keeps_accounts = router.learns or router.looks_into_queues
+        self._open = [True] * len(specs)
         self._candidates: dict[tuple[str, str], list[int]] = {}
         self._seen: list[ReplicaSnapshot | None] = [None] * len(specs)
         self._lengths = HistoryLengths()
@@ -72,17 +76,35 @@ class Dispatcher:
         key = (request.model, request.service_class.name)
         candidates = self._candidates.get(key)
         if candidates is None:
-            candidates = [i for i, spec in enumerate(self._specs) if spec.serves(*key)]
+            candidates = [i for i, spec in enumerate(self._specs)
+                          if self._open[i] and spec.serves(*key)]
             self._candidates[key] = candidates
         return candidates
 
+    def is_open(self, index: int) -> bool:
+        """Whether a replica takes requests."""
+        return self._open[index]
+
+    def open(self, index: int) -> None:
+        """Let a replica take requests."""
+        self._open[index] = True
+        self._candidates.clear()
+
+    def close(self, index: int) -> None:
+        """Let a replica take no more requests."""
+        self._open[index] = False
+        self._candidates.clear()
+
     def choose(self, request: Request, now_ps: int) -> int:
-        """Return the replica for a request, -1 when the request is rejected, which is already
-        recorded."""
+        """Return the replica for a request: REFUSED when the request is rejected, which is already
+        recorded, HOLD when only closed replicas serve it."""
         candidates = self._serving(request)
         if not candidates:
+            if any(spec.serves(request.model, request.service_class.name)
+                   for spec in self._specs):
+                return HOLD
             self._on_refused(request, NO_REPLICA)
-            return -1
+            return REFUSED
         if request.needs.confidential:
             violations = {i: attestation_violation(self._specs[i].confidentiality,
                                                    now_ps / PS_PER_S)
@@ -90,7 +112,7 @@ class Dispatcher:
             candidates = [i for i in candidates if violations[i] is None]
             if not candidates:
                 self._on_refused(request, refusal(one for one in violations.values() if one))
-                return -1
+                return REFUSED
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]
         snapshots = [self._snapshot(index, now_ps) for index in candidates]

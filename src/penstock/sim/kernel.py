@@ -61,7 +61,10 @@ class Kernel:
         self._sources = sources
         self._arrivals = arrivals
         self._queue: list[tuple[int, int]] = []  # (due, number of the source)
-        self._queued = [NEVER_PS] * len(sources)  # the latest queued time of each source
+        self._queued = [source.due_ps for source in sources]  # the latest queued time of each
+        for number, source in enumerate(sources):
+            if source.due_ps < NEVER_PS:
+                heappush(self._queue, (source.due_ps, number))
         self.now_ps = 0
 
     def run(self, on_instant: Callable[[int], None] | None = None,

@@ -91,6 +91,11 @@ class ReplicaRecorder:
         """Number of requests that ended since the last flush."""
         return len(self._ended_requests)
 
+    def has_token(self, request_id: int) -> bool:
+        """Whether a live request has got its first token."""
+        life = self._live.get(request_id)
+        return life is not None and life.first_token_ps >= 0
+
     def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
         """Return requests that ended after the first ``count`` since the last flush: (request,
         tokens, first token, last token), times in picoseconds, -1 for none."""

@@ -13,6 +13,7 @@ from penstock.sim.inbox import Inbox, steps_until
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
+from penstock.sim.scaling.meter import GroupMeter
 
 
 class SimReplica:
@@ -31,6 +32,7 @@ class SimReplica:
         self.recorder = recorder
         self.end_ps = -1  # of the present run, -1 when idle
         self.shed: list[tuple[Request, str, int]] = []  # with reason and relegations
+        self.meter: GroupMeter | None = None
         self._clock = clock
         self._oracle = oracle
         self._journal = journal
@@ -53,6 +55,16 @@ class SimReplica:
         """Number of requests that have not begun, those included that the scheduler has not read
         yet."""
         return self.scheduler.num_waiting + (0 if self._inbox is None else len(self._inbox))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is here, the unread ones included."""
+        return not self.requests and (self._inbox is None or not len(self._inbox))
+
+    def renew(self, scheduler: ReplicaScheduler, journal: Journal | None) -> None:
+        """Take a fresh engine in the place of one that has stopped."""
+        self.scheduler = scheduler
+        self._journal = journal
 
     @property
     def busy(self) -> bool:
@@ -219,8 +231,14 @@ class SimReplica:
         self._plan = None
         end_ps, steps = self.end_ps, self._num_steps
         finished = self._oracle.settle(plan, steps)
+        if self.meter is not None:
+            self._count(self.meter, plan, steps)
+        num_ended = self.recorder.num_ended
         self.recorder.run(plan, steps, self._start_ps, self._duration_ps, self._growth_ps, end_ps,
                           finished, self.requests)
+        if self.meter is not None:
+            for request, tokens, _, _ in self.recorder.ended_since(num_ended):
+                self.meter.finished(request, tokens)
         result = StepResult(finished, steps)
         now_s = end_ps / PS_PER_S
         self.scheduler.commit(plan, result, now_s)
@@ -237,3 +255,10 @@ class SimReplica:
             self._read(self._inbox.after_steps(steps, bool(plan.chunks), self._end_of(steps - 1),
                                                end_ps), end_ps)
         return finished
+
+    def _count(self, meter: GroupMeter, plan: StepPlan, steps: int) -> None:
+        """Count the tokens of a run that has ended and is not recorded yet."""
+        meter.ran(plan, steps, self._duration_ps, self._growth_ps)
+        for chunk in plan.chunks:
+            if chunk.last and not self.recorder.has_token(chunk.request_id):
+                meter.first_token(self.requests[chunk.request_id], self.end_ps)

@@ -1,6 +1,7 @@
 """Simulates a fleet on a workload."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,14 +25,14 @@ from penstock.fleet.replica_factory import (
     true_step_time,
 )
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.scaling import slotted
+from penstock.fleet.values import Fleet
 from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
-from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
 from penstock.policy.schedule.adaptable import AdaptableScheduler
@@ -47,6 +48,11 @@ from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
+from penstock.sim.scaling.holding import Holding
+from penstock.sim.scaling.loop import ScalingLoop
+from penstock.sim.scaling.meter import DemandMeter
+from penstock.sim.scaling.slots import Slot
 from penstock.sim.step_log import StepLog
 from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
@@ -79,7 +85,8 @@ class SimulationResult:
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
-    ``num_unsent`` requests of closed loops or sessions were not sent before the end.
+    ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
+    are scaled, ``busy_s`` has one for each slot.
     """
 
     table: RequestTable
@@ -92,6 +99,7 @@ class SimulationResult:
     pools: tuple[PoolRun, ...] = ()
     steps: tuple[FloatColumn, ...] = ()
     num_unsent: int = 0
+    scaling: ScalingRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +109,11 @@ class _Parts:
     cluster: Cluster
     dispatcher: Dispatcher
     replicas: list[SimReplica]
-    kvs: list[KvAllocator]
+    kvs: Mapping[int, KvAllocator]
     outcomes: Outcomes
     pools: list[SimulatedPool]
+    slots: list[Slot]
+    scaling: ScalingLoop | None
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
@@ -141,15 +151,19 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
     for replica in replicas:
         parts.outcomes.shed(replica.replica_id, replica.shed)
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
+    end_s = _end_s(parts, pools, workload)
+    scaled = None if parts.scaling is None else scaling_run(parts.scaling, parts.slots,
+                                                            len(fleet.replicas), end_s)
     table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
     return SimulationResult(
         table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
         sum(replica.recorder.num_steps for replica in replicas),
-        _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools,
+        end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
-        len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0)
+        len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
+        scaled)
 
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:
@@ -165,9 +179,9 @@ def _check_models(fleet: Fleet, workload: Workload) -> None:
 
 
 def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float:
-    """Return when the last request arrived or ended, or the last load ended. Timers of pools may be
-    later."""
-    if not pools:
+    """Return when the last request arrived or ended, or the last load ended. Timers of pools and of
+    the scaling loop may be later."""
+    if not pools and parts.scaling is None:
         return parts.cluster.now_ps / PS_PER_S
     ends = [workload.duration_s]
     ends += [replica.recorder.last_end_ps / PS_PER_S for replica in parts.replicas]
@@ -187,32 +201,86 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
               seed: int, stack: ExitStack) -> _Parts:
     outcomes = Outcomes(workload, [fleet.service_class(name).slo
                                    for name in workload.service_classes])
-    outputs = _outputs(fleet, workload)
-    # How long a closed loop lasts is not known before.
-    period_s = workload.duration_s / _NUM_SAMPLES if workload.loops is None else 1.0
-    period_ps = max(1, to_ps(period_s))
+    whole = slotted(fleet) if fleet.scales else fleet
     replicas: list[SimReplica] = []
-    kvs: list[KvAllocator] = []
-    for group in fleet.replicas:
-        model, num_tokens = step_time(group), kv_tokens(fleet, group)
-        factor = beliefs.step_time_factor * belief_factor(fleet, group, seed)
+    slots: list[Slot] = []
+    engines = _Engines(whole, workload, beliefs, journal_dir, seed, stack)
+    for number, group in enumerate(whole.replicas):
         for _ in range(group.count):
-            journal = _journal(fleet, group, journal_dir, len(replicas), factor, stack)
-            kv = kv_cache(fleet, group, num_tokens)
-            scheduler = build_scheduler(fleet.schedule_of(group), biased(model, factor), kv,
-                                        beliefs.lengths())
-            replicas.append(_replica(fleet, group, len(replicas), model, scheduler,
-                                     outputs[group.model.name], period_ps, journal, seed))
-            kvs.append(kv)
+            slots.append(Slot(len(replicas), number))
+            replicas.append(engines.replica(number, len(replicas)))
     rng = random_stream(seed, "routing", 0)
     believed = partial(believed_step_time, fleet=fleet, seed=seed)
-    router = dispatch_of(fleet, lambda n: int(rng.integers(n)), believed=believed)
-    specs = _replica_specs(fleet, relative_speeds(fleet, believed))
+    router = dispatch_of(whole, lambda n: int(rng.integers(n)), believed=believed)
+    specs = _replica_specs(whole, relative_speeds(whole, believed))
     dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
+    scaling = holding = None
+    if fleet.scales:
+        holding = Holding(to_ps(fleet.scaling.hold_s), DemandMeter(), outcomes.refuse)
+        scaling = scaling_loop(fleet, len(replicas) + len(pools), slots, replicas, dispatcher,
+                               holding.demand, lambda index: engines.renew(
+                                   slots[index].group, replicas[index]), seed)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
-                      PoolDoor(pools, dispatcher) if pools else None)
-    return _Parts(cluster, dispatcher, replicas, kvs, outcomes, pools)
+                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
+    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, slots, scaling)
+
+
+class _Engines:
+    """Makes the engines of simulated replicas: at the start, and again in slots whose replica has
+    stopped."""
+
+    def __init__(self, fleet: Fleet, workload: Workload, beliefs: Beliefs,
+                 journal_dir: Path | None, seed: int, stack: ExitStack) -> None:
+        self.kvs: dict[int, KvAllocator] = {}  # of the present life of each replica
+        self._fleet = fleet
+        self._beliefs = beliefs
+        self._journal_dir = journal_dir
+        self._seed = seed
+        self._stack = stack
+        self._outputs = _outputs(fleet, workload)
+        # How long a closed loop lasts is not known before.
+        period_s = workload.duration_s / _NUM_SAMPLES if workload.loops is None else 1.0
+        self._period_ps = max(1, to_ps(period_s))
+        self._models = [step_time(group) for group in fleet.replicas]
+        self._factors = [beliefs.step_time_factor * belief_factor(fleet, group, seed)
+                         for group in fleet.replicas]
+        self._num_lives: Counter[int] = Counter()
+
+    def replica(self, number: int, replica_id: int) -> SimReplica:
+        """Return a replica of a group."""
+        fleet, group, seed = self._fleet, self._fleet.replicas[number], self._seed
+        model = self._models[number]
+        truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
+        clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
+        return SimReplica(
+            replica_id, self._scheduler(number, replica_id), clock,
+            Oracle(self._outputs[group.model.name]),
+            ReplicaRecorder(self._period_ps, to_ps(fleet.run.warmup_s)),
+            self._journal(number, replica_id), group.intake)
+
+    def renew(self, number: int, replica: SimReplica) -> None:
+        """Give a slot a fresh engine. A first life needs none."""
+        self._num_lives[replica.replica_id] += 1
+        replica_id = replica.replica_id
+        replica.renew(self._scheduler(number, replica_id), self._journal(number, replica_id))
+
+    def _scheduler(self, number: int, replica_id: int) -> AdaptableScheduler:
+        fleet, group = self._fleet, self._fleet.replicas[number]
+        kv = kv_cache(fleet, group, kv_tokens(fleet, group))
+        self.kvs[replica_id] = kv
+        return build_scheduler(fleet.schedule_of(group),
+                               biased(self._models[number], self._factors[number]), kv,
+                               self._beliefs.lengths())
+
+    def _journal(self, number: int, replica_id: int) -> Journal | None:
+        if self._journal_dir is None:
+            return None
+        life = self._num_lives[replica_id]
+        name = f"journal-{replica_id}.jsonl" if not life else f"journal-{replica_id}-{life}.jsonl"
+        stream = self._stack.enter_context((self._journal_dir / name).open("wb"))
+        return Journal(stream, journal_header(self._fleet, self._fleet.replicas[number],
+                                              replica_id, self._factors[number]))
 
 
 def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
@@ -271,15 +339,6 @@ class _Flusher:
         self._dispatcher.flushed(replica.replica_id)
 
 
-def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, model: StepTimeModel,
-             scheduler: AdaptableScheduler, outputs: list[int], period_ps: int,
-             journal: Journal | None, seed: int) -> SimReplica:
-    truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
-    clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
-    return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
-                      ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal, group.intake)
-
-
 def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpec]:
     speeds = iter(relative_speed)
     return [ReplicaSpec(group.model.name,
@@ -288,15 +347,7 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
             for group in fleet.replicas for _ in range(group.count)]
 
 
-def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,
-             belief: float, stack: ExitStack) -> Journal | None:
-    if folder is None:
-        return None
-    stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
-    return Journal(stream, journal_header(fleet, group, replica_id, belief))
-
-
-def _hit_rate(kvs: list[KvAllocator]) -> float | None:
+def _hit_rate(kvs: Iterable[KvAllocator]) -> float | None:
     rates = [kv.hit_rate for kv in kvs if isinstance(kv, SharedKv)]
     return float(np.mean(rates)) if rates else None
 

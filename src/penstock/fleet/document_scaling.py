@@ -1,0 +1,16 @@
+"""The section `scaling` of the fleet file: how replicas start and stop."""
+
+from penstock.fleet.fields import NotNegative, Positive, Section, described
+
+
+class ScalingSection(Section):
+    """How replicas start and stop, where `policies.scale` changes their number."""
+
+    start_s: Positive | None = described(
+        "Time from the order of a replica until it serves, seconds: provisioning, image, weights "
+        "and warm-up, as you measure it. Replicas may state their own.", 120)
+    start_spread: NotNegative = described(
+        "Relative standard deviation of the start time (lognormal).", 0.2, default=0.0)
+    hold_s: Positive = described(
+        "Longest time for which a request waits at the gateway while no replica of its model "
+        "serves, seconds.", 600, default=600.0)

@@ -1,0 +1,73 @@
+"""Fleets whose number of replicas a policy changes: their bounds, and problems of their file."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from penstock.fleet.document import FleetDocument, ReplicaSection
+from penstock.fleet.problems import Problem
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.registry.policies import SCALERS
+
+MOST_REPLICAS = 1000
+
+
+def scaling_problems(document: FleetDocument) -> Iterator[Problem]:
+    """Yield problems of replicas that a policy scales, and of bounds without such a policy."""
+    choice = document.policies.scale
+    name = choice if isinstance(choice, str) else choice.name
+    if not SCALERS.knows(name):
+        return  # the unknown name is a problem of its own
+    scales = name != "none"
+    if scales and not document.replicas:
+        yield Problem(("policies", "scale"), "changes the number of replicas, and the file states "
+                                             "none; expected replicas")
+    for i, section in enumerate(document.replicas or ()):
+        for key, text in _bound_problems(section, document, scales=scales):
+            yield Problem(("replicas", i, key), text)
+
+
+def _bound_problems(section: ReplicaSection, document: FleetDocument, *,
+                    scales: bool) -> Iterator[tuple[str, str]]:
+    if not scales:
+        if section.count == 0:
+            yield "count", "expected at least 1, found 0 (0 needs policies.scale)"
+        for key in ("min_replicas", "max_replicas", "start_s"):
+            if getattr(section, key) is not None:
+                yield key, "bounds a policy, and policies.scale is none"
+        return
+    least, most = section.min_replicas, section.max_replicas
+    if least is not None and section.count < least:
+        yield "min_replicas", f"{least} is more than count, {section.count}"
+    if most is not None and section.count > most:
+        yield "max_replicas", f"{most} is fewer than count, {section.count}"
+    limited = any(one.count is not None for one in document.accelerators
+                  if section.accelerator in (None, one.name))
+    if most is None and not limited:
+        yield "max_replicas", "is left out; expected a number, since the accelerators have no count"
+    if most is not None and most > MOST_REPLICAS:
+        yield "max_replicas", f"expected at most {MOST_REPLICAS:,}, found {most:,}"
+    if section.start_s is None and (document.scaling is None or document.scaling.start_s is None):
+        yield "start_s", ("is left out; expected the seconds from the order of a replica until it "
+                          "serves, here or in scaling.start_s")
+
+
+def bounds(fleet: Fleet, group: ReplicaGroup) -> tuple[int, int]:
+    """Return the fewest and the most replicas of a group."""
+    pool = fleet.pool(group.accelerator.name)
+    fewest = min(1, group.count) if group.min_replicas is None else group.min_replicas
+    most = MOST_REPLICAS if group.max_replicas is None else group.max_replicas
+    if pool.count is not None:
+        most = min(most, pool.count // group.parallelism.num_accelerators)
+    return fewest, max(most, group.count)
+
+
+def slotted(fleet: Fleet) -> Fleet:
+    """Return the fleet with a replica for every slot: as many as may run, and as many again for
+    replicas that still drain."""
+    def num_slots(group: ReplicaGroup) -> int:
+        count, width = fleet.pool(group.accelerator.name).count, group.parallelism.num_accelerators
+        most = 2 * bounds(fleet, group)[1]
+        return most if count is None else min(most, count // width)
+
+    return replace(fleet, replicas=tuple(replace(group, count=num_slots(group))
+                                         for group in fleet.replicas))

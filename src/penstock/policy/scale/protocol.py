@@ -1,0 +1,62 @@
+"""The contract of scalers, and the facts that they are built with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from penstock.core.slo import ServiceClass
+from penstock.policy.scale.values import Observation, ScalingDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Arrivals per second and mean lengths of one model and class."""
+
+    rate_per_s: float
+    prompt_tokens: float
+    output_tokens: float
+
+
+Capacity = Callable[[Mapping[str, Load]], float]
+"""Function that returns the requests per second that one replica serves within every class's
+objective, where the classes have the given loads by name; only the ratios of their rates matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """Constant facts about a group: its bounds, its cost and how long a replica is believed to
+    start. ``service_classes`` is None where it serves every class."""
+
+    model: str
+    floor: int
+    ceiling: int
+    start: int
+    cost_per_hour: float
+    start_s: float
+    kv_total_tokens: int
+    service_classes: frozenset[str] | None = None
+
+    def bounded(self, count: float) -> int:
+        """Return a number of replicas within the group's bounds."""
+        return int(min(max(count, self.floor), self.ceiling))
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerContext:
+    """All that a scaler is built with. ``capacity`` has a function for each group."""
+
+    groups: tuple[GroupFacts, ...]
+    classes: Mapping[str, ServiceClass]
+    capacity: tuple[Capacity, ...] = field(default=())
+
+
+class Scaler(Protocol):
+    """A policy for the number of replicas, asked every ``period_s`` seconds."""
+
+    period_s: float
+
+    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
+        """Return the wanted number of replicas of each group.
+
+        Called with rising times. A scaler keeps what it needs of earlier observations.
+        """

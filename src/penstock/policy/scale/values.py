@@ -1,0 +1,145 @@
+"""What a scaler sees of a fleet, and what it decides.
+
+Observations hold only what a live system has: counters and gauges of engines as Prometheus scrapes
+them, and arrivals at the gateway. A figure that is missing is None, never zero.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+State = Literal["waiting", "starting", "ready", "draining"]
+"""A replica waits for accelerators, starts, serves, or ends its last requests. The accelerators of
+all but waiting replicas are held."""
+
+TTFT_BOUNDS_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+                 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
+"""Upper bounds of the buckets of vLLM's ``time_to_first_token_seconds``."""
+
+TPOT_BOUNDS_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
+                 10.0, 20.0, 40.0, 80.0)
+"""Upper bounds of the buckets of vLLM's ``inter_token_latency_seconds``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Present load of one engine: running and waiting requests, and the used share of its KV
+    cache."""
+
+    num_running: int
+    num_waiting: int
+    kv_used_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeenReplica:
+    """A replica: its state since ``since_s``, and its gauges as seen at ``observed_s``, None where
+    no engine has answered."""
+
+    replica_id: int
+    state: State
+    since_s: float
+    gauges: Gauges | None = None
+    observed_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counters of a group's engines since the start of the run. They never fall.
+
+    ``ttft`` and ``tpot`` count by bucket, the last without an upper bound: ``ttft`` first tokens,
+    ``tpot`` later tokens by the gap before each.
+    """
+
+    num_finished: int
+    prompt_tokens: int
+    output_tokens: int
+    ttft: tuple[int, ...]
+    tpot: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGroup:
+    """Equal replicas that are scaled together. ``target`` is the number ordered last. ``totals`` is
+    None where metrics are missing."""
+
+    target: int
+    replicas: tuple[SeenReplica, ...]
+    totals: Totals | None = None
+
+    def of(self, *states: State) -> tuple[SeenReplica, ...]:
+        """Return the replicas in the given states."""
+        return tuple(one for one in self.replicas if one.state in states)
+
+    @property
+    def num_ready(self) -> int:
+        """Number of replicas that take requests."""
+        return len(self.of("ready"))
+
+    @property
+    def num_ordered(self) -> int:
+        """Number of replicas that wait, start or serve."""
+        return len(self.of("waiting", "starting", "ready"))
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDemand:
+    """Arrivals of one model and service class at the gateway since the start of the run, and the
+    answers that finished; ``num_held`` requests wait for a replica."""
+
+    model: str
+    service_class: str
+    num_arrived: int
+    prompt_tokens: int
+    num_finished: int
+    output_tokens: int
+    num_held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Groups in the order of ``ScalerContext.groups``, and the demand, both as at ``observed_s``.
+    ``demand`` is None where the gateway's metrics are missing."""
+
+    observed_s: float
+    groups: tuple[SeenGroup, ...]
+    demand: tuple[SeenDemand, ...] | None = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingDecision:
+    """Wanted number of replicas by group, in order.
+
+    ``reason`` is the cause in words. ``terms`` are the figures that decided. ``attainment`` is the
+    predicted share of requests in time, where the policy predicts one.
+    """
+
+    targets: tuple[int, ...]
+    reason: str
+    terms: Mapping[str, float] = field(default_factory=dict)
+    attainment: float | None = None
+
+
+def bucket(bounds_s: tuple[float, ...], seconds: float) -> int:
+    """Return the bucket of a duration: the first whose upper bound it does not exceed."""
+    return bisect_left(bounds_s, seconds)
+
+
+def histogram_quantile(q: float, bounds_s: tuple[float, ...], counts: tuple[int, ...]
+                       ) -> float | None:
+    """Return a quantile of bucketed durations as PromQL's ``histogram_quantile`` does, in seconds.
+
+    The quantile is interpolated within its bucket. In the bucket without an upper bound, it is the
+    last bound. Returns None without counts.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    rank, below = q * total, 0
+    for (low, high), count in zip(pairwise((0.0, *bounds_s)), counts, strict=False):
+        if count and below + count >= rank:
+            return low + (high - low) * (rank - below) / count
+        below += count
+    return bounds_s[-1]

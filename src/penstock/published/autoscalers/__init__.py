@@ -1,0 +1,1 @@
+"""Autoscalers that others publish, as their sources and documents state them."""

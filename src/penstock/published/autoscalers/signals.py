@@ -1,0 +1,19 @@
+"""Figures of one group that the published autoscalers take from an observation."""
+
+from penstock.policy.scale.protocol import GroupFacts
+from penstock.policy.scale.values import Observation
+
+
+def ongoing(seen: Observation, number: int, facts: GroupFacts) -> float | None:
+    """Return the requests that wait or run at a group's replicas, and those held for the group.
+    None where a ready replica's gauges are missing."""
+    gauges = [one.gauges for one in seen.groups[number].of("ready", "draining")]
+    if any(one is None for one in gauges):
+        return None
+    return held(seen, facts) + sum(one.num_running + one.num_waiting for one in gauges if one)
+
+
+def held(seen: Observation, facts: GroupFacts) -> int:
+    """Return the requests that wait at the gateway for a replica of the group's model."""
+    return sum(one.num_held for one in seen.demand or () if one.model in ("", facts.model) and (
+        facts.service_classes is None or one.service_class in facts.service_classes))

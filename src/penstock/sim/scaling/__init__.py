@@ -1,0 +1,1 @@
+"""Replicas that are started and stopped while a simulation runs."""

@@ -1,0 +1,101 @@
+"""Builds the scaling loop of a simulated fleet, and reads its results."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.scaling import bounds
+from penstock.fleet.values import Fleet
+from penstock.policy.scale.protocol import GroupFacts, ScalerContext
+from penstock.registry.make import make_scaler
+from penstock.sim.dispatch import Dispatcher
+from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.loop import Change, Decided, Limits, ScalingLoop
+from penstock.sim.scaling.meter import DemandMeter, GroupMeter
+from penstock.sim.scaling.slots import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRun:
+    """Result of a scaling loop: changes of groups, decisions, and by group the replica-seconds for
+    which accelerators were held until ``end_s``."""
+
+    changes: tuple[Change, ...]
+    decided: tuple[Decided, ...]
+    held_s: tuple[float, ...]
+    num_starts: int
+    num_stops: int
+    end_s: float
+
+
+def scaling_run(loop: ScalingLoop, slots: Sequence[Slot], num_groups: int,
+                end_s: float) -> ScalingRun:
+    """Return the result of a loop whose run ended at ``end_s``."""
+    held_ps = [0] * num_groups
+    for slot in slots:
+        held_ps[slot.group] += slot.held_until(to_ps(end_s))
+    return ScalingRun(tuple(loop.changes), tuple(loop.decided),
+                      tuple(one / PS_PER_S for one in held_ps), loop.num_starts, loop.num_stops,
+                      end_s)
+
+
+def scaler_context(fleet: Fleet) -> ScalerContext:
+    """Return what the fleet's scaler is built with."""
+    def facts(number: int) -> GroupFacts:
+        group = fleet.replicas[number]
+        floor, ceiling = bounds(fleet, group)
+        hourly = fleet.pool(group.accelerator.name).price_per_hour
+        classes = group.service_classes
+        return GroupFacts(group.model.name, floor, ceiling, group.count,
+                          hourly * group.parallelism.num_accelerators, start_s(fleet, number),
+                          kv_tokens(fleet, group), None if classes is None else frozenset(classes))
+
+    return ScalerContext(tuple(facts(number) for number in range(len(fleet.replicas))),
+                         {one.name: one for one in fleet.service_classes})
+
+
+def start_s(fleet: Fleet, number: int) -> float:
+    """Return the expected time from the order of a group's replica until it serves."""
+    found = fleet.replicas[number].start_s or fleet.scaling.start_s
+    assert found is not None, "the file states a start time"
+    return found
+
+
+def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
+    """Return a function that draws the start time of a group's replica, in picoseconds."""
+    rng = random_stream(seed, "starts", 0)
+    spread = float(np.sqrt(np.log1p(fleet.scaling.start_spread ** 2)))
+    means = [start_s(fleet, number) for number in range(len(fleet.replicas))]
+
+    def draw(group: int) -> int:
+        factor = float(rng.lognormal(-spread * spread / 2, spread)) if spread > 0 else 1.0
+        return to_ps(means[group] * factor)
+
+    return draw
+
+
+def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Sequence[SimReplica],
+                 dispatcher: Dispatcher, demand: DemandMeter, renew: Callable[[int], None],
+                 seed: int) -> ScalingLoop:
+    """Return the loop as the kernel's source of that number. ``fleet`` states the first number of
+    replicas; the other slots are closed."""
+    policy = fleet.policies.scale
+    scaler = make_scaler(policy.name, policy.options, scaler_context(fleet))
+    names = [pool.accelerator.name for pool in fleet.accelerators]
+    limits = [Limits(*bounds(fleet, group), names.index(group.accelerator.name),
+                     group.parallelism.num_accelerators) for group in fleet.replicas]
+    meters = [GroupMeter(demand) for _ in fleet.replicas]
+    num_open = [0] * len(limits)
+    for slot in slots:
+        replicas[slot.replica_id].meter = meters[slot.group]
+        if num_open[slot.group] == fleet.replicas[slot.group].count:
+            dispatcher.close(slot.replica_id)
+        else:
+            num_open[slot.group] += 1
+    return ScalingLoop(number, scaler, slots, replicas, dispatcher, limits,
+                       [pool.count for pool in fleet.accelerators], drawn_starts(fleet, seed),
+                       renew, meters, demand)

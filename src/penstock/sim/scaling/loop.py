@@ -1,0 +1,258 @@
+"""The scaling loop as a source of events: decisions, starts that end, replicas that stop."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.policy.scale.protocol import Scaler
+from penstock.policy.scale.values import (
+    Gauges,
+    Observation,
+    ScalingDecision,
+    SeenGroup,
+    SeenReplica,
+)
+from penstock.sim.dispatch import Dispatcher
+from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource
+from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.meter import DemandMeter, GroupMeter
+from penstock.sim.scaling.slots import DRAINING, EMPTY, READY, STARTING, STATES, WAITING, Slot
+
+
+class Limits(NamedTuple):
+    """Bounds of one group. ``pool`` is the number of its pool of accelerators, ``width`` the
+    accelerators of one replica."""
+
+    floor: int
+    ceiling: int
+    pool: int
+    width: int
+
+
+class Change(NamedTuple):
+    """Numbers of one group's replicas by state, from ``at_s`` on, and the target."""
+
+    at_s: float
+    group: int
+    target: int
+    waiting: int
+    starting: int
+    ready: int
+    draining: int
+
+
+class Decided(NamedTuple):
+    """A decision that changed a target."""
+
+    at_s: float
+    before: tuple[int, ...]
+    decision: ScalingDecision
+
+
+class Gateway(Arrivals):
+    """Arrivals of which some may wait for a replica."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are still to be sent, or on their way."""
+        raise NotImplementedError
+
+    def release(self, now_ps: int) -> None:
+        """Send the requests that wait for a replica once more."""
+        raise NotImplementedError
+
+    def give_up(self, now_ps: int) -> None:
+        """Refuse the requests that have waited for a replica for too long."""
+        raise NotImplementedError
+
+
+class ScalingLoop(EventSource):
+    """Asks a scaler every period, and starts and drains replicas as it orders.
+
+    ``start_ps`` draws the time from the order of a group's replica until it is ready. ``renew``
+    gives a slot a fresh engine. ``pools`` has the accelerators of each pool, None without a limit.
+    The loop ends with the last request.
+    """
+
+    def __init__(self, number: int, scaler: Scaler, slots: Sequence[Slot],
+                 replicas: Sequence[SimReplica], dispatcher: Dispatcher,
+                 limits: Sequence[Limits], pools: Sequence[int | None],
+                 start_ps: Callable[[int], int], renew: Callable[[int], None],
+                 group_meters: Sequence[GroupMeter], demand: DemandMeter) -> None:
+        super().__init__(number)
+        self.due_ps = 0
+        self.changes: list[Change] = []
+        self.decided: list[Decided] = []
+        self.num_starts = 0
+        self.num_stops = 0
+        self._gateway: Gateway | None = None
+        self._scaler = scaler
+        self._slots = slots
+        self._replicas = replicas
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._pools = pools
+        self._start_ps = start_ps
+        self._renew = renew
+        self._group_meters = group_meters
+        self._demand = demand
+        self._period_ps = to_ps(scaler.period_s)
+        self._next_ps = 0
+        self._targets = [0] * len(limits)
+        self._of_group = [[slot for slot in slots if slot.group == group]
+                          for group in range(len(limits))]
+        for group, own in enumerate(self._of_group):
+            for slot in own:
+                if dispatcher.is_open(slot.replica_id):
+                    slot.state = READY
+                    self._targets[group] += 1
+            self._note(group, 0)
+
+    def attach(self, gateway: Gateway) -> None:
+        """Set the gateway before the replicas."""
+        self._gateway = gateway
+
+    def commit(self, now_ps: int) -> None:
+        opened = False
+        for slot in self._slots:
+            if slot.state == STARTING and slot.due_ps <= now_ps:
+                slot.due_ps = NEVER_PS
+                self._enter(slot, READY, now_ps)
+                self._dispatcher.open(slot.replica_id)
+                opened = True
+        if now_ps >= self._next_ps:
+            self._decide(now_ps)
+            self._next_ps = now_ps + self._period_ps
+        self._start_waiting(now_ps)
+        gateway = self._gateway
+        assert gateway is not None, "the loop runs with a gateway"
+        if opened:
+            gateway.release(now_ps)
+        gateway.give_up(now_ps)
+        self._set_due()
+
+    def plan(self, now_ps: int) -> None:
+        """Do nothing: orders take effect as they are decided."""
+
+    def stop(self, now_ps: int) -> None:
+        """Do nothing: slots keep their states."""
+
+    def drained(self, replica_id: int, now_ps: int) -> None:
+        """Empty the slot of a draining replica that has ended its last request."""
+        slot = self._slots[replica_id]
+        if slot.state == DRAINING:
+            self._enter(slot, EMPTY, now_ps)
+            self.num_stops += 1
+
+    def _set_due(self) -> None:
+        gateway = self._gateway
+        due_ps = self._next_ps if gateway is not None and gateway.busy else NEVER_PS
+        if due_ps < NEVER_PS:
+            for slot in self._slots:
+                if slot.state == STARTING and slot.due_ps < due_ps:
+                    due_ps = slot.due_ps
+        self.due_ps = due_ps
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def _decide(self, now_ps: int) -> None:
+        decision = self._scaler.decide(self._observe(now_ps), now_ps / PS_PER_S)
+        targets = [min(max(target, limit.floor), limit.ceiling)
+                   for target, limit in zip(decision.targets, self._limits, strict=True)]
+        before = self._targets
+        self._targets = targets
+        if targets != before:
+            self.decided.append(Decided(now_ps / PS_PER_S, tuple(before), decision))
+        for group, target in enumerate(targets):
+            if target != before[group]:
+                self._note(group, now_ps)
+            self._apply(group, target, now_ps)
+
+    def _apply(self, group: int, target: int, now_ps: int) -> None:
+        own = self._of_group[group]
+        num_more = target - sum([slot.ordered for slot in own])
+        if num_more > 0:
+            for slot in [slot for slot in own if slot.state == EMPTY][:num_more]:
+                self._enter(slot, WAITING, now_ps)
+        elif num_more < 0:
+            for slot in sorted([slot for slot in own if slot.ordered],
+                               key=self._worth)[:-num_more]:
+                self._give_up(slot, now_ps)
+
+    def _worth(self, slot: Slot) -> tuple[int, int, int]:
+        """Order in which replicas are given up: those that wait, the last that began to start, the
+        ready ones with the fewest requests."""
+        if slot.state < READY:
+            return slot.state, -slot.since_ps, -slot.replica_id
+        return READY, len(self._replicas[slot.replica_id].requests), -slot.replica_id
+
+    def _give_up(self, slot: Slot, now_ps: int) -> None:
+        if slot.state != READY:
+            self.num_stops += slot.state == STARTING
+            slot.due_ps = NEVER_PS
+            self._enter(slot, EMPTY, now_ps)
+            return
+        self._dispatcher.close(slot.replica_id)
+        self._enter(slot, DRAINING, now_ps)
+        if self._replicas[slot.replica_id].idle:
+            self.drained(slot.replica_id, now_ps)
+
+    def _start_waiting(self, now_ps: int) -> None:
+        """Start ordered replicas for which accelerators are free."""
+        waiting = [slot for slot in self._slots if slot.state == WAITING]
+        if not waiting:
+            return
+        free = list(self._pools)
+        for slot in self._slots:
+            limit = self._limits[slot.group]
+            left = free[limit.pool]
+            if slot.holds and left is not None:
+                free[limit.pool] = left - limit.width
+        for slot in waiting:
+            limit = self._limits[slot.group]
+            left = free[limit.pool]
+            if left is not None:
+                if left < limit.width:
+                    continue
+                free[limit.pool] = left - limit.width
+            self._renew(slot.replica_id)
+            slot.num_lives += 1
+            self.num_starts += 1
+            slot.due_ps = now_ps + self._start_ps(slot.group)
+            self._enter(slot, STARTING, now_ps)
+
+    # -- records --------------------------------------------------------------------------------
+
+    def _enter(self, slot: Slot, state: int, now_ps: int) -> None:
+        slot.enter(state, now_ps)
+        self._note(slot.group, now_ps)
+
+    def _note(self, group: int, now_ps: int) -> None:
+        counts = [0] * len(STATES)
+        for slot in self._of_group[group]:
+            counts[slot.state] += 1
+        self.changes.append(Change(now_ps / PS_PER_S, group, self._targets[group], counts[WAITING],
+                                   counts[STARTING], counts[READY], counts[DRAINING]))
+
+    def _observe(self, now_ps: int) -> Observation:
+        now_s = now_ps / PS_PER_S
+        groups = tuple(
+            SeenGroup(target, tuple([self._seen(slot, now_ps) for slot in own if slot.state]),
+                      meter.totals())
+            for target, own, meter in zip(self._targets, self._of_group, self._group_meters,
+                                          strict=True))
+        return Observation(now_s, groups, self._demand.seen())
+
+    def _seen(self, slot: Slot, now_ps: int) -> SeenReplica:
+        state = STATES[slot.state]
+        assert state is not None, "the slot has a replica"
+        if slot.state < READY:
+            return SeenReplica(slot.replica_id, state, slot.since_ps / PS_PER_S)
+        replica = self._replicas[slot.replica_id]
+        scheduler = replica.scheduler
+        kv_tokens = replica.load(now_ps)[1]
+        gauges = Gauges(scheduler.num_running, replica.num_waiting,
+                        kv_tokens / scheduler.kv_total_tokens)
+        return SeenReplica(slot.replica_id, state, slot.since_ps / PS_PER_S, gauges,
+                           now_ps / PS_PER_S)
+
