@@ -9,7 +9,7 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.files import library, write_whole
-from penstock.cli.fleets import read_fleet, refuse_multiplexing, seed_range, with_replicas
+from penstock.cli.fleets import fixed, read_fleet, refuse_multiplexing, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -64,7 +64,7 @@ def capacity(
     """
     if method not in METHODS:
         raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")
-    fleet = read_fleet(fleet_file, settings, data, seed)
+    fleet = fixed(read_fleet(fleet_file, settings, data, seed))
     if method == SIMULATE:
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,

@@ -66,6 +66,8 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
             raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
                              "--replicas N, or find their number with `penstock run`")
         return fleet
+    if count == 0 and not fleet.scales:
+        raise InputError("--replicas 0: expected at least 1")
     if fleet.multiplexing and not fleet.replicas:
         raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
                          "set their number with --set multiplexing[0].count=N")
@@ -81,6 +83,16 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
         raise InputError(f"--replicas {count} need {group.num_accelerators} "
                          f"{group.accelerator.name}{beside}; the fleet has {available}")
     return replace(fleet, replicas=(group,))
+
+
+def fixed(fleet: "Fleet") -> "Fleet":
+    """The fleet with the replicas that it states, of which no policy changes the number."""
+    if fleet.scales:
+        from penstock.cli.console import note
+
+        note(f"policies.scale: {fleet.policies.scale.name} is left out: the answer is for the "
+             "stated number of replicas")
+    return fleet.unscaled()
 
 
 def check_journal(fleet: "Fleet", *, journal: bool) -> None:

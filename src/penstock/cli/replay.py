@@ -59,7 +59,12 @@ def _believed(header: dict[str, Any], journal: Path, fleet_file: Path | None) ->
 
 
 def group_of_replica(fleet: "Fleet", replica: Any, journal: Path) -> "ReplicaGroup":
-    """The group that a replica's number falls into, counted in the fleet file's order."""
+    """The group that a replica's number falls into, counted in the fleet file's order. Where a
+    policy scales the groups, each slot has a number."""
+    from penstock.fleet.scaling import slotted
+
+    if fleet.scales:
+        fleet = slotted(fleet)
     numbered = [group for group in fleet.replicas for _ in range(group.count)]
     if type(replica) is not int or not 0 <= replica < len(numbered):
         raise InputError(f"{journal}:1: replica is {replica!r}; the fleet file has {len(numbered)}"

@@ -107,6 +107,11 @@ def serve(
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
                          "an engine that can be started: emulated, llamacpp or vllm")
+    if fleet.scales:
+        from penstock.cli.console import note
+
+        note(f"policies.scale: {fleet.policies.scale.name} is for simulations so far: the number "
+             "of replicas stays as it is")
     own_ledger = ledger_file(fleet_file)
     if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
         ledger = ledger_url(own_ledger)

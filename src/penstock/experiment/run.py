@@ -60,7 +60,8 @@ def _of_bound(fleet: Fleet, workload: Workload, overall: OverallSummary) -> Boun
     """The throughput bound of the fleet, and the share of it that the arrivals take; ``None`` where
     no bound is known."""
     try:
-        bound_per_s = fleet_bound_per_s(fleet, workload)
+        # Replicas that come and go have no one bound.
+        bound_per_s = None if fleet.scales else fleet_bound_per_s(fleet, workload)
     except InputError:  # not every step time and cache has one
         bound_per_s = None
     received_per_s = overall.received_requests_per_s

@@ -6,10 +6,9 @@ import numpy as np
 
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
-from penstock.metrics.run_summary import ScaledGroup, Scaling, ScalingChoice, ScalingEvent
+from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingChoice, ScalingEvent
 from penstock.metrics.summary import Usage
 from penstock.sim.scaling.build import ScalingRun
-from penstock.sim.scaling.loop import Change
 from penstock.sim.simulation import SimulationResult
 
 HOUR_S = 3600.0
@@ -25,15 +24,14 @@ def usage_of(fleet: Fleet, result: SimulationResult, scaling: ScalingRun) -> Usa
 
 def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
     """Return what the fleet's scaler did."""
-    held = [_held(scaling, number) for number in range(len(fleet.replicas))]
     groups = tuple(
         ScaledGroup(model=group.model.name, accelerator=group.accelerator.name,
                     min_replicas=bounds(fleet, group)[0], max_replicas=bounds(fleet, group)[1],
                     mean_replicas=held_s / scaling.end_s if scaling.end_s > 0 else 0.0,
-                    peak_replicas=max((num for _, num in own), default=0),
+                    peak_replicas=max(one.held for one in scaling.changes if one.group == number),
                     gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost)
-        for group, held_s, own, cost in zip(fleet.replicas, scaling.held_s, held,
-                                            _costs(fleet, scaling), strict=True))
+        for number, (group, held_s, cost) in enumerate(zip(
+            fleet.replicas, scaling.held_s, _costs(fleet, scaling), strict=True)))
     policy = fleet.policies.scale
     return Scaling(
         policy=policy.name, settings=dict(policy.options),
@@ -41,7 +39,7 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         peak_replicas=_peak(scaling), gpu_hours=sum(group.gpu_hours for group in groups),
         cost=sum(group.cost for group in groups), starts=scaling.num_starts,
         stops=scaling.num_stops, groups=groups,
-        changes=tuple(ScalingEvent(**one._asdict()) for one in _last_at_each_time(scaling)),
+        changes=tuple(ScalingEvent(**one._asdict()) for one in scaling.changes),
         decisions=tuple(ScalingChoice(
             at_s=one.at_s, before=one.before, targets=one.decision.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),
@@ -55,27 +53,11 @@ def _costs(fleet: Fleet, scaling: ScalingRun) -> list[float]:
             for group, held_s in zip(fleet.replicas, scaling.held_s, strict=True)]
 
 
-def _holding(change: Change) -> int:
-    return change.starting + change.ready + change.draining
-
-
-def _held(scaling: ScalingRun, group: int) -> list[tuple[float, int]]:
-    """Return the replicas of a group whose accelerators are held, from each time on."""
-    return [(one.at_s, _holding(one)) for one in _last_at_each_time(scaling) if one.group == group]
-
-
-def _last_at_each_time(scaling: ScalingRun) -> list[Change]:
-    """Return one change for each time and group: several events may share an instant."""
-    found: dict[tuple[float, int], Change] = {(one.at_s, one.group): one
-                                              for one in scaling.changes}
-    return sorted(found.values(), key=lambda one: (one.at_s, one.group))
-
-
 def _peak(scaling: ScalingRun) -> int:
     """Return the most replicas whose accelerators were held at one time."""
     present: dict[int, int] = {}
     peak = 0
-    for _, changes in groupby(_last_at_each_time(scaling), key=lambda one: one.at_s):
-        present.update((one.group, _holding(one)) for one in changes)
+    for _, changes in groupby(scaling.changes, key=lambda one: one.at_s):
+        present.update((one.group, one.held) for one in changes)
         peak = max(peak, sum(present.values()))
     return peak

@@ -1,7 +1,7 @@
 """A resolved fleet: the fleet file with every name replaced by its value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from penstock.attest.values import Rules
@@ -305,6 +305,10 @@ class Fleet:
     def scales(self) -> bool:
         """Whether a policy changes the number of replicas."""
         return self.policies.scale.name != "none"
+
+    def unscaled(self) -> "Fleet":
+        """Return the fleet without its policy for the number of replicas."""
+        return replace(self, policies=replace(self.policies, scale=Choice("none")))
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """Return the pool of that name."""

@@ -66,6 +66,7 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     InputError where no request arrives or counts, and as ``fleet_workload`` does.
     """
     check_open(fleet.traffic, "a plan")
+    fleet = fleet.unscaled()
     say = on_step or _silent
     seed = fleet.run.seed
     first = fleet_workload(fleet, seed) if workload is None else workload

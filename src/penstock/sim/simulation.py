@@ -112,7 +112,6 @@ class _Parts:
     kvs: Mapping[int, KvAllocator]
     outcomes: Outcomes
     pools: list[SimulatedPool]
-    slots: list[Slot]
     scaling: ScalingLoop | None
 
 
@@ -152,8 +151,8 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         parts.outcomes.shed(replica.replica_id, replica.shed)
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
     end_s = _end_s(parts, pools, workload)
-    scaled = None if parts.scaling is None else scaling_run(parts.scaling, parts.slots,
-                                                            len(fleet.replicas), end_s)
+    scaled = None if parts.scaling is None else scaling_run(parts.scaling, len(fleet.replicas),
+                                                            end_s)
     table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
     return SimulationResult(
         table, RunSeries([_series(replica) for replica in replicas]),
@@ -223,7 +222,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
                                    slots[index].group, replicas[index]), seed)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
-    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, slots, scaling)
+    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling)
 
 
 class _Engines:

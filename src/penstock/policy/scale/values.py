@@ -1,4 +1,4 @@
-"""What a scaler sees of a fleet, and what it decides.
+"""Observations that a scaler gets of a fleet, and its decisions.
 
 Observations hold only what a live system has: counters and gauges of engines as Prometheus scrapes
 them, and arrivals at the gateway. A figure that is missing is None, never zero.

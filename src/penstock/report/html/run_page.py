@@ -9,7 +9,7 @@ from typing import Any
 from penstock.metrics.run_summary import Measured, Origin, RunSummary, Sizing
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report.html import multiplexing, sections
+from penstock.report.html import multiplexing, scaling, sections
 from penstock.report.html.colours import series_colours
 from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, stamp, write_framed
 from penstock.report.html.plan_page import short_sections
@@ -40,6 +40,8 @@ def _page(summary: RunSummary, table: RequestTable, series: RunSeries) -> Page:
     figures = all_figures(summary, table, series)
     if summary.pools:
         figures |= multiplexing.figures(summary.pools)
+    if summary.scaling is not None:
+        figures["scaling"] = scaling.figure(summary.scaling, table)
     origin = asdict(summary.origin or Origin())
     return Page(page_title(origin, "Run"), origin["version"] or "", stamp(origin),
                 _body(summary, figures, table, series), FOOTER, figures)
@@ -66,6 +68,8 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
         parts += short_sections(summary.plan)
     elif summary.sizing:
         parts.append(_sizing(summary, summary.sizing))
+    if summary.scaling is not None:
+        parts.append(scaling.section(summary.scaling))
     parts.append(_load(summary, with_kv=bool(series.replicas)))
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:

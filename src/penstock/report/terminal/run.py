@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.table import RequestTable
-from penstock.report.model import load, misses, models, multiplexing, run
+from penstock.report.model import load, misses, models, multiplexing, run, scaling
 from penstock.report.model.table import Block, Note
 from penstock.report.terminal.plan import short_plan_blocks
 
@@ -27,9 +27,7 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
         blocks += _worst(summary, requests)
     if summary.overall.cost.per_hour:
         blocks.append(run.cost_table(summary).without("per million output tokens"))
-    if summary.pools:
-        blocks += [multiplexing.pools_table(summary),
-                   *multiplexing.models_table(summary).split("Models on")]
+    blocks += _replicas_and_pools(summary)
     confidential = run.confidential_table(summary)
     if confidential is not None:
         blocks.append(confidential)
@@ -44,6 +42,17 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
     if summary.refusals:
         blocks.append(run.refusals_table(summary))
     return blocks
+
+
+def _replicas_and_pools(summary: RunSummary) -> list[Block]:
+    """Tables of replicas that came and went, and of devices that models share."""
+    found: list[Block] = []
+    if summary.scaling is not None:
+        found.append(scaling.groups_table(summary.scaling))
+    if summary.pools:
+        found += [multiplexing.pools_table(summary),
+                  *multiplexing.models_table(summary).split("Models on")]
+    return found
 
 
 def _worst(summary: RunSummary, requests: RequestTable) -> list[Block]:

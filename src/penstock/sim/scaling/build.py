@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.core.units import PS_PER_S, to_ps
+from penstock.core.units import to_ps
 from penstock.fleet.replica_factory import random_stream
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds
@@ -21,8 +21,8 @@ from penstock.sim.scaling.slots import Slot
 
 @dataclass(frozen=True, slots=True)
 class ScalingRun:
-    """Result of a scaling loop: changes of groups, decisions, and by group the replica-seconds for
-    which accelerators were held until ``end_s``."""
+    """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
+    decisions, and by group the replica-seconds for which accelerators were held."""
 
     changes: tuple[Change, ...]
     decided: tuple[Decided, ...]
@@ -32,14 +32,23 @@ class ScalingRun:
     end_s: float
 
 
-def scaling_run(loop: ScalingLoop, slots: Sequence[Slot], num_groups: int,
-                end_s: float) -> ScalingRun:
-    """Return the result of a loop whose run ended at ``end_s``."""
-    held_ps = [0] * num_groups
-    for slot in slots:
-        held_ps[slot.group] += slot.held_until(to_ps(end_s))
-    return ScalingRun(tuple(loop.changes), tuple(loop.decided),
-                      tuple(one / PS_PER_S for one in held_ps), loop.num_starts, loop.num_stops,
+def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
+    """Return the result of a loop whose run ended at ``end_s``. The loop's own last moment may be
+    later."""
+    # Several events of a group may share an instant: the last says what holds from then on.
+    last = {(one.at_s, one.group): one for one in loop.changes if one.at_s <= end_s}
+    changes = sorted(last.values(), key=lambda one: (one.at_s, one.group))
+    held_s = [0.0] * num_groups
+    present: dict[int, Change] = {}
+    for change in changes:
+        before = present.get(change.group)
+        if before is not None:
+            held_s[change.group] += before.held * (change.at_s - before.at_s)
+        present[change.group] = change
+    for group, change in present.items():
+        held_s[group] += change.held * (end_s - change.at_s)
+    decided = tuple(one for one in loop.decided if one.at_s <= end_s)
+    return ScalingRun(tuple(changes), decided, tuple(held_s), loop.num_starts, loop.num_stops,
                       end_s)
 
 

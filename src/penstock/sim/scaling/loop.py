@@ -40,6 +40,11 @@ class Change(NamedTuple):
     ready: int
     draining: int
 
+    @property
+    def held(self) -> int:
+        """Number of replicas whose accelerators are held."""
+        return self.starting + self.ready + self.draining
+
 
 class Decided(NamedTuple):
     """A decision that changed a target."""
@@ -216,7 +221,6 @@ class ScalingLoop(EventSource):
                     continue
                 free[limit.pool] = left - limit.width
             self._renew(slot.replica_id)
-            slot.num_lives += 1
             self.num_starts += 1
             slot.due_ps = now_ps + self._start_ps(slot.group)
             self._enter(slot, STARTING, now_ps)

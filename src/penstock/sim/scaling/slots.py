@@ -16,10 +16,9 @@ STATES: tuple[State | None, ...] = (None, "waiting", "starting", "ready", "drain
 
 
 class Slot:
-    """Place of one replica of a group. ``held_ps`` is the time for which its accelerators were
-    held, up to the last change."""
+    """Place of one replica of a group, in its state since ``since_ps``."""
 
-    __slots__ = ("due_ps", "group", "held_ps", "num_lives", "replica_id", "since_ps", "state")
+    __slots__ = ("due_ps", "group", "replica_id", "since_ps", "state")
 
     def __init__(self, replica_id: int, group: int) -> None:
         self.replica_id = replica_id
@@ -27,8 +26,6 @@ class Slot:
         self.state = EMPTY
         self.since_ps = 0
         self.due_ps = NEVER_PS  # when a starting replica is ready
-        self.held_ps = 0
-        self.num_lives = 0
 
     @property
     def holds(self) -> bool:
@@ -41,11 +38,5 @@ class Slot:
         return WAITING <= self.state <= READY
 
     def enter(self, state: int, now_ps: int) -> None:
-        """Change the state. Draining does not restart the time for which accelerators are held."""
-        if self.holds:
-            self.held_ps += now_ps - self.since_ps
+        """Change the state."""
         self.state, self.since_ps = state, now_ps
-
-    def held_until(self, now_ps: int) -> int:
-        """Return the time for which its accelerators were held until now."""
-        return self.held_ps + (now_ps - self.since_ps if self.holds else 0)

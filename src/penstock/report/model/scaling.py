@@ -1,0 +1,52 @@
+"""The tables of a run whose replicas a policy scaled."""
+
+from penstock.metrics.scaling_summary import ScaledGroup, Scaling
+from penstock.report.model import table as cell
+from penstock.report.model import wording
+from penstock.report.model.table import Column, Table, table
+
+MOST_DECISIONS = 200
+
+
+def groups_table(scaling: Scaling) -> Table:
+    """Replicas and GPU-hours by group."""
+    rows = [[f"{group.model} on {group.accelerator}", f"{group.min_replicas}-{group.max_replicas}",
+             *_figures(group)] for group in scaling.groups]
+    several = len(rows) > 1
+    return table(
+        "Scaling", [Column("replicas of", left=True), Column("bounds", 2), "mean", "peak",
+                    "GPU-hours", "cost"], rows,
+        total=["all", "", *_figures(scaling)] if several else None,
+        notes=[f"Policy {_policy(scaling)}: "
+               f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops."])
+
+
+def decisions_table(scaling: Scaling) -> Table:
+    """The decisions that changed a target, with their causes."""
+    shown = scaling.decisions[:MOST_DECISIONS]
+    rows = [[wording.seconds(one.at_s), _change(one.before, one.targets), one.reason,
+             ", ".join(f"{name} {value:.3g}" for name, value in one.terms.items()),
+             wording.percent(one.attainment)] for one in shown]
+    left = len(scaling.decisions) - len(shown)
+    found = table("Decisions", [
+        "at", "replicas", Column("reason", left=True, prose=True),
+        Column("figures", 1, left=True, prose=True), Column("predicted attainment", 2)], rows,
+        notes=[f"The first {MOST_DECISIONS} of {wording.count(len(scaling.decisions))} decisions; "
+               "summary.json has all." if left else "Decisions that changed a target."])
+    predicted = any(one.attainment is not None for one in shown)
+    return found if predicted else found.without("predicted attainment")
+
+
+def _change(before: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    return ", ".join(f"{old} \u2192 {new}" if old != new else str(old)
+                     for old, new in zip(before, targets, strict=True))
+
+
+def _policy(scaling: Scaling) -> str:
+    return ":".join((scaling.policy, *(f"{key}={value}"
+                                       for key, value in scaling.settings.items())))
+
+
+def _figures(one: ScaledGroup | Scaling) -> list[cell.Cell | str]:
+    return [f"{one.mean_replicas:.2f}", cell.count(one.peak_replicas), f"{one.gpu_hours:,.1f}",
+            wording.money(one.cost)]

@@ -1,0 +1,89 @@
+"""Fleets whose number of replicas follows their load, from the command line."""
+
+import pytest
+
+FLEET = """\
+name: scaled
+accelerators: [{name: a100-80gb, count: 6}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05}}]
+traffic:
+  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 2, duration_s: 60}
+  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 30, duration_s: 120,
+     start_s: 60}
+replicas: [{count: 1, max_replicas: 4}]
+scaling: {start_s: 20}
+policies: {schedule: penstock, scale: {name: hpa, target: 16}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _scaled(folder) -> None:
+    (folder / "fleet.yaml").write_text(FLEET)
+
+
+def test_a_run_tells_what_its_scaler_did(folder, penstock) -> None:
+    found = penstock("simulate", "fleet.yaml", "--out", "run", "--journal")
+    assert "Scaling" in found.out, found
+    assert "hpa:target=16" in found.out
+    told = penstock("simulate", "fleet.yaml", "--out", "again", "--json").json
+    scaling, overall = told["scaling"], told["overall"]
+    assert scaling["peak_replicas"] == 4
+    assert 1 < scaling["mean_replicas"] < 4
+    assert scaling["starts"] >= 3
+    assert scaling["decisions"][0]["reason"] == "mean num_running against 16"
+    assert overall["cost"]["total"] == pytest.approx(
+        overall["cost"]["per_hour"] * told["window_s"] / 3600)
+    page = (folder / "run/report.html").read_text()
+    assert "Demand, replicas and attainment over time" in page
+    assert "mean num_running against 16" in page
+
+
+def test_every_life_of_a_slot_has_a_journal_that_replays(folder, penstock) -> None:
+    penstock("simulate", "fleet.yaml", "--out", "run", "--journal", "--no-report")
+    lives = sorted((folder / "run").glob("journal-*-1.jsonl"))
+    assert len(lives) >= 3
+    for journal in lives:
+        replayed = penstock("lab", "replay", "--json", journal)
+        assert replayed.status == 0, replayed
+        assert replayed.json["same"]
+
+
+@pytest.mark.parametrize(("change", "parts"), [
+    (("start_s: 20", "hold_s: 5"), ["replicas[0].start_s", "scaling.start_s"]),
+    (("max_replicas: 4", "min_replicas: 2"), ["replicas[0].min_replicas", "more than count"]),
+    (("{name: hpa, target: 16}", "hpa"), ["policies.scale", "needs the setting target"]),
+    (("{name: hpa, target: 16}", "hqa"), ["policies.scale", "did you mean 'hpa'?"]),
+    (("{name: hpa, target: 16}", "{name: hpa, target: 16, metrik: x}"), ["metrik", "metric"]),
+    (("{name: hpa, target: 16}", "none"), ["replicas[0].max_replicas", "policies.scale is none"]),
+    (("{name: a100-80gb, count: 6}", "{name: a100-80gb}"), []),
+    (("count: 1, max_replicas: 4", "count: 1"), []),
+])
+def test_a_wrong_file_is_told_in_one_line(folder, penstock, change, parts) -> None:
+    assert change[0] in FLEET
+    (folder / "fleet.yaml").write_text(FLEET.replace(*change))
+    found = penstock("check", "fleet.yaml")
+    assert found.status == (2 if parts else 0), found
+    assert all(part in found.out + found.err for part in parts), found
+
+
+def test_a_ceiling_is_needed_where_accelerators_have_no_count(folder, penstock) -> None:
+    text = FLEET.replace("{name: a100-80gb, count: 6}", "{name: a100-80gb}")
+    (folder / "fleet.yaml").write_text(text.replace(", max_replicas: 4", ""))
+    found = penstock("check", "fleet.yaml")
+    assert found.status == 2
+    assert "replicas[0].max_replicas" in found.out + found.err
+
+
+def test_commands_for_fixed_numbers_leave_the_policy_out(penstock) -> None:
+    found = penstock("capacity", "fleet.yaml", "--method", "bound")
+    assert found.status == 0, found
+    assert "policies.scale: hpa is left out" in found.err
+
+
+def test_no_replica_needs_a_policy(folder, penstock) -> None:
+    (folder / "fleet.yaml").write_text(FLEET.replace("{name: hpa, target: 16}", "none").replace(
+        "count: 1, max_replicas: 4", "count: 0"))
+    found = penstock("simulate", "fleet.yaml")
+    assert found.status == 2
+    assert "replicas[0].count" in found.err
