@@ -50,21 +50,17 @@ def _believed(header: dict[str, Any], journal: Path, fleet_file: Path | None) ->
     """The step time that the journaled scheduler expected at first."""
     from penstock.fleet.load import load_fleet
     from penstock.fleet.replica_factory import step_time
+    from penstock.fleet.scaling import slotted
     from penstock.registry.step_times import step_time_from
 
     if fleet_file is None and "step_time" in header:
         return step_time_from(header["step_time"], f"{journal}:1: step_time")
-    fleet = load_fleet(fleet_file or journal.parent / "fleet.yaml")
+    fleet = slotted(load_fleet(fleet_file or journal.parent / "fleet.yaml"))
     return step_time(group_of_replica(fleet, header.get("replica"), journal))
 
 
 def group_of_replica(fleet: "Fleet", replica: Any, journal: Path) -> "ReplicaGroup":
-    """The group that a replica's number falls into, counted in the fleet file's order. Where a
-    policy scales the groups, each slot has a number."""
-    from penstock.fleet.scaling import slotted
-
-    if fleet.scales:
-        fleet = slotted(fleet)
+    """The group that a replica's number falls into, counted in the fleet file's order."""
     numbered = [group for group in fleet.replicas for _ in range(group.count)]
     if type(replica) is not int or not 0 <= replica < len(numbered):
         raise InputError(f"{journal}:1: replica is {replica!r}; the fleet file has {len(numbered)}"

@@ -62,8 +62,11 @@ def bounds(fleet: Fleet, group: ReplicaGroup) -> tuple[int, int]:
 
 
 def slotted(fleet: Fleet) -> Fleet:
-    """Return the fleet with a replica for every slot: as many as may run, and as many again for
-    replicas that still drain."""
+    """Return the fleet with a replica for every slot where a policy scales: as many as may run, and
+    as many again for replicas that still drain."""
+    if not fleet.scales:
+        return fleet
+
     def num_slots(group: ReplicaGroup) -> int:
         count, width = fleet.pool(group.accelerator.name).count, group.parallelism.num_accelerators
         most = 2 * bounds(fleet, group)[1]

@@ -200,7 +200,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
               seed: int, stack: ExitStack) -> _Parts:
     outcomes = Outcomes(workload, [fleet.service_class(name).slo
                                    for name in workload.service_classes])
-    whole = slotted(fleet) if fleet.scales else fleet
+    whole = slotted(fleet)
     replicas: list[SimReplica] = []
     slots: list[Slot] = []
     engines = _Engines(whole, workload, beliefs, journal_dir, seed, stack)
