@@ -124,6 +124,17 @@ class TraceSection(Section):
                               True, default=False)
 
 
+class ClientsSection(Section):
+    """Traffic of many clients over days, in ServeGen's form: SET_windows_*.parquet,
+    SET_lengths_*.parquet and quantile_levels.json."""
+
+    set: Name = described("Name of the set, with which the files begin.", "m-large", default=...)
+    folder: FilePath | None = described(
+        "Folder of the files; left out, the fleet file's folder, else the data folder.", "servegen")
+    from_s: NotNegative = described("Time in the files at which the traffic begins, seconds.",
+                                    86_400, default=0.0)
+
+
 class TrafficSection(Section):
     """Requests of one model, from a trace or drawn from lengths and an arrival process."""
 
@@ -145,6 +156,11 @@ class TrafficSection(Section):
                        NAME_OR_SETTINGS] | None = described(
         "Prompt and output lengths, instead of `trace`.",
         "azure-2023-conv", {"prompt": {"fixed": 512}, "output": {"fixed": 128}})
+    clients: Annotated[AsName | Annotated[ClientsSection, Tag(SETTINGS_TAG)],
+                       NAME_OR_SETTINGS] | None = described(
+        "Clients with their own rates, gaps and lengths over time, instead of `trace` and "
+        "`lengths`; each is a tenant. `rate_per_s` is then the mean over the whole file.",
+        "m-large", {"set": "m-large", "folder": "servegen"})
     arrivals: ArrivalsChoice | None = described(
         "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
     rate_per_s: Positive | None = described(

@@ -1,9 +1,10 @@
 """Paths of the files that a fleet file names."""
 
 from dataclasses import dataclass
+from glob import escape as glob_escape
 from pathlib import Path
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, nearest
 from penstock.fleet.marked_yaml import MAX_BYTES
 from penstock.fleet.marked_yaml import Path as FieldPath
 from penstock.fleet.problems import PlacedError, quote
@@ -21,10 +22,7 @@ class FileFinder:
 
     def find(self, name: str, field: FieldPath) -> str:
         """Return the absolute path of a file or folder that the document names in ``field``."""
-        if self.base is None:
-            raise PlacedError(field, f"names a file, {quote(name)}, and no files are read here; "
-                              "expected a built-in name, or the values themselves")
-        folders = [self.base] if self.data_dir is None else [self.base, self.data_dir]
+        folders = self._folders(name, field)
         for folder in folders:
             path = folder / Path(name).expanduser()
             try:
@@ -35,6 +33,24 @@ class FileFinder:
         places = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         where = "" if Path(name).is_absolute() else f" in {places}"
         raise PlacedError(field, f"no file {quote(name)}{where}")
+
+    def folder_of(self, name: str, ending: str, field: FieldPath) -> str:
+        """Return the absolute path of the folder that has a file ``name`` + ``ending``, a
+        pattern."""
+        folders = self._folders(name, field)
+        for folder in folders:
+            if any(folder.glob(glob_escape(name) + ending)):
+                return str(folder.resolve())
+        places = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
+        known = sorted({path.name.split(ending.partition("*")[0])[0]
+                        for folder in folders for path in folder.glob(f"*{ending}")})
+        raise PlacedError(field, f"no file {name}{ending} in {places}{nearest(name, known)}")
+
+    def _folders(self, name: str, field: FieldPath) -> list[Path]:
+        if self.base is None:
+            raise PlacedError(field, f"names a file, {quote(name)}, and no files are read here; "
+                              "expected a built-in name, or the values themselves")
+        return [self.base] if self.data_dir is None else [self.base, self.data_dir]
 
 
 def read_text(path: Path) -> str:

@@ -1,15 +1,19 @@
 """A fleet's traffic as a workload. Trace files are read and random numbers drawn here, not on
 loading."""
 
+from pathlib import Path
+
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
 from penstock.fleet.traffic import arrival_process, closed_loop, is_closed, is_sessions, sessions
-from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
+from penstock.fleet.values import ClientFiles, Fleet, RunOptions, TraceFile, TrafficSpec
 from penstock.registry.sources import assumed_clock, read_trace
+from penstock.workload.client_files import read_clients
 from penstock.workload.column_map import ColumnMap
 from penstock.workload.length_tables import length_table
+from penstock.workload.lengths import LengthDistribution
 from penstock.workload.mixing import generate
 from penstock.workload.select import select
 from penstock.workload.source import TrafficSource
@@ -51,6 +55,13 @@ def _source(spec: TrafficSpec, run: RunOptions,
         trace = _read(file, traces)
         if file.scale is not None:
             rate_per_s = trace.rate_per_s * file.scale or None
+    if isinstance(spec.lengths, ClientFiles):
+        clients = read_clients(Path(spec.lengths.folder), spec.lengths.name)
+        return TrafficSource(spec.name, spec.model, spec.mix, rate_per_s=rate_per_s,
+                             num_requests=spec.num_requests,
+                             duration_s=spec.duration_s or run.duration_s,
+                             max_tokens=spec.max_tokens, start_s=spec.start_s, clients=clients,
+                             from_s=spec.lengths.from_s)
     bounds = spec if trace is not None or spec.num_requests or spec.duration_s else run
     num_requests = bounds.num_requests
     if trace is None and num_requests is None and bounds.duration_s is None:
@@ -66,7 +77,7 @@ def _source(spec: TrafficSpec, run: RunOptions,
         spec.name, spec.model, spec.mix, spec.tenants, trace,
         arrivals,
         length_table(spec.lengths) if isinstance(spec.lengths, str) else
-        None if isinstance(spec.lengths, TraceFile) else spec.lengths,
+        spec.lengths if isinstance(spec.lengths, LengthDistribution) else None,
         rate_per_s, num_requests, bounds.duration_s, spec.max_tokens, spec.start_s,
         file is not None and file.shuffle, loop, turns)
 

@@ -8,6 +8,7 @@ from penstock.core.request import AUTO
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_traffic import (
     ArrivalsSection,
+    ClientsSection,
     LengthsSection,
     TokensSection,
     TraceSection,
@@ -17,10 +18,11 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, quote
-from penstock.fleet.values import Choice, TraceFile, TrafficSpec
+from penstock.fleet.values import Choice, ClientFiles, TraceFile, TrafficSpec
 from penstock.registry.sources import trace_columns
 from penstock.workload import arrivals, profile
 from penstock.workload.arrivals import ArrivalProcess
+from penstock.workload.client_files import WINDOWS
 from penstock.workload.column_map import ColumnMap, column_map, mapped_places
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
@@ -105,16 +107,20 @@ def _only_class(document: FleetDocument) -> dict[str, float]:
     return {classes[0].name: 1.0} if len(classes) == 1 else {}
 
 
-def _label(lengths: TraceFile | LengthDistribution | str) -> str:
-    return lengths if isinstance(lengths, str) else "trace" if isinstance(lengths, TraceFile) \
-        else "lengths"
+def _label(lengths: TraceFile | ClientFiles | LengthDistribution | str) -> str:
+    if isinstance(lengths, (str, ClientFiles)):
+        return lengths if isinstance(lengths, str) else lengths.name
+    return "trace" if isinstance(lengths, TraceFile) else "lengths"
 
 
 def _lengths(path: Path, entry: TrafficSection,
-             files: FileFinder) -> TraceFile | LengthDistribution | str:
-    if (entry.trace is None) == (entry.lengths is None):
-        found = "both" if entry.trace is not None else "neither"
-        raise PlacedError(path, f"{found} of trace and lengths; expected one of them")
+             files: FileFinder) -> TraceFile | ClientFiles | LengthDistribution | str:
+    stated = [key for key in ("trace", "lengths", "clients") if getattr(entry, key) is not None]
+    if len(stated) != 1:
+        raise PlacedError(path, f"{' and '.join(stated) or 'none'} of trace, lengths and clients; "
+                                "expected one of them")
+    if entry.clients is not None:
+        return _client_files((*path, "clients"), entry, entry.clients, files)
     if isinstance(entry.trace, TraceSection):
         return _trace_file((*path, "trace"), entry.trace, files)
     if isinstance(entry.lengths, LengthsSection):
@@ -129,6 +135,19 @@ def _lengths(path: Path, entry: TrafficSection,
             nearest(str(name), known)
         raise PlacedError((*path, key), f"unknown lengths {quote(name)}{hint}")
     return str(name)
+
+
+def _client_files(path: Path, entry: TrafficSection, clients: str | ClientsSection,
+                  files: FileFinder) -> ClientFiles:
+    if isinstance(clients, str):
+        clients = ClientsSection(set=clients)
+    if entry.tenants is not None:
+        raise PlacedError((*path[:-1], "tenants"), "stands beside clients, each a tenant")
+    if clients.folder is None:
+        folder = files.folder_of(clients.set, f"{WINDOWS}*.parquet", path)
+    else:
+        folder = files.find(clients.folder, (*path, "folder"))
+    return ClientFiles(folder, clients.set, clients.from_s)
 
 
 def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile:
@@ -180,9 +199,13 @@ def _marginal(path: Path, section: TokensSection) -> Marginal:
 
 
 def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
-    """Return the arrival process, ``None`` when a trace keeps its own times."""
+    """Return the arrival process, ``None`` when a trace or clients keep their own times."""
     at: Path = (*path, "arrivals")
     section = entry.arrivals
+    if entry.clients is not None:
+        if section is not None:
+            raise PlacedError(at, "stands beside clients, which have arrivals of their own")
+        return None
     if isinstance(entry.trace, TraceSection):
         if section is not None:
             raise PlacedError(at, "a trace file has its arrivals under trace.arrivals")
@@ -276,9 +299,9 @@ def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
                              f"{what} needs open arrivals, such as the trace's own")
 
 
-def longest_prompt(lengths: TraceFile | LengthDistribution | str) -> int | None:
+def longest_prompt(lengths: TraceFile | ClientFiles | LengthDistribution | str) -> int | None:
     """Return the longest prompt of these lengths, ``None`` where a file must be read first."""
-    if isinstance(lengths, TraceFile):
+    if isinstance(lengths, (TraceFile, ClientFiles)):
         return None
     drawn = length_table(lengths) if isinstance(lengths, str) else lengths
     return drawn.prompt.max_tokens

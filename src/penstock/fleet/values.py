@@ -165,10 +165,20 @@ class TraceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """A set of many clients' traffic in a folder, from ``from_s`` of its files on."""
+
+    folder: str
+    name: str
+    from_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficSpec:
     """Future requests, before any file is read or random number drawn.
 
-    ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` is
+    ``lengths`` is a trace file, a set of clients, the name of a shipped table, or a distribution.
+    ``arrivals`` is
     ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
     with ``sessions`` first turns keep them.
     Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
@@ -177,7 +187,7 @@ class TrafficSpec:
     name: str
     model: str
     mix: Mapping[str, float]
-    lengths: TraceFile | LengthDistribution | str
+    lengths: TraceFile | ClientFiles | LengthDistribution | str
     arrivals: Choice | None = None
     rate_per_s: float | None = None
     tenants: Mapping[str, float] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from penstock.fleet.prices import price_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
     Choice,
+    ClientFiles,
     EngineOptions,
     Fleet,
     ReplicaGroup,
@@ -127,6 +128,10 @@ def _traffic(spec: TrafficSpec) -> dict[str, Any]:
                             "scale": lengths.scale, "shuffle": lengths.shuffle,
                             "columns": dict(lengths.columns.names) or None,
                             "clock": lengths.columns.clock}
+        return section
+    if isinstance(lengths, ClientFiles):
+        section["clients"] = {"set": lengths.name, "folder": lengths.folder,
+                              "from_s": lengths.from_s}
         return section
     section["arrivals"] = arrivals
     section["lengths"] = lengths if isinstance(lengths, str) else _distribution(lengths)

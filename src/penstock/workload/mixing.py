@@ -43,6 +43,10 @@ def scale_rate(workload: Workload, factor: float) -> Workload:
 
 
 def _generated(source: TrafficSource, seed: int) -> Workload:
+    if source.clients is not None:
+        trace = source.clients.trace(seed, source.name, source.rate_per_s, source.duration_s,
+                                     source.from_s)
+        source = replace(source, trace=trace, clients=None, rate_per_s=None, duration_s=None)
     check_source(source)
     arrival_s = _arrivals(source, seed)
     num = len(arrival_s)

@@ -20,7 +20,7 @@ def first_row(path: Path) -> dict[str, Any]:
 
     Raises InputError for a file that is not Parquet.
     """
-    with _readable(path) as source:
+    with readable(path) as source:
         names = source.schema_arrow.names
         first = next(source.iter_batches(1), None)
         row = first.to_pylist()[0] if first is not None and first.num_rows else {}
@@ -33,7 +33,7 @@ def read_parquet_table(path: Path, fields: Mapping[str, str], clock: Clock) -> T
 
     Raises InputError for a file that is not Parquet or holds a non-number.
     """
-    with _readable(path) as source:
+    with readable(path) as source:
         has_hashes = ("prefix_hashes" in source.schema_arrow.names
                       and b"hash_block_tokens" in (source.schema_arrow.metadata or {}))
         data = source.read([*fields.values(), *(["prefix_hashes"] if has_hashes else [])])
@@ -47,7 +47,8 @@ def read_parquet_table(path: Path, fields: Mapping[str, str], clock: Clock) -> T
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[Any]:
+def readable(path: Path) -> Iterator[Any]:
+    """Open a Parquet file. Raises InputError for a file that is not Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

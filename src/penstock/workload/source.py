@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.errors import InputError
 from penstock.workload.arrivals import ArrivalProcess
+from penstock.workload.clients import ClientTraffic
 from penstock.workload.lengths import LengthModel
 from penstock.workload.loops import ClosedLoop
 from penstock.workload.sessions import Sessions
@@ -28,7 +29,8 @@ class TrafficSource:
     can give; that is also its value when None. It is one number per source, so that it tells a
     policy nothing about a single request. ``start_s`` delays the whole source. A trace shorter
     than ``num_requests`` or ``duration_s`` is repeated; prefixes are not shared between rounds.
-    With ``sessions``, a trace's own times are those of first turns.
+    With ``sessions``, a trace's own times are those of first turns. ``clients`` draw the trace,
+    from ``from_s`` of their file on.
     """
 
     name: str
@@ -46,6 +48,8 @@ class TrafficSource:
     shuffle_rows: bool = False
     loop: ClosedLoop | None = None
     sessions: Sessions | None = None
+    clients: ClientTraffic | None = None
+    from_s: float = 0.0
 
 
 def check_source(source: TrafficSource) -> None:
