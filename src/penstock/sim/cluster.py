@@ -10,6 +10,7 @@ from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import Gateway, ScalingLoop
+from penstock.sim.scaling.meter import DemandMeter
 from penstock.sim.upcoming import Upcoming
 
 OnRefused = Callable[[Request, str], None]
@@ -19,13 +20,14 @@ class RoutedReplica(EventSource):
     """A replica of a fleet, which reports its changes to the dispatcher."""
 
     def __init__(self, number: int, replica: SimReplica, dispatcher: Dispatcher,
-                 on_refused: OnRefused) -> None:
+                 on_refused: OnRefused, demand: DemandMeter | None = None) -> None:
         super().__init__(number)
         self._replica = replica
         self._dispatcher = dispatcher
         self._on_refused = on_refused
         self._num_shed = 0  # that were reported
         self.scaling: ScalingLoop | None = None
+        self._demand = demand
 
     def arrive(self, request: Request, now_ps: int) -> None:
         """Take a routed request. Its arrival may shorten the present run of steps."""
@@ -34,6 +36,8 @@ class RoutedReplica(EventSource):
         if reason is not None:
             self._dispatcher.turned_away(request)
             self._on_refused(request, reason)
+            if self._demand is not None:
+                self._demand.lost(request)
             if self.on_ended is not None:
                 self.on_ended(request.request_id, now_ps)
         else:
@@ -58,6 +62,8 @@ class RoutedReplica(EventSource):
         shed = self._replica.shed
         if self.on_ended is not None and len(shed) > self._num_shed:
             for request, _, _ in shed[self._num_shed:]:
+                if self._demand is not None:
+                    self._demand.lost(request)
                 self.on_ended(request.request_id, now_ps)
         self._num_shed = len(shed)
         self._dispatcher.learn(self.number)
@@ -107,6 +113,8 @@ class RoutedRequests(Gateway):
             self._holding.hold(request, now_ps)
             self._show_due(now_ps)
         elif number < 0:
+            if self._holding is not None:
+                self._holding.demand.lost(request)
             self.ended(request.request_id, now_ps)
         else:
             self._show_due(now_ps)
@@ -128,6 +136,7 @@ class RoutedRequests(Gateway):
         """Refuse the requests that have waited for a replica for too long."""
         if self._holding is not None:
             for request in self._holding.give_up(now_ps):
+                self._holding.demand.lost(request)
                 self.ended(request.request_id, now_ps)
 
     def _show_due(self, now_ps: int) -> None:
@@ -158,7 +167,8 @@ class Cluster:
                  on_refused: OnRefused, pools: Sequence[EventSource] = (),
                  door: PoolDoor | None = None, scaling: ScalingLoop | None = None,
                  holding: Holding | None = None) -> None:
-        self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused)
+        demand = None if holding is None else holding.demand
+        self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused, demand)
                           for number, replica in enumerate(replicas)]
         self._dispatcher = dispatcher
         self._pools = pools

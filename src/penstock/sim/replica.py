@@ -237,8 +237,8 @@ class SimReplica:
         self.recorder.run(plan, steps, self._start_ps, self._duration_ps, self._growth_ps, end_ps,
                           finished, self.requests)
         if self.meter is not None:
-            for request, tokens, _, _ in self.recorder.ended_since(num_ended):
-                self.meter.finished(request, tokens)
+            for request, tokens, first_ps, last_ps in self.recorder.ended_since(num_ended):
+                self.meter.finished(request, tokens, first_ps, last_ps)
         result = StepResult(finished, steps)
         now_s = end_ps / PS_PER_S
         self.scheduler.commit(plan, result, now_s)

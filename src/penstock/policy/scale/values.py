@@ -86,8 +86,13 @@ class SeenGroup:
 
 @dataclass(frozen=True, slots=True)
 class SeenDemand:
-    """Arrivals of one model and service class at the gateway since the start of the run, and the
-    answers that finished; ``num_held`` requests wait for a replica."""
+    """Arrivals of one model and service class at the gateway since the start of the run, and their
+    ends.
+
+    ``num_met`` of the finished requests were in time, as far as a gateway can tell; ``num_lost``
+    requests were refused or given up; ``num_held`` wait for a replica. ``recent`` has the prompt
+    and output tokens of the latest finished requests.
+    """
 
     model: str
     service_class: str
@@ -96,6 +101,9 @@ class SeenDemand:
     num_finished: int
     output_tokens: int
     num_held: int = 0
+    num_met: int = 0
+    num_lost: int = 0
+    recent: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,25 @@
 """Counters of simulated engines and of the gateway before them, as a scaler may see them."""
 
+from collections import deque
 from collections.abc import Mapping
+from typing import Final
 
 from penstock.core.request import Request
+from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.policy.scale.values import TPOT_BOUNDS_S, TTFT_BOUNDS_S, SeenDemand, Totals, bucket
 
+NUM_RECENT: Final = 256
+_REFRESH: Final = 64
+
 
 class _Demand:
-    __slots__ = ("num_arrived", "num_finished", "num_held", "output_tokens", "prompt_tokens")
+    """Counters of one model and class, and the latest lengths. ``shown`` is the view of the
+    lengths, made anew after some answers."""
+
+    __slots__ = ("num_arrived", "num_finished", "num_held", "num_lost", "num_met",
+                 "output_tokens", "prompt_tokens", "recent", "shown")
 
     def __init__(self) -> None:
         self.num_arrived = 0
@@ -17,10 +27,14 @@ class _Demand:
         self.num_finished = 0
         self.output_tokens = 0
         self.num_held = 0
+        self.num_met = 0
+        self.num_lost = 0
+        self.recent: deque[tuple[int, int]] = deque(maxlen=NUM_RECENT)
+        self.shown: tuple[tuple[int, int], ...] = ()
 
 
 class DemandMeter:
-    """Counts the gateway's arrivals and finished answers by model and class."""
+    """Counts the gateway's arrivals and the ends of requests, by model and class."""
 
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, str], _Demand] = {}
@@ -31,11 +45,21 @@ class DemandMeter:
         one.num_arrived += 1
         one.prompt_tokens += request.prompt_tokens
 
-    def finished(self, request: Request, output_tokens: int) -> None:
-        """Count a finished answer."""
+    def finished(self, request: Request, output_tokens: int, first_ps: int, last_ps: int) -> None:
+        """Count a finished answer, with the times of its first and last token."""
         one = self._of(request)
         one.num_finished += 1
         one.output_tokens += output_tokens
+        one.num_met += in_time(request.service_class.slo, output_tokens,
+                               first_ps / PS_PER_S - request.arrival_s,
+                               last_ps / PS_PER_S - request.arrival_s)
+        one.recent.append((request.prompt_tokens, output_tokens))
+        if one.num_finished % _REFRESH == 0 or one.num_finished < NUM_RECENT:
+            one.shown = ()
+
+    def lost(self, request: Request) -> None:
+        """Count a request that was refused or given up."""
+        self._of(request).num_lost += 1
 
     def held(self, request: Request, change: int) -> None:
         """Count a request that begins (1) or ends (-1) to wait for a replica."""
@@ -51,9 +75,28 @@ class DemandMeter:
     def seen(self) -> tuple[SeenDemand, ...]:
         """Return the counters by model and class, in order of name."""
         found: Mapping[tuple[str, str], _Demand] = self._by_key
+        for one in found.values():
+            if not one.shown and one.recent:
+                one.shown = tuple(one.recent)
         return tuple(SeenDemand(model, name, one.num_arrived, one.prompt_tokens, one.num_finished,
-                                one.output_tokens, one.num_held)
+                                one.output_tokens, one.num_held, one.num_met, one.num_lost,
+                                one.shown)
                      for (model, name), one in sorted(found.items()))
+
+
+def in_time(slo: Slo, output_tokens: int, ttft_s: float, e2e_s: float) -> bool:
+    """Whether an answer was in time, by its first and last token alone: a gateway that keeps the
+    time of every token could also count the late ones."""
+    if slo.e2e_s is not None and e2e_s > slo.e2e_s:
+        return False
+    if slo.ttft_s is not None and ttft_s > slo.ttft_s:
+        return False
+    if slo.itl_s is None or output_tokens < 2:
+        return True
+    due_s = (output_tokens - 1) * slo.itl_s
+    if slo.itl == "paced" and slo.ttft_s is not None:
+        return e2e_s <= slo.ttft_s + due_s
+    return e2e_s - ttft_s <= due_s
 
 
 class GroupMeter:
@@ -82,10 +125,10 @@ class GroupMeter:
             self._tpot[bucket(TPOT_BOUNDS_S, mean_ps / PS_PER_S)] += num_seqs * num_steps
             self.output_tokens += num_seqs * num_steps
 
-    def finished(self, request: Request, output_tokens: int) -> None:
+    def finished(self, request: Request, output_tokens: int, first_ps: int, last_ps: int) -> None:
         """Count a finished answer."""
         self.num_finished += 1
-        self._demand.finished(request, output_tokens)
+        self._demand.finished(request, output_tokens, first_ps, last_ps)
 
     def totals(self) -> Totals:
         """Return the counters."""
