@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
+from penstock.fleet.capacity import class_targets, engine_limits
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.queueing.replicas import (
-    ClassTargets,
-    EngineLimits,
     ReplicaQueue,
     RequestMix,
 )
@@ -23,7 +22,7 @@ from penstock.plan.bisection import largest_count
 from penstock.plan.bound import throughput_bound
 from penstock.plan.demands import Demand
 from penstock.plan.slower import sigmas_of, slower
-from penstock.plan.variants import LeftOut, Variant, step_tokens
+from penstock.plan.variants import LeftOut, Variant
 from penstock.workload.workload import Workload
 
 _DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
@@ -124,12 +123,7 @@ def class_estimates(queue: ReplicaQueue, classes: Sequence[ServiceClass], rate_p
 def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueue:
     """The analytic model of a variant's replicas under a demand."""
     schedule = fleet.schedule_of(variant.group)
-    engine = EngineLimits(
-        step_tokens=step_tokens(schedule), kv_tokens=variant.kv_tokens,
-        max_num_seqs=schedule.max_num_seqs, by_pace=schedule.chunking in ("solved", "grid"),
-        by_deadline=schedule.order != "arrival", relegates=schedule.relegation != "never",
-        slack_spend_fraction=(
-            schedule.slack_spend_fraction if schedule.chunking == "solved" else 0.0))
+    engine = engine_limits(schedule, variant.kv_tokens)
     return ReplicaQueue(believed_step_time(fleet, variant), engine, request_mix(demand),
                         [class_targets(c) for c in demand.classes])
 
@@ -143,13 +137,6 @@ def _believed(fleet: Fleet, variant: Variant) -> ReplicaGroup:
     """The variant's replica with steps as slow as the plan's confidence asks for."""
     group, = slower((variant.group,), sigmas_of(fleet.plan.confidence))
     return group
-
-
-def class_targets(service_class: ServiceClass) -> ClassTargets:
-    """A service class's objective in the form of the analytic model."""
-    slo = service_class.slo
-    return ClassTargets(service_class.name, _or_inf(slo.ttft_s), _or_inf(slo.itl_s),
-                        _or_inf(slo.e2e_s), slo.itl, slo.percentile)
 
 
 def request_mix(demand: Demand) -> RequestMix:
@@ -184,10 +171,6 @@ def _class_numbers(demand: Demand, workload: Workload) -> NDArray[np.int64]:
     number_of = np.array([names.index(name) if name in names else -1
                           for name in workload.service_classes], dtype=np.int64)
     return number_of[workload.class_index]
-
-
-def _or_inf(value: float | None) -> float:
-    return inf if value is None else value
 
 
 def _fewest(queue: ReplicaQueue, rate_per_s: float) -> int:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.fleet.capacity import step_tokens
 from penstock.fleet.groups import equipped
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import AcceleratorPool, Fleet, ModelChoice, ReplicaGroup
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
-from penstock.policy.schedule.options import SchedulerOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,6 @@ def variant_name(group: ReplicaGroup) -> str:
     if group.schedule is not None:
         parts.append(f"step{step_tokens(group.schedule)}")
     return "-".join(parts)
-
-
-def step_tokens(schedule: SchedulerOptions) -> int:
-    """The most tokens that a step of this policy computes."""
-    return schedule.chunk_tokens if schedule.chunking == "fixed" else schedule.max_step_tokens
 
 
 def _groups(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> Iterator[ReplicaGroup]:

@@ -62,6 +62,9 @@ ADMISSIONS = Axis("admit policy", "penstock.admit", {
 _SECONDS = Number(0, LARGEST)
 SCALERS = Axis("scale policy", "penstock.scale", {
     **{name: Entry("penstock.policy.scale.build:static") for name in ("none", "static")},
+    "penstock": Entry("penstock.policy.scale.penstock:penstock", {
+        "margin": Number(0.1, 10), "least_margin": Number(0.1, 10), "most_margin": Number(0.1, 10),
+        "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)}),
     "hpa": Entry("penstock.published.autoscalers.hpa:hpa", {
         "metric": Word(("num_running", "num_waiting", "ongoing", "kv_used_share")),
         "target": Number(1e-6, LARGEST), "tolerance": Number(0, 1), "up_window_s": _SECONDS,

@@ -2,8 +2,9 @@
 
 import pytest
 
+from penstock.fleet.capacity import step_tokens
 from penstock.plan.propose import current_groups
-from penstock.plan.variants import longest_request_tokens, step_tokens, variant_name, variants_of
+from penstock.plan.variants import longest_request_tokens, variant_name, variants_of
 from penstock.policy.schedule.options import PRESETS
 from support.small_plans import cards, fleet
 

@@ -10,11 +10,10 @@ from penstock.policy.scale.values import Observation, ScalingDecision
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Arrivals per second and mean lengths of one model and class."""
+    """Arrivals per second of one class, and recent (prompt, output) tokens of its requests."""
 
     rate_per_s: float
-    prompt_tokens: float
-    output_tokens: float
+    lengths: tuple[tuple[int, int], ...]
 
 
 Capacity = Callable[[Mapping[str, Load]], float]

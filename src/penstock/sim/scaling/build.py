@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from penstock.core.units import to_ps
-from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.capacity import replica_capacity
+from penstock.fleet.replica_factory import believed_step_time, random_stream
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
@@ -52,8 +54,10 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
                       end_s)
 
 
-def scaler_context(fleet: Fleet) -> ScalerContext:
-    """Return what the fleet's scaler is built with."""
+def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
+    """Return what the fleet's scaler is built with. Step times are those that policies believe."""
+    believed = partial(believed_step_time, fleet=fleet, seed=seed)
+
     def facts(number: int) -> GroupFacts:
         group = fleet.replicas[number]
         floor, ceiling = bounds(fleet, group)
@@ -64,7 +68,9 @@ def scaler_context(fleet: Fleet) -> ScalerContext:
                           kv_tokens(fleet, group), None if classes is None else frozenset(classes))
 
     return ScalerContext(tuple(facts(number) for number in range(len(fleet.replicas))),
-                         {one.name: one for one in fleet.service_classes})
+                         {one.name: one for one in fleet.service_classes},
+                         tuple(replica_capacity(fleet, group, believed)
+                               for group in fleet.replicas))
 
 
 def start_s(fleet: Fleet, number: int) -> float:
@@ -93,7 +99,7 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
     """Return the loop as the kernel's source of that number. ``fleet`` states the first number of
     replicas; the other slots are closed."""
     policy = fleet.policies.scale
-    scaler = make_scaler(policy.name, policy.options, scaler_context(fleet))
+    scaler = make_scaler(policy.name, policy.options, scaler_context(fleet, seed))
     names = [pool.accelerator.name for pool in fleet.accelerators]
     limits = [Limits(*bounds(fleet, group), names.index(group.accelerator.name),
                      group.parallelism.num_accelerators) for group in fleet.replicas]

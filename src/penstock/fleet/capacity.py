@@ -1,0 +1,88 @@
+"""Rates that one replica sustains within its classes' objectives, by the analytic model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, log
+
+import numpy as np
+
+from penstock.core.slo import ServiceClass
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.perf.queueing.replicas import (
+    ClassTargets,
+    EngineLimits,
+    ReplicaQueue,
+    RequestMix,
+)
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.scale.protocol import Capacity, Load
+from penstock.policy.schedule.options import SchedulerOptions
+
+_NUM_ROWS = 2_000
+
+
+def step_tokens(schedule: SchedulerOptions) -> int:
+    """Return the most tokens that a step of this policy computes."""
+    return schedule.chunk_tokens if schedule.chunking == "fixed" else schedule.max_step_tokens
+
+
+def engine_limits(schedule: SchedulerOptions, num_kv_tokens: int) -> EngineLimits:
+    """Return how an engine of that schedule forms steps and admits requests."""
+    return EngineLimits(
+        step_tokens=step_tokens(schedule), kv_tokens=num_kv_tokens,
+        max_num_seqs=schedule.max_num_seqs, by_pace=schedule.chunking in ("solved", "grid"),
+        by_deadline=schedule.order != "arrival", relegates=schedule.relegation != "never",
+        slack_spend_fraction=(
+            schedule.slack_spend_fraction if schedule.chunking == "solved" else 0.0))
+
+
+def class_targets(service_class: ServiceClass) -> ClassTargets:
+    """Return a service class's objective in the form of the analytic model."""
+    slo = service_class.slo
+    return ClassTargets(service_class.name, _or_inf(slo.ttft_s), _or_inf(slo.itl_s),
+                        _or_inf(slo.e2e_s), slo.itl, slo.percentile)
+
+
+def _or_inf(value: float | None) -> float:
+    return inf if value is None else value
+
+
+def replica_capacity(fleet: Fleet, group: ReplicaGroup,
+                     believed: Callable[[ReplicaGroup], StepTimeModel]) -> Capacity:
+    """Return the function that tells the rate of one of the group's replicas for given loads.
+
+    The loads bring recent lengths by class. Arrivals are taken as Poisson, so the figure is a
+    starting point: a scaler corrects it by what it observes.
+    """
+    model = believed(group)
+    limits = engine_limits(fleet.schedule_of(group), kv_tokens(fleet, group))
+
+    def rate_per_s(loads: Mapping[str, Load]) -> float:
+        classes = [fleet.service_class(name) for name in loads]
+        mix = _mix(list(loads.values()), limits.kv_tokens)
+        queue = ReplicaQueue(model, limits, mix, [class_targets(one) for one in classes])
+        return queue.capacity_per_s()[0]
+
+    return rate_per_s
+
+
+def _mix(loads: Sequence[Load], most_tokens: int) -> RequestMix:
+    """Return requests in the shares of the loads, each class with its recent lengths in turn."""
+    total = sum(load.rate_per_s for load in loads)
+    shares = [load.rate_per_s / total for load in loads]
+    # Classes interleave evenly: row i is of the class that is furthest behind its share.
+    due = np.concatenate([(np.arange(max(1, round(share * _NUM_ROWS))) + 0.5) / share
+                          for share in shares if share > 0.0])
+    counts = [max(1, round(share * _NUM_ROWS)) if share > 0.0 else 0 for share in shares]
+    index = np.repeat(np.arange(len(loads)), counts)[np.argsort(due, kind="stable")]
+    tokens = np.zeros((2, len(index)))
+    for number, load in enumerate(loads):
+        rows = np.flatnonzero(index == number)
+        own = np.array(load.lengths, np.float64)
+        tokens[:, rows] = own[np.arange(len(rows)) % len(own)].T
+    prompt = np.minimum(tokens[0], most_tokens - 1.0)
+    output = np.maximum(1.0, np.minimum(tokens[1], most_tokens - prompt))
+    # Exponential gaps without chance: their quantiles, in an order that repeats only after all.
+    ranks = (np.arange(len(index)) * 0.6180339887498949) % 1.0
+    gaps = np.array([-log(1.0 - 0.9999 * rank) for rank in ranks])
+    return RequestMix(prompt, output, index.astype(np.int64), gaps / gaps.mean())

@@ -1,0 +1,202 @@
+"""Penstock's scaler: forecast demand over the start time, in replicas that keep the objectives.
+
+The number of replicas is (forecast rate x margin) / (rate of one replica within its objectives).
+The rate of one replica comes from the analytic model at the lengths of recent requests. The margin
+is what makes up for errors of both: it rises with each request that misses its objective and falls
+while fewer miss than may, so in the long run as many miss as the objective allows. This is adaptive
+conformal inference (Gibbs and Candes 2021, section 2) on the margin.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Any
+
+from penstock.policy.scale.cheapest import cheapest_counts
+from penstock.policy.scale.forecast import RateForecast
+from penstock.policy.scale.history import History
+from penstock.policy.scale.protocol import Load, ScalerContext
+from penstock.policy.scale.values import Observation, ScalingDecision, SeenDemand
+
+PERIOD_S = 10.0
+BURST_S = 20.0
+_BURST_SIGMAS = 3.0
+_LENGTHS_CHANGED = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class PenstockSettings:
+    """Settings of the scaler.
+
+    ``margin`` is the first margin; it stays within ``least_margin`` and ``most_margin``. A share of
+    misses of 100 % multiplies it by e within ``adapt_s``. Replicas are given up once fewer have
+    sufficed for ``stay_s``, None for the start time: as long as it takes to start one, a replica
+    that idles costs no more than one that is stopped and started again. ``miss_share`` of the
+    allowed misses are spent on purpose.
+    """
+
+    margin: float = 1.1
+    least_margin: float = 0.7
+    most_margin: float = 3.0
+    adapt_s: float = 1800.0
+    stay_s: float | None = None
+    miss_share: float = 0.6
+
+
+class _Model:
+    """Demand of one model and the groups that serve it."""
+
+    def __init__(self, numbers: Sequence[int], context: ScalerContext,
+                 settings: PenstockSettings) -> None:
+        self.numbers = tuple(numbers)
+        self.margin = settings.margin
+        self._context = context
+        self._settings = settings
+        facts = [context.groups[number] for number in numbers]
+        self._lead_s = max(one.start_s for one in facts)
+        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S)
+        self._stay_s = self._lead_s if settings.stay_s is None else settings.stay_s
+        self._needs = History[float](self._stay_s)
+        self._ended = History[tuple[tuple[int, int], ...]](2.0 * PERIOD_S)
+        self._last_s: float | None = None
+        self._means: dict[str, tuple[float, float]] = {}  # for which the rates were computed
+        self._rates: list[float] = []
+
+    def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
+               ) -> tuple[tuple[int, ...], str, dict[str, float]]:
+        """Return the wanted replicas by group, with the reason and the figures that decided."""
+        arrived = sum(one.num_arrived for one in demand)
+        self._forecast.add(now_s, arrived)
+        self._learn(demand, now_s)
+        present = tuple(seen.groups[number].target for number in self.numbers)
+        loads = self._loads(demand)
+        found = self._forecast.best(now_s)
+        if not loads or found is None:
+            # Nothing is known of requests yet; held ones need a replica.
+            held = any(one.num_held for one in demand)
+            counts = present if sum(present) or not held else self._counts([1.0], 1.0)
+            return counts, "no answers yet", {}
+        self._measure(loads)
+        rate, reason = found.rate_per_s * self.margin, f"forecast: {found.method}"
+        burst = self._burst_per_s(now_s)
+        if burst > rate:
+            rate, reason = burst, f"burst of the last {BURST_S:g} s"
+        rate += self._backlog_per_s(demand)
+        # One unit of need is the rate of the first group's replica.
+        unit = max(self._rates[0], 1e-9)
+        need = rate / unit
+        self._needs.add(now_s, need)
+        highest = max(self._needs.since(now_s - self._stay_s))
+        worth = [each / unit for each in self._rates]
+        counts = self._counts(worth, need)
+        have = sum(count * each for count, each in zip(present, worth, strict=True))
+        if have >= need - 1e-9:
+            # Fewer only where fewer have sufficed all the time that a start takes.
+            counts = self._counts(worth, highest)
+            if sum(count * each for count, each in zip(counts, worth, strict=True)) >= have - 1e-9:
+                counts = present
+            else:
+                reason = f"fewer sufficed for {self._stay_s:g} s"
+        return counts, reason, {
+            "rate_per_s": found.rate_per_s, "margin": self.margin, "replica_per_s": unit,
+            "need": need, "spread": found.spread}
+
+    # -- demand ---------------------------------------------------------------------------------
+
+    def _burst_per_s(self, now_s: float) -> float:
+        """Return the rate of the last seconds less what chance alone may add to it."""
+        rate: float | None = self._forecast.rate_since(now_s - BURST_S, now_s)
+        if rate is None:
+            return 0.0
+        return max(0.0, rate - _BURST_SIGMAS * sqrt(rate / BURST_S))
+
+    def _backlog_per_s(self, demand: Sequence[SeenDemand]) -> float:
+        """Return the rate at which held requests would be served within a start time."""
+        return sum(one.num_held for one in demand) / self._lead_s
+
+    def _loads(self, demand: Sequence[SeenDemand]) -> dict[str, Load]:
+        """Return the recent loads by class, without classes of which no answer is known."""
+        total = sum(one.num_arrived for one in demand)
+        return {one.service_class: Load(one.num_arrived / total, one.recent)
+                for one in demand if one.recent and one.num_arrived}
+
+    # -- capacity -------------------------------------------------------------------------------
+
+    def _measure(self, loads: Mapping[str, Load]) -> None:
+        """Compute the rates of one replica of each group anew where lengths have changed."""
+        means = {name: (sum(one[0] for one in load.lengths) / len(load.lengths),
+                        sum(one[1] for one in load.lengths) / len(load.lengths))
+                 for name, load in loads.items()}
+        if self._means.keys() == means.keys() and all(
+                abs(log(new / max(old, 1e-9))) < _LENGTHS_CHANGED
+                for name, pair in means.items()
+                for new, old in zip(pair, self._means[name], strict=True)):
+            return
+        self._means = means
+        self._rates = [self._context.capacity[number](loads) for number in self.numbers]
+
+    def _learn(self, demand: Sequence[SeenDemand], now_s: float) -> None:
+        """Adapt the margin to the misses since the last decision."""
+        ends = tuple((one.num_finished + one.num_lost, one.num_met) for one in demand)
+        before = self._ended.at(now_s)
+        elapsed_s = 0.0 if self._last_s is None else now_s - self._last_s
+        self._ended.add(now_s, ends)
+        self._last_s = now_s
+        if before is None or len(before[1]) != len(ends) or elapsed_s <= 0.0:
+            return
+        excess = None
+        for one, (ended, met), (ended_before, met_before) in zip(demand, ends, before[1],
+                                                                 strict=True):
+            if ended > ended_before:
+                missed = 1.0 - (met - met_before) / (ended - ended_before)
+                slo = self._context.classes[one.service_class].slo
+                allowed = self._settings.miss_share * (1.0 - slo.percentile / 100.0)
+                excess = max(missed - allowed, -1.0 if excess is None else excess)
+        if excess is not None:
+            self.margin *= exp(excess * elapsed_s / self._settings.adapt_s)
+            self.margin = min(max(self.margin, self._settings.least_margin),
+                              self._settings.most_margin)
+
+    def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
+        facts = [self._context.groups[number] for number in self.numbers]
+        worth = list(worth) if len(worth) == len(facts) else [1.0] * len(facts)
+        return cheapest_counts(need, worth, [one.cost_per_hour for one in facts],
+                               [(one.floor, one.ceiling) for one in facts])
+
+
+class PenstockScaler:
+    """Forecasts each model's demand over the start time, and orders the cheapest replicas that
+    serve it within its objectives. Holds every number while metrics are missing."""
+
+    period_s = PERIOD_S
+
+    def __init__(self, context: ScalerContext, settings: PenstockSettings) -> None:
+        self._context = context
+        names = dict.fromkeys(group.model for group in context.groups)
+        self._models = {name: _Model([number for number, group in enumerate(context.groups)
+                                      if group.model == name], context, settings)
+                        for name in names}
+
+    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
+        """Return the wanted number of replicas of each group."""
+        targets = [group.target for group in seen.groups]
+        if seen.demand is None:
+            return ScalingDecision(tuple(targets), "the gateway's metrics are missing: no change")
+        reasons, terms = [], {}
+        only = len(self._models) == 1
+        for name, model in self._models.items():
+            demand = [one for one in seen.demand if one.model == name or (only and not one.model)]
+            counts, reason, figures = model.wanted(seen, demand, now_s)
+            if any(targets[number] != count
+                   for number, count in zip(model.numbers, counts, strict=True)):
+                reasons.append(reason if only else f"{name}: {reason}")
+                terms.update({key if only else f"{name}.{key}": value
+                              for key, value in figures.items()})
+            for number, count in zip(model.numbers, counts, strict=True):
+                targets[number] = count
+        return ScalingDecision(tuple(targets), "; ".join(reasons) or "enough", terms)
+
+
+def penstock(settings: Mapping[str, Any], context: ScalerContext) -> PenstockScaler:
+    """Build Penstock's scaler."""
+    return PenstockScaler(context, PenstockSettings(**settings))
