@@ -9,11 +9,11 @@ conformal inference (Gibbs and Candes 2021, section 2) on the margin.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, sqrt
 from typing import Any
 
 from penstock.policy.scale.cheapest import cheapest_counts
-from penstock.policy.scale.forecast import RateForecast
+from penstock.policy.scale.forecast import WINDOWS_S, RateForecast
 from penstock.policy.scale.history import History
 from penstock.policy.scale.protocol import Load, ScalerContext
 from penstock.policy.scale.values import Observation, ScalingDecision, SeenDemand
@@ -21,7 +21,13 @@ from penstock.policy.scale.values import Observation, ScalingDecision, SeenDeman
 PERIOD_S = 10.0
 BURST_S = 20.0
 _BURST_SIGMAS = 3.0
-_LENGTHS_CHANGED = 0.03
+MEASURE_S = 300.0
+"""Time after which the rates of replicas are computed for the lengths of then."""
+
+_SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
+_BUSY = 0.6
+"""Share of the expected rate of the ready replicas from which misses are taken to come from load:
+below, more replicas would not prevent them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,7 @@ class _Model:
         self._stay_s = self._lead_s if settings.stay_s is None else settings.stay_s
         self._needs = History[float](self._stay_s)
         self._ended = History[tuple[tuple[int, int], ...]](2.0 * PERIOD_S)
-        self._last_s: float | None = None
-        self._means: dict[str, tuple[float, float]] = {}  # for which the rates were computed
+        self._measured_s = -MEASURE_S
         self._rates: list[float] = []
 
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
@@ -67,7 +72,7 @@ class _Model:
         """Return the wanted replicas by group, with the reason and the figures that decided."""
         arrived = sum(one.num_arrived for one in demand)
         self._forecast.add(now_s, arrived)
-        self._learn(demand, now_s)
+        self._learn(seen, demand, now_s)
         present = tuple(seen.groups[number].target for number in self.numbers)
         loads = self._loads(demand)
         found = self._forecast.best(now_s)
@@ -76,7 +81,7 @@ class _Model:
             held = any(one.num_held for one in demand)
             counts = present if sum(present) or not held else self._counts([1.0], 1.0)
             return counts, "no answers yet", {}
-        self._measure(loads)
+        self._measure(loads, now_s)
         rate, reason = found.rate_per_s * self.margin, f"forecast: {found.method}"
         burst = self._burst_per_s(now_s)
         if burst > rate:
@@ -122,40 +127,47 @@ class _Model:
 
     # -- capacity -------------------------------------------------------------------------------
 
-    def _measure(self, loads: Mapping[str, Load]) -> None:
-        """Compute the rates of one replica of each group anew where lengths have changed."""
-        means = {name: (sum(one[0] for one in load.lengths) / len(load.lengths),
-                        sum(one[1] for one in load.lengths) / len(load.lengths))
-                 for name, load in loads.items()}
-        if self._means.keys() == means.keys() and all(
-                abs(log(new / max(old, 1e-9))) < _LENGTHS_CHANGED
-                for name, pair in means.items()
-                for new, old in zip(pair, self._means[name], strict=True)):
+    def _measure(self, loads: Mapping[str, Load], now_s: float) -> None:
+        """Compute the rates of one replica of each group for recent lengths, now and then."""
+        if self._rates and now_s < self._measured_s + MEASURE_S:
             return
-        self._means = means
-        self._rates = [self._context.capacity[number](loads) for number in self.numbers]
+        new = [self._context.capacity[number](loads) for number in self.numbers]
+        # Costs of a request add up, so the means are of costs.
+        self._rates = [1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / rate)
+                       if old > 0.0 and rate > 0.0 else rate
+                       for old, rate in zip(self._rates or new, new, strict=True)]
+        self._measured_s = now_s
 
-    def _learn(self, demand: Sequence[SeenDemand], now_s: float) -> None:
+    def _busy(self, seen: Observation, now_s: float) -> bool:
+        """Whether the load of the ready replicas may be what makes requests miss."""
+        rate = self._forecast.rate_since(now_s - WINDOWS_S[1], now_s)
+        if rate is None or not self._rates:
+            return True
+        ready = sum(seen.groups[number].num_ready * each
+                    for number, each in zip(self.numbers, self._rates, strict=True))
+        return rate >= _BUSY * ready
+
+    def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Adapt the margin to the misses since the last decision."""
         ends = tuple((one.num_finished + one.num_lost, one.num_met) for one in demand)
         before = self._ended.at(now_s)
-        elapsed_s = 0.0 if self._last_s is None else now_s - self._last_s
         self._ended.add(now_s, ends)
-        self._last_s = now_s
-        if before is None or len(before[1]) != len(ends) or elapsed_s <= 0.0:
+        if before is None or len(before[1]) != len(ends) or now_s <= before[0]:
             return
-        excess = None
-        for one, (ended, met), (ended_before, met_before) in zip(demand, ends, before[1],
-                                                                 strict=True):
-            if ended > ended_before:
-                missed = 1.0 - (met - met_before) / (ended - ended_before)
-                slo = self._context.classes[one.service_class].slo
-                allowed = self._settings.miss_share * (1.0 - slo.percentile / 100.0)
-                excess = max(missed - allowed, -1.0 if excess is None else excess)
-        if excess is not None:
-            self.margin *= exp(excess * elapsed_s / self._settings.adapt_s)
-            self.margin = min(max(self.margin, self._settings.least_margin),
-                              self._settings.most_margin)
+        excess = max((self._excess(one, now, then) for one, now, then in zip(
+            demand, ends, before[1], strict=True) if now[0] > then[0]), default=0.0)
+        if excess > 0.0 and not self._busy(seen, now_s):
+            return
+        settings = self._settings
+        self.margin *= exp(excess * (now_s - before[0]) / settings.adapt_s)
+        self.margin = min(max(self.margin, settings.least_margin), settings.most_margin)
+
+    def _excess(self, one: SeenDemand, now: tuple[int, int], then: tuple[int, int]) -> float:
+        """Return the share of a class's requests that missed since then, less the share that
+        may."""
+        missed = 1.0 - (now[1] - then[1]) / (now[0] - then[0])
+        percentile = self._context.classes[one.service_class].slo.percentile
+        return missed - self._settings.miss_share * (1.0 - percentile / 100.0)
 
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
         facts = [self._context.groups[number] for number in self.numbers]

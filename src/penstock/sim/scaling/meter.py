@@ -10,8 +10,8 @@ from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.policy.scale.values import TPOT_BOUNDS_S, TTFT_BOUNDS_S, SeenDemand, Totals, bucket
 
-NUM_RECENT: Final = 256
-_REFRESH: Final = 64
+NUM_RECENT: Final = 2048
+_REFRESH: Final = 256
 
 
 class _Demand:
@@ -54,7 +54,7 @@ class DemandMeter:
                                first_ps / PS_PER_S - request.arrival_s,
                                last_ps / PS_PER_S - request.arrival_s)
         one.recent.append((request.prompt_tokens, output_tokens))
-        if one.num_finished % _REFRESH == 0 or one.num_finished < NUM_RECENT:
+        if one.num_finished % _REFRESH == 0 or one.num_finished < _REFRESH:
             one.shown = ()
 
     def lost(self, request: Request) -> None:
