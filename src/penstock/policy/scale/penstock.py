@@ -24,6 +24,9 @@ _BURST_SIGMAS = 3.0
 MEASURE_S = 300.0
 """Time after which the rates of replicas are computed for the lengths of then."""
 
+LEAST_LENGTHS = 200
+"""Known lengths before which no replica is given up."""
+
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
@@ -97,7 +100,9 @@ class _Model:
         have = sum(count * each for count, each in zip(present, worth, strict=True))
         if have >= need - 1e-9:
             # Fewer only where fewer have sufficed all the time that a start takes.
-            counts = self._counts(worth, highest)
+            known = self._needs.span_s >= self._stay_s and sum(
+                len(load.lengths) for load in loads.values()) >= LEAST_LENGTHS
+            counts = self._counts(worth, highest) if known else present
             if sum(count * each for count, each in zip(counts, worth, strict=True)) >= have - 1e-9:
                 counts = present
             else:
