@@ -37,6 +37,10 @@ app = App()
 Grid = Annotated[list[str] | None, typer.Option(
     "--grid", metavar="KEY=V1,V2,...", show_default=False,
     help="Values of one setting. Repeatable: runs every combination.")]
+Scale = Annotated[str | None, typer.Option(
+    "--scale", metavar="NAME,NAME,...", show_default=False,
+    help="Scale policies, settings after colons: penstock,hpa:target=20. A name alone has the "
+         "settings of the file.")]
 Resume = Annotated[bool, typer.Option(
     "--resume", help="Keep the rows that are already in --out, run only the others.")]
 
@@ -52,7 +56,7 @@ def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
         help="A fleet file, or folders of simulated or measured runs.")],
-    policies: Policies = None, grid: Grid = None, replicas: NumReplicas = None,
+    policies: Policies = None, scale: Scale = None, grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
     rate: Rates = None, html: Html = None, self_contained: SelfContained = False,
@@ -69,6 +73,9 @@ def compare(
     --grid runs every combination of values and prints one row of figures each. A fleet without
     `replicas` is sized at every point as by `run`. A value may be a YAML mapping in braces or a
     list in brackets.
+
+    --scale runs policies for the number of replicas: attainment, GPU-hours, and the GPU-hours that
+    no policy undercuts.
     """
     _check_grid(grid, {"--out": out, "--resume": resume or None,
                        "--workers": None if workers == 1 else workers})
@@ -78,12 +85,12 @@ def compare(
     from penstock.fleet.traffic import check_open
 
     telling = Telling(as_json, html, library(self_contained))
+    given: dict[str, object] = {"--policies": policies, "--grid": grid, "--scale": scale,
+                                "--rate": rate, "--html": html}
     if what[0].is_dir() or len(what) > 1:
-        if policies is not None or grid is not None:
-            raise InputError(f"{'--grid' if policies is None else '--policies'} goes with a fleet "
-                             "file, not with the folders of runs")
-        if rate is not None:
-            raise InputError("--rate goes with a fleet file, not with the folders of runs")
+        for name in ("--policies", "--grid", "--scale", "--rate"):
+            if given[name] is not None:
+                raise InputError(f"{name} goes with a fleet file, not with the folders of runs")
         return compare_runs(what, seed or 0, telling)
     fleet_file = what[0]
     if grid is not None:
@@ -91,12 +98,17 @@ def compare(
 
         if policies is not None:
             raise InputError("--policies: has no meaning beside --grid; vary policies.schedule")
-        for name, value in {"--rate": rate, "--html": html}.items():
-            if value is not None:
-                raise InputError(f"{name}: has no meaning beside --grid; leave it out")
+        _refuse_beside("--grid", given, "--rate", "--html", "--scale")
         return compare_grid(fleet_file, grid, settings=settings, data=data, seed=seed,
                             num_seeds=seeds, replicas=replicas, out=out, resume=resume,
                             workers=workers, as_json=as_json)
+    if scale is not None:
+        from penstock.cli.compare_scalers import compare_scalers
+
+        _refuse_beside("--scale", given, "--policies", "--rate", "--html")
+        return compare_scalers(fleet_file, split_policies(scale, "--scale"), choice_of=_choice,
+                               settings=settings, data=data, seed=seed, num_seeds=seeds,
+                               replicas=replicas, as_json=as_json)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
                          "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")
@@ -124,6 +136,13 @@ def compare(
                                      rate_per_s) for rate_per_s in rates}
     tell(fleet.name, seed_range(fleet, seeds), found, telling)
     return OK
+
+
+def _refuse_beside(option: str, given: dict[str, object], *names: str) -> None:
+    """Raise InputError for options that mean nothing beside another."""
+    for name in names:
+        if given[name] is not None:
+            raise InputError(f"{name}: has no meaning beside {option}; leave it out")
 
 
 def _check_grid(grid: list[str] | None, given: dict[str, object]) -> None:
@@ -183,13 +202,13 @@ def _with_policy(label: str, fleet: "Fleet",
     raise fault
 
 
-def split_policies(text: str) -> list[str]:
+def split_policies(text: str, option: str = "--policies") -> list[str]:
     """The labels of a list of policies. Raises InputError for an empty or repeated one."""
     labels = [label.strip() for label in text.split(",")]
     for place, label in enumerate(labels):
         if not label or label in labels[:place]:
             fault = f"{label!r} appears twice" if label else "a policy is empty"
-            raise InputError(f"--policies {text[:80]!r}: {fault}; expected names parted by commas, "
+            raise InputError(f"{option} {text[:80]!r}: {fault}; expected names parted by commas, "
                              "settings after colons")
     return labels
 

@@ -1,6 +1,8 @@
 """The section `scaling` of the fleet file: how replicas start and stop."""
 
-from penstock.fleet.fields import NotNegative, Positive, Section, described
+from typing import Any
+
+from penstock.fleet.fields import Name, NotNegative, Positive, Section, described
 
 
 class ScalingSection(Section):
@@ -14,3 +16,6 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    settings: dict[Name, dict[Name, Any]] | None = described(
+        "Settings of scale policies by name, where `policies.scale` or `compare --scale` name a "
+        "policy alone.", {"hpa": {"metric": "num_running", "target": 20}})

@@ -316,10 +316,22 @@ def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),
-                               ("admit", policies.admit, ADMISSIONS),
-                               ("scale", policies.scale, SCALERS)):
+                               ("admit", policies.admit, ADMISSIONS)):
         if choice is not None:
             yield from _choice_problems(("policies", kind), choice, axis)
+    yield from _scaler_problems(document)
+
+
+def _scaler_problems(document: FleetDocument) -> Iterator[Problem]:
+    """Yield problems of the scale policy, and of the settings that the section scaling has for it
+    and for others."""
+    choice = document.policies.scale
+    stated = (document.scaling and document.scaling.settings) or {}
+    for name, settings in stated.items():
+        path = ("scaling", "settings", name)
+        yield from _choice_problems(path, Named(name=name, **settings), SCALERS)
+    if not isinstance(choice, str) or choice not in stated:
+        yield from _choice_problems(("policies", "scale"), choice, SCALERS)
 
 
 def _stock_engine_problems(document: FleetDocument) -> Iterator[Problem]:

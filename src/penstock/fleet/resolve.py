@@ -58,8 +58,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         disclosure=Disclosure(**document.disclosure.given()),
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
-        scaling=ScalingOptions() if document.scaling is None else ScalingOptions(
-            **document.scaling.given()))
+        scaling=_scaling(document))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
@@ -114,7 +113,7 @@ def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     return Policies(
         resolve_schedule(("policies", "schedule"), usual_schedule(document), engine),
         _choice(policies.route or _usual_route(document)), _choice(policies.admit),
-        _choice(policies.scale), policies.explore)
+        _scaler(document), policies.explore)
 
 
 def _usual_route(document: FleetDocument) -> str:
@@ -132,6 +131,20 @@ def _plan(document: FleetDocument) -> PlanOptions:
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                              for key, value in document.plan.given().items()}
     return PlanOptions(**given)
+
+
+def _scaler(document: FleetDocument) -> Choice:
+    """Return the scale policy. A name alone has the settings that the section scaling states."""
+    found = _choice(document.policies.scale)
+    if found.options or document.scaling is None:
+        return found
+    return Choice(found.name, (document.scaling.settings or {}).get(found.name, {}))
+
+
+def _scaling(document: FleetDocument) -> ScalingOptions:
+    given = {} if document.scaling is None else document.scaling.given()
+    given.pop("settings", None)  # of policies, which state theirs
+    return ScalingOptions(**given)
 
 
 def _choice(section: str | Named) -> Choice:

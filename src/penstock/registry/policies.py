@@ -69,6 +69,11 @@ SCALERS = Axis("scale policy", "penstock.scale", {
         "metric": Word(("num_running", "num_waiting", "ongoing", "kv_used_share")),
         "target": Number(1e-6, LARGEST), "tolerance": Number(0, 1), "up_window_s": _SECONDS,
         "down_window_s": _SECONDS}, required=("target",)),
+    "keda": Entry("penstock.published.autoscalers.keda:keda", {
+        "triggers": Words(("queue", "running", "saturation")), "queue": Number(1e-6, LARGEST),
+        "running": Number(1e-6, LARGEST), "saturation": Number(1e-6, LARGEST),
+        "cooldown_s": _SECONDS, "polling_s": _SECONDS, "tolerance": Number(0, 1),
+        "up_window_s": _SECONDS, "down_window_s": _SECONDS}),
     "kpa": Entry("penstock.published.autoscalers.kpa:kpa", {
         "target": Number(1e-6, LARGEST), "stable_window_s": Number(6, 3600),
         "panic_window_share": Number(0.01, 1), "panic_threshold": Number(1.1, 10),
