@@ -39,16 +39,16 @@ class PenstockSettings:
 
     ``margin`` is the first margin; it stays within ``least_margin`` and ``most_margin``. A share of
     misses of 100 % multiplies it by e within ``adapt_s``. Replicas are given up once fewer have
-    sufficed for ``stay_s``, None for the start time: as long as it takes to start one, a replica
-    that idles costs no more than one that is stopped and started again. ``miss_share`` of the
-    allowed misses are spent on purpose.
+    sufficed for ``stay_s``, and for the start time at least: for so long, a replica that idles
+    costs no more than one that is stopped and started again. ``miss_share`` of the allowed misses
+    are spent on purpose.
     """
 
-    margin: float = 1.1
-    least_margin: float = 0.7
+    margin: float = 1.25
+    least_margin: float = 0.75
     most_margin: float = 3.0
-    adapt_s: float = 1800.0
-    stay_s: float | None = None
+    adapt_s: float = 900.0
+    stay_s: float = 600.0
     miss_share: float = 0.6
 
 
@@ -64,7 +64,7 @@ class _Model:
         facts = [context.groups[number] for number in numbers]
         self._lead_s = max(one.start_s for one in facts)
         self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S)
-        self._stay_s = self._lead_s if settings.stay_s is None else settings.stay_s
+        self._stay_s = max(self._lead_s, settings.stay_s)
         self._needs = History[float](self._stay_s)
         self._ended = History[tuple[tuple[int, int], ...]](2.0 * PERIOD_S)
         self._measured_s = -MEASURE_S
@@ -86,7 +86,8 @@ class _Model:
             return counts, "no answers yet", {}
         self._measure(loads, now_s)
         rate, reason = found.rate_per_s * self.margin, f"forecast: {found.method}"
-        burst = self._burst_per_s(now_s)
+        # Where experience allows less than the model, a burst needs less, too.
+        burst = self._burst_per_s(now_s) * min(1.0, self.margin)
         if burst > rate:
             rate, reason = burst, f"burst of the last {BURST_S:g} s"
         rate += self._backlog_per_s(demand)

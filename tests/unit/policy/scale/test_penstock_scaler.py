@@ -1,0 +1,131 @@
+"""Penstock's scaler on observations written by hand."""
+
+import pytest
+
+from penstock.core.slo import ServiceClass, Slo
+from penstock.policy.scale.penstock import LEAST_LENGTHS, PERIOD_S, PenstockScaler, penstock
+from penstock.policy.scale.protocol import GroupFacts, ScalerContext
+from penstock.policy.scale.values import (
+    Observation,
+    ScalingDecision,
+    SeenDemand,
+    SeenGroup,
+    SeenReplica,
+)
+
+CLASSES = {"chat": ServiceClass("chat", Slo(ttft_s=3.0, percentile=99.0))}
+LENGTHS = ((100, 10),) * LEAST_LENGTHS
+
+
+def built(first: int = 4, floor: int = 1, ceiling: int = 100, rate: float = 2.0,
+          **settings: float) -> PenstockScaler:
+    """A scaler of one group whose replicas sustain ``rate`` requests/s."""
+    context = ScalerContext((GroupFacts("m", floor, ceiling, first, 1.0, 60.0, 1000),), CLASSES,
+                            (lambda _: rate,))
+    return penstock({"margin": 1.0, "stay_s": 60.0, **settings}, context)
+
+
+class Fleet:
+    """Feeds a scaler with arrivals at given rates, and follows its targets at once."""
+
+    def __init__(self, scaler: PenstockScaler, first: int = 4) -> None:
+        self.scaler = scaler
+        self.now_s = 0.0
+        self.target = first
+        self.arrived = 0.0
+        self.missed = 0.0
+
+    def run(self, rate: float, for_s: float, miss_share: float = 0.0,
+            *, metrics: bool = True) -> ScalingDecision:
+        decision = None
+        until_s = self.now_s + for_s
+        while self.now_s < until_s:
+            self.now_s += PERIOD_S
+            self.arrived += rate * PERIOD_S
+            self.missed += rate * PERIOD_S * miss_share
+            done = round(self.arrived)
+            demand = (SeenDemand("m", "chat", done, 0, done, 0, 0, done - round(self.missed), 0,
+                                 LENGTHS),)
+            ready = tuple(SeenReplica(i, "ready", 0.0) for i in range(self.target))
+            decision = self.scaler.decide(Observation(
+                self.now_s, (SeenGroup(self.target, ready),), demand if metrics else None),
+                self.now_s)
+            self.target, = decision.targets
+        assert decision is not None
+        return decision
+
+
+def test_as_many_replicas_as_the_rate_needs() -> None:
+    fleet = Fleet(built())
+    fleet.run(9.0, 1800.0)
+    assert fleet.target == 5  # ceil(9 / 2)
+
+
+def test_a_burst_is_seen_within_seconds() -> None:
+    fleet = Fleet(built())
+    fleet.run(8.0, 1800.0)
+    decision = fleet.run(40.0, 2 * PERIOD_S)
+    assert fleet.target >= 15
+    assert decision.reason.startswith(("burst", "forecast"))
+
+
+def test_fewer_only_after_fewer_have_sufficed_for_the_stay() -> None:
+    fleet = Fleet(built(stay_s=300.0))
+    fleet.run(20.0, 1800.0)
+    assert fleet.target == 10
+    fleet.run(4.0, 290.0)
+    assert fleet.target == 10
+    fleet.run(4.0, 700.0)
+    assert fleet.target == 2
+
+
+def test_missing_metrics_change_nothing() -> None:
+    fleet = Fleet(built())
+    fleet.run(20.0, 1200.0)
+    before = fleet.target
+    decision = fleet.run(0.0, 3600.0, metrics=False)
+    assert fleet.target == before
+    assert "missing" in decision.reason
+
+
+def test_a_restarted_scaler_does_not_shrink_on_empty_history() -> None:
+    fleet = Fleet(built(first=12, stay_s=300.0), 12)
+    fleet.run(0.5, 290.0)
+    assert fleet.target == 12
+
+
+def test_misses_under_load_raise_the_margin_and_their_absence_lowers_it() -> None:
+    fleet = Fleet(built(adapt_s=600.0))
+    fleet.run(8.0, 1200.0, miss_share=0.3)
+    raised = fleet.target
+    assert raised > 4
+    fleet.run(8.0, 24 * 3600.0)
+    assert fleet.target < raised
+
+
+def test_misses_that_load_does_not_cause_do_not_raise_the_margin() -> None:
+    fleet = Fleet(built(floor=20, first=20, adapt_s=600.0), 20)
+    fleet.run(8.0, 6 * 3600.0, miss_share=0.5)
+    assert fleet.target == 20
+
+
+def test_bounds_hold() -> None:
+    fleet = Fleet(built(ceiling=6))
+    fleet.run(100.0, 600.0)
+    assert fleet.target == 6
+
+
+@pytest.mark.parametrize(("costs", "counts"), [((1.0, 3.0), (5, 0)), ((2.0, 3.0), (1, 2))])
+def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
+                                      counts: tuple[int, int]) -> None:
+    facts = [GroupFacts("m", 0, 50, 1, cost, 60.0, 1000) for cost in costs]
+    context = ScalerContext(tuple(facts), CLASSES, (lambda _: 2.0, lambda _: 4.0))
+    scaler = penstock({"margin": 1.0, "stay_s": 60.0}, context)
+    targets = (1, 1)
+    for step in range(1, 120):
+        demand = (SeenDemand("m", "chat", 100 * step, 0, 100 * step, 0, 0, 100 * step, 0,
+                             LENGTHS),)
+        seen = Observation(10.0 * step, tuple(SeenGroup(target, tuple(
+            SeenReplica(i, "ready", 0.0) for i in range(target))) for target in targets), demand)
+        targets = scaler.decide(seen, 10.0 * step).targets
+    assert targets == counts
