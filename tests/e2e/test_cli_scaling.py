@@ -87,3 +87,35 @@ def test_no_replica_needs_a_policy(folder, penstock) -> None:
     found = penstock("simulate", "fleet.yaml")
     assert found.status == 2
     assert "replicas[0].count" in found.err
+
+
+def test_scale_policies_side_by_side(folder, penstock) -> None:
+    text = FLEET.replace("{start_s: 20}", "{start_s: 20, settings: {hpa: {target: 24}}}")
+    (folder / "fleet.yaml").write_text(text)
+    found = penstock("compare", "fleet.yaml", "--scale", "penstock,hpa,kpa:target=16,static",
+                     "--json")
+    assert found.status == 0, found
+    assert [one["scale"] for one in found.json] == ["penstock", "hpa", "kpa:target=16", "static"]
+    assert len({one["bound_gpu_hours"] for one in found.json}) == 1
+    for one in found.json:
+        if one["meets_slo"]:
+            assert one["gpu_hours"] >= one["bound_gpu_hours"] > 0
+    by_name = {one["scale"]: one for one in found.json}
+    assert by_name["static"]["starts"] == 0
+    assert by_name["penstock"]["attainment"] > by_name["static"]["attainment"]
+    told = penstock("compare", "fleet.yaml", "--scale", "static,ray")
+    assert "No policy needs less than" in told.out
+
+
+@pytest.mark.parametrize(("arguments", "parts"), [
+    (("--scale", "penstok"), ["--scale penstok", "did you mean 'penstock'?"]),
+    (("--scale", "kpa"), ["--scale kpa", "needs the setting target"]),
+    (("--scale", "static,static"), ["--scale", "appears twice"]),
+    (("--scale", "none"), ["--scale none"]),
+    (("--scale", "static", "--policies", "sarathi"), ["--policies", "beside --scale"]),
+    (("--scale", "static", "--grid", "run.seed=1,2"), ["--scale", "beside --grid"]),
+])
+def test_a_wrong_comparison_is_told_in_one_line(penstock, arguments, parts) -> None:
+    found = penstock("compare", "fleet.yaml", *arguments)
+    assert found.status == 2, found
+    assert all(part in found.err for part in parts), found

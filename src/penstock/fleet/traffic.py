@@ -117,8 +117,8 @@ def _lengths(path: Path, entry: TrafficSection,
              files: FileFinder) -> TraceFile | ClientFiles | LengthDistribution | str:
     stated = [key for key in ("trace", "lengths", "clients") if getattr(entry, key) is not None]
     if len(stated) != 1:
-        raise PlacedError(path, f"{' and '.join(stated) or 'none'} of trace, lengths and clients; "
-                                "expected one of them")
+        raise PlacedError(path, f"states {' and '.join(stated) or 'none'}; expected one of trace, "
+                                "lengths and clients")
     if entry.clients is not None:
         return _client_files((*path, "clients"), entry, entry.clients, files)
     if isinstance(entry.trace, TraceSection):

@@ -152,9 +152,9 @@ MEANING = [
     ("rate_per_s: 3.5", "tenants: {a: 0.5, b: 0.6}, rate_per_s: 3.5", 10,
      ["tenants", "sum to 1.1"]),
     (", rate_per_s: 3.5", "", 10, ["no rate_per_s"]),
-    ("trace: azure-2023-code, ", "", 10, ["neither of trace and lengths"]),
+    ("trace: azure-2023-code, ", "", 10, ["states none; expected one of trace"]),
     ("trace: azure-2023-code", "trace: azure-2023-code, lengths: sharegpt-8k", 10,
-     ["both of trace and lengths"]),
+     ["states trace and lengths; expected one"]),
     ("trace: azure-2023-code", "lengths: {prompt: {fixed: 3}, output: {}}", 10,
      ["lengths.output", "found nothing", "expected fixed"]),
     ("trace: azure-2023-code", "lengths: {prompt: {shares: [0, 1], tokens: [9, 1]}, "
