@@ -317,8 +317,10 @@ class Fleet:
         return self.policies.scale.name != "none"
 
     def unscaled(self) -> "Fleet":
-        """Return the fleet without its policy for the number of replicas."""
-        return replace(self, policies=replace(self.policies, scale=Choice("none")))
+        """Return the fleet with the replicas of the start, and without a policy for their
+        number."""
+        return replace(self, replicas=tuple(group for group in self.replicas if group.count),
+                       policies=replace(self.policies, scale=Choice("none")))
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """Return the pool of that name."""

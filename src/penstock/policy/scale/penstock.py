@@ -48,7 +48,7 @@ class PenstockSettings:
     least_margin: float = 0.75
     most_margin: float = 3.0
     adapt_s: float = 900.0
-    stay_s: float = 600.0
+    stay_s: float = 300.0
     miss_share: float = 0.6
 
 
@@ -90,7 +90,7 @@ class _Model:
         burst = self._burst_per_s(now_s) * min(1.0, self.margin)
         if burst > rate:
             rate, reason = burst, f"burst of the last {BURST_S:g} s"
-        rate += self._backlog_per_s(demand)
+        rate += self._backlog_per_s(seen, demand)
         # One unit of need is the rate of the first group's replica.
         unit = max(self._rates[0], 1e-9)
         need = rate / unit
@@ -121,9 +121,12 @@ class _Model:
             return 0.0
         return max(0.0, rate - _BURST_SIGMAS * sqrt(rate / BURST_S))
 
-    def _backlog_per_s(self, demand: Sequence[SeenDemand]) -> float:
-        """Return the rate at which held requests would be served within a start time."""
-        return sum(one.num_held for one in demand) / self._lead_s
+    def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
+        """Return the rate at which the requests that wait, at the gateway and at engines, would be
+        served within a start time."""
+        waiting = sum(one.gauges.num_waiting for number in self.numbers
+                      for one in seen.groups[number].of("ready") if one.gauges is not None)
+        return (waiting + sum(one.num_held for one in demand)) / self._lead_s
 
     def _loads(self, demand: Sequence[SeenDemand]) -> dict[str, Load]:
         """Return the recent loads by class, without classes of which no answer is known."""
