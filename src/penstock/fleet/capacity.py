@@ -18,7 +18,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.scale.protocol import Capacity, Load
 from penstock.policy.schedule.options import SchedulerOptions
 
-_NUM_ROWS = 2_000
+_NUM_ROWS = 1_000
 
 
 def step_tokens(schedule: SchedulerOptions) -> int:

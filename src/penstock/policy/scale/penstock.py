@@ -9,7 +9,7 @@ conformal inference (Gibbs and Candes 2021, section 2) on the margin.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 from penstock.policy.scale.cheapest import cheapest_counts
@@ -21,7 +21,12 @@ from penstock.policy.scale.values import Observation, ScalingDecision, SeenDeman
 PERIOD_S = 10.0
 BURST_S = 20.0
 _BURST_SIGMAS = 3.0
-MEASURE_S = 300.0
+FORGET_S = 3 * 3600.0
+"""Time in which a margin above the first one falls back to it, as an exponential."""
+
+_MOST_EXCESS = 0.3
+
+MEASURE_S = 60.0
 """Time after which the rates of replicas are computed for the lengths of then."""
 
 LEAST_LENGTHS = 200
@@ -38,7 +43,7 @@ class PenstockSettings:
     """Settings of the scaler.
 
     ``margin`` is the first margin; it stays within ``least_margin`` and ``most_margin``. A share of
-    misses of 100 % multiplies it by e within ``adapt_s``. Replicas are given up once fewer have
+    misses of 30 % or more multiplies it by e within 3.3 times ``adapt_s``. Replicas are given up once fewer have
     sufficed for ``stay_s``, and for the start time at least: for so long, a replica that idles
     costs no more than one that is stopped and started again. ``miss_share`` of the allowed misses
     are spent on purpose.
@@ -46,7 +51,7 @@ class PenstockSettings:
 
     margin: float = 1.25
     least_margin: float = 0.75
-    most_margin: float = 3.0
+    most_margin: float = 2.0
     adapt_s: float = 900.0
     stay_s: float = 300.0
     miss_share: float = 0.6
@@ -168,8 +173,14 @@ class _Model:
         if excess > 0.0 and not self._busy(seen, now_s):
             return
         settings = self._settings
-        self.margin *= exp(excess * (now_s - before[0]) / settings.adapt_s)
-        self.margin = min(max(self.margin, settings.least_margin), settings.most_margin)
+        elapsed_s = now_s - before[0]
+        # An outage says that something is wrong, not how much is: its size counts up to a limit,
+        # and a high margin is forgotten.
+        step = min(excess, _MOST_EXCESS) * elapsed_s / settings.adapt_s
+        if self.margin > settings.margin:
+            step -= log(self.margin / settings.margin) * elapsed_s / FORGET_S
+        self.margin = min(max(self.margin * exp(step), settings.least_margin),
+                          settings.most_margin)
 
     def _excess(self, one: SeenDemand, now: tuple[int, int], then: tuple[int, int]) -> float:
         """Return the share of a class's requests that missed since then, less the share that
