@@ -1,6 +1,7 @@
 """Rates that one replica sustains within its classes' objectives, by the analytic model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import inf, log
 
 import numpy as np
@@ -19,6 +20,7 @@ from penstock.policy.scale.protocol import Capacity, Load
 from penstock.policy.schedule.options import SchedulerOptions
 
 _NUM_ROWS = 1_000
+_IDLE_PER_S = 1e-6
 
 
 def step_tokens(schedule: SchedulerOptions) -> int:
@@ -52,7 +54,9 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
     """Return the function that tells the rate of one of the group's replicas for given loads.
 
     The loads bring recent lengths by class. Arrivals are taken as Poisson, so the figure is a
-    starting point: a scaler corrects it by what it observes.
+    starting point: a scaler corrects it by what it observes. Requests that miss on an idle replica
+    are no reason for more replicas, so as many more may miss. The rate is 0 where the model finds
+    none.
     """
     model = believed(group)
     limits = engine_limits(fleet.schedule_of(group), kv_tokens(fleet, group))
@@ -60,8 +64,11 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
     def rate_per_s(loads: Mapping[str, Load]) -> float:
         classes = [fleet.service_class(name) for name in loads]
         mix = _mix(list(loads.values()), limits.kv_tokens)
-        queue = ReplicaQueue(model, limits, mix, [class_targets(one) for one in classes])
-        return queue.capacity_per_s()[0]
+        targets = [class_targets(one) for one in classes]
+        idle = ReplicaQueue(model, limits, mix, targets).misses(_IDLE_PER_S)
+        targets = [replace(target, percentile=max(0.0, target.percentile - 100.0 * missed))
+                   for target, (missed, _) in zip(targets, idle, strict=True)]
+        return ReplicaQueue(model, limits, mix, targets).capacity_per_s()[0]
 
     return rate_per_s
 

@@ -43,10 +43,10 @@ class PenstockSettings:
     """Settings of the scaler.
 
     ``margin`` is the first margin; it stays within ``least_margin`` and ``most_margin``. A share of
-    misses of 30 % or more multiplies it by e within 3.3 times ``adapt_s``. Replicas are given up once fewer have
-    sufficed for ``stay_s``, and for the start time at least: for so long, a replica that idles
-    costs no more than one that is stopped and started again. ``miss_share`` of the allowed misses
-    are spent on purpose.
+    misses of 30 % or more multiplies it by e within 3.3 times ``adapt_s``. Replicas are given up
+    once fewer have sufficed for ``stay_s``, and for the start time at least: for so long, a replica
+    that idles costs no more than one that is stopped and started again. ``miss_share`` of the
+    allowed misses are spent on purpose.
     """
 
     margin: float = 1.25
@@ -90,14 +90,16 @@ class _Model:
             counts = present if sum(present) or not held else self._counts([1.0], 1.0)
             return counts, "no answers yet", {}
         self._measure(loads, now_s)
+        if max(self._rates) <= 0.0:
+            return present, "no rate of a replica is known", {}
         rate, reason = found.rate_per_s * self.margin, f"forecast: {found.method}"
         # Where experience allows less than the model, a burst needs less, too.
         burst = self._burst_per_s(now_s) * min(1.0, self.margin)
         if burst > rate:
             rate, reason = burst, f"burst of the last {BURST_S:g} s"
         rate += self._backlog_per_s(seen, demand)
-        # One unit of need is the rate of the first group's replica.
-        unit = max(self._rates[0], 1e-9)
+        # One unit of need is the rate of the first group's replica, where the model finds one.
+        unit = self._rates[0] or max(self._rates)
         need = rate / unit
         self._needs.add(now_s, need)
         highest = max(self._needs.since(now_s - self._stay_s))
@@ -148,7 +150,7 @@ class _Model:
         new = [self._context.capacity[number](loads) for number in self.numbers]
         # Costs of a request add up, so the means are of costs.
         self._rates = [1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / rate)
-                       if old > 0.0 and rate > 0.0 else rate
+                       if old > 0.0 and rate > 0.0 else max(old, rate)
                        for old, rate in zip(self._rates or new, new, strict=True)]
         self._measured_s = now_s
 
