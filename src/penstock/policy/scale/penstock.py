@@ -32,7 +32,7 @@ MEASURE_S = 60.0
 LEAST_LENGTHS = 200
 """Known lengths before which no replica is given up."""
 
-_SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
+_SMOOTHING = 0.2  # weight of a new rate: lengths of a few thousand requests vary by chance
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
 below, more replicas would not prevent them."""
