@@ -2,9 +2,9 @@
 
 The number of replicas is (forecast rate x margin) / (rate of one replica within its objectives).
 The rate of one replica comes from the analytic model at the lengths of recent requests. The margin
-is what makes up for errors of both: it rises with each request that misses its objective and falls
-while fewer miss than may, so in the long run as many miss as the objective allows. This is adaptive
-conformal inference (Gibbs and Candes 2021, section 2) on the margin.
+makes up for errors of both. It rises with each request that misses its objective and falls while
+fewer miss than may, as adaptive conformal inference adapts its level (Gibbs and Candes 2021,
+section 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,12 @@ PERIOD_S = 10.0
 BURST_S = 20.0
 _BURST_SIGMAS = 3.0
 FORGET_S = 3 * 3600.0
-"""Time in which a margin above the first one falls back to it, as an exponential."""
+"""Time constant with which a margin above the first one falls back to the first."""
 
-_MOST_EXCESS = 0.3
+_MOST_EXCESS = 0.3  # share of misses above the allowed ones
 
 MEASURE_S = 60.0
-"""Time after which the rates of replicas are computed for the lengths of then."""
-
-LEAST_LENGTHS = 200
-"""Known lengths before which no replica is given up."""
+"""Time between two computations of the replicas' rates."""
 
 _SMOOTHING = 0.2  # weight of a new rate: lengths of a few thousand requests vary by chance
 _BUSY = 0.6
@@ -107,9 +104,8 @@ class _Model:
         counts = self._counts(worth, need)
         have = sum(count * each for count, each in zip(present, worth, strict=True))
         if have >= need - 1e-9:
-            # Fewer only where fewer have sufficed all the time that a start takes.
-            known = self._needs.span_s >= self._stay_s and sum(
-                len(load.lengths) for load in loads.values()) >= LEAST_LENGTHS
+            # Fewer only where fewer have sufficed all the time, which must be known.
+            known = self._needs.span_s >= self._stay_s
             counts = self._counts(worth, highest) if known else present
             if sum(count * each for count, each in zip(counts, worth, strict=True)) >= have - 1e-9:
                 counts = present
@@ -205,7 +201,6 @@ class PenstockScaler:
     period_s = PERIOD_S
 
     def __init__(self, context: ScalerContext, settings: PenstockSettings) -> None:
-        self._context = context
         names = dict.fromkeys(group.model for group in context.groups)
         self._models = {name: _Model([number for number, group in enumerate(context.groups)
                                       if group.model == name], context, settings)

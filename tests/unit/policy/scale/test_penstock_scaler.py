@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.slo import ServiceClass, Slo
-from penstock.policy.scale.penstock import LEAST_LENGTHS, PERIOD_S, PenstockScaler, penstock
+from penstock.policy.scale.penstock import PERIOD_S, PenstockScaler, penstock
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.scale.values import (
     Observation,
@@ -14,7 +14,7 @@ from penstock.policy.scale.values import (
 )
 
 CLASSES = {"chat": ServiceClass("chat", Slo(ttft_s=3.0, percentile=99.0))}
-LENGTHS = ((100, 10),) * LEAST_LENGTHS
+LENGTHS = ((100, 10),) * 200
 
 
 def built(first: int = 4, floor: int = 1, ceiling: int = 100, rate: float = 2.0,
@@ -36,7 +36,7 @@ class Fleet:
         self.missed = 0.0
 
     def run(self, rate: float, for_s: float, miss_share: float = 0.0,
-            *, metrics: bool = True) -> ScalingDecision:
+            *, metrics: bool = True, num_held: int = 0) -> ScalingDecision:
         decision = None
         until_s = self.now_s + for_s
         while self.now_s < until_s:
@@ -44,8 +44,8 @@ class Fleet:
             self.arrived += rate * PERIOD_S
             self.missed += rate * PERIOD_S * miss_share
             done = round(self.arrived)
-            demand = (SeenDemand("m", "chat", done, 0, done, 0, 0, done - round(self.missed), 0,
-                                 LENGTHS),)
+            demand = (SeenDemand("m", "chat", done + num_held, 0, done, 0, num_held,
+                                 done - round(self.missed), 0, LENGTHS),)
             ready = tuple(SeenReplica(i, "ready", 0.0) for i in range(self.target))
             decision = self.scaler.decide(Observation(
                 self.now_s, (SeenGroup(self.target, ready),), demand if metrics else None),
@@ -77,6 +77,16 @@ def test_fewer_only_after_fewer_have_sufficed_for_the_stay() -> None:
     assert fleet.target == 10
     fleet.run(4.0, 700.0)
     assert fleet.target == 2
+
+
+def test_to_zero_and_back() -> None:
+    fleet = Fleet(built(floor=0))
+    fleet.run(1.0, 600.0)
+    assert fleet.target == 1
+    fleet.run(0.0, 1200.0)
+    assert fleet.target == 0
+    fleet.run(0.0, PERIOD_S, num_held=1)
+    assert fleet.target == 1
 
 
 def test_missing_metrics_change_nothing() -> None:
