@@ -1,6 +1,5 @@
 """Rates that one replica sustains, by recent lengths."""
 
-import pytest
 
 from penstock.fleet.capacity import replica_capacity
 from penstock.fleet.load import parse_fleet
