@@ -16,7 +16,7 @@ from penstock.perf.queueing.replicas import (
     RequestMix,
 )
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.scale.protocol import Capacity, Load
+from penstock.policy.scale.protocol import Capacity, Load, ReplicaRate
 from penstock.policy.schedule.options import SchedulerOptions
 
 _NUM_ROWS = 1_000
@@ -51,7 +51,7 @@ def _or_inf(value: float | None) -> float:
 
 def replica_capacity(fleet: Fleet, group: ReplicaGroup,
                      believed: Callable[[ReplicaGroup], StepTimeModel]) -> Capacity:
-    """Return the function that tells the rate of one of the group's replicas for given loads.
+    """Return the function that tells the rates of one of the group's replicas for given loads.
 
     The loads bring recent lengths by class. Arrivals are taken as Poisson, so the figure is a
     starting point: a scaler corrects it by what it observes. Requests that miss on an idle replica
@@ -61,16 +61,17 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
     model = believed(group)
     limits = engine_limits(fleet.schedule_of(group), kv_tokens(fleet, group))
 
-    def rate_per_s(loads: Mapping[str, Load]) -> float:
+    def rates(loads: Mapping[str, Load]) -> ReplicaRate:
         classes = [fleet.service_class(name) for name in loads]
         mix = _mix(list(loads.values()), limits.kv_tokens)
         targets = [class_targets(one) for one in classes]
         idle = ReplicaQueue(model, limits, mix, targets).misses(_IDLE_PER_S)
         targets = [replace(target, percentile=max(0.0, target.percentile - 100.0 * missed))
                    for target, (missed, _) in zip(targets, idle, strict=True)]
-        return ReplicaQueue(model, limits, mix, targets).capacity_per_s()[0]
+        queue = ReplicaQueue(model, limits, mix, targets)
+        return ReplicaRate(queue.capacity_per_s()[0], queue.saturation_per_s())
 
-    return rate_per_s
+    return rates
 
 
 def _mix(loads: Sequence[Load], most_tokens: int) -> RequestMix:

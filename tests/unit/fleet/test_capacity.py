@@ -21,7 +21,9 @@ policies: {schedule: penstock}
 
 def rate(**lengths: tuple[tuple[int, int], ...]) -> float:
     capacity = replica_capacity(FLEET, FLEET.replicas[0], step_time)
-    return capacity({name: Load(1.0, recent) for name, recent in lengths.items()})
+    found = capacity({name: Load(1.0, recent) for name, recent in lengths.items()})
+    assert found.in_time_per_s <= found.saturation_per_s
+    return found.in_time_per_s
 
 
 def test_longer_requests_lower_the_rate() -> None:

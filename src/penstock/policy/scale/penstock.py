@@ -29,7 +29,10 @@ _MOST_EXCESS = 0.3  # share of misses above the allowed ones
 MEASURE_S = 60.0
 """Time between two computations of the replicas' rates."""
 
-_SMOOTHING = 0.2  # weight of a new rate: lengths of a few thousand requests vary by chance
+SHARE_S = 3600.0
+"""Time over which the share of a replica's saturation that is in time is averaged."""
+
+_SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
 below, more replicas would not prevent them."""
@@ -70,6 +73,9 @@ class _Model:
         self._needs = History[float](self._stay_s)
         self._ended = History[tuple[tuple[int, int], ...]](2.0 * PERIOD_S)
         self._measured_s = -MEASURE_S
+        self._num_measured = 0
+        self._saturations: list[float] = []
+        self._shares: list[float] = []
         self._rates: list[float] = []
 
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
@@ -140,14 +146,28 @@ class _Model:
     # -- capacity -------------------------------------------------------------------------------
 
     def _measure(self, loads: Mapping[str, Load], now_s: float) -> None:
-        """Compute the rates of one replica of each group for recent lengths, now and then."""
+        """Compute the rates of one replica of each group for recent lengths, now and then.
+
+        The rate at which a queue grows without end changes with the mean work of a request, so it
+        is followed at once. The share of it that is in time depends on the longest few prompts,
+        which vary by chance, so it is a mean over a long time.
+        """
         if self._rates and now_s < self._measured_s + MEASURE_S:
             return
         new = [self._context.capacity[number](loads) for number in self.numbers]
+        shares = [one.in_time_per_s / one.saturation_per_s if one.saturation_per_s > 0.0 else 0.0
+                  for one in new]
+        weight = max(MEASURE_S / SHARE_S, 1.0 / (self._num_measured + 1))
+        self._shares = [old + weight * (share - old)
+                        for old, share in zip(self._shares or shares, shares, strict=True)]
         # Costs of a request add up, so the means are of costs.
-        self._rates = [1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / rate)
-                       if old > 0.0 and rate > 0.0 else max(old, rate)
-                       for old, rate in zip(self._rates or new, new, strict=True)]
+        saturations = [1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / one.saturation_per_s)
+                       if old > 0.0 and one.saturation_per_s > 0.0 else one.saturation_per_s
+                       for old, one in zip(self._saturations or [0.0] * len(new), new,
+                                           strict=True)]
+        self._saturations = saturations
+        self._rates = [share * one for share, one in zip(self._shares, saturations, strict=True)]
+        self._num_measured += 1
         self._measured_s = now_s
 
     def _busy(self, seen: Observation, now_s: float) -> bool:

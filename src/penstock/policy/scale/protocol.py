@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
 from penstock.policy.scale.values import Observation, ScalingDecision
@@ -16,9 +16,17 @@ class Load:
     lengths: tuple[tuple[int, int], ...]
 
 
-Capacity = Callable[[Mapping[str, Load]], float]
-"""Function that returns the requests per second that one replica serves within every class's
-objective, where the classes have the given loads by name; only the ratios of their rates matter."""
+class ReplicaRate(NamedTuple):
+    """Requests per second of one replica: within every class's objective, and at which its queue
+    begins to grow without end. The second depends on the mean work of a request alone."""
+
+    in_time_per_s: float
+    saturation_per_s: float
+
+
+Capacity = Callable[[Mapping[str, Load]], ReplicaRate]
+"""Function that returns the rates of one replica where the classes have the given loads by name;
+only the ratios of their rates matter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.scale.penstock import PERIOD_S, PenstockScaler, penstock
-from penstock.policy.scale.protocol import GroupFacts, ScalerContext
+from penstock.policy.scale.protocol import GroupFacts, ReplicaRate, ScalerContext
 from penstock.policy.scale.values import (
     Observation,
     ScalingDecision,
@@ -21,7 +21,7 @@ def built(first: int = 4, floor: int = 1, ceiling: int = 100, rate: float = 2.0,
           **settings: float) -> PenstockScaler:
     """A scaler of one group whose replicas sustain ``rate`` requests/s."""
     context = ScalerContext((GroupFacts("m", floor, ceiling, first, 1.0, 60.0, 1000),), CLASSES,
-                            (lambda _: rate,))
+                            (lambda _: ReplicaRate(rate, 1.25 * rate),))
     return penstock({"margin": 1.0, "stay_s": 60.0, **settings}, context)
 
 
@@ -129,7 +129,8 @@ def test_bounds_hold() -> None:
 def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
                                       counts: tuple[int, int]) -> None:
     facts = [GroupFacts("m", 0, 50, 1, cost, 60.0, 1000) for cost in costs]
-    context = ScalerContext(tuple(facts), CLASSES, (lambda _: 2.0, lambda _: 4.0))
+    context = ScalerContext(tuple(facts), CLASSES, (
+        lambda _: ReplicaRate(2.0, 3.0), lambda _: ReplicaRate(4.0, 5.0)))
     scaler = penstock({"margin": 1.0, "stay_s": 60.0}, context)
     targets = (1, 1)
     for step in range(1, 120):
