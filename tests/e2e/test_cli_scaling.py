@@ -81,6 +81,26 @@ def test_commands_for_fixed_numbers_leave_the_policy_out(penstock) -> None:
     assert "policies.scale: hpa is left out" in found.err
 
 
+def test_a_fleet_that_starts_at_zero_has_a_capacity_at_a_stated_number(folder, penstock) -> None:
+    (folder / "fleet.yaml").write_text(FLEET.replace("count: 1, max", "count: 0, max"))
+    found = penstock("capacity", "fleet.yaml", "--method", "queue", "--replicas", "2", "--json")
+    assert found.json["groups"][0]["count"] == 2, found
+    none = penstock("capacity", "fleet.yaml")
+    assert none.status == 2
+    assert "states no replicas" in none.err
+
+
+def test_an_unknown_set_of_clients_is_told(folder, penstock) -> None:
+    (folder / "m-large_windows_week1.parquet").write_bytes(b"")
+    (folder / "fleet.yaml").write_text(FLEET.replace(
+        "lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 2, duration_s: 60",
+        "clients: m-lage"))
+    found = penstock("check", "fleet.yaml")
+    assert found.status == 2
+    assert "no files of 'm-lage'" in found.out + found.err, found
+    assert "clients: m-large" in found.out + found.err, found
+
+
 def test_no_replica_needs_a_policy(folder, penstock) -> None:
     (folder / "fleet.yaml").write_text(FLEET.replace("{name: hpa, target: 16}", "none").replace(
         "count: 1, max_replicas: 4", "count: 0"))

@@ -64,7 +64,7 @@ def capacity(
     """
     if method not in METHODS:
         raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")
-    fleet = fixed(read_fleet(fleet_file, settings, data, seed))
+    fleet = fixed(read_fleet(fleet_file, settings, data, seed), replicas)
     if method == SIMULATE:
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,

@@ -85,10 +85,14 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
     return replace(fleet, replicas=(group,))
 
 
-def fixed(fleet: "Fleet") -> "Fleet":
-    """The fleet with the replicas that it states, of which no policy changes the number."""
+def fixed(fleet: "Fleet", count: int | None) -> "Fleet":
+    """The fleet with the replicas that it states, or ``count``, of which no policy changes the
+    number."""
     if fleet.scales:
         from penstock.cli.console import note
+
+        if count is not None:
+            fleet = with_replicas(fleet, count)
 
         note(f"policies.scale: {fleet.policies.scale.name} is left out: the answer is for the "
              "stated number of replicas")

@@ -44,7 +44,8 @@ class FileFinder:
         places = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         known = sorted({path.name.split(ending.partition("*")[0])[0]
                         for folder in folders for path in folder.glob(f"*{ending}")})
-        raise PlacedError(field, f"no file {name}{ending} in {places}{nearest(name, known)}")
+        raise PlacedError(field, f"no files of {quote(name)} ({name}{ending}) in {places}"
+                                 f"{nearest(name, known)}")
 
     def _folders(self, name: str, field: FieldPath) -> list[Path]:
         if self.base is None:
