@@ -54,7 +54,7 @@ class PenstockSettings:
     most_margin: float = 2.0
     adapt_s: float = 900.0
     stay_s: float = 300.0
-    miss_share: float = 0.6
+    miss_share: float = 0.3
 
 
 class _Model:
