@@ -58,7 +58,7 @@ def _table(found: "Sequence[ScalerRun]", *, several: bool) -> "Table":
     rows = [[cell.strong(one.scale), *([one.seed] if several else []),
              wording.percent(one.attainment), cell.verdict(one.meets_slo),
              f"{one.scaling.gpu_hours:,.1f}", wording.money(one.scaling.cost),
-             _times(one.document()["over_bound"]), f"{one.scaling.mean_replicas:.2f}",
+             _times(one.over_bound), f"{one.scaling.mean_replicas:.2f}",
              cell.count(one.scaling.peak_replicas), cell.count(one.scaling.starts)]
             for one in found]
     bound = found[0].bound_gpu_hours

@@ -93,7 +93,6 @@ def fixed(fleet: "Fleet", count: int | None) -> "Fleet":
 
         if count is not None:
             fleet = with_replicas(fleet, count)
-
         note(f"policies.scale: {fleet.policies.scale.name} is left out: the answer is for the "
              "stated number of replicas")
     return fleet.unscaled()

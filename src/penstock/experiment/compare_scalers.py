@@ -24,12 +24,17 @@ class ScalerRun:
     bound_gpu_hours: float | None
     scaling: Scaling
 
+    @property
+    def over_bound(self) -> float | None:
+        """GPU-hours divided by the bound, None without one."""
+        return self.scaling.gpu_hours / self.bound_gpu_hours if self.bound_gpu_hours else None
+
     def document(self) -> dict[str, Any]:
         """Return the run as JSON data."""
-        bound, hours = self.bound_gpu_hours, self.scaling.gpu_hours
         return {"scale": self.scale, "seed": self.seed, "attainment": self.attainment,
-                "classes": dict(self.by_class), "meets_slo": self.meets_slo, "gpu_hours": hours,
-                "bound_gpu_hours": bound, "over_bound": hours / bound if bound else None,
+                "classes": dict(self.by_class), "meets_slo": self.meets_slo,
+                "gpu_hours": self.scaling.gpu_hours, "bound_gpu_hours": self.bound_gpu_hours,
+                "over_bound": self.over_bound,
                 "cost": self.scaling.cost, "mean_replicas": self.scaling.mean_replicas,
                 "peak_replicas": self.scaling.peak_replicas, "starts": self.scaling.starts,
                 "stops": self.scaling.stops}

@@ -6,7 +6,7 @@ import numpy as np
 
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
-from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingChoice, ScalingEvent
+from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingChoice
 from penstock.metrics.summary import Usage
 from penstock.sim.scaling.build import ScalingRun
 from penstock.sim.simulation import SimulationResult
@@ -39,7 +39,7 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         peak_replicas=_peak(scaling), gpu_hours=sum(group.gpu_hours for group in groups),
         cost=sum(group.cost for group in groups), starts=scaling.num_starts,
         stops=scaling.num_stops, groups=groups,
-        changes=tuple(ScalingEvent(**one._asdict()) for one in scaling.changes),
+        changes=scaling.changes,
         decisions=tuple(ScalingChoice(
             at_s=one.at_s, before=one.before, targets=one.decision.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),

@@ -32,6 +32,11 @@ class ScalingEvent:
     ready: int
     draining: int
 
+    @property
+    def held(self) -> int:
+        """Number of replicas whose accelerators are held."""
+        return self.starting + self.ready + self.draining
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingChoice:

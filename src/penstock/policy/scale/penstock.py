@@ -89,8 +89,8 @@ class _Model:
         found = self._forecast.best(now_s)
         if not loads or found is None:
             # Nothing is known of requests yet; held ones need a replica.
-            held = any(one.num_held for one in demand)
-            counts = present if sum(present) or not held else self._counts([1.0], 1.0)
+            needed = not sum(present) and any(one.num_held for one in demand)
+            counts = self._counts([1.0] * len(self.numbers), 1.0) if needed else present
             return counts, "no answers yet", {}
         self._measure(loads, now_s)
         if max(self._rates) <= 0.0:
@@ -107,9 +107,10 @@ class _Model:
         self._needs.add(now_s, need)
         highest = max(self._needs.since(now_s - self._stay_s))
         worth = [each / unit for each in self._rates]
-        counts = self._counts(worth, need)
         have = sum(count * each for count, each in zip(present, worth, strict=True))
-        if have >= need - 1e-9:
+        if have < need - 1e-9:
+            counts = self._counts(worth, need)
+        else:
             # Fewer only where fewer have sufficed all the time, which must be known.
             known = self._needs.span_s >= self._stay_s
             counts = self._counts(worth, highest) if known else present
@@ -209,7 +210,6 @@ class _Model:
 
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
         facts = [self._context.groups[number] for number in self.numbers]
-        worth = list(worth) if len(worth) == len(facts) else [1.0] * len(facts)
         return cheapest_counts(need, worth, [one.cost_per_hour for one in facts],
                                [(one.floor, one.ceiling) for one in facts])
 

@@ -13,7 +13,7 @@ from typing import Any
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.scale.values import Observation, ScalingDecision, SeenGroup
 from penstock.published.autoscalers.hpa import DOWN, PERIOD_S, UP, Behaviour, Rules
-from penstock.published.autoscalers.signals import held
+from penstock.published.autoscalers.signals import gauges_of, held
 
 SATURATED_QUEUE = 5.0
 SATURATED_KV_SHARE = 0.8
@@ -79,25 +79,21 @@ class _Group:
 
 
 def _waiting(group: SeenGroup, num_held: int) -> float | None:
-    gauges = [one.gauges for one in group.of("ready", "draining")]
-    if any(one is None for one in gauges):
-        return None
-    return float(num_held + sum(one.num_waiting for one in gauges if one))
+    gauges = gauges_of(group, "ready", "draining")
+    return None if gauges is None else float(num_held + sum(one.num_waiting for one in gauges))
 
 
 def _running(group: SeenGroup, _num_held: int) -> float | None:
-    gauges = [one.gauges for one in group.of("ready", "draining")]
-    if any(one is None for one in gauges):
-        return None
-    return float(sum(one.num_running for one in gauges if one))
+    gauges = gauges_of(group, "ready", "draining")
+    return None if gauges is None else float(sum(one.num_running for one in gauges))
 
 
 def _saturation(group: SeenGroup, num_held: int) -> float | None:
-    gauges = [one.gauges for one in group.of("ready")]
-    if any(one is None for one in gauges):
+    gauges = gauges_of(group, "ready")
+    if gauges is None:
         return None
     found = [max(one.num_waiting / SATURATED_QUEUE, one.kv_used_share / SATURATED_KV_SHARE)
-             for one in gauges if one]
+             for one in gauges]
     return sum(found) / len(found) if found else float(num_held > 0)
 
 

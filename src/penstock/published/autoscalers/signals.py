@@ -1,16 +1,23 @@
 """Figures of one group that the published autoscalers take from an observation."""
 
 from penstock.policy.scale.protocol import GroupFacts
-from penstock.policy.scale.values import Observation
+from penstock.policy.scale.values import Gauges, Observation, SeenGroup, State
 
 
 def ongoing(seen: Observation, number: int, facts: GroupFacts) -> float | None:
     """Return the requests that wait or run at a group's replicas, and those held for the group.
     None where a ready replica's gauges are missing."""
-    gauges = [one.gauges for one in seen.groups[number].of("ready", "draining")]
-    if any(one is None for one in gauges):
+    gauges = gauges_of(seen.groups[number], "ready", "draining")
+    if gauges is None:
         return None
-    return held(seen, facts) + sum(one.num_running + one.num_waiting for one in gauges if one)
+    return held(seen, facts) + sum(one.num_running + one.num_waiting for one in gauges)
+
+
+def gauges_of(group: SeenGroup, *states: State) -> list[Gauges] | None:
+    """Return the gauges of the replicas in the given states, None where any are missing."""
+    replicas = group.of(*states)
+    found = [one.gauges for one in replicas if one.gauges is not None]
+    return found if len(found) == len(replicas) else None
 
 
 def held(seen: Observation, facts: GroupFacts) -> int:

@@ -29,8 +29,8 @@ def models_table(summary: RunSummary) -> Table:
 
 
 def _pool_row(pool: Pool) -> tuple[str, ...]:
-    policy = ":".join((pool.policy, *(f"{key}={value}" for key, value in pool.settings.items())))
-    return (pool.name, policy, f"{pool.num_devices} {pool.accelerator}",
+    return (pool.name, wording.policy(pool.policy, pool.settings),
+            f"{pool.num_devices} {pool.accelerator}",
             wording.count(pool.loads), wording.count(pool.failed_loads),
             wording.seconds(pool.load_mean_s), wording.count(pool.batches),
             wording.rate(pool.mean_batch, ""),

@@ -17,7 +17,7 @@ def groups_table(scaling: Scaling) -> Table:
         "Scaling", [Column("replicas of", left=True), Column("bounds", 2), "mean", "peak",
                     "GPU-hours", "cost"], rows,
         total=["all", "", *_figures(scaling)] if several else None,
-        notes=[f"Policy {_policy(scaling)}: "
+        notes=[f"Policy {wording.policy(scaling.policy, scaling.settings)}: "
                f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops."])
 
 
@@ -40,11 +40,6 @@ def decisions_table(scaling: Scaling) -> Table:
 def _change(before: tuple[int, ...], targets: tuple[int, ...]) -> str:
     return ", ".join(f"{old} \u2192 {new}" if old != new else str(old)
                      for old, new in zip(before, targets, strict=True))
-
-
-def _policy(scaling: Scaling) -> str:
-    return ":".join((scaling.policy, *(f"{key}={value}"
-                                       for key, value in scaling.settings.items())))
 
 
 def _figures(one: ScaledGroup | Scaling) -> list[cell.Cell | str]:

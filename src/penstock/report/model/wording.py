@@ -53,6 +53,11 @@ def level(percentile: float) -> str:
     return f"{percentile:g} %"
 
 
+def policy(name: str, settings: Mapping[str, object]) -> str:
+    """A policy with its settings, as options of commands take them."""
+    return ":".join((name, *(f"{key}={value}" for key, value in settings.items())))
+
+
 def count(value: float | None) -> str:
     """A whole number with thousands separators."""
     return ABSENT if value is None else f"{value:,.0f}"

@@ -12,11 +12,12 @@ from penstock.fleet.replica_factory import believed_step_time, random_stream
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
+from penstock.metrics.scaling_summary import ScalingEvent
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.registry.make import make_scaler
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
-from penstock.sim.scaling.loop import Change, Decided, Limits, ScalingLoop
+from penstock.sim.scaling.loop import Decided, Limits, ScalingLoop
 from penstock.sim.scaling.meter import DemandMeter, GroupMeter
 from penstock.sim.scaling.slots import Slot
 
@@ -26,7 +27,7 @@ class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
     decisions, and by group the replica-seconds for which accelerators were held."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]
     held_s: tuple[float, ...]
     num_starts: int
@@ -41,7 +42,7 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
     last = {(one.at_s, one.group): one for one in loop.changes if one.at_s <= end_s}
     changes = sorted(last.values(), key=lambda one: (one.at_s, one.group))
     held_s = [0.0] * num_groups
-    present: dict[int, Change] = {}
+    present: dict[int, ScalingEvent] = {}
     for change in changes:
         before = present.get(change.group)
         if before is not None:

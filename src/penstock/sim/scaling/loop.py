@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from penstock.core.units import PS_PER_S, to_ps
+from penstock.metrics.scaling_summary import ScalingEvent
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
     Gauges,
@@ -27,23 +28,6 @@ class Limits(NamedTuple):
     ceiling: int
     pool: int
     width: int
-
-
-class Change(NamedTuple):
-    """Numbers of one group's replicas by state, from ``at_s`` on, and the target."""
-
-    at_s: float
-    group: int
-    target: int
-    waiting: int
-    starting: int
-    ready: int
-    draining: int
-
-    @property
-    def held(self) -> int:
-        """Number of replicas whose accelerators are held."""
-        return self.starting + self.ready + self.draining
 
 
 class Decided(NamedTuple):
@@ -86,7 +70,7 @@ class ScalingLoop(EventSource):
                  group_meters: Sequence[GroupMeter], demand: DemandMeter) -> None:
         super().__init__(number)
         self.due_ps = 0
-        self.changes: list[Change] = []
+        self.changes: list[ScalingEvent] = []
         self.decided: list[Decided] = []
         self.num_starts = 0
         self.num_stops = 0
@@ -235,8 +219,10 @@ class ScalingLoop(EventSource):
         counts = [0] * len(STATES)
         for slot in self._of_group[group]:
             counts[slot.state] += 1
-        self.changes.append(Change(now_ps / PS_PER_S, group, self._targets[group], counts[WAITING],
-                                   counts[STARTING], counts[READY], counts[DRAINING]))
+        self.changes.append(ScalingEvent(
+            at_s=now_ps / PS_PER_S, group=group, target=self._targets[group],
+            waiting=counts[WAITING], starting=counts[STARTING], ready=counts[READY],
+            draining=counts[DRAINING]))
 
     def _observe(self, now_ps: int) -> Observation:
         now_s = now_ps / PS_PER_S
