@@ -81,8 +81,8 @@ def test_no_other_site_commands_a_gateway_with_keys_either(tmp_path) -> None:
 def test_a_name_that_was_bent_to_a_keyless_gateway_is_not_answered(host) -> None:
     async def run():
         from penstock.policy.route.simple import LeastLoaded
-        from penstock.serving.gateway.proxy import Limits
-        from penstock.serving.gateway.server import Access, running
+        from penstock.serving.gateway.limits import Limits
+        from penstock.serving.gateway.running import Access, running
         async with odd.engine(odd.well) as engine, running(
                 odd.fleet_of([engine]), LeastLoaded(), host, 0, limits=Limits(),
                 access=Access(open_to_all=True, host_names=("gate.example",))) as (url, _):

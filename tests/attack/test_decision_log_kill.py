@@ -13,8 +13,8 @@ import aiohttp
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.decision_log import DecisionLog
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import running
 from support import misbehaving_engines as odd
 
 

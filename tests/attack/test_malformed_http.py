@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 import orjson
 
 from penstock.serving.gateway import server
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.overload import OverloadLimits
 from support import misbehaving_engines as odd
 from support.raw_http import BODY, Grammar, length, post, sent, statuses

@@ -12,9 +12,9 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 import aiohttp
 
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.reload import Reload
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.running import Access, running
 from support import misbehaving_engines as odd
 
 PATHS = ("/v1/models", "/v1/penstock/status", "/v1/penstock/spend", "/metrics")

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import dispatch_of
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
 from support.fake_http_engines import http_engine

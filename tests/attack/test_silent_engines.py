@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 from penstock.core.slo import Slo
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.serving.gateway import silence
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatches
 from support import misbehaving_engines as odd

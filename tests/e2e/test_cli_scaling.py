@@ -49,6 +49,44 @@ def test_every_life_of_a_slot_has_a_journal_that_replays(folder, penstock) -> No
         assert replayed.json["same"]
 
 
+@pytest.mark.parametrize("policy", ["{name: hpa, target: 16}", "penstock", "keda", "ray",
+                                    "{name: kpa, target: 16}", "llm-d-slo", "wva-tokens",
+                                    "{name: aibrix-apa, target: 16}", "block", "llm-d-tokens",
+                                    "{name: dynamo, optimization_target: sla}",
+                                    "{name: inferno, warm_up_cycles: 1}"])
+def test_recorded_decisions_are_made_again_and_can_be_asked_of_others(folder, penstock, policy
+                                                                      ) -> None:
+    path = folder / "fleet.yaml"
+    path.write_text(path.read_text().replace("{name: hpa, target: 16}", policy))
+    penstock("simulate", "fleet.yaml", "--out", "run", "--journal", "--no-report")
+    same = penstock("lab", "replay", "run/scaling.jsonl", "--json")
+    assert same.status == 0, same
+    assert same.json["num_different"] == 0
+    assert same.json["num_decisions"] > 4
+    other = penstock("lab", "replay", "run/scaling.jsonl", "--scale", "hpa:target=3", "--json")
+    assert other.status == 0
+    assert other.json["num_different"] > 0
+    assert other.json["mean_recorded"] == same.json["mean_recorded"]
+    assert other.json["mean_decided"] > same.json["mean_recorded"]
+
+
+def test_a_changed_policy_is_noticed_and_bad_records_are_one_error(folder, penstock) -> None:
+    penstock("simulate", "fleet.yaml", "--out", "run", "--journal", "--no-report")
+    record = folder / "run/scaling.jsonl"
+    record.write_text(record.read_text().replace('"target":16', '"target":5', 1))
+    changed = penstock("lab", "replay", "run/scaling.jsonl")
+    assert changed.status == 1
+    assert "differ; at" in changed.out
+    for scale, said in (("hqa", "did you mean 'hpa'"), ("hpa", "needs the setting target")):
+        refused = penstock("lab", "replay", "run/scaling.jsonl", "--scale", scale)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert said in refused.err
+    record.write_text(record.read_text() + "{}\n")
+    broken = penstock("lab", "replay", "run/scaling.jsonl")
+    assert (broken.status, broken.err.count("\n")) == (2, 1)
+    assert "expected a recorded scaling decision" in broken.err
+
+
 @pytest.mark.parametrize(("change", "parts"), [
     (("start_s: 20", "hold_s: 5"), ["replicas[0].start_s", "scaling.start_s"]),
     (("max_replicas: 4", "min_replicas: 2"), ["replicas[0].min_replicas", "more than count"]),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 
@@ -153,3 +154,63 @@ def test_a_replica_that_will_not_start_is_one_clear_error(penstock) -> None:
     assert outcome.status == 2
     assert "replica 0" in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+SCALED = [*EMULATED[:2], "--set", "replicas[0].count=1", "--set", "replicas[0].min_replicas=0",
+          "--set", "replicas[0].max_replicas=2", "--set", "scaling.start_s=2"]
+
+
+def scaling_of(url):
+    with urllib.request.urlopen(f"{url}/v1/penstock/status", timeout=60) as response:
+        return json.load(response)["scaling"]
+
+
+def until(url, wanted, num_looks=300):
+    """Look at the only group until it is as wanted."""
+    for _ in range(num_looks):
+        group = scaling_of(url)["groups"][0]
+        if all(group[key] == value for key, value in wanted.items()):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{group} never became {wanted}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_fleet_goes_to_zero_comes_back_for_a_request_and_survives_its_gateway(
+        repository, folder) -> None:
+    settings = [*SCALED, "--set", 'policies.scale={"name": "kpa", "target": 1, '
+                                  '"stable_window_s": 6, "zero_grace_s": 0}']
+    with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *settings) as front:
+        url = front.stdout.readline().split()[1]
+        until(url, {"target": 0, "ready": 0, "draining": 0})
+        assert engines_of(url) == set()
+        answer = ask(url, prompt="hello", max_tokens=3, ignore_eos=True)[1]
+        assert answer["usage"]["completion_tokens"] == 3
+        until(url, {"target": 1, "ready": 1})
+        engines = engines_of(url)
+        assert len(engines) == 1
+        front.kill()
+        front.wait(30)
+    assert all(map(is_alive, engines))
+    static = [*SCALED, "--set", "replicas[0].count=2", "--set", "policies.scale=static"]
+    with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *static) as front:
+        url = front.stdout.readline().split()[1]
+        assert engines_of(url) == engines, "the next one adopts them, and starts no others"
+        until(url, {"target": 2, "ready": 2})
+        front.send_signal(signal.SIGTERM)
+        _, err = front.communicate(timeout=60)
+        assert front.returncode == 0, err
+    assert not any(map(is_alive, engines))
+    lines = (folder / "fleet.engines" / "scaling.jsonl").read_text().splitlines()
+    assert sum('"record"' in line for line in lines) == 2
+
+
+def test_a_fleet_that_cannot_be_scaled_is_one_clear_error(penstock) -> None:
+    outcome = penstock("serve", "fleet.yaml", "--port", "0", *SCALED, "--set",
+                       "policies.scale=penstock", "--set", "replicas[0].engine=ollama")
+    assert outcome.status == 2
+    assert "scaling.webhook, or --advise" in outcome.err
+    assert outcome.err.count("\n") == 1
+    outcome = penstock("serve", "fleet.yaml", "--port", "0", *EMULATED, "--advise")
+    assert outcome.status == 2
+    assert "policies.scale is none" in outcome.err

@@ -19,8 +19,8 @@ from penstock.engines.llamacpp.serve import LlamaSettings
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.policy.schedule.options import PRESETS
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import running
 from support.ten_models import CONFIG, NAMES, PENSTOCK, ask, loads, serve_ten
 
 

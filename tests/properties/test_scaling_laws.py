@@ -55,6 +55,7 @@ class Scripted:
 
     def __init__(self, script: list[tuple[int, int]], period_s: float) -> None:
         self.period_s = period_s
+        self.wakes = False
         self.seen: list[Observation] = []
         self._script = script
 
@@ -69,7 +70,7 @@ def ran(one: dict[str, object], script: list[tuple[int, int]], monkeypatch: pyte
     fleet = parse_fleet(FLEET.format(**one))
     scaler = Scripted(script, period_s)
     with monkeypatch.context() as patch:
-        patch.setattr(build, "make_scaler", lambda *_: scaler)
+        patch.setattr(build, "scaler_of", lambda *_: scaler)
         return run_fleet(fleet, fleet_workload(fleet), 1), scaler
 
 
@@ -94,9 +95,27 @@ def test_every_request_ends_once(patches, one, script):
                   for group in last.groups for replica in group.of("ready", "draining"))
     waiting = sum(one.num_held for one in last.demand)
     assert finished == sum(one.num_finished for one in last.demand)
+    assert all(sum(group.totals.e2e) == group.totals.num_finished for group in last.groups)
     # A request that an engine has not read yet is in no gauge of the scheduler's running ones.
     assert finished + running + waiting <= arrived
     assert sum(last.groups[0].totals.ttft) + sum(last.groups[1].totals.ttft) >= finished
+
+
+@examples(40)
+@given(fleets, scripts)
+def test_prompt_tokens_are_held_in_flight_or_answered(patches, one, script):
+    _, scaler = ran(one, script, patches)
+    for seen in scaler.seen:
+        answered = sum(group.totals.prompt_tokens for group in seen.groups)
+        cached = sum(group.totals.cached_tokens for group in seen.groups)
+        flying = sum(replica.inflight_tokens for group in seen.groups
+                     for replica in group.of("ready", "draining"))
+        held = sum(one.held_tokens for one in seen.demand)
+        assert bool(held) == any(one.num_held for one in seen.demand)
+        if not any(one.num_lost for one in seen.demand):
+            assert answered + flying + held == sum(one.prompt_tokens for one in seen.demand)
+        assert 0 <= cached <= answered + flying
+        assert one["caching"] == "true" or not cached
 
 
 @examples(60)
@@ -156,7 +175,11 @@ def test_observations_do_not_know_the_future(patches, one, script, output):
 
 
 POLICIES = ["static", "{name: hpa, target: 4}", "{name: kpa, target: 4}",
-            "{name: ray, target_ongoing_requests: 4}", "llm-d-slo"]
+            "{name: ray, target_ongoing_requests: 4}", "llm-d-slo",
+            "{name: inferno, warm_up_cycles: 1}",
+            "{name: aibrix-apa, target: 4}", "wva-percent", "wva-tokens",
+            "{name: block, slo_s: 1}", "llm-d-tokens",
+            "{name: dynamo, optimization_target: sla, throughput_adjustment_interval_s: 20}"]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

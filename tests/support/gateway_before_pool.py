@@ -8,8 +8,8 @@ import aiohttp
 
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import running
 from support.small_fleet import FLEET
 
 ENGINE = str(Path(__file__).resolve().parent / "small_engine.py")

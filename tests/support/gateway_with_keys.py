@@ -11,8 +11,8 @@ import orjson
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.planning.jobs import Jobs
 from penstock.serving.planning.operations import OPERATIONS
 from penstock.serving.planning.server import USUAL, in_threads, part

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import NO_KEYS, NO_TRACING, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import NO_KEYS, NO_TRACING, running
 from support.small_fleet import FLEET
 
 TOKENS = [b'data: {"choices":[{"index":0,"text":"t%d"}]}\n\n' % n for n in range(5)]

@@ -19,7 +19,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving import overload
 from penstock.serving.gateway import server
-from penstock.serving.gateway.server import Access
+from penstock.serving.gateway.running import Access
 from penstock.serving.tenants import ledger, liveness, opening, slice_store, store
 from support.simulated_loop import PROCESS, SimulatedProcess
 from support.simulated_network import HOST

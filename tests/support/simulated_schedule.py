@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.tenants.keys import Keyring, new_key
 from support import simulated_engines as engines
 from support.gateway_laws import final_violations, shared_violations_now, violations_now

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
+from penstock.perf.calibration.values import Prior, ServedPoint
 from penstock.perf.evidence import Evidence
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.build import from_spec
@@ -255,6 +256,24 @@ def queue_specs() -> st.SearchStrategy[QueueSpec]:
         st.builds(QueueSpec, _ITERATIONS, _REQUEST_SIZES, batches, rooms),
         st.builds(QueueSpec, _DECODE_PREFILL, _REQUEST_SIZES.filter(
             lambda size: size.output_tokens > 1), batches, rooms))
+
+
+def calibration_priors() -> st.SearchStrategy[Prior]:
+    """Beliefs about iteration times over six orders of magnitude, narrow and wide."""
+    sds = st.floats(0.01, 3.0)
+    return st.builds(Prior, st.builds(
+        IterationTimes, st.floats(1e-2, 1e3), st.floats(1e-5, 10.0), st.floats(1e-8, 1.0)),
+        sds, st.tuples(sds, sds, sds))
+
+
+def served_points() -> st.SearchStrategy[ServedPoint]:
+    """Points of a calibration; no latency need be possible, and some are missing."""
+    latencies = st.one_of(st.floats(1e-3, 1e6), st.sampled_from([0.0, float("nan"), float("inf")]))
+    return st.builds(
+        ServedPoint, st.floats(0.0, 1e3), st.builds(
+            RequestSize, st.floats(0.0, 1e5), st.floats(1.0, 1e4)),
+        st.integers(1, 512), latencies, latencies, st.integers(0, 512),
+        st.sampled_from([0.0, 60.0, float("inf")]))
 
 
 def queue_batches() -> st.SearchStrategy[QueueBatch]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.choices import choice_of
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.fleets import note_kind, read_fleet, seed_range, with_replicas
@@ -106,8 +107,8 @@ def compare(
         from penstock.cli.compare_scalers import compare_scalers
 
         _refuse_beside("--scale", given, "--policies", "--rate", "--html")
-        return compare_scalers(fleet_file, split_policies(scale, "--scale"), choice_of=_choice,
-                               settings=settings, data=data, seed=seed, num_seeds=seeds,
+        return compare_scalers(fleet_file, split_policies(scale, "--scale"), settings=settings,
+                               data=data, seed=seed, num_seeds=seeds,
                                replicas=replicas, as_json=as_json)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
@@ -181,7 +182,7 @@ def _with_policy(label: str, fleet: "Fleet",
     from penstock.experiment.compare import with_schedule
     from penstock.registry.policies import MULTIPLEXERS, SCHEDULES
 
-    choice = _choice(label)
+    choice = choice_of(label)
     pools = {f"multiplexing[{place}].policy": choice for place in range(len(fleet.multiplexing))}
     if not fleet.replicas:
         return load(pools)
@@ -218,22 +219,6 @@ def _options(label: str, fleet_file: Path, settings: list[str] | None,
     """Checked just as if the fleet file said it."""
     try:
         return read_fleet(fleet_file, settings, data,
-                          more={"policies.schedule": _choice(label)}).policies.schedule
+                          more={"policies.schedule": choice_of(label)}).policies.schedule
     except InputError as error:
         raise InputError(f"--policies {label}: {error}") from None
-
-
-def _choice(label: str) -> dict[str, Any]:
-    """A policy as a fleet file has it."""
-    from penstock.fleet.settings import parse_value
-
-    name, *knobs = label.split(":")
-    choice: dict[str, Any] = {"name": name}
-    for knob in knobs:
-        key, equals, text = knob.partition("=")
-        if not equals:
-            raise InputError(f"found {knob!r}; expected key=value after ':'")
-        if key.strip() in choice:
-            raise InputError(f"{key.strip()!r} appears twice; expected one value")
-        choice[key.strip()] = parse_value(text, key)
-    return choice

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from penstock.cli.choices import choice_of
 from penstock.cli.exits import OK
 from penstock.cli.fleets import read_fleet, seed_range, with_replicas
 from penstock.core.errors import InputError
@@ -14,18 +15,16 @@ if TYPE_CHECKING:
     from penstock.report.model.table import Table
 
 
-def compare_scalers(fleet_file: Path, labels: Sequence[str], *, choice_of: Any,
-                    settings: list[str] | None, data: Path | None, seed: int | None,
-                    num_seeds: int, replicas: int | None, as_json: bool) -> int:
-    """Run every policy of ``labels`` and print attainment, GPU-hours and what no policy undercuts.
-
-    ``choice_of`` reads a label as a policy with its settings.
-    """
+def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[str] | None,
+                    data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
+                    as_json: bool) -> int:
+    """Run every policy of ``labels`` and print attainment, GPU-hours and what no policy
+    undercuts."""
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.compare_scalers import compare_scalers as run_all
 
-    fleets = {label: _with_scaler(label, choice_of(label), fleet_file, settings, data, seed,
-                                  replicas) for label in labels}
+    fleets = {label: _with_scaler(label, fleet_file, settings, data, seed, replicas)
+              for label in labels}
     first = next(iter(fleets.values()))
     seeds = seed_range(first, num_seeds)
     with progress("comparing", len(fleets) * num_seeds) as update:
@@ -37,9 +36,9 @@ def compare_scalers(fleet_file: Path, labels: Sequence[str], *, choice_of: Any,
     return OK
 
 
-def _with_scaler(label: str, choice: dict[str, Any], fleet_file: Path,
-                 settings: list[str] | None, data: Path | None, seed: int | None,
-                 replicas: int | None) -> "Fleet":
+def _with_scaler(label: str, fleet_file: Path, settings: list[str] | None, data: Path | None,
+                 seed: int | None, replicas: int | None) -> "Fleet":
+    choice = choice_of(label)
     alone = choice["name"] if len(choice) == 1 else choice  # then the file's settings count
     try:
         fleet = read_fleet(fleet_file, settings, data, seed, {"policies.scale": alone})

@@ -27,7 +27,6 @@ _DATA = typer.Option(
     "--data", "--data-dir", metavar="DIR", show_default=False,
     help="Folder of data such as trace files, besides the fleet file's folder.")
 DataDir = Annotated[Path | None, _DATA]
-NeededData = Annotated[Path, _DATA]
 Seed = Annotated[int | None, replaces("--seed", "run.seed", "N")]
 _SEED = states("--seed", "run.seed", "SEED")
 FirstSeed = Annotated[int, _SEED]

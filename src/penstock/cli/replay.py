@@ -23,14 +23,25 @@ app = App()
 def replay(
     journal: Annotated[Path, typer.Argument(
         metavar="JOURNAL", show_default=False,
-        help="Journal of a run or of Penstock's scheduler inside an engine.")],
+        help="Journal of a run or of Penstock's scheduler inside an engine, or a record of "
+             "scaling decisions.")],
     fleet_file: FromFleet = None,
+    scale: Annotated[str | None, typer.Option(
+        "--scale", metavar="POLICY[:KEY=V...]", show_default=False,
+        help="Ask this scale policy in place of the recorded one.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check that the present scheduler makes the same plans as in the journal.
 
-    Exit status 1 if a plan differs.
+    A record of scaling decisions (scaling.jsonl) is asked again of its scale policy, or of another
+    one. Exit status 1 if a plan or a decision of the same policy differs.
     """
+    from penstock.cli.replay_scaling import is_scaling, replay_scaling
+
+    if is_scaling(journal):
+        return replay_scaling(journal, fleet_file, scale, as_json=as_json)
+    if scale is not None:
+        raise InputError(f"--scale: {journal} is not a record of scaling decisions")
     from penstock.cli.console import print_json
     from penstock.journal.journal import read_journal
     from penstock.journal.replay import replay as replay_records

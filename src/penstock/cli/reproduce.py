@@ -6,7 +6,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, NeededData, NumRequests, OutDir, Seed
+from penstock.cli.options import AsJson, DataDir, NumRequests, OutDir, Seed
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ _FEWEST_REQUESTS = 100
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, kernels, maveriq, maveriq-plans, measured, niyama, routebalance, "
-        "sincere or vidur.")],
-    data: NeededData, out: OutDir = None,
+        help="inferno, kernels, llm-d-slo, maveriq, maveriq-plans, measured, niyama, "
+        "routebalance, sincere or vidur.")],
+    data: DataDir = None, out: OutDir = None,
     num_requests: NumRequests = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.
 
+    --data is the folder of the system's data; llm-d-slo needs none.
     --out stores reproduction.json and the tables of the figures (CSV). --requests, at least 100,
     limits every simulated run (niyama, routebalance) or the search for plans (maveriq-plans, 500).
     Exit status 1 if a figure deviates by more than its tolerance.

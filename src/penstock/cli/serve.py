@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.policy.route.protocol import Router
     from penstock.serving.gateway.engines import Engines
-    from penstock.serving.gateway.proxy import Limits
-    from penstock.serving.gateway.server import Access
+    from penstock.serving.gateway.limits import Limits
+    from penstock.serving.gateway.running import Access
     from penstock.serving.gateway.traces import Tracing
 
 app = App()
@@ -80,6 +80,9 @@ def serve(
         "--audit", metavar="FILE", show_default=False,
         help="Append who administered to a file of JSON lines; a ledger has the same entries.",
     )] = None,
+    advise: Annotated[bool, typer.Option(
+        "--advise", help="Let policies.scale decide and record, and leave the number of replicas "
+                         "as it is.")] = False,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Serve OpenAI's API in front of a fleet's engines until interrupted.
@@ -95,23 +98,22 @@ def serve(
     """
     from penstock.engines.http import run_server
     from penstock.serving.deployments.startable import is_started
-    from penstock.serving.gateway.proxy import Limits
-    from penstock.serving.gateway.server import Access
+    from penstock.serving.gateway.limits import Limits
+    from penstock.serving.gateway.running import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
+    from penstock.serving.scaling.plan import check_scaling
     from penstock.serving.tenants.audit import AuditFile
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if deployments is None and not fleet.multiplexing and not any(group.endpoints
-                                                                  or is_started(group)
-                                       for group in fleet.replicas):
+    if not (deployments or fleet.multiplexing or fleet.scales) and not any(
+            group.endpoints or is_started(group) for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
                          "an engine that can be started: emulated, llamacpp or vllm")
     if fleet.scales:
-        from penstock.cli.console import note
-
-        note(f"policies.scale: {fleet.policies.scale.name} is for simulations so far: the number "
-             "of replicas stays as it is")
+        check_scaling(fleet, advise=advise)
+    elif advise:
+        raise InputError("--advise: policies.scale is none, so there is nothing to advise")
     own_ledger = ledger_file(fleet_file)
     if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
         ledger = ledger_url(own_ledger)
@@ -121,14 +123,14 @@ def serve(
                     None if audit is None else AuditFile(audit))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, access, otlp_tracing() if traces else NoTracing(),
-                      decisions, deployments, tls, as_json=as_json))
+                      decisions, deployments, tls, advise=advise, as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
                  limits: "Limits", access: "Access", tracing: "Tracing",
                  decisions: Path | None, deployments: Path | None, tls: "ServerTls | None", *,
-                 as_json: bool) -> None:
+                 advise: bool, as_json: bool) -> None:
     import gc
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
@@ -144,10 +146,11 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.gateway.decision_log import DecisionLog
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
-    from penstock.serving.gateway.server import running
+    from penstock.serving.gateway.running import running
     from penstock.serving.planning.jobs import Jobs
     from penstock.serving.planning.operations import OPERATIONS, begin_process
     from penstock.serving.planning.server import USUAL, in_processes, part
+    from penstock.serving.scaling.plan import ScalingPlan
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()
@@ -170,11 +173,13 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
         def whole(fleet: "Fleet") -> "Fleet":
             return routed.fleet(started.fleet(fleet))
 
+        scaling = ScalingPlan(fleet, started, folder / "scaling.jsonl", advise
+                              ) if fleet.scales else None
         fleet = whole(fleet)
         reload = Reload(path, lambda: whole(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, tls=tls, on_bug=note,
+                           engines_folder=folder, tls=tls, scaling=scaling, on_bug=note,
                            beside=[planning, *routed.parts],
                            work=[partial(one.run, reload.asked.set) for one in (started, routed)]
                            ) as (url, engines):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from penstock.fleet.fields import Name, NotNegative, Positive, Section, described
+from penstock.fleet.fields import Endpoint, Name, NotNegative, Positive, Section, described
 
 
 class ScalingSection(Section):
@@ -16,6 +16,10 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    webhook: Endpoint | None = described(
+        "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
+        "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",
+        "http://127.0.0.1:9000/scale")
     settings: dict[Name, dict[Name, Any]] | None = described(
         "Settings of scale policies by name, where `policies.scale` or `compare --scale` name a "
         "policy alone.", {"hpa": {"metric": "num_running", "target": 20}})

@@ -61,16 +61,17 @@ def bounds(fleet: Fleet, group: ReplicaGroup) -> tuple[int, int]:
     return fewest, max(most, group.count)
 
 
-def slotted(fleet: Fleet) -> Fleet:
-    """Return the fleet with a replica for every slot where a policy scales: as many as may run, and
-    as many again for replicas that still drain."""
+def num_slots(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Return the places for replicas of a group: as many as may run where a policy scales, and as
+    many again for replicas that still drain."""
     if not fleet.scales:
-        return fleet
+        return group.count
+    count, width = fleet.pool(group.accelerator.name).count, group.parallelism.num_accelerators
+    most = 2 * bounds(fleet, group)[1]
+    return most if count is None else min(most, count // width)
 
-    def num_slots(group: ReplicaGroup) -> int:
-        count, width = fleet.pool(group.accelerator.name).count, group.parallelism.num_accelerators
-        most = 2 * bounds(fleet, group)[1]
-        return most if count is None else min(most, count // width)
 
-    return replace(fleet, replicas=tuple(replace(group, count=num_slots(group))
+def slotted(fleet: Fleet) -> Fleet:
+    """Return the fleet with a replica for every place."""
+    return replace(fleet, replicas=tuple(replace(group, count=num_slots(fleet, group))
                                          for group in fleet.replicas))

@@ -258,11 +258,13 @@ class Policies:
 @dataclass(frozen=True, slots=True)
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
-    deviation. A request waits at most ``hold_s`` for a replica."""
+    deviation. A request waits at most ``hold_s`` for a replica. ``webhook`` gets the wanted numbers
+    of replicas that Penstock does not start."""
 
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

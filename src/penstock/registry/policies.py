@@ -60,34 +60,78 @@ ADMISSIONS = Axis("admit policy", "penstock.admit", {
     "feasible": Entry("penstock.policy.admit.build:feasible", {"min_chance": MIN_CHANCE})})
 
 _SECONDS = Number(0, LARGEST)
+_WVA: Settings = {"window_s": _SECONDS, "tolerance": Number(0, 1), "retention_s": _SECONDS}
+_POD_METRICS = ("num_running", "num_waiting", "ongoing", "kv_used_share")
+_GAUGES = ("gauges_only",)
 SCALERS = Axis("scale policy", "penstock.scale", {
-    **{name: Entry("penstock.policy.scale.build:static") for name in ("none", "static")},
+    **{name: Entry("penstock.policy.scale.build:static", traits=_GAUGES)
+       for name in ("none", "static")},
     "penstock": Entry("penstock.policy.scale.penstock:penstock", {
         "margin": Number(0.1, 10), "least_margin": Number(0.1, 10), "most_margin": Number(0.1, 10),
-        "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)}),
+        "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)},
+        traits=_GAUGES),
     "hpa": Entry("penstock.published.autoscalers.hpa:hpa", {
-        "metric": Word(("num_running", "num_waiting", "ongoing", "kv_used_share")),
+        "metric": Word(_POD_METRICS),
         "target": Number(1e-6, LARGEST), "tolerance": Number(0, 1), "up_window_s": _SECONDS,
-        "down_window_s": _SECONDS}, required=("target",)),
+        "down_window_s": _SECONDS}, traits=_GAUGES, required=("target",)),
     "keda": Entry("penstock.published.autoscalers.keda:keda", {
         "triggers": Words(("queue", "running", "saturation")), "queue": Number(1e-6, LARGEST),
         "running": Number(1e-6, LARGEST), "saturation": Number(1e-6, LARGEST),
         "cooldown_s": _SECONDS, "polling_s": _SECONDS, "tolerance": Number(0, 1),
-        "up_window_s": _SECONDS, "down_window_s": _SECONDS}),
+        "up_window_s": _SECONDS, "down_window_s": _SECONDS}, traits=_GAUGES),
     "kpa": Entry("penstock.published.autoscalers.kpa:kpa", {
         "target": Number(1e-6, LARGEST), "stable_window_s": Number(6, 3600),
         "panic_window_share": Number(0.01, 1), "panic_threshold": Number(1.1, 10),
         "max_up_rate": Number(1.1, LARGEST), "max_down_rate": Number(1.1, LARGEST),
         "activation": Number(1, 1000, whole=True), "down_delay_s": _SECONDS,
-        "zero_grace_s": _SECONDS}, required=("target",)),
+        "zero_grace_s": _SECONDS}, traits=_GAUGES, required=("target",)),
     "ray": Entry("penstock.published.autoscalers.ray_serve:ray", {
         "target_ongoing_requests": Number(1e-6, LARGEST), "upscale_delay_s": _SECONDS,
         "downscale_delay_s": _SECONDS, "downscale_to_zero_delay_s": _SECONDS,
         "upscaling_factor": Number(1e-6, 1000), "downscaling_factor": Number(1e-6, 1000),
-        "look_back_period_s": Number(1, LARGEST), "metrics_interval_s": Number(1, LARGEST)}),
+        "look_back_period_s": Number(1, LARGEST), "metrics_interval_s": Number(1, LARGEST)},
+        traits=_GAUGES),
     "llm-d-slo": Entry("penstock.published.autoscalers.llm_d_slo:llm_d_slo"),
+    "inferno": Entry("penstock.published.autoscalers.inferno:inferno", {
+        "tuner": Word(("ekf", "sliding-window", "none")), "alpha_ms": Number(1e-6, LARGEST),
+        "beta_ms": Number(1e-9, LARGEST), "gamma_ms": Number(1e-12, LARGEST),
+        "max_batch": Number(1, 20_000, whole=True), "max_queue": Number(0, 500_000, whole=True),
+        "warm_up_cycles": Number(0, 1000, whole=True), "partial": Flag()}),
+    "aibrix-apa": Entry("penstock.published.autoscalers.aibrix:apa", {
+        "metric": Word(_POD_METRICS), "target": Number(1e-6, LARGEST),
+        "up_tolerance": Number(0, 1), "down_tolerance": Number(0, 1),
+        "max_up_rate": Number(1, LARGEST), "max_down_rate": Number(1, LARGEST),
+        "up_cooldown_s": _SECONDS, "down_cooldown_s": _SECONDS,
+        "observe_window_s": Number(1, LARGEST), "as_published": Flag()}, traits=_GAUGES,
+        required=("target",)),
+    "wva-percent": Entry("penstock.published.autoscalers.wva_percent:wva_percent", {
+        "kv_threshold": Number(0, 1), "queue_threshold": Number(0, LARGEST),
+        "kv_spare": Number(0, 1), "queue_spare": Number(0, LARGEST), **_WVA}),
+    "wva-tokens": Entry("penstock.published.autoscalers.wva_tokens:wva_tokens", {
+        "kv_threshold": Number(0.01, 1), "queue_threshold": Number(1, LARGEST),
+        "scale_up_threshold": Number(0.01, 10), "scale_down_boundary": Number(0.01, 10), **_WVA}),
+    "block": Entry("penstock.published.autoscalers.block:block", {
+        "slo_s": Number(0, LARGEST), "signal": Word(("predicted", "serving_time", "ttft")),
+        "counts_starting": Flag()}),
+    "llm-d-tokens": Entry("penstock.published.autoscalers.llm_d_tokens:llm_d_tokens", {
+        "backlog_s": Number(1e-3, LARGEST), "kv_target": Number(0.01, 1),
+        "peak_prefill_per_s": Number(1, LARGEST), "slo_share": Number(0.01, 1),
+        "overshoot_guard": Flag(), "up_window_s": _SECONDS, "down_window_s": _SECONDS,
+        "up_period_s": _SECONDS, "down_period_s": _SECONDS, "tolerance": Number(0, 1),
+        "cooldown_s": _SECONDS, "polling_s": _SECONDS}),
+    "dynamo": Entry("penstock.published.autoscalers.dynamo.planner:dynamo", {
+        "optimization_target": Word(("throughput", "latency", "sla")),
+        "enable_throughput_scaling": Flag(), "enable_load_scaling": Flag(),
+        "throughput_adjustment_interval_s": Number(1, LARGEST),
+        "load_adjustment_interval_s": Number(1, LARGEST),
+        "load_scaling_down_sensitivity": Number(0, 1), "ttft_s": Number(1e-3, LARGEST),
+        "itl_s": Number(1e-3, LARGEST), "load_predictor": Word(("kalman", "arima", "constant")),
+        "load_predictor_log1p": Flag(), "kalman_q_level": Number(1e-12, LARGEST),
+        "kalman_q_trend": Number(1e-12, LARGEST), "kalman_r": Number(1e-9, LARGEST),
+        "max_gpu_budget": Number(1, LARGEST, whole=True)}),
 })
-"""``none`` runs no scaling loop at all; ``static`` runs the loop and changes nothing."""
+"""``none`` runs no scaling loop at all; ``static`` runs the loop and changes nothing. A policy with
+the trait ``gauges_only`` needs no counters of engines."""
 
 _IN_TURN: Settings = {"shed": Flag(), "cost_aware": Flag()}
 _SINCERE: Settings = {

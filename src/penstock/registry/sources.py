@@ -45,6 +45,7 @@ _RUN = "penstock.published"
 SYSTEMS = Axis("system", "penstock.reproduce", {
     "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
     "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),
+    "llm-d-slo": Entry(f"{_RUN}.autoscalers.run:reproduce_llm_d_slo", traits=("no_data",)),
     "maveriq": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq"),
     "maveriq-plans": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq_plans", _SHORTENED),
     "measured": Entry(f"{_RUN}.measured.run:reproduce_measured"),

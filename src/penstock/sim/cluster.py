@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from penstock.core.request import Request
+from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import HOLD, Dispatcher
 from penstock.sim.kernel import NEVER_PS, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import Gateway, ScalingLoop
-from penstock.sim.scaling.meter import DemandMeter
 from penstock.sim.upcoming import Upcoming
 
 OnRefused = Callable[[Request, str], None]
@@ -37,7 +37,7 @@ class RoutedReplica(EventSource):
             self._dispatcher.turned_away(request)
             self._on_refused(request, reason)
             if self._demand is not None:
-                self._demand.lost(request)
+                self._demand.lost(request.model, request.service_class.name)
             if self.on_ended is not None:
                 self.on_ended(request.request_id, now_ps)
         else:
@@ -63,7 +63,7 @@ class RoutedReplica(EventSource):
         if self.on_ended is not None and len(shed) > self._num_shed:
             for request, _, _ in shed[self._num_shed:]:
                 if self._demand is not None:
-                    self._demand.lost(request)
+                    self._demand.lost(request.model, request.service_class.name)
                 self.on_ended(request.request_id, now_ps)
         self._num_shed = len(shed)
         self._dispatcher.learn(self.number)
@@ -107,14 +107,15 @@ class RoutedRequests(Gateway):
             request = self._upcoming.take()
             self._num_sent += 1
             if self._holding is not None:
-                self._holding.demand.arrived(request)
+                self._holding.demand.arrived(request.model, request.service_class.name,
+                                              request.prompt_tokens)
         number = self._deliver(request, now_ps)
         if number == HOLD and self._holding is not None:
-            self._holding.hold(request, now_ps)
+            number = self._holding.hold(request, now_ps)
             self._show_due(now_ps)
         elif number < 0:
             if self._holding is not None:
-                self._holding.demand.lost(request)
+                self._holding.demand.lost(request.model, request.service_class.name)
             self.ended(request.request_id, now_ps)
         else:
             self._show_due(now_ps)
@@ -136,7 +137,7 @@ class RoutedRequests(Gateway):
         """Refuse the requests that have waited for a replica for too long."""
         if self._holding is not None:
             for request in self._holding.give_up(now_ps):
-                self._holding.demand.lost(request)
+                self._holding.demand.lost(request.model, request.service_class.name)
                 self.ended(request.request_id, now_ps)
 
     def _show_due(self, now_ps: int) -> None:

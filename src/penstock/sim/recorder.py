@@ -91,6 +91,10 @@ class ReplicaRecorder:
         """Number of requests that ended since the last flush."""
         return len(self._ended_requests)
 
+    def has_begun(self, request_id: int) -> bool:
+        """Whether a live request was in a step."""
+        return request_id in self._live
+
     def has_token(self, request_id: int) -> bool:
         """Whether a live request has got its first token."""
         life = self._live.get(request_id)

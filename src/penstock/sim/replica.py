@@ -57,6 +57,13 @@ class SimReplica:
         return self.scheduler.num_waiting + (0 if self._inbox is None else len(self._inbox))
 
     @property
+    def inflight_tokens(self) -> int:
+        """Prompt tokens of the requests here whose first token has not come."""
+        unanswered = sum([request.prompt_tokens for request_id, request in self.requests.items()
+                          if not self.recorder.has_token(request_id)])
+        return unanswered + (0 if self._inbox is None else self._inbox.prompt_tokens)
+
+    @property
     def idle(self) -> bool:
         """Whether no request is here, the unread ones included."""
         return not self.requests and (self._inbox is None or not len(self._inbox))
@@ -260,5 +267,7 @@ class SimReplica:
         """Count the tokens of a run that has ended and is not recorded yet."""
         meter.ran(plan, steps, self._duration_ps, self._growth_ps)
         for chunk in plan.chunks:
+            if chunk.past and not self.recorder.has_begun(chunk.request_id):
+                meter.cached(chunk.past)
             if chunk.last and not self.recorder.has_token(chunk.request_id):
                 meter.first_token(self.requests[chunk.request_id], self.end_ps)

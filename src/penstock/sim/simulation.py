@@ -35,6 +35,7 @@ from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
+from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
@@ -51,7 +52,6 @@ from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import ScalingLoop
-from penstock.sim.scaling.meter import DemandMeter
 from penstock.sim.scaling.slots import Slot
 from penstock.sim.step_log import StepLog
 from penstock.sim.upcoming import InOrder, Looped
@@ -216,10 +216,13 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     pools = simulated_pools(fleet, workload, seed, len(replicas))
     scaling = holding = None
     if fleet.scales:
-        holding = Holding(to_ps(fleet.scaling.hold_s), DemandMeter(), outcomes.refuse)
+        demand = DemandMeter()
         scaling = scaling_loop(fleet, len(replicas) + len(pools), slots, replicas, dispatcher,
-                               holding.demand, lambda index: engines.renew(
-                                   slots[index].group, replicas[index]), seed)
+                               demand, lambda index: engines.renew(
+                                   slots[index].group, replicas[index]), seed,
+                               None if journal_dir is None else stack.enter_context(
+                                   (journal_dir / "scaling.jsonl").open("wb")))
+        holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
     return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling)

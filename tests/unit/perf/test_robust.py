@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from penstock.perf.robust import fit_nonnegative
+from penstock.perf.robust import fit_nonnegative, fit_soft_l1
 
 SIZES = np.arange(1.0, 41.0)
 DESIGN = np.column_stack([np.ones(40), SIZES])
@@ -27,3 +28,19 @@ def test_a_wide_huber_loss_follows_the_mean() -> None:
                                 - seconds)) for huber in (1.345, 1e3)}
     assert off[1e3] == pytest.approx(0.0, abs=1e-6)
     assert off[1.345] < -0.2
+
+
+def test_a_soft_l1_fit_is_held_by_its_prior_where_nothing_is_told() -> None:
+    design = csr_matrix(np.column_stack([DESIGN, np.zeros(40)]))
+    target = DESIGN @ np.array([0.2, 0.3])
+    target[3] += 50.0
+
+    def errors(effects: np.ndarray) -> np.ndarray:
+        return np.asarray(design @ effects - target)
+
+    deviation = np.array([10.0, 10.0, 0.5])
+    found = fit_soft_l1(np.zeros(3), deviation, errors,
+                        lambda effects: (errors(effects), design), 1e-9)
+    assert found.effects == pytest.approx([0.2, 0.3, 0.0], abs=0.1)
+    assert np.sqrt(np.linalg.inv(found.information)[2, 2]) == pytest.approx(0.5)
+    assert found.cost < 110.0

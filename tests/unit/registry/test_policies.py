@@ -10,6 +10,7 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.route.context import RouterContext
+from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.schedule.options import PRESETS, scheduler_options
 from penstock.registry.axis import Axis
 from penstock.registry.listing import AXES
@@ -28,9 +29,10 @@ from support.small_routing import STEP, fact
 
 ROUTING = RouterContext([fact(0), fact(1)], lambda n: 0)
 MULTIPLEXING = MultiplexContext(models(2), LoadTable([1.0, 1.0]))
+SCALING = ScalerContext((GroupFacts("m", 1, 8, 1, 1.0, 60.0, 1000),), {}, (), (lambda _: 0.01,))
 ARGUMENTS: dict[Axis, tuple[Any, ...]] = {
     ROUTERS: (ROUTING,), ADMISSIONS: (ROUTERS.load("random")({}, ROUTING), ROUTING),
-    MULTIPLEXERS: (MULTIPLEXING,), PLACERS: ()}
+    MULTIPLEXERS: (MULTIPLEXING,), PLACERS: (), SCALERS: (SCALING,)}
 EVERY = [(axis, name) for axis in ARGUMENTS for name in axis.names()]
 
 
@@ -54,12 +56,14 @@ def accepted(setting: Setting) -> object:
 @pytest.mark.parametrize(("axis", "name"), EVERY,
                          ids=[f"{axis.kind}-{name}" for axis, name in EVERY])
 def test_every_policy_takes_each_setting_that_is_declared(axis: Axis, name: str) -> None:
-    for key, setting in axis.entry(name).settings.items():
-        given = {key: accepted(setting)}
+    settings = axis.entry(name).settings
+    needed = {key: accepted(settings[key]) for key in axis.entry(name).required}
+    for key, setting in settings.items():
+        given = {**needed, key: accepted(setting)}
         assert setting.problem(given[key]) == ""
         assert axis.load(name)(given, *ARGUMENTS[axis]) is not None
     if name != "fixed_mix":
-        assert axis.load(name)({}, *ARGUMENTS[axis]) is not None
+        assert axis.load(name)(needed, *ARGUMENTS[axis]) is not None
 
 
 @pytest.mark.parametrize("axis", [SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS],
@@ -68,6 +72,15 @@ def test_an_unknown_policy_is_named_with_the_nearest(axis: Axis) -> None:
     name = axis.names()[0]
     with pytest.raises(InputError, match=f"unknown {axis.kind} '{name}x'.*{name}"):
         axis.entry(name + "x")
+
+
+@pytest.mark.parametrize("name", SCALERS.names())
+def test_every_scaler_says_when_it_is_asked(name: str) -> None:
+    needed = {key: accepted(SCALERS.entry(name).settings[key])
+              for key in SCALERS.entry(name).required}
+    scaler = SCALERS.load(name)(needed, SCALING)
+    assert scaler.period_s > 0.0
+    assert scaler.wakes in (True, False)
 
 
 @pytest.mark.parametrize("axis", [*AXES, PLANNING], ids=lambda axis: axis.group)

@@ -175,6 +175,11 @@ class EngineState:
             return self.facts.kind
         return self._seen_kind
 
+    @property
+    def load(self) -> EngineLoad:
+        """The load that the engine reported last."""
+        return self._load
+
     # -- observations ---------------------------------------------------------------------------
 
     def observe(self, load: EngineLoad, now_s: float) -> None:

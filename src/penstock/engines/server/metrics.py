@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from penstock.policy.scale.values import E2E_BOUNDS_S, TPOT_BOUNDS_S, TTFT_BOUNDS_S
+
 LABELS = ("model_name", "engine")
-# 1, 2 and 5 of every power of ten, from a millisecond to 1,000 seconds.
-BUCKETS = (*(digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)), 1000.0)
 
 
 class EngineMetrics:
@@ -26,19 +26,21 @@ class EngineMetrics:
         self._success = Counter(
             "vllm:request_success", "Requests that ended, by reason.",
             (*LABELS, "finished_reason"), registry=self.registry)
-        self._ttft = self._histogram("time_to_first_token", "Arrival to first token.")
-        self._itl = self._histogram("inter_token_latency", "Gap between two output tokens.")
-        self._e2e = self._histogram("e2e_request_latency", "Arrival to last token.")
-        self._queue = self._histogram("request_queue_time", "Arrival to first step.")
+        self._ttft = self._histogram("time_to_first_token", "Arrival to first token.",
+                                     TTFT_BOUNDS_S)
+        self._itl = self._histogram("inter_token_latency", "Gap between two output tokens.",
+                                    TPOT_BOUNDS_S)
+        self._e2e = self._histogram("e2e_request_latency", "Arrival to last token.", E2E_BOUNDS_S)
+        self._queue = self._histogram("request_queue_time", "Arrival to first step.", E2E_BOUNDS_S)
         for reason in ("stop", "length", "abort"):
             self._success.labels(*self._labels, reason)
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"vllm:{name}", text, LABELS, registry=self.registry).labels(*self._labels)
 
-    def _histogram(self, name: str, text: str) -> Histogram:
+    def _histogram(self, name: str, text: str, bounds_s: tuple[float, ...]) -> Histogram:
         return Histogram(f"vllm:{name}_seconds", text, LABELS, registry=self.registry,
-                         buckets=BUCKETS).labels(*self._labels)
+                         buckets=bounds_s).labels(*self._labels)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge ``name`` whose value is computed when it is read."""

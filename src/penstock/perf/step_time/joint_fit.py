@@ -6,7 +6,7 @@ steps,
     time = sum_i weight_i * seconds_i(rates) + rest
 
 where a simulation of the run gives the steps, their weights and the rest. The logarithms of all
-rates are found together by least squares with a soft-L1 loss (Gauss-Newton, reweighted), in which
+rates are found together by least squares with a soft-L1 loss (``robust.fit_soft_l1``), in which
 each effect has a normal prior (``rate_table.GROUPS``): a ridge that keeps the effects of rare keys
 near zero.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.perf.robust import fit_soft_l1
 from penstock.perf.step_time.rate_table import GROUPS, LEAST_RATES, PRIOR, Deployment
 from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, Rates
 
@@ -25,11 +26,6 @@ _NUM_RATES = len(Rates._fields)
 SPREADS = (0.08, 0.32, 0.12)
 """Standard deviations of measured times, in logarithms. Load tools and queues add to the time to
 first token, begins and ends of runs to the whole time."""
-
-_MOST_ITERATIONS = 30
-_MOST_HALVINGS = 6
-_LARGEST_STEP = 1.0
-_ENOUGH = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +94,10 @@ class JointFit:
         """Return the effects that fit the ``chosen`` runs (a mask), all by default."""
         chosen = np.ones(len(self._runs), bool) if chosen is None else chosen
         rows = [np.flatnonzero(chosen & np.isfinite(times)) for times in self._measured_s]
-        effects = np.zeros(len(self._deviation))
-        cost = self._cost(effects, rows)
-        for _ in range(_MOST_ITERATIONS):
-            error, slope = self._errors_and_slopes(effects, rows)
-            weight = 1.0 / np.sqrt(1.0 + error * error)
-            weighted = slope.multiply(weight[:, None]).tocsr()
-            square = np.asarray((slope.T @ weighted).todense())
-            square[np.diag_indices(len(effects))] += self._deviation**-2.0
-            step = -np.linalg.solve(square, weighted.T @ error + effects / self._deviation**2)
-            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step).max()), 1e-12))
-            for _ in range(_MOST_HALVINGS):
-                found = self._cost(effects + step, rows)
-                if found < cost:
-                    break
-                step *= 0.5
-            else:
-                break
-            effects, last, cost = effects + step, cost, found
-            if last - cost < _ENOUGH * cost:
-                break
-        return effects
-
-    def _cost(self, effects: FloatColumn, rows: Sequence[IntColumn]) -> float:
-        error = self._errors(self._totals(self._seconds(effects)[0]), rows)
-        return (2.0 * float((np.sqrt(1.0 + error * error) - 1.0).sum())
-                + float(((effects / self._deviation)**2).sum()))
+        return fit_soft_l1(
+            np.zeros(len(self._deviation)), self._deviation,
+            lambda effects: self._errors(self._totals(self._seconds(effects)[0]), rows),
+            lambda effects: self._errors_and_slopes(effects, rows)).effects
 
     def named(self, effects: FloatColumn, least: float = 0.004) -> Effects:
         """Return effects by parameter, group and key, those left out whose size is under

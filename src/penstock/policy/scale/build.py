@@ -11,6 +11,7 @@ class Static:
     """Keeps every group at its first number of replicas."""
 
     period_s = 60.0
+    wakes = False
 
     def __init__(self, targets: tuple[int, ...]) -> None:
         self._targets = targets

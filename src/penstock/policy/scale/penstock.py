@@ -13,6 +13,7 @@ from math import exp, log, sqrt
 from typing import Any
 
 from penstock.policy.scale.cheapest import cheapest_counts
+from penstock.policy.scale.correction import RateCorrection, Served
 from penstock.policy.scale.forecast import WINDOWS_S, RateForecast
 from penstock.policy.scale.history import History
 from penstock.policy.scale.protocol import Load, ScalerContext
@@ -33,6 +34,8 @@ SHARE_S = 3600.0
 """Time over which the share of a replica's saturation that is in time is averaged."""
 
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
+_LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
+
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
 below, more replicas would not prevent them."""
@@ -77,6 +80,7 @@ class _Model:
         self._saturations: list[float] = []
         self._shares: list[float] = []
         self._rates: list[float] = []
+        self._correction = RateCorrection(_wait_s(context))
 
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
                ) -> tuple[tuple[int, ...], str, dict[str, float]]:
@@ -93,6 +97,7 @@ class _Model:
             counts = self._counts([1.0] * len(self.numbers), 1.0) if needed else present
             return counts, "no answers yet", {}
         self._measure(loads, now_s)
+        self._correct(seen, demand, now_s)
         if max(self._rates) <= 0.0:
             return present, "no rate of a replica is known", {}
         rate, reason = found.rate_per_s * self.margin, f"forecast: {found.method}"
@@ -102,11 +107,11 @@ class _Model:
             rate, reason = burst, f"burst of the last {BURST_S:g} s"
         rate += self._backlog_per_s(seen, demand)
         # One unit of need is the rate of the first group's replica, where the model finds one.
-        unit = self._rates[0] or max(self._rates)
+        unit = (self._rates[0] or max(self._rates)) * self._correction.factor
         need = rate / unit
         self._needs.add(now_s, need)
         highest = max(self._needs.since(now_s - self._stay_s))
-        worth = [each / unit for each in self._rates]
+        worth = [each * self._correction.factor / unit for each in self._rates]
         have = sum(count * each for count, each in zip(present, worth, strict=True))
         if have < need - 1e-9:
             counts = self._counts(worth, need)
@@ -120,7 +125,7 @@ class _Model:
                 reason = f"fewer sufficed for {self._stay_s:g} s"
         return counts, reason, {
             "rate_per_s": found.rate_per_s, "margin": self.margin, "replica_per_s": unit,
-            "need": need, "spread": found.spread}
+            "correction": self._correction.factor, "need": need, "spread": found.spread}
 
     # -- demand ---------------------------------------------------------------------------------
 
@@ -171,6 +176,20 @@ class _Model:
         self._num_measured += 1
         self._measured_s = now_s
 
+    def _correct(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
+        """Compare what the ready replicas finish with their believed rates. A missing gauge counts
+        as a replica without waiting requests."""
+        ready = [(number, one) for number in self.numbers
+                 for one in seen.groups[number].of("ready")]
+        believed = dict(zip(self.numbers, self._saturations, strict=True))
+        gauges = [one.gauges for _, one in ready if one.gauges is not None]
+        self._correction.add(now_s, Served(
+            sum(one.num_finished for one in demand), len(ready),
+            sum(one.num_running for one in gauges),
+            # A queue at one replica alone says nothing about the others.
+            len(ready) * min((one.num_waiting for one in gauges), default=0),
+            sum(believed[number] for number, _ in ready)))
+
     def _busy(self, seen: Observation, now_s: float) -> bool:
         """Whether the load of the ready replicas may be what makes requests miss."""
         rate = self._forecast.rate_since(now_s - WINDOWS_S[1], now_s)
@@ -178,7 +197,7 @@ class _Model:
             return True
         ready = sum(seen.groups[number].num_ready * each
                     for number, each in zip(self.numbers, self._rates, strict=True))
-        return rate >= _BUSY * ready
+        return rate >= _BUSY * ready * self._correction.factor
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Adapt the margin to the misses since the last decision."""
@@ -214,11 +233,18 @@ class _Model:
                                [(one.floor, one.ceiling) for one in facts])
 
 
+def _wait_s(context: ScalerContext) -> float:
+    """Return the wait from which replicas are taken to be saturated: half of the tightest TTFT."""
+    ttfts = [one.slo.ttft_s for one in context.classes.values() if one.slo.ttft_s is not None]
+    return max(_LEAST_WAIT_S, 0.5 * min(ttfts, default=_USUAL_TTFT_S))
+
+
 class PenstockScaler:
     """Forecasts each model's demand over the start time, and orders the cheapest replicas that
     serve it within its objectives. Holds every number while metrics are missing."""
 
     period_s = PERIOD_S
+    wakes = True
 
     def __init__(self, context: ScalerContext, settings: PenstockSettings) -> None:
         names = dict.fromkeys(group.model for group in context.groups)

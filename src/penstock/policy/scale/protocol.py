@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
+from penstock.core.step import StepFeatures
 from penstock.policy.scale.values import Observation, ScalingDecision
 
 
@@ -32,7 +33,11 @@ only the ratios of their rates matter."""
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
     """Constant facts about a group: its bounds, its cost and how long a replica is believed to
-    start. ``service_classes`` is None where it serves every class."""
+    start. ``service_classes`` is None where it serves every class.
+
+    ``max_num_seqs`` and ``step_tokens`` are the most sequences and tokens of an engine's step, None
+    where unknown.
+    """
 
     model: str
     floor: int
@@ -42,25 +47,36 @@ class GroupFacts:
     start_s: float
     kv_total_tokens: int
     service_classes: frozenset[str] | None = None
+    max_num_seqs: int | None = None
+    step_tokens: int | None = None
+    num_accelerators: int = 1
 
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""
         return int(min(max(count, self.floor), self.ceiling))
 
 
+StepSeconds = Callable[[StepFeatures], float]
+"""Function that returns the believed duration of a step of one replica."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScalerContext:
-    """All that a scaler is built with. ``capacity`` has a function for each group."""
+    """All that a scaler is built with. ``capacity`` and ``step_s`` have a function for each
+    group."""
 
     groups: tuple[GroupFacts, ...]
     classes: Mapping[str, ServiceClass]
     capacity: tuple[Capacity, ...] = field(default=())
+    step_s: tuple[StepSeconds, ...] = field(default=())
 
 
 class Scaler(Protocol):
-    """A policy for the number of replicas, asked every ``period_s`` seconds."""
+    """A policy for the number of replicas, asked every ``period_s`` seconds. With ``wakes``, the
+    policy is also asked when a request finds no replica, at most once a second."""
 
     period_s: float
+    wakes: bool
 
     def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
         """Return the wanted number of replicas of each group.

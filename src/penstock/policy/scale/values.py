@@ -22,6 +22,10 @@ TPOT_BOUNDS_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 
                  10.0, 20.0, 40.0, 80.0)
 """Upper bounds of the buckets of vLLM's ``inter_token_latency_seconds``."""
 
+E2E_BOUNDS_S = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
+                120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)
+"""Upper bounds of the buckets of vLLM's ``e2e_request_latency_seconds``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
@@ -36,13 +40,18 @@ class Gauges:
 @dataclass(frozen=True, slots=True)
 class SeenReplica:
     """A replica: its state since ``since_s``, and its gauges as seen at ``observed_s``, None where
-    no engine has answered."""
+    no engine has answered.
+
+    ``inflight_tokens`` are the prompt tokens of the requests that the gateway has sent and whose
+    first token has not come, None where the gateway does not tell.
+    """
 
     replica_id: int
     state: State
     since_s: float
     gauges: Gauges | None = None
     observed_s: float | None = None
+    inflight_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,9 @@ class Totals:
     """Counters of a group's engines since the start of the run. They never fall.
 
     ``ttft`` and ``tpot`` count by bucket, the last without an upper bound: ``ttft`` first tokens,
-    ``tpot`` later tokens by the gap before each.
+    ``tpot`` later tokens by the gap before each, ``e2e`` answers. ``ttft_sum_s`` and ``tpot_sum_s``
+    are the sums of these durations, None where they are missing. ``cached_tokens`` of the prompt
+    tokens were found in prefix caches.
     """
 
     num_finished: int
@@ -58,6 +69,10 @@ class Totals:
     output_tokens: int
     ttft: tuple[int, ...]
     tpot: tuple[int, ...]
+    ttft_sum_s: float | None = None
+    tpot_sum_s: float | None = None
+    cached_tokens: int = 0
+    e2e: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +105,8 @@ class SeenDemand:
     ends.
 
     ``num_met`` of the finished requests were in time, as far as a gateway can tell; ``num_lost``
-    requests were refused or given up; ``num_held`` wait for a replica. ``recent`` has the prompt
-    and output tokens of the latest finished requests.
+    requests were refused or given up; ``num_held`` wait for a replica, with ``held_tokens`` of
+    prompts. ``recent`` has the prompt and output tokens of the latest finished requests.
     """
 
     model: str
@@ -104,6 +119,7 @@ class SeenDemand:
     num_met: int = 0
     num_lost: int = 0
     recent: tuple[tuple[int, int], ...] = ()
+    held_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

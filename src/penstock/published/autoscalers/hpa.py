@@ -10,7 +10,8 @@ from math import ceil
 from typing import Any, Literal, NamedTuple
 
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.policy.scale.values import Gauges, Observation, ScalingDecision, SeenGroup
+from penstock.policy.scale.values import Gauges, Observation, SeenGroup
+from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
 
 PERIOD_S = 15.0
 
@@ -56,6 +57,8 @@ class Behaviour:
     def limited(self, now_s: float, current: int, desired: int, facts: GroupFacts) -> int:
         """Return the number of replicas to order, where ``desired`` is the newest
         recommendation."""
+        if not self._recommended:  # a controller that has just begun counts the present number
+            self._recommended = [(now_s, current)]
         keep_s = max(self.up.window_s, self.down.window_s)
         self._recommended = [*((at_s, one) for at_s, one in self._recommended
                                if at_s > now_s - keep_s), (now_s, desired)]
@@ -135,50 +138,47 @@ def desired_replicas(values: Sequence[float | None], num_unready: int, current: 
     return found
 
 
-class Hpa:
-    """Scales each group by the mean of one metric over its pods. A broken metric changes
+class _Group:
+    """Scales one group by the mean of one metric over its pods. A broken metric changes
     nothing."""
 
-    period_s = PERIOD_S
-
-    def __init__(self, groups: Sequence[GroupFacts], metric: str, target: float,
-                 up: Rules = UP, down: Rules = DOWN) -> None:
-        self._groups = groups
+    def __init__(self, number: int, facts: GroupFacts, metric: str, target: float, up: Rules,
+                 down: Rules) -> None:
+        self._number = number
+        self._facts = facts
         self._metric = metric
         self._target = target
-        self._behaviours = [Behaviour(up, down) for _ in groups]
+        self._behaviour = Behaviour(up, down)
 
-    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
-        """Return the HPA's numbers of replicas."""
-        targets, terms = [], {}
-        for number, (group, facts) in enumerate(zip(seen.groups, self._groups, strict=True)):
-            current, behaviour = group.target, self._behaviours[number]
-            if current == 0 and facts.floor > 0:  # a target of 0 pauses the HPA
-                targets.append(current)
-                continue
-            values = self._values(group)
-            known = [value for value in values if value is not None]
-            if known:
-                terms[f"{self._metric}.{number}"] = sum(known) / len(known)
-            desired = desired_replicas(values, len(group.of("waiting", "starting")), current,
-                                       self._target, behaviour.up.tolerance,
-                                       behaviour.down.tolerance)
-            targets.append(behaviour.limited(now_s, current, facts.bounded(desired), facts))
-        return ScalingDecision(tuple(targets), f"mean {self._metric} against {self._target:g}",
-                               terms)
-
-    def _values(self, group: SeenGroup) -> list[float | None]:
-        def value(gauges: Gauges | None) -> float | None:
-            return None if gauges is None else METRICS[self._metric](gauges)
-
-        return [value(one.gauges) for one in group.of("ready")]
+    def wanted(self, seen: Observation, now_s: float) -> Wanted:
+        """Return the HPA's number of replicas, and the mean."""
+        number, group = self._number, seen.groups[self._number]
+        current, behaviour = group.target, self._behaviour
+        if current == 0 and self._facts.floor > 0:  # a target of 0 pauses the HPA
+            return HOLD
+        values = metric_values(group, self._metric)
+        known = [value for value in values if value is not None]
+        terms = {f"{self._metric}.{number}": sum(known) / len(known)} if known else {}
+        desired = desired_replicas(values, len(group.of("waiting", "starting")), current,
+                                   self._target, behaviour.up.tolerance,
+                                   behaviour.down.tolerance)
+        bounded = self._facts.bounded(desired)
+        return Wanted({number: behaviour.limited(now_s, current, bounded, self._facts)}, terms)
 
 
-def hpa(settings: Mapping[str, Any], context: ScalerContext) -> Hpa:
+def metric_values(group: SeenGroup, metric: str) -> list[float | None]:
+    """Return a metric of each ready pod, None where its gauges are missing."""
+    return [None if one.gauges is None else METRICS[metric](one.gauges)
+            for one in group.of("ready")]
+
+
+def hpa(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
     """Build the HPA. ``down_window_s`` and ``up_window_s`` are stabilization windows,
     ``tolerance`` is of both directions."""
     tolerance = settings.get("tolerance", 0.1)
-    return Hpa(context.groups, settings.get("metric", "num_running"), settings["target"],
-               Rules(settings.get("up_window_s", UP.window_s), UP.policies, tolerance=tolerance),
-               Rules(settings.get("down_window_s", DOWN.window_s), DOWN.policies,
-                     tolerance=tolerance))
+    metric, target = settings.get("metric", "num_running"), settings["target"]
+    up = Rules(settings.get("up_window_s", UP.window_s), UP.policies, tolerance=tolerance)
+    down = Rules(settings.get("down_window_s", DOWN.window_s), DOWN.policies, tolerance=tolerance)
+    return LawScaler([_Group(number, facts, metric, target, up, down)
+                      for number, facts in enumerate(context.groups)], PERIOD_S,
+                     f"mean {metric} against {target:g}")

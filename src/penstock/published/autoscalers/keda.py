@@ -5,14 +5,15 @@ metrics. Sources: KEDA 2.19's documentation of ScaledObject, and llm-d
 docs/architecture/advanced/autoscaling/keda-epp.md for the triggers and their targets.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
 
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.policy.scale.values import Observation, ScalingDecision, SeenGroup
+from penstock.policy.scale.values import Observation, SeenGroup
 from penstock.published.autoscalers.hpa import DOWN, PERIOD_S, UP, Behaviour, Rules
+from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
 from penstock.published.autoscalers.signals import gauges_of, held
 
 SATURATED_QUEUE = 5.0
@@ -39,43 +40,68 @@ class KedaSettings:
     down_window_s: float = DOWN.window_s
 
 
-class _Group:
-    def __init__(self, facts: GroupFacts, settings: KedaSettings) -> None:
+class Actuator:
+    """KEDA's operator and the HPA that the operator owns, for one group."""
+
+    def __init__(self, facts: GroupFacts, up: Rules, down: Rules, cooldown_s: float,
+                 polling_s: float) -> None:
         self._facts = facts
-        self._settings = settings
-        self._behaviour = Behaviour(
-            Rules(settings.up_window_s, UP.policies, tolerance=settings.tolerance),
-            Rules(settings.down_window_s, DOWN.policies, tolerance=settings.tolerance))
+        self._behaviour = Behaviour(up, down)
+        self._cooldown_s = cooldown_s
+        self._polling_s = polling_s
         self._active_s = -inf
         self._polled_s = -inf
 
-    def target(self, seen: Observation, number: int, now_s: float
-               ) -> tuple[int, dict[str, float]]:
-        """Return the wanted replicas, and the triggers' values."""
-        group, settings, facts = seen.groups[number], self._settings, self._facts
-        values = {name: TRIGGERS[name](group, held(seen, facts)) for name in settings.triggers}
-        if any(value is None for value in values.values()):
-            return group.target, {}  # a failed trigger changes nothing
-        known = {name: value for name, value in values.items() if value is not None}
-        if facts.floor == 0 and now_s >= self._polled_s + settings.polling_s:
+    def ordered(self, now_s: float, current: int, desired: int, *, active: bool) -> int:
+        """Return the replicas to order. A trigger is ``active`` where its value is above 0, which
+        alone leads from zero to one."""
+        facts = self._facts
+        if facts.floor == 0 and now_s >= self._polled_s + self._polling_s:
             self._polled_s = now_s
-            if any(known.values()):
+            if active:
                 self._active_s = now_s
-        if group.target == 0:
-            return (1 if self._active_s == now_s else 0), known
-        if facts.floor == 0 and now_s - self._active_s >= settings.cooldown_s:
-            return 0, known
+        if current == 0:
+            return 1 if self._active_s == now_s else 0
+        if facts.floor == 0 and now_s - self._active_s >= self._cooldown_s:
+            return 0
+        return self._behaviour.limited(now_s, current, max(1, facts.bounded(desired)), facts)
+
+
+class _Group:
+    def __init__(self, number: int, facts: GroupFacts, settings: KedaSettings) -> None:
+        self._number = number
+        self._facts = facts
+        self._settings = settings
+        self._actuator = Actuator(
+            facts, Rules(settings.up_window_s, UP.policies, tolerance=settings.tolerance),
+            Rules(settings.down_window_s, DOWN.policies, tolerance=settings.tolerance),
+            settings.cooldown_s, settings.polling_s)
+
+    def wanted(self, seen: Observation, now_s: float) -> Wanted:
+        """Return KEDA's number of replicas, and the triggers' values."""
+        group = seen.groups[self._number]
+        values = {name: TRIGGERS[name](group, held(seen, self._facts))
+                  for name in self._settings.triggers}
+        if any(value is None for value in values.values()):
+            return HOLD  # a failed trigger changes nothing
+        known = {name: value for name, value in values.items() if value is not None}
         current = group.target
         desired = max(self._desired(name, value, current) for name, value in known.items())
-        bounded = max(1, facts.bounded(desired))
-        return self._behaviour.limited(now_s, current, bounded, facts), known
+        ordered = self._actuator.ordered(now_s, current, desired, active=any(known.values()))
+        return Wanted({self._number: ordered},
+                      {f"{name}.{self._number}": value for name, value in known.items()})
 
     def _desired(self, name: str, value: float, current: int) -> int:
         target = float(getattr(self._settings, name))
-        ratio = value / target if name == "saturation" else value / (target * current)
-        if abs(ratio - 1.0) <= self._settings.tolerance:
-            return current
-        return ceil(current * ratio if name == "saturation" else value / target)
+        replicas = value / target * (current if name == "saturation" else 1)
+        return rounded(replicas, current, self._settings.tolerance)
+
+
+def rounded(replicas: float, current: int, tolerance: float) -> int:
+    """Return the replicas that an HPA asks for, which ignores small changes."""
+    if current and abs(replicas / current - 1.0) <= tolerance:
+        return current
+    return ceil(replicas)
 
 
 def _waiting(group: SeenGroup, num_held: int) -> float | None:
@@ -103,27 +129,11 @@ TRIGGERS: Mapping[str, Callable[[SeenGroup, int], float | None]] = {
 missing."""
 
 
-class Keda:
-    """Scales each group by the largest of its triggers' recommendations."""
-
-    period_s = PERIOD_S
-
-    def __init__(self, groups: Sequence[GroupFacts], settings: KedaSettings) -> None:
-        self._groups = [_Group(facts, settings) for facts in groups]
-        self._triggers = ", ".join(settings.triggers)
-
-    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
-        """Return KEDA's numbers of replicas."""
-        found = [group.target(seen, number, now_s) for number, group in enumerate(self._groups)]
-        return ScalingDecision(
-            tuple(target for target, _ in found), f"largest of {self._triggers}",
-            {f"{name}.{number}": value for number, (_, values) in enumerate(found)
-             for name, value in values.items()})
-
-
-def keda(settings: Mapping[str, Any], context: ScalerContext) -> Keda:
+def keda(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
     """Build KEDA's scaler."""
     given = dict(settings)
     if "triggers" in given:
         given["triggers"] = tuple(given["triggers"])
-    return Keda(context.groups, KedaSettings(**given))
+    found = KedaSettings(**given)
+    return LawScaler([_Group(number, facts, found) for number, facts in enumerate(context.groups)],
+                     PERIOD_S, f"largest of {', '.join(found.triggers)}")

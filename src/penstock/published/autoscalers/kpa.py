@@ -10,7 +10,8 @@ from typing import Any
 
 from penstock.policy.scale.history import History, mean_since
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.policy.scale.values import Observation, ScalingDecision, SeenGroup
+from penstock.policy.scale.values import Observation, SeenGroup
+from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
 from penstock.published.autoscalers.signals import ongoing
 
 PERIOD_S = 2.0
@@ -34,7 +35,8 @@ class KpaSettings:
 class _Group:
     """State of one group's autoscaler."""
 
-    def __init__(self, facts: GroupFacts, settings: KpaSettings) -> None:
+    def __init__(self, number: int, facts: GroupFacts, settings: KpaSettings) -> None:
+        self._number = number
         self._facts = facts
         self._settings = settings
         self._ongoing = History[float](settings.stable_window_s)
@@ -44,12 +46,12 @@ class _Group:
         self._most_in_panic = facts.start if facts.start > 1 else 0
         self._idle_since_s = inf
 
-    def target(self, seen: Observation, number: int, now_s: float) -> int:
+    def wanted(self, seen: Observation, now_s: float) -> Wanted:
         """Return the wanted pods."""
-        group, settings = seen.groups[number], self._settings
-        found = ongoing(seen, number, self._facts)
+        group, settings = seen.groups[self._number], self._settings
+        found = ongoing(seen, self._number, self._facts)
         if found is None:
-            return group.target
+            return HOLD
         self._ongoing.add(now_s, found)
         stable = mean_since(self._ongoing, now_s - settings.stable_window_s)
         panic = mean_since(self._ongoing,
@@ -62,7 +64,8 @@ class _Group:
         if settings.down_delay_s > 0.0:
             self._wanted.add(now_s, found_pods)
             found_pods = int(max(self._wanted.since(now_s - settings.down_delay_s)))
-        return self._facts.bounded(self._to_zero(found_pods, group, now_s))
+        return Wanted({self._number: self._facts.bounded(
+            self._to_zero(found_pods, group, now_s))})
 
     def _clamped(self, wanted: int, ready: int) -> int:
         settings = self._settings
@@ -94,22 +97,8 @@ class _Group:
         return 0 if waited or not group.num_ordered else 1
 
 
-class Kpa:
-    """Scales each group by its concurrency, fast in panic and slowly else."""
-
-    period_s = PERIOD_S
-
-    def __init__(self, context: ScalerContext, settings: KpaSettings) -> None:
-        self._groups = [_Group(facts, settings) for facts in context.groups]
-        self._target = settings.target
-
-    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
-        """Return Knative's numbers of pods."""
-        targets = tuple(group.target(seen, number, now_s)
-                        for number, group in enumerate(self._groups))
-        return ScalingDecision(targets, f"concurrency against {self._target:g} a pod")
-
-
-def kpa(settings: Mapping[str, Any], context: ScalerContext) -> Kpa:
-    """Build the KPA."""
-    return Kpa(context, KpaSettings(**settings))
+def kpa(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
+    """Build the KPA, fast in panic and slow else."""
+    found = KpaSettings(**settings)
+    return LawScaler([_Group(number, facts, found) for number, facts in enumerate(context.groups)],
+                     PERIOD_S, f"concurrency against {found.target:g} a pod", wakes=True)

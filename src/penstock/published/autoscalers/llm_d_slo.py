@@ -15,23 +15,23 @@ from penstock.policy.scale.values import (
     TPOT_BOUNDS_S,
     TTFT_BOUNDS_S,
     Observation,
-    ScalingDecision,
-    SeenGroup,
     Totals,
     histogram_quantile,
 )
 from penstock.published.autoscalers.hpa import Behaviour, Policy, Rules
+from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
 
 UP = Rules(30.0, (Policy("Percent", 100.0, 60.0), Policy("Pods", 4.0, 60.0)))
 DOWN = Rules(180.0, (Policy("Pods", 1.0, 120.0),))
 
+PERIOD_S = 15.0
 RATE_WINDOW_S = 60.0
 SMOOTHING_S = 45.0
 MOST_SIGNAL = 2.0
 ABOVE, BELOW = 0.55, 0.40
 
 
-def wanted(signal: float, num_provisioned: int, num_ready: int) -> int:
+def replicas_for(signal: float, num_provisioned: int, num_ready: int) -> int:
     """Return the replicas that the smoothed signal asks for. While replicas start, the signal
     counts in the share of those that are ready."""
     n = num_provisioned
@@ -44,27 +44,31 @@ def wanted(signal: float, num_provisioned: int, num_ready: int) -> int:
 
 
 class _Group:
-    def __init__(self, facts: GroupFacts, ttft_s: float | None, tpot_s: float | None) -> None:
+    def __init__(self, number: int, facts: GroupFacts, ttft_s: float | None,
+                 tpot_s: float | None) -> None:
+        self._number = number
         self._facts = facts
         self._slo = ((ttft_s, TTFT_BOUNDS_S), (tpot_s, TPOT_BOUNDS_S))
         self._totals = History[Totals](RATE_WINDOW_S)
         self._signals = History[float](SMOOTHING_S)
         self._behaviour = Behaviour(UP, DOWN)
 
-    def target(self, group: SeenGroup, now_s: float) -> tuple[int, float | None]:
-        """Return the wanted replicas and the smoothed signal, None where metrics are missing."""
+    def wanted(self, seen: Observation, now_s: float) -> Wanted:
+        """Return the wanted replicas and the smoothed signal."""
+        group = seen.groups[self._number]
         if group.totals is None:
-            return group.target, None
+            return HOLD
         self._totals.add(now_s, group.totals)
         self._signals.add(now_s, min(self._raw(group.totals, now_s), MOST_SIGNAL))
         signal = mean_since(self._signals, now_s - SMOOTHING_S)
         assert signal is not None, "a value was just added"
         n = group.target
-        desired = wanted(signal, n, group.num_ready)
+        desired = replicas_for(signal, n, group.num_ready)
         # The HPA's own tolerance on desired / present.
         if n and abs(desired / n - 1.0) <= UP.tolerance:
             desired = n
-        return self._behaviour.limited(now_s, n, self._facts.bounded(desired), self._facts), signal
+        limited = self._behaviour.limited(now_s, n, self._facts.bounded(desired), self._facts)
+        return Wanted({self._number: limited}, {f"signal.{self._number}": signal})
 
     def _raw(self, totals: Totals, now_s: float) -> float:
         """Return the larger of both 90th percentiles over its objective, 0 without traffic."""
@@ -80,31 +84,16 @@ class _Group:
         return max(shares)
 
 
-class LlmDSlo:
-    """Scales each group by its latencies against the tightest objectives of its classes."""
-
-    period_s = 15.0
-
-    def __init__(self, context: ScalerContext) -> None:
-        self._groups = [_Group(facts, *_tightest(context, facts)) for facts in context.groups]
-
-    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
-        """Return the loop's numbers of replicas."""
-        found = [one.target(group, now_s)
-                 for one, group in zip(self._groups, seen.groups, strict=True)]
-        return ScalingDecision(
-            tuple(target for target, _ in found), "P90 latency over its objective",
-            {f"signal.{number}": signal for number, (_, signal) in enumerate(found)
-             if signal is not None})
-
-
-def _tightest(context: ScalerContext, facts: GroupFacts) -> tuple[float | None, float | None]:
+def tightest(context: ScalerContext, facts: GroupFacts) -> tuple[float | None, float | None]:
+    """Return the tightest TTFT and ITL of the classes that a group serves, None without any."""
     slos = [one.slo for name, one in context.classes.items()
             if facts.service_classes is None or name in facts.service_classes]
     return (min((slo.ttft_s for slo in slos if slo.ttft_s is not None), default=None),
             min((slo.itl_s for slo in slos if slo.itl_s is not None), default=None))
 
 
-def llm_d_slo(_settings: Mapping[str, Any], context: ScalerContext) -> LlmDSlo:
-    """Build llm-d's SLO-aware loop."""
-    return LlmDSlo(context)
+def llm_d_slo(_settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
+    """Build llm-d's SLO-aware loop on the tightest objectives of each group's classes."""
+    return LawScaler([_Group(number, facts, *tightest(context, facts))
+                      for number, facts in enumerate(context.groups)], PERIOD_S,
+                     "P90 latency over its objective")

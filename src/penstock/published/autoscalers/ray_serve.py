@@ -10,7 +10,8 @@ from typing import Any
 
 from penstock.policy.scale.history import History, mean_since
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.policy.scale.values import Observation, ScalingDecision
+from penstock.policy.scale.values import Observation
+from penstock.published.autoscalers.laws import LawScaler, Wanted
 from penstock.published.autoscalers.signals import held, ongoing
 
 PERIOD_S = 1.0
@@ -33,7 +34,8 @@ class RaySettings:
 
 
 class _Group:
-    def __init__(self, facts: GroupFacts, settings: RaySettings) -> None:
+    def __init__(self, number: int, facts: GroupFacts, settings: RaySettings) -> None:
+        self._number = number
         self._facts = facts
         self._settings = settings
         self._ongoing = History[float](settings.look_back_period_s)
@@ -41,15 +43,18 @@ class _Group:
         self._direction = 0
         self._num_periods = 0  # in that direction, one after another
 
-    def target(self, seen: Observation, number: int, now_s: float) -> int:
+    def wanted(self, seen: Observation, now_s: float) -> Wanted:
         """Return the wanted replicas."""
-        group, settings, facts = seen.groups[number], self._settings, self._facts
+        return Wanted({self._number: self._target(seen, now_s)})
+
+    def _target(self, seen: Observation, now_s: float) -> int:
+        group, settings, facts = seen.groups[self._number], self._settings, self._facts
         current = group.target
         if current == 0:
             waiting = held(seen, facts)
             return facts.bounded(ceil(settings.upscaling_factor) if waiting else 0)
         if now_s >= self._told_s + settings.metrics_interval_s:
-            found = ongoing(seen, number, facts)
+            found = ongoing(seen, self._number, facts)
             if found is not None:
                 self._ongoing.add(now_s, found)
                 self._told_s = now_s
@@ -86,22 +91,10 @@ class _Group:
         return desired
 
 
-class RayServe:
-    """Scales each group by its ongoing requests per replica, after delays."""
-
-    period_s = PERIOD_S
-
-    def __init__(self, context: ScalerContext, settings: RaySettings) -> None:
-        self._groups = [_Group(facts, settings) for facts in context.groups]
-        self._target = settings.target_ongoing_requests
-
-    def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
-        """Return Ray Serve's numbers of replicas."""
-        targets = tuple(group.target(seen, number, now_s)
-                        for number, group in enumerate(self._groups))
-        return ScalingDecision(targets, f"ongoing requests against {self._target:g} a replica")
-
-
-def ray(settings: Mapping[str, Any], context: ScalerContext) -> RayServe:
+def ray(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
     """Build Ray Serve's policy."""
-    return RayServe(context, RaySettings(**settings))
+    found = RaySettings(**settings)
+    return LawScaler([_Group(number, facts, found) for number, facts in enumerate(context.groups)],
+                     PERIOD_S,
+                     f"ongoing requests against {found.target_ongoing_requests:g} a replica",
+                     wakes=True)

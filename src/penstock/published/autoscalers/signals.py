@@ -1,7 +1,9 @@
 """Figures of one group that the published autoscalers take from an observation."""
 
+from collections.abc import Sequence
+
 from penstock.policy.scale.protocol import GroupFacts
-from penstock.policy.scale.values import Gauges, Observation, SeenGroup, State
+from penstock.policy.scale.values import Gauges, Observation, SeenDemand, SeenGroup, State
 
 
 def ongoing(seen: Observation, number: int, facts: GroupFacts) -> float | None:
@@ -24,3 +26,8 @@ def held(seen: Observation, facts: GroupFacts) -> int:
     """Return the requests that wait at the gateway for a replica of the group's model."""
     return sum(one.num_held for one in seen.demand or () if one.model in ("", facts.model) and (
         facts.service_classes is None or one.service_class in facts.service_classes))
+
+
+def of_model(demand: Sequence[SeenDemand], model: str) -> list[SeenDemand]:
+    """Return the demand of one model."""
+    return [one for one in demand if one.model in ("", model)]

@@ -53,6 +53,17 @@ class Fields:
             raise self._wrong(name, self._values[name.lower()], f"a whole number up to {most}")
         return int(value)
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of positive finite numbers; it must be there."""
+        values = self._values.get(name.lower())
+        if not isinstance(values, list):
+            raise self._wrong(name, values, "a list of numbers")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not (
+                    0 < value <= MAX_COUNT):
+                raise self._wrong(name, value, f"a number above 0, up to {MAX_COUNT}")
+        return tuple(map(float, values))
+
     def text(self, name: str, default: str | None = None) -> str:
         """A text; without ``default`` it must be there and hold something."""
         value = self._values.get(name.lower(), default)

@@ -43,19 +43,25 @@ class StartedReplicas:
     def __init__(self, fleet: Fleet, replicas: list[StartedReplica], control: Controller) -> None:
         self._fleet = fleet
         self._replicas = {one.name: one for one in replicas}
+        self._by_number = {one.number: one for one in replicas}
         self._control = control
+        self._leaving: set[int] = set()
 
     async def start(self) -> None:
-        """Adopt running replicas that match the file, stop the others, and start the missing ones.
-        Raises InputError for a replica that does not start."""
+        """Adopt running replicas that match the file, stop the others, and start the missing ones
+        that start with the fleet. Where a policy scales a group, the adopted replicas are its
+        first number. Raises InputError for a replica that does not start."""
         await self._control.recover()
         await asyncio.gather(*(
             self._control_removal(one.name) for one in self._control.deployments()
             if one.state != State.REMOVED and not self._fits(one)))
-        states = {one.name: one.state for one in self._control.deployments()}
+        adopted = {number for number in self._by_number if self.deployment(number) is not None}
+        scaled = {self._by_number[number].group_number for number in adopted
+                  } if self._fleet.scales else set()
         missing = [one for one in self._replicas.values()
-                   if states.get(one.name, State.REMOVED) == State.REMOVED]
-        await asyncio.gather(*map(self._begin, missing))
+                   if one.at_first and one.number not in adopted
+                   and one.group_number not in scaled]
+        await asyncio.gather(*map(self._begin_at_first, missing))
         for one in missing:
             found = await self._control.settled(one.name)
             if found.state != State.RUNNING:
@@ -73,11 +79,45 @@ class StartedReplicas:
                                if one.state != State.REMOVED))
 
     def instances(self) -> dict[int, Instance]:
-        """Return the engine of each replica by number. A replica that is down has its last
-        engine."""
+        """Return the engine of each replica that takes requests, by number. A replica that is down
+        has its last engine."""
         return {self._replicas[one.name].number: one.instance
                 for one in self._control.deployments()
-                if one.name in self._replicas and one.instance is not None}
+                if one.name in self._replicas and one.instance is not None
+                and self._replicas[one.name].number not in self._leaving}
+
+    def has(self, number: int) -> bool:
+        """Whether a replica belongs to this kind of accelerator."""
+        return number in self._by_number
+
+    def deployment(self, number: int) -> Deployment | None:
+        """Return the deployment of a replica, None where there is none."""
+        try:
+            found = self._control.show(self._by_number[number].name)
+        except InputError:
+            return None
+        return None if found.state == State.REMOVED else found
+
+    async def begin(self, number: int) -> None:
+        """Begin to start a replica, anew where its start has failed. Raises RefusedError where no
+        accelerator has room."""
+        self._leaving.discard(number)
+        one = self._by_number[number]
+        found = self.deployment(number)
+        if found is None:
+            await self._begin(one)
+        elif found.state in (State.REGISTERED, State.FAILED):
+            await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
+
+    def leave(self, number: int) -> None:
+        """Give a replica no more requests."""
+        self._leaving.add(number)
+
+    async def end(self, number: int) -> None:
+        """End a replica. Requests in progress are lost."""
+        self._leaving.add(number)
+        if self.deployment(number) is not None:
+            await self._control_removal(self._by_number[number].name)
 
     def _fits(self, one: Deployment) -> bool:
         """Whether a deployment is registered and runs as the file states now."""
@@ -87,14 +127,17 @@ class StartedReplicas:
             asked.group.model.name, KINDS[asked.group.engine], asked.configuration,
             options_of(self._fleet, asked.group))
 
+    async def _begin_at_first(self, one: StartedReplica) -> None:
+        try:
+            await self._begin(one)
+        except RefusedError as error:
+            raise InputError(f"replicas: replica {one.number}: {error}") from error
+
     async def _begin(self, one: StartedReplica) -> None:
         group = one.group
         self._control.register(one.name, group.model.name, KINDS[group.engine],
                                options_of(self._fleet, group))
-        try:
-            await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
-        except RefusedError as error:
-            raise InputError(f"replicas: replica {one.number}: {error}") from error
+        await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
 
     async def _control_removal(self, name: str) -> None:
         await self._control.remove(name, cancel=True)

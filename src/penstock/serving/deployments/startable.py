@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from penstock.core.configuration import Configuration
+from penstock.fleet.scaling import num_slots
 from penstock.fleet.values import Fleet, ReplicaGroup
 
 KINDS: Mapping[str, str] = MappingProxyType({
@@ -14,10 +15,14 @@ KINDS: Mapping[str, str] = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class StartedReplica:
-    """A replica to be started: its number in the fleet and its group."""
+    """A replica that can be started: its number in the fleet and its group. ``at_first`` says
+    whether the replica starts with the fleet; a policy for the number of replicas may start the
+    others later."""
 
     number: int
     group: ReplicaGroup
+    group_number: int = 0
+    at_first: bool = True
 
     @property
     def name(self) -> str:
@@ -36,7 +41,19 @@ def is_started(group: ReplicaGroup) -> bool:
     return not group.endpoints and group.engine in KINDS
 
 
+def num_places(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Return the replicas of a group that have numbers: all that may run at once."""
+    return num_slots(fleet, group) if is_started(group) else group.count
+
+
 def to_start(fleet: Fleet) -> list[StartedReplica]:
-    """Return the replicas that Penstock starts, numbered among all replicas of the fleet."""
-    numbered = enumerate(group for group in fleet.replicas for _ in range(group.count))
-    return [StartedReplica(number, group) for number, group in numbered if is_started(group)]
+    """Return the replicas that Penstock may start, numbered among all replicas of the fleet."""
+    found: list[StartedReplica] = []
+    number = 0
+    for group_number, group in enumerate(fleet.replicas):
+        count = num_places(fleet, group)
+        if is_started(group):
+            found += [StartedReplica(number + i, group, group_number, i < group.count)
+                      for i in range(count)]
+        number += count
+    return found

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.serving.deployments.startable import StartedReplica, is_started, to_start
+from penstock.serving.deployments.startable import (
+    StartedReplica,
+    is_started,
+    num_places,
+    to_start,
+)
 from penstock.serving.deployments.supervision import supervise
 
 if TYPE_CHECKING:
@@ -80,6 +85,13 @@ class Started:
         """Ends all replicas."""
         await asyncio.gather(*(one.stop() for one in self._groups))
 
+    def of_group(self, group_number: int) -> "tuple[list[int], StartedReplicas] | None":
+        """Return the numbers of a group's replicas and their owner, None where Penstock starts
+        none."""
+        numbers = [one.number for one in self._replicas if one.group_number == group_number]
+        return next(((numbers, one) for one in self._groups if numbers and one.has(numbers[0])),
+                    None)
+
     def _instances(self) -> "dict[int, Instance]":
         return {number: instance for one in self._groups
                 for number, instance in one.instances().items()}
@@ -92,7 +104,7 @@ def _with_endpoints(fleet: Fleet, instances: "Mapping[int, Instance]") -> Iterat
             yield group
             number += group.count
             continue
-        for _ in range(group.count):  # each has its own address and name
+        for _ in range(num_places(fleet, group)):  # each has its own address and name
             found = instances.get(number)
             yield replace(group, count=1, endpoints=(found.url,) if found else (),
                           engine="auto" if group.engine == "emulated" else group.engine,

@@ -159,15 +159,11 @@ class Chooser:
             found[url] = f"{found[url]}, {name}" if url in found else name
         return found
 
-    def has_engine(self, ask: Ask, now_s: float) -> bool:
-        """Whether any engine may take a request now."""
-        return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
-                   and not (ask.needs.confidential and self._untrusted(engine))
-                   for engine in self.engines)
-
     def availability(self, ask: Ask, now_s: float) -> Availability:
         """Whether any engine may take a request now, and whether any may later."""
-        now = self.has_engine(ask, now_s)
+        now = any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+                  and not (ask.needs.confidential and self._untrusted(engine))
+                  for engine in self.engines)
         return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
@@ -276,6 +272,13 @@ class Chooser:
             return
         for one, route, snapshots in zip(batch, routes, snapshots_of_each, strict=True):
             one.found.set_result((route, snapshots))
+
+
+def has_engine(engines: Sequence[EngineState], ask: Ask, now_s: float) -> bool:
+    """Whether any engine may take an ordinary request now, as a last resort an ejected one."""
+    return any(_unfit(engine, ask) is None and (engine.unavailable(now_s) is None
+                                                or engine.last_resort(now_s))
+               for engine in engines)
 
 
 def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],

@@ -3,7 +3,6 @@ sent."""
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from math import inf
@@ -44,6 +43,7 @@ from penstock.serving.gateway.exchange import (
 )
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.isolation import PrefixIsolation
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
 from penstock.serving.gateway.relay import RelayedStream
@@ -51,26 +51,8 @@ from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatch
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.overload import OverloadGuard
+from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.lease import Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of the gateway. ``max_in_flight`` requests are on engines at once and ``max_queue``
-    wait for a place. ``attempts`` engines are tried before the first byte. An engine may be silent
-    for ``silence_s``. A client has ``head_s`` to send a request's headers (and as long between two
-    requests), and ``body_s`` for a body of at most ``max_body_bytes``. The process may use
-    ``max_memory_bytes``, None for a share of the machine's memory."""
-
-    max_in_flight: int = 4096
-    max_queue: int = 0
-    attempts: int = 3
-    connect_s: float = 3.0
-    silence_s: float = 300.0
-    head_s: float = 75.0
-    body_s: float = 60.0
-    max_body_bytes: int = 16 * 2**20
-    max_memory_bytes: int | None = None
 
 
 class Proxy:
@@ -81,13 +63,14 @@ class Proxy:
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
-                 overload: OverloadGuard) -> None:
+                 overload: OverloadGuard, scaling: Scaling | None = None) -> None:
         self._chooser = chooser
         self._isolation = isolation
         self._confidential = confidential
         self._disputes = disputes
         self._model_pools = model_pools
         self._overload = overload
+        self._scaling = scaling
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -123,6 +106,8 @@ class Proxy:
         try:
             try:
                 self._overload.check(service_class)
+                if self._scaling is not None:
+                    await self._scaling.enter(lease.ask)
                 await self.admission.enter(service_class.priority, service_class.slo)
             except ServiceError as error:
                 outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
@@ -384,6 +369,8 @@ class Proxy:
                ttft_s: float | None, now_s: float) -> None:
         """Report the outcome to the router and the forecasts."""
         engine = exchange.engine
+        if self._scaling is not None:
+            self._scaling.ended(exchange.ask, exchange.decision.outcome)
         if engine is None:
             return
         finished = outcome == "finished" and tokens > 0

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -13,58 +12,48 @@ import aiohttp
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.core.loopback import is_loopback
 from penstock.engines.client.of_fleet import facts_of
-from penstock.engines.client.watch import Watcher
-from penstock.engines.engine import EngineEnvironment
-from penstock.engines.http import json_response, listening
+from penstock.engines.http import json_response
 from penstock.engines.http_body import read_body
-from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
-from penstock.serving.application import Part, make_application
+from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
-from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission import admitted
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.audited import RequestAudit
-from penstock.serving.gateway.background import Work, background
+from penstock.serving.gateway.background import Work
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.drain import drain
-from penstock.serving.gateway.engine_session import engine_session
-from penstock.serving.gateway.engines import Engines, keep
-from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
+from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.isolation import PrefixIsolation
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
 from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.page import status_page
-from penstock.serving.gateway.proxy import Limits, Proxy
-from penstock.serving.gateway.reload import FleetWatch, Reload
+from penstock.serving.gateway.proxy import Proxy
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
-from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.multiplex.make import driver_of
+from penstock.serving.gateway.traces import Tracing
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
-from penstock.serving.tenants.audit import AuditFile, AuditLog
+from penstock.serving.scaling.scaling import Scaling
+from penstock.serving.tenants.audit import AuditLog
 from penstock.serving.tenants.gate import GatewayConfig, Identity, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
-from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
-
-_SHUTDOWN_S = 60.0  # for answers in progress
-_SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 
 
 def offer_of(fleet: Fleet) -> Offer:
     """Return the offer of a fleet: its served models and its service classes."""
-    served = {group.model.name for group in fleet.replicas if group.endpoints}
+    served = {group.model.name for group in fleet.replicas if group.endpoints or fleet.scales}
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
@@ -90,35 +79,22 @@ def forecasts_of(fleet: Fleet) -> Forecasts:
         if model.spec.name in forecaster.models and not forecaster.judges(model.spec.name)})
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Access rules: the store of keys and spending (an SQLAlchemy URL, None for no store), whether
-    requests from any address are admitted while there are no keys, and names of the gateway beside
-    its address."""
-
-    ledger_url: str | None = None
-    open_to_all: bool = False
-    host_names: tuple[str, ...] = ()
-    audit_file: AuditFile | None = None
-
-
-NO_KEYS = Access()
-
-
 class Gateway:
     """OpenAI's API over a fleet's ``engines``."""
 
     def __init__(self, fleet: Fleet, gate: TenantGate, router: Router, forecasts: Forecasts,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None], audit: AuditLog, log: DecisionLog | None = None,
-                 model_pools: ModelPools | None = None) -> None:
+                 on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
+                 log: DecisionLog | None = None, model_pools: ModelPools | None = None,
+                 scaling: Scaling | None = None) -> None:
         self._routed = _routed(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
         self._engine_tls = fleet.gateway.engine_tls
         self._model_pools = model_pools
         self._gate = gate
-        self.engines = Engines(facts_of(fleet))
+        self._scaling = scaling
+        self.engines = engines
         self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
                                         time.monotonic, on_bug)
         self._limits = limits
@@ -136,7 +112,7 @@ class Gateway:
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
-                            model_pools, self.overload)
+                            model_pools, self.overload, scaling)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -144,7 +120,8 @@ class Gateway:
     @property
     def chores(self) -> tuple[Work, ...]:
         """The gateway's own work beside its requests."""
-        return self.overload.run, self._proxy.silence_watches.run
+        return (self.overload.run, self._proxy.silence_watches.run,
+                *(() if self._scaling is None else self._scaling.work))
 
     def part(self) -> Part:
         """The gateway's API."""
@@ -175,7 +152,7 @@ class Gateway:
         """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
         the differences. Raises InputError, and then nothing changes."""
         facts = facts_of(fleet)
-        if not facts and self._model_pools is None:
+        if not facts and self._model_pools is None and self._scaling is None:
             raise InputError("replicas: found none with endpoints; expected at least one")
         if (fleet.multiplexing, fleet.multiplexing and fleet.attestation) != self._multiplexing:
             raise InputError("multiplexing, or the attestation of its devices, has changed, which "
@@ -184,6 +161,8 @@ class Gateway:
             raise InputError("gateway.engine_tls has changed, which needs a restart of the gateway")
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
+        if self._scaling is not None:
+            self._scaling.adopt(fleet)
         self._gate.adopt(config)
         self._isolation.adopt(fleet.gateway)
         self.evidence.adopt(fleet.attestation)
@@ -260,7 +239,8 @@ class Gateway:
         return json_response(status_document(
             self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
             self._model_pools, time.monotonic(), time.time())
-            | {"overload": self.overload.document(self._pad())})
+            | {"overload": self.overload.document(self._pad())}
+            | ({} if self._scaling is None else {"scaling": self._scaling.document()}))
 
     def _pad(self) -> Callable[[int], int]:
         """Return the rounding of counts that may include confidential requests."""
@@ -300,84 +280,9 @@ class Gateway:
         return json_response(await spending_document(self._gate, own))
 
 
-@asynccontextmanager
-async def open_model_pools(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
-                           note: Callable[[str], None]) -> AsyncIterator[ModelPools | None]:
-    """Yield the fleet's pools of multiplexed models, synchronized with their engines; None where
-    there are none."""
-    if not fleet.multiplexing:
-        yield None
-        return
-    around = EngineEnvironment(session, folder, asyncio.get_running_loop(), note)
-    drivers = [driver_of(fleet, pool, around) for pool in fleet.multiplexing]
-    try:
-        for driver in drivers:
-            await driver.recover()
-        model_pools = ModelPools(list(zip(fleet.multiplexing, drivers, strict=True)), time.time)
-        evidence = EvidenceWatcher(model_pools.attestation_status, fleet.attestation, session,
-                                   time.time,
-                                   time.monotonic, note)
-        await evidence.look()
-        async with background([evidence.run, *(driver.watch for driver in drivers)], note):
-            yield model_pools
-    finally:
-        await asyncio.gather(*(driver.close() for driver in drivers))
-
-
-@asynccontextmanager
-async def running(fleet: Fleet, router: Router, host: str, port: int, *,
-                  limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
-                  engines_folder: Path = Path("engines"),
-                  tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
-                  log: DecisionLog | None = None, work: Sequence[Work] = (),
-                  beside: Sequence[Part] = (),
-                  tls: ServerTls | None = None, on_bug: Callable[[str], None] = lambda _: None
-                  ) -> AsyncIterator[tuple[str, Engines]]:
-    """Run a gateway and yield its URL and its engines. It stops when the context ends.
-    ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
-    and the services of ``beside`` answer administrators. Raises InputError where the address cannot
-    be bound, or where the gateway would be open to anyone."""
-    forecasts = forecasts_of(fleet)
-    check_rules(fleet.attestation)
-    async with engine_session(fleet.gateway.engine_tls, on_bug) as session, open_gate(
-            gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
-            fleet, session, engines_folder, on_bug) as model_pools:
-        _check_exposure(gate, host, access, on_bug)
-        audit = AuditLog(gate.ledger, access.audit_file, time.time, on_bug)
-        gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, audit,
-                          log, model_pools)
-        engines = gateway.engines
-        watcher = Watcher(engines, session, time.monotonic)
-        await asyncio.gather(watcher.look(), gateway.evidence.look())
-        if prices is not None:
-            prices.state_of = gate.budget_state
-        chores: list[Work] = [watcher.run, gateway.evidence.run, *gateway.chores, *work,
-                              partial(keep, engines, time.monotonic, on_bug)]
-        if reload is not None:
-            chores.append(FleetWatch(reload, gateway.adopt, on_bug, partial(
-                audit.add, "", "reload", str(reload.path), peer="the gateway")).run)
-        with closing(forecasts):
-            address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys,
-                              size_hint=" (--max-body-mb)")
-            app = make_application(address, [gateway.part(), *map(gateway.guarded, beside)],
-                                    on_bug)
-            async with background(chores, on_bug), listening(
-                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
-                yield url, engines
-
-
 def _routed(fleet: Fleet) -> Fleet:
     """Return a fleet reduced to the parts that its router depends on."""
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
-
-
-def _check_exposure(gate: TenantGate, host: str, access: Access,
-                    note: Callable[[str], None]) -> None:
-    """Raises InputError where the gateway would be open to anyone by oversight."""
-    if gate.needs_keys:
-        if not gate.num_keys and not gate.issuers.num_issuers:
-            note("there is no API key yet, so no request is admitted; penstock keys create makes "
-                 "one")
-    elif not is_loopback(host) and not access.open_to_all:
-        raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
-                         "(penstock keys create makes one), or --open to admit anyone")
+    # Replicas of a scaled fleet come and go while the router knows all their places.
+    replicas = tuple(replace(group, endpoints=(), served_as=None, engine="auto")
+                     for group in fleet.replicas) if fleet.scales else fleet.replicas
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None, replicas=replicas)

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import BinaryIO
 
 import numpy as np
 
+from penstock import __version__
 from penstock.core.units import to_ps
-from penstock.fleet.capacity import replica_capacity
-from penstock.fleet.replica_factory import believed_step_time, random_stream
-from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.scaler import scaler_of, start_s
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
+from penstock.journal.scaling import ScalingJournal, header
 from penstock.metrics.scaling_summary import ScalingEvent
-from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.registry.make import make_scaler
+from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
-from penstock.sim.scaling.loop import Decided, Limits, ScalingLoop
-from penstock.sim.scaling.meter import DemandMeter, GroupMeter
+from penstock.sim.scaling.loop import Decided, Limits, Record, ScalingLoop
+from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import Slot
 
 
@@ -55,32 +55,6 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
                       end_s)
 
 
-def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
-    """Return what the fleet's scaler is built with. Step times are those that policies believe."""
-    believed = partial(believed_step_time, fleet=fleet, seed=seed)
-
-    def facts(number: int) -> GroupFacts:
-        group = fleet.replicas[number]
-        floor, ceiling = bounds(fleet, group)
-        hourly = fleet.pool(group.accelerator.name).price_per_hour
-        classes = group.service_classes
-        return GroupFacts(group.model.name, floor, ceiling, group.count,
-                          hourly * group.parallelism.num_accelerators, start_s(fleet, number),
-                          kv_tokens(fleet, group), None if classes is None else frozenset(classes))
-
-    return ScalerContext(tuple(facts(number) for number in range(len(fleet.replicas))),
-                         {one.name: one for one in fleet.service_classes},
-                         tuple(replica_capacity(fleet, group, believed)
-                               for group in fleet.replicas))
-
-
-def start_s(fleet: Fleet, number: int) -> float:
-    """Return the expected time from the order of a group's replica until it serves."""
-    found = fleet.replicas[number].start_s or fleet.scaling.start_s
-    assert found is not None, "the file states a start time"
-    return found
-
-
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
     """Return a function that draws the start time of a group's replica, in picoseconds."""
     rng = random_stream(seed, "starts", 0)
@@ -96,11 +70,10 @@ def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
 
 def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Sequence[SimReplica],
                  dispatcher: Dispatcher, demand: DemandMeter, renew: Callable[[int], None],
-                 seed: int) -> ScalingLoop:
+                 seed: int, journal: BinaryIO | None = None) -> ScalingLoop:
     """Return the loop as the kernel's source of that number. ``fleet`` states the first number of
-    replicas; the other slots are closed."""
-    policy = fleet.policies.scale
-    scaler = make_scaler(policy.name, policy.options, scaler_context(fleet, seed))
+    replicas; the other slots are closed. ``journal`` gets every decision."""
+    scaler = scaler_of(fleet, seed)
     names = [pool.accelerator.name for pool in fleet.accelerators]
     limits = [Limits(*bounds(fleet, group), names.index(group.accelerator.name),
                      group.parallelism.num_accelerators) for group in fleet.replicas]
@@ -114,4 +87,10 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
             num_open[slot.group] += 1
     return ScalingLoop(number, scaler, slots, replicas, dispatcher, limits,
                        [pool.count for pool in fleet.accelerators], drawn_starts(fleet, seed),
-                       renew, meters, demand)
+                       renew, meters, demand,
+                       None if journal is None else _record(fleet, seed, journal))
+
+
+def _record(fleet: Fleet, seed: int, journal: BinaryIO) -> Record:
+    policy = fleet.policies.scale
+    return ScalingJournal(journal, header(policy.name, policy.options, seed, __version__)).add

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from penstock.core.request import Request
-from penstock.sim.scaling.meter import DemandMeter
+from penstock.policy.scale.demand import DemandMeter
 
 HELD_TOO_LONG: Final = "no replica was ready in time"
 
@@ -14,22 +14,26 @@ class Holding:
     """Keeps requests in order of arrival, each for at most ``patience_ps``.
 
     The gateway's ``demand`` counts them. ``on_refused`` gets each request that waits for longer,
-    with the reason.
+    with the reason. ``on_held`` gets the time of each request that begins to wait, and returns the
+    number of the event source that this concerns.
     """
 
     def __init__(self, patience_ps: int, demand: DemandMeter,
-                 on_refused: Callable[[Request, str], None]) -> None:
+                 on_refused: Callable[[Request, str], None],
+                 on_held: Callable[[int], int]) -> None:
         self.demand = demand
+        self._on_held = on_held
         self._patience_ps = patience_ps
         self._on_refused = on_refused
         self._held: deque[tuple[int, Request]] = deque()
         self._since_ps: dict[int, int] = {}  # of requests that were released and may return
 
-    def hold(self, request: Request, now_ps: int) -> None:
-        """Keep a request."""
+    def hold(self, request: Request, now_ps: int) -> int:
+        """Keep a request. Returns the number of the event source that this concerns."""
         since_ps = self._since_ps.pop(request.request_id, now_ps)
         self._held.append((since_ps, request))
-        self.demand.held(request, 1)
+        self._count(request, 1)
+        return self._on_held(now_ps)
 
     def release(self) -> list[Request]:
         """Return all kept requests, which are sent once more. Those that come back go on to
@@ -38,7 +42,7 @@ class Holding:
         found = [request for _, request in self._held]
         self._held.clear()
         for request in found:
-            self.demand.held(request, -1)
+            self._count(request, -1)
         return found
 
     def give_up(self, now_ps: int) -> list[Request]:
@@ -46,7 +50,10 @@ class Holding:
         found: list[Request] = []
         while self._held and now_ps - self._held[0][0] >= self._patience_ps:
             request = self._held.popleft()[1]
-            self.demand.held(request, -1)
+            self._count(request, -1)
             self._on_refused(request, HELD_TOO_LONG)
             found.append(request)
         return found
+
+    def _count(self, request: Request, change: int) -> None:
+        self.demand.held(request.model, request.service_class.name, request.prompt_tokens, change)

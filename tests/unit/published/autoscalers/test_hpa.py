@@ -54,6 +54,13 @@ def test_down_waits_for_the_highest_recommendation_of_five_minutes():
     assert behaviour.limited(600.0, 3, 2, FACTS) == 2
 
 
+def test_a_controller_that_has_just_begun_does_not_shrink():
+    behaviour = Behaviour()
+    assert behaviour.limited(0.0, 5, 1, FACTS) == 5
+    assert behaviour.limited(299.0, 5, 1, FACTS) == 5
+    assert behaviour.limited(300.0, 5, 1, FACTS) == 1
+
+
 def test_up_waits_for_the_lowest_recommendation_of_its_window():
     behaviour = Behaviour(Rules(30.0, UP.policies), DOWN)
     behaviour.limited(0.0, 4, 4, FACTS)

@@ -10,10 +10,11 @@ from penstock.policy.scale.values import (
     SeenGroup,
     SeenReplica,
 )
-from penstock.published.autoscalers.keda import Keda, keda
+from penstock.published.autoscalers.keda import keda
+from penstock.published.autoscalers.laws import LawScaler
 
 
-def built(floor: int = 0, **settings: object) -> Keda:
+def built(floor: int = 0, **settings: object) -> LawScaler:
     return keda(settings, ScalerContext((GroupFacts("m", floor, 100, 2, 1.0, 60.0, 1000),), {}))
 
 

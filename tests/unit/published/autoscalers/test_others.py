@@ -17,7 +17,7 @@ from penstock.policy.scale.values import (
     histogram_quantile,
 )
 from penstock.published.autoscalers.kpa import kpa
-from penstock.published.autoscalers.llm_d_slo import llm_d_slo, wanted
+from penstock.published.autoscalers.llm_d_slo import llm_d_slo, replicas_for
 from penstock.published.autoscalers.ray_serve import ray
 
 CLASSES = {"chat": ServiceClass("chat", Slo(ttft_s=3.0, itl_s=0.1))}
@@ -101,7 +101,7 @@ def test_ray_reaches_zero_from_one_only():
     (0.5, 4, 4, 4), (0.55, 4, 4, 4), (0.8, 4, 4, 6), (2.0, 3, 3, 11), (0.2, 6, 6, 3),
     (0.39, 6, 6, 6), (0.0, 3, 3, 0), (1.1, 4, 2, 4), (1.2, 4, 2, 5)])
 def test_llm_d_wants(signal, n, ready, found):
-    assert wanted(signal, n, ready) == found
+    assert replicas_for(signal, n, ready) == found
 
 
 def test_llm_d_scales_with_the_90th_percentile_of_the_last_minute():

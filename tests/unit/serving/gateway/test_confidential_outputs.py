@@ -22,8 +22,8 @@ from aiohttp import web
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.decision_log import DecisionLog
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.gateway.traces import NO_TRACING, OtelTracing
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store

@@ -17,8 +17,8 @@ from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.answers import DECISION_HEADER
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import running
 from support.small_fleet import FLEET
 
 FAST = 2000.0

@@ -17,8 +17,8 @@ from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.answers import DECISION_HEADER
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.planning.queue import EXAMPLE
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store

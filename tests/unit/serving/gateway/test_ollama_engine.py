@@ -15,8 +15,8 @@ import openai
 from penstock.engines.client.state import UNSEEN_LOAD_S
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import running
 from support.fake_ollama import Ollama, chat_lines, generate_lines
 from support.small_fleet import FLEET
 

@@ -19,9 +19,9 @@ from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.ask import Offer
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.openapi import openapi
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import running
+from penstock.serving.gateway.running import running
 from support.scaled_examples import examples
 from support.server_in_thread import in_a_thread
 from support.small_fleet import FLEET

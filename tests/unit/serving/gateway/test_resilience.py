@@ -18,7 +18,7 @@ from penstock.engines.client.outliers import FIRST_EJECTION_S
 from penstock.engines.client.state import InFlight
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.engines import Engines
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.reload import Reload
 from support import misbehaving_engines as odd
 

@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 import aiohttp
 
 from penstock.serving.gateway.page import status_page
-from penstock.serving.gateway.server import Access
+from penstock.serving.gateway.running import Access
 from support import misbehaving_engines as odd
 from support.html_pages import headings_descend_by_one, outline
 

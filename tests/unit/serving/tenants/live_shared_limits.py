@@ -24,8 +24,8 @@ from aiohttp import web
 from penstock.core.money import to_nanos
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
 from penstock.serving.tenants.tables import METADATA

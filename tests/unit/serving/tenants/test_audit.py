@@ -16,9 +16,9 @@ import aiohttp
 
 from penstock.core.errors import InputError
 from penstock.policy.route.simple import LeastLoaded
-from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.reload import Reload
-from penstock.serving.gateway.server import Access, running
+from penstock.serving.gateway.running import Access, running
 from penstock.serving.planning.deployments import part as deployments_part
 from penstock.serving.tenants.administration import list_entries
 from penstock.serving.tenants.audit import AuditFile, AuditLog

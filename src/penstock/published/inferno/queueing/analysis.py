@@ -15,7 +15,7 @@ from penstock.core.errors import InputError
 from penstock.perf.queueing.batch import Array
 from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec
 from penstock.published.inferno.queueing.chain import FiniteChain
-from penstock.published.inferno.queueing.rates import Single, service_times
+from penstock.published.inferno.queueing.rates import Floats, Precision, service_times
 
 SMALLEST_SHARE = 0.001  # of the rate of one request alone: where a search begins
 STABLE_SHARE = 0.999  # of the rate of a full batch: where it ends
@@ -58,18 +58,22 @@ class MeanMetrics:
 
 
 class InfernoQueues:
-    """A batch of queues of one generation with the published rules. Raises InputError on none."""
+    """A batch of queues of one generation with the published rules. Raises InputError on none.
 
-    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+    ``precision`` is that of the means: 32 bits as published, 64 where slopes are wanted.
+    """
+
+    def __init__(self, queues: Sequence[QueueSpec], precision: Precision = np.float32) -> None:
         kinds = {type(queue.times) for queue in queues}
         if len(kinds) != 1:
             raise InputError(f"queues: found {len(kinds)} kinds of step times; expected one")
         self.queues = tuple(queues)
         slots = np.array([queue.max_batch for queue in queues], dtype=float)
         room = np.array([queue.max_queue for queue in queues], dtype=float)
-        self.slots = slots.astype(np.float32)
-        self.times = service_times(queues)
-        numbers = np.arange(1.0, float(slots.max()) + 1.0, dtype=np.float32)[None, :]
+        self._precision = precision
+        self.slots: Floats = slots.astype(precision)
+        self.times = service_times(queues, precision)
+        numbers = np.arange(1.0, float(slots.max()) + 1.0, dtype=precision)[None, :]
         rates = self.times.rates(np.minimum(numbers, self.slots[:, None]))
         self.chain = FiniteChain(rates.astype(float), slots, room)
         self._last = (slots + room).astype(np.intp)[:, None]
@@ -100,15 +104,16 @@ class InfernoQueues:
     def metrics(self, rates_per_s: Array) -> Metrics:
         """Means at given positive rates of shape (B,), beyond the limit too.
 
-        State probabilities are in 64-bit floats and means in 32, as published; so a wait is the
-        difference of two rounded times, and 0 or some 1e-7 of a long response may be noise.
+        State probabilities are in 64-bit floats and means in 32, as published, unless the batch
+        has another precision; so a wait is the difference of two rounded times, and 0 or some 1e-7
+        of a long response may be noise.
         """
-        rates = (rates_per_s / 1000.0).astype(np.float32)
+        rates: Floats = (rates_per_s / 1000.0).astype(self._precision)
         occupancy = self.chain.occupancy(rates.astype(float))
-        in_system = occupancy.in_system.astype(np.float32)
-        in_service = occupancy.in_service.astype(np.float32)
+        in_system = occupancy.in_system.astype(self._precision)
+        in_service = occupancy.in_service.astype(self._precision)
         lost = np.take_along_axis(occupancy.probabilities, self._last, axis=1)[:, 0]
-        kept = np.asarray(1.0 - lost.astype(np.float32), dtype=np.float32)
+        kept = np.asarray(1.0 - lost.astype(self._precision))
         throughput = rates * kept
         response_ms, service_ms = in_system / throughput, in_service / throughput
         wait_ms = np.maximum(np.float32(0.0), response_ms - service_ms)
@@ -122,7 +127,7 @@ class InfernoQueues:
                        _double(ttft_ms), _double(load), self.max_rate_per_s)
 
 
-def _double(values: Single) -> Array:
+def _double(values: Floats) -> Array:
     return values.astype(float)
 
 

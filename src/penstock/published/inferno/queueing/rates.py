@@ -4,11 +4,12 @@ Both generations answer for a whole batch of queues: parameters are columns of s
 number in service has shape (B, n). Times are ms, rates are requests per ms.
 
 All arithmetic is in 32-bit floats, as in the published program: where a search ends at a jump of
-the chunk count, or a wait is a small difference of long times, the last digits decide.
+the chunk count, or a wait is a small difference of long times, the last digits decide. Slopes of
+these functions need the 64 bits of ``precision``.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +17,18 @@ import numpy.typing as npt
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, QueueSpec
 from penstock.published.inferno.queueing.chunks import chunk_counts
 
-Single = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
+Precision = type[np.floating[Any]]
 
 
 class ServiceTimes(Protocol):
     """Service times of a batch of queues as a function of the number in service."""
 
-    def rates(self, in_service: Single) -> Single:
+    def rates(self, in_service: Floats) -> Floats:
         """Completions per ms with so many in service, shape (B, n)."""
 
-    def latencies(self, in_service: Single, service_ms: Single,
-                  max_batch: Single) -> tuple[Single, Single]:
+    def latencies(self, in_service: Floats, service_ms: Floats,
+                  max_batch: Floats) -> tuple[Floats, Floats]:
         """Prefill time and inter-token latency in ms at the mean state, shapes (B,)."""
 
     @property
@@ -39,26 +41,26 @@ class DecodePrefillService:
 
     ttft_has_decode = False
 
-    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+    def __init__(self, queues: Sequence[QueueSpec], precision: Precision = np.float32) -> None:
         times = [queue.times for queue in queues if isinstance(queue.times, DecodePrefillTimes)]
-        self.alpha = _single([each.alpha_ms for each in times])
-        self.beta = _single([each.beta_ms for each in times])
-        self.gamma = _single([each.gamma_ms for each in times])
-        self.delta = _single([each.delta_ms for each in times])
-        self.input_tokens = _single([queue.size.input_tokens for queue in queues])
-        self.steps = _single([queue.size.output_tokens - 1.0 for queue in queues])
+        self.alpha = _column([each.alpha_ms for each in times], precision)
+        self.beta = _column([each.beta_ms for each in times], precision)
+        self.gamma = _column([each.gamma_ms for each in times], precision)
+        self.delta = _column([each.delta_ms for each in times], precision)
+        self.input_tokens = _column([queue.size.input_tokens for queue in queues], precision)
+        self.steps = _column([queue.size.output_tokens - 1.0 for queue in queues], precision)
 
-    def prefill_ms(self, in_service: Single) -> Single:
+    def prefill_ms(self, in_service: Floats) -> Floats:
         """Linear in tokens times batch, and nothing for an empty prompt."""
         linear = self.gamma + self.delta * self.input_tokens * in_service
         return np.where(self.input_tokens > 0.0, linear, np.float32(0.0))
 
-    def rates(self, in_service: Single) -> Single:
+    def rates(self, in_service: Floats) -> Floats:
         decode = self.alpha + self.beta * in_service
         return np.asarray(in_service / (self.prefill_ms(in_service) + self.steps * decode))
 
-    def latencies(self, in_service: Single, service_ms: Single,
-                  max_batch: Single) -> tuple[Single, Single]:
+    def latencies(self, in_service: Floats, service_ms: Floats,
+                  max_batch: Floats) -> tuple[Floats, Floats]:
         """At the batch size whose service time is the mean one (it inverts the service time)."""
         fixed = self.gamma + self.alpha * self.steps
         slope = (self.delta * self.input_tokens + self.beta * self.steps)[:, 0]
@@ -76,55 +78,55 @@ class IterationService:
 
     ttft_has_decode = True
 
-    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+    def __init__(self, queues: Sequence[QueueSpec], precision: Precision = np.float32) -> None:
         times = [queue.times for queue in queues if isinstance(queue.times, IterationTimes)]
-        self.alpha = _single([each.alpha_ms for each in times])
-        self.beta = _single([each.beta_ms for each in times])
-        self.gamma = _single([each.gamma_ms for each in times])
-        self.budget_tokens = _single([each.max_step_tokens for each in times])
-        self.input_tokens = _single([queue.size.input_tokens for queue in queues])
-        self.output_tokens = _single([queue.size.output_tokens for queue in queues])
+        self.alpha = _column([each.alpha_ms for each in times], precision)
+        self.beta = _column([each.beta_ms for each in times], precision)
+        self.gamma = _column([each.gamma_ms for each in times], precision)
+        self.budget_tokens = _column([each.max_step_tokens for each in times], precision)
+        self.input_tokens = _column([queue.size.input_tokens for queue in queues], precision)
+        self.output_tokens = _column([queue.size.output_tokens for queue in queues], precision)
 
-    def chunks(self, in_service: Single) -> Single:
+    def chunks(self, in_service: Floats) -> Floats:
         """Chunks per prompt with so many in service."""
         found = chunk_counts(in_service.astype(float), *(column.astype(float) for column in (
             self.input_tokens, self.output_tokens, self.budget_tokens)))
-        return found.astype(np.float32)
+        return found.astype(self.alpha.dtype)
 
-    def prompt_ms(self, chunks: Single) -> Single:
+    def prompt_ms(self, chunks: Floats) -> Floats:
         """Work of one prompt: its tokens, and its growing KV cache read once per chunk."""
         return np.asarray((self.beta + self.gamma * (chunks + 1.0) / 2.0) * self.input_tokens)
 
-    def step_share_ms(self, chunks: Single) -> Single:
+    def step_share_ms(self, chunks: Floats) -> Floats:
         """Mean work that one request adds to an iteration."""
         context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
         answer = self.output_tokens * (self.beta + self.gamma * context)
         return np.asarray((self.prompt_ms(chunks) + answer) / (chunks + self.output_tokens))
 
-    def iteration_ms(self, in_service: Single, chunks: Single) -> Single:
+    def iteration_ms(self, in_service: Floats, chunks: Floats) -> Floats:
         """Mean duration of an iteration."""
         return np.asarray(self.alpha + in_service * self.step_share_ms(chunks))
 
-    def prefill_ms(self, in_service: Single, chunks: Single) -> Single:
+    def prefill_ms(self, in_service: Floats, chunks: Floats) -> Floats:
         """A prompt's own work, and the others' share in each of its chunks' iterations."""
         others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
-        return np.asarray(chunks * others + self.prompt_ms(chunks), dtype=np.float32)
+        return np.asarray(chunks * others + self.prompt_ms(chunks), dtype=self.alpha.dtype)
 
-    def itl_ms(self, in_service: Single, chunks: Single) -> Single:
+    def itl_ms(self, in_service: Floats, chunks: Floats) -> Floats:
         """Closed-form inter-token latency of one request among ``in_service``."""
         others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
         context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
         return np.asarray(others + self.beta + self.gamma * context)
 
-    def residence_ms(self, in_service: Single, chunks: Single) -> Single:
+    def residence_ms(self, in_service: Floats, chunks: Floats) -> Floats:
         """Time in service: chunks + O iterations."""
         return np.asarray((chunks + self.output_tokens) * self.iteration_ms(in_service, chunks))
 
-    def rates(self, in_service: Single) -> Single:
+    def rates(self, in_service: Floats) -> Floats:
         return np.asarray(in_service / self.residence_ms(in_service, self.chunks(in_service)))
 
-    def latencies(self, in_service: Single, service_ms: Single,
-                  max_batch: Single) -> tuple[Single, Single]:
+    def latencies(self, in_service: Floats, service_ms: Floats,
+                  max_batch: Floats) -> tuple[Floats, Floats]:
         """At the mean number in service; its chunk count is that of the nearest whole batch."""
         state = in_service[:, None]
         whole = np.clip(np.floor(state + np.float32(0.5)), 1.0, max_batch[:, None])
@@ -132,12 +134,13 @@ class IterationService:
         return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
 
 
-def service_times(queues: Sequence[QueueSpec]) -> ServiceTimes:
+def service_times(queues: Sequence[QueueSpec],
+                  precision: Precision = np.float32) -> ServiceTimes:
     """The service times of queues that are all of one generation."""
     if isinstance(queues[0].times, DecodePrefillTimes):
-        return DecodePrefillService(queues)
-    return IterationService(queues)
+        return DecodePrefillService(queues, precision)
+    return IterationService(queues, precision)
 
 
-def _single(values: Sequence[float]) -> Single:
-    return np.array(values, dtype=np.float32)[:, None]
+def _column(values: Sequence[float], precision: Precision) -> Floats:
+    return np.array(values, dtype=precision)[:, None]

@@ -1,0 +1,1 @@
+"""Iteration-time parameters of an engine, learned from its mean latencies while it serves."""

@@ -1,0 +1,1 @@
+"""NVIDIA Dynamo's planner, for engines that do prefill and decode."""

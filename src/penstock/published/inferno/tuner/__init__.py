@@ -1,0 +1,1 @@
+"""Inferno's tuner: step-time parameters of an engine learned from its mean latencies."""

@@ -1,0 +1,1 @@
+"""Scaling of a served fleet: observation, decision, action, record."""

@@ -1,0 +1,128 @@
+"""The scaling loop of a gateway: observes the fleet, asks the fleet's scaler, and orders."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.protocol import GroupFacts, Scaler
+from penstock.policy.scale.values import Observation, ScalingDecision, SeenGroup, State
+from penstock.serving.scaling.groups import LiveGroup
+from penstock.serving.scaling.record import ScalingRecord
+from penstock.serving.scaling.totals import CountersReader, TotalsMeter
+
+NUM_KEPT = 200
+_TEND_S = 0.5
+_APART_S = 1.0
+_STATES: tuple[State, ...] = ("waiting", "starting", "ready", "draining")
+
+
+class LiveScaling:
+    """Asks a scaler every period, and at once when a request finds no replica and the scaler wants
+    that. Every decision goes to ``record``. With ``advise`` nothing is ordered.
+
+    ``reader`` reads the counters of engines before each decision; None where the scaler needs none.
+    ``facts`` has the scaler's facts of each of the ``groups``. ``clock`` counts seconds,
+    ``wall_s`` is the time of day.
+    """
+
+    def __init__(self, scaler: Scaler, facts: Sequence[GroupFacts], groups: Sequence[LiveGroup],
+                 demand: DemandMeter, record: ScalingRecord, clock: Callable[[], float],
+                 wall_s: Callable[[], float], *, advise: bool,
+                 reader: CountersReader | None = None) -> None:
+        self.advise = advise
+        self.facts = facts
+        self.groups = groups
+        self.num_decisions = 0
+        self.advised = tuple(group.target for group in groups)
+        self.recent: deque[dict[str, Any]] = deque(maxlen=NUM_KEPT)
+        self._scaler = scaler
+        self._demand = demand
+        self._record = record
+        self._clock = clock
+        self._wall_s = wall_s
+        self._started_s = clock()
+        self._held = asyncio.Event()
+        self._reader = reader
+        self._meters = [TotalsMeter() for _ in groups]
+
+    def on_held(self) -> None:
+        """Ask for a decision now: a request found no replica."""
+        if self._scaler.wakes:
+            self._held.set()
+
+    async def run(self) -> None:
+        """Decide again and again, until cancelled."""
+        while True:
+            self._held.clear()
+            await self.decide()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._scaler.period_s):
+                    await self._held.wait()
+                await asyncio.sleep(_APART_S)  # one decision for requests that come together
+
+    async def tend(self) -> None:
+        """Carry orders out, until cancelled."""
+        while True:
+            for group in self.groups:
+                await group.tend()
+            await asyncio.sleep(_TEND_S)
+
+    async def decide(self) -> None:
+        """Observe the fleet, and order what the scaler decides."""
+        if self._reader is not None:
+            await self._count(self._reader)
+        seen, now_s = self.observe(), self._clock() - self._started_s
+        # A decision may take a while, and answers must go on meanwhile.
+        decision = await asyncio.to_thread(self._scaler.decide, seen, now_s)
+        targets = tuple(facts.bounded(target)
+                        for facts, target in zip(self.facts, decision.targets, strict=True))
+        before = tuple(group.target for group in seen.groups)
+        self.num_decisions += 1
+        self._record.add(self._wall_s(), now_s, seen, targets, decision)
+        if targets != (self.advised if self.advise else before):
+            self.recent.append(_document(self._wall_s(), before, targets, decision))
+        self.advised = targets
+        if not self.advise:
+            for group, target in zip(self.groups, targets, strict=True):
+                group.order(target)
+
+    def observe(self) -> Observation:
+        """Return what is seen of the fleet now."""
+        now_s, started_s = self._clock(), self._started_s
+        groups = tuple(SeenGroup(group.target, tuple(one.seen(started_s, now_s)
+                                                     for one in group.replicas()), meter.totals())
+                       for group, meter in zip(self.groups, self._meters, strict=True))
+        return Observation(now_s - started_s, groups, self._demand.seen())
+
+    async def _count(self, reader: CountersReader) -> None:
+        """Read the counters of the engines that serve or drain."""
+        urls = [[one.engine.facts.url for one in group.replicas() if one.engine is not None
+                 and one.state in ("ready", "draining")] for group in self.groups]
+        found = await reader.read(url for own in urls for url in own)
+        for meter, own in zip(self._meters, urls, strict=True):
+            meter.add({url: found[url] for url in own})
+
+    def document(self) -> dict[str, Any]:
+        """Return the present state as plain data."""
+        return {"policy": self._record.policy, "advise": self.advise,
+                "num_decisions": self.num_decisions,
+                "groups": [_group(*one) for one in zip(self.facts, self.groups, self.advised,
+                                                       strict=True)],
+                "changes": list(self.recent)[-20:]}
+
+
+def _group(facts: GroupFacts, group: LiveGroup, advised: int) -> dict[str, Any]:
+    states = [one.state for one in group.replicas()]
+    found: dict[str, Any] = {"model": facts.model, "min_replicas": facts.floor,
+                             "max_replicas": facts.ceiling, "target": group.target,
+                             "advised": advised}
+    return found | {state: states.count(state) for state in _STATES}
+
+
+def _document(wall_s: float, before: tuple[int, ...], targets: tuple[int, ...],
+              decision: ScalingDecision) -> dict[str, Any]:
+    return {"at_s": wall_s, "before": before, "targets": targets, "reason": decision.reason,
+            "terms": dict(decision.terms), "attainment": decision.attainment}

@@ -1,0 +1,62 @@
+"""The scaling of a gateway, as its requests and its operators meet it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.fleet.values import Fleet
+from penstock.policy.scale.demand import DemandMeter
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.scaling.holding import LiveHolding
+from penstock.serving.scaling.loop import LiveScaling
+from penstock.serving.scaling.remote import AdvisedGroup
+
+
+class Scaling:
+    """The scaling of a gateway, as its requests meet it."""
+
+    def __init__(self, loop: LiveScaling, holding: LiveHolding, demand: DemandMeter) -> None:
+        self.loop = loop
+        self._holding = holding
+        self._demand = demand
+
+    @property
+    def work(self) -> tuple[Callable[[], Any], ...]:
+        """Work beside the requests."""
+        return self.loop.run, self.loop.tend, self._holding.run
+
+    async def enter(self, ask: Ask) -> None:
+        """Count an arrival, and wait until a replica is ready. Raises ServiceError."""
+        self._demand.arrived(ask.model or "", ask.service_class.name, ask.prompt_tokens)
+        await self._holding.enter(ask)
+
+    def ended(self, ask: Ask, outcome: dict[str, Any]) -> None:
+        """Count the end of a request. A request that its client gave up is neither finished nor
+        lost."""
+        model, name = ask.model or "", ask.service_class.name
+        if outcome["outcome"] == "finished":
+            self._demand.finished(model, name, outcome["prompt_tokens"], outcome["output_tokens"],
+                                  met=bool(outcome["met_targets"]))
+        elif outcome["met_targets"] is not None:
+            self._demand.lost(model, name)
+
+    def adopt(self, fleet: Fleet) -> None:
+        """Apply the endpoints of a changed file. Raises InputError, and then nothing changes."""
+        num_places = [group.num_places for group in self.loop.groups]
+        num_expected = sum(1 if num is None else num for num in num_places)
+        if len(fleet.replicas) != num_expected:
+            raise InputError("replicas: the number of groups has changed, which needs a restart "
+                             "while policies.scale is in use")
+        number = first = 0
+        for group, num in zip(self.loop.groups, num_places, strict=True):
+            if isinstance(group, AdvisedGroup):
+                count = fleet.replicas[number].count
+                group.numbers = range(first, first + count)
+            else:
+                count = num or 0
+            number += 1 if num is None else num
+            first += count
+
+    def document(self) -> dict[str, Any]:
+        """Return the present state as plain data."""
+        return {**self.loop.document(), "num_held": self._holding.num_waiting}

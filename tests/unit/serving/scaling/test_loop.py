@@ -1,0 +1,124 @@
+"""The live loop: what is seen, ordered and recorded."""
+
+import asyncio
+
+import pytest
+
+from penstock.engines.client.metrics_text import EngineLoad
+from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.protocol import GroupFacts
+from penstock.policy.scale.values import ScalingDecision
+from penstock.serving.scaling import loop as loop_module
+from penstock.serving.scaling.groups import STALE_S, LiveReplica
+from penstock.serving.scaling.loop import LiveScaling
+from support.scaled_group import busy, engine
+
+FACTS = GroupFacts("m", 1, 4, 1, 2.0, 60.0, 1000)
+
+
+class Scripted:
+    """Decides as the script says, and keeps what it saw."""
+
+    def __init__(self, *targets, wakes=False, period_s=1000.0):
+        self.script = list(targets)
+        self.wakes = wakes
+        self.period_s = period_s
+        self.seen = []
+
+    def decide(self, seen, now_s):
+        self.seen.append((seen, now_s))
+        return ScalingDecision((self.script[min(len(self.seen), len(self.script)) - 1],), "script",
+                               {"load": 2.0})
+
+
+class Group:
+    num_places = 4
+
+    def __init__(self, *replicas):
+        self.target = 1
+        self.orders = []
+        self._replicas = replicas
+
+    def replicas(self):
+        return self._replicas
+
+    def order(self, target):
+        self.target = target
+        self.orders.append(target)
+
+    async def tend(self):
+        pass
+
+
+class Record:
+    policy = "script"
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, *line):
+        self.lines.append(line)
+
+
+def loop_of(scaler, group, clock=lambda: 50.0, advise=False):
+    record = Record()
+    return LiveScaling(scaler, [FACTS], [group], DemandMeter(), record, clock, lambda: 1e9,
+                       advise=advise), record
+
+
+@pytest.mark.parametrize(("decided", "ordered"), [(3, 3), (9, 4), (0, 1)])
+def test_orders_are_within_the_bounds_and_recorded_with_the_decision(decided, ordered):
+    group = Group()
+    loop, record = loop_of(Scripted(decided), group)
+    asyncio.run(loop.decide())
+    assert group.orders == [ordered]
+    wall_s, now_s, seen, targets, decision = record.lines[0]
+    assert (wall_s, now_s, targets, decision.targets) == (1e9, 0.0, (ordered,), (decided,))
+    assert seen.groups[0].target == 1
+
+
+def test_advice_orders_nothing_and_tells_changes_once():
+    group = Group()
+    loop, record = loop_of(Scripted(3, 3, 2), group, advise=True)
+    for _ in range(3):
+        asyncio.run(loop.decide())
+    assert group.orders == []
+    assert [change["targets"] for change in loop.document()["changes"]] == [(3,), (2,)]
+    assert len(record.lines) == 3
+    assert loop.document()["groups"][0]["advised"] == 2
+
+
+def test_gauges_have_their_age_and_old_ones_are_missing():
+    new, old, never = engine(0), engine(1), engine(2)
+    busy(new, 5)
+    new.observe(EngineLoad(num_running=3, num_waiting=2, kv_used_share=0.5), 95.0)
+    busy(old)
+    old.observe(EngineLoad(), 100.0 - STALE_S - 1.0)
+    group = Group(LiveReplica(0, "ready", 60.0, new), LiveReplica(1, "ready", 60.0, old),
+                  LiveReplica(2, "starting", 90.0, never), LiveReplica(3, "waiting", 95.0))
+    times = iter([50.0, 100.0])
+    loop, _ = loop_of(Scripted(1), group, lambda: next(times))
+    first, second, third, fourth = loop.observe().groups[0].replicas
+    assert (first.gauges.num_running, first.gauges.num_waiting, first.gauges.kv_used_share) == (
+        3, 2, 0.5)
+    assert (first.since_s, first.observed_s) == (10.0, 45.0)
+    assert (second.gauges, second.observed_s) == (None, None)
+    assert (third.gauges, third.state, fourth.state) == (None, "starting", "waiting")
+
+
+@pytest.mark.parametrize(("wakes", "num"), [(True, 2), (False, 1)])
+def test_a_request_without_a_replica_asks_those_that_want_it(wakes, num, monkeypatch):
+    monkeypatch.setattr(loop_module, "_APART_S", 0.01)
+
+    async def run():
+        scaler = Scripted(1, wakes=wakes)
+        loop, _ = loop_of(scaler, Group())
+        running = asyncio.create_task(loop.run())
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            loop.on_held()
+        await asyncio.sleep(0.1)
+        running.cancel()
+        return scaler
+
+    assert len(asyncio.run(run()).seen) == num
