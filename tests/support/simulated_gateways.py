@@ -18,8 +18,7 @@ from penstock.engines.client.watch import Watcher
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving import overload
-from penstock.serving.gateway import server
-from penstock.serving.gateway.running import Access
+from penstock.serving.gateway import running, server
 from penstock.serving.tenants import ledger, liveness, opening, slice_store, store
 from support.simulated_loop import PROCESS, SimulatedProcess
 from support.simulated_network import HOST
@@ -109,8 +108,9 @@ class SimulatedGateway:
 
     async def _run(self):
         world = self.world
-        async with server.running(world.fleet, LeastLoaded(), HOST, self.port, limits=self.limits,
-                                  access=Access("simulated"), log=self, on_bug=self._note):
+        async with running.running(world.fleet, LeastLoaded(), HOST, self.port,
+                                   limits=self.limits, access=running.Access("simulated"), log=self,
+                                   on_bug=self._note):
             self.ready.set()
             world.note(self.name, "is ready")
             await self.stopping.wait()
@@ -181,9 +181,10 @@ def in_simulation(world):
         (store, "token_hex", lambda num_bytes: "7a" * num_bytes),
         (opening, "JOURNAL_S", world.journal_s),
         # Looks at engines and at the machine take time, so there are fewer.
-        (server, "Watcher", partial(Watcher, period_s=world.watched_s)), (overload, "_TICK_S", 0.5),
+        (running, "Watcher", partial(Watcher, period_s=world.watched_s)),
+        (overload, "_TICK_S", 0.5),
         (overload, "resident_bytes", lambda: 2**28), (overload, "machine_bytes", lambda: 2**36),
-        (server, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
+        (running, "Gateway", _SeenGateway), (opening, "TenantGate", _SeenGate),
         (store, "open_store", lambda _: world.database.connect())]
     with ExitStack() as stack:
         for place in places:
