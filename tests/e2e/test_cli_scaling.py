@@ -35,7 +35,7 @@ def test_a_run_tells_what_its_scaler_did(folder, penstock) -> None:
     assert overall["cost"]["total"] == pytest.approx(
         overall["cost"]["per_hour"] * told["window_s"] / 3600)
     page = (folder / "run/report.html").read_text()
-    assert "Demand, replicas and attainment over time" in page
+    assert "Demand, replicas, attainment and cost over time" in page
     assert "mean num_running against 16" in page
 
 

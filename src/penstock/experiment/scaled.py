@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 
 from penstock.fleet.scaling import bounds
-from penstock.fleet.values import Fleet
+from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingChoice
 from penstock.metrics.summary import Usage
 from penstock.sim.scaling.build import ScalingRun
@@ -29,7 +29,8 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
                     min_replicas=bounds(fleet, group)[0], max_replicas=bounds(fleet, group)[1],
                     mean_replicas=held_s / scaling.end_s if scaling.end_s > 0 else 0.0,
                     peak_replicas=max(one.held for one in scaling.changes if one.group == number),
-                    gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost)
+                    gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost,
+                    cost_per_hour=_per_hour(fleet, group))
         for number, (group, held_s, cost) in enumerate(zip(
             fleet.replicas, scaling.held_s, _costs(fleet, scaling), strict=True)))
     policy = fleet.policies.scale
@@ -41,16 +42,20 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         stops=scaling.num_stops, groups=groups,
         changes=scaling.changes,
         decisions=tuple(ScalingChoice(
-            at_s=one.at_s, before=one.before, targets=one.decision.targets,
+            at_s=one.at_s, before=one.before, targets=one.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),
-            attainment=one.decision.attainment) for one in scaling.decided))
+            attainment=one.decision.attainment, seen=one.seen) for one in scaling.decided))
 
 
 def _costs(fleet: Fleet, scaling: ScalingRun) -> list[float]:
     """Return each group's cost."""
-    return [held_s / HOUR_S * group.parallelism.num_accelerators
-            * fleet.pool(group.accelerator.name).price_per_hour
+    return [held_s / HOUR_S * _per_hour(fleet, group)
             for group, held_s in zip(fleet.replicas, scaling.held_s, strict=True)]
+
+
+def _per_hour(fleet: Fleet, group: ReplicaGroup) -> float:
+    """Return the price of one replica of a group."""
+    return group.parallelism.num_accelerators * fleet.pool(group.accelerator.name).price_per_hour
 
 
 def _peak(scaling: ScalingRun) -> int:

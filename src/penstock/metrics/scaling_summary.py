@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from penstock.metrics.record import Form
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledGroup:
     """Replicas of one group that a scaler changed: numbers of those whose accelerators were held.
-    GPU-hours count every accelerator from the order's start to the end of draining."""
+    GPU-hours count every accelerator from the order's start to the end of draining.
+    ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions."""
 
     model: str
     accelerator: str
@@ -18,6 +21,7 @@ class ScaledGroup:
     peak_replicas: int
     gpu_hours: float
     cost: float
+    cost_per_hour: Annotated[float | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,36 @@ class ScalingEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScalingView:
+    """Observation behind a decision, as figures. None stands for what the metrics did not tell.
+
+    ``arrivals_per_s`` counts since the decision before. ``num_held`` requests wait at the gateway;
+    ``num_waiting`` and ``num_running`` are at the engines, without the ``num_unseen`` serving
+    replicas whose gauges are missing. ``gauges_age_s`` is the age of the oldest gauges. By group,
+    ``states`` has the number of replicas by state. ``state_ages_s`` has the longest time that a
+    replica has been in each state.
+    """
+
+    arrivals_per_s: float | None
+    num_held: int | None
+    num_waiting: int
+    num_running: int
+    num_unseen: int
+    gauges_age_s: float | None
+    states: tuple[Mapping[str, int], ...]
+    state_ages_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingAlternative:
+    """Numbers of replicas that a policy set aside, and the share of requests in time that the
+    policy predicted for them."""
+
+    targets: tuple[int, ...]
+    attainment: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScalingChoice:
     """A decision that changed a target, with its cause."""
 
@@ -48,6 +82,8 @@ class ScalingChoice:
     reason: str
     terms: Mapping[str, float]
     attainment: float | None = None
+    next_best: Annotated[ScalingAlternative | None, Form.OPTIONAL] = None
+    seen: Annotated[ScalingView | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.metrics.bins import bin_edges
 from penstock.metrics.series import ReplicaSeries, RunSeries
-from penstock.report.html.series import MAX_BINS, bin_edges, load_curves, longest_wait_window
+from penstock.report.html.series import MAX_BINS, load_curves, longest_wait_window
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e6), st.integers(1, 400))

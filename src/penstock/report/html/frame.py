@@ -24,7 +24,7 @@ class Page(NamedTuple):
     text.
 
     ``stamp`` names the origin beside the brand, ``figures`` are plotly's by the names that the
-    body's plots give.
+    body's plots give. ``scripts`` are files of this package that run after the page's own.
     """
 
     title: str
@@ -33,6 +33,7 @@ class Page(NamedTuple):
     body: str
     footer: str
     figures: Mapping[str, Any]
+    scripts: tuple[str, ...] = ()
 
 
 def page_title(document: Mapping[str, Any], default: str) -> str:
@@ -79,8 +80,8 @@ def _halves(page: Page, sources: str) -> tuple[bytes, bytes]:
     body, contents = _with_contents(page.body)
     fields = {
         "title": escape(page.title), "version": escape(page.version), "sources": sources,
-        "contents": contents,
-        "style": _asset("page.css"), "script": _asset("page.js"), "stamp": escape(page.stamp),
+        "contents": contents, "script": "\n".join(map(_asset, ("page.js", *page.scripts))),
+        "style": _asset("page.css"), "stamp": escape(page.stamp),
         "body": body, "footer": escape(page.footer), "figures": _embedded(page.figures)}
     before, after = (Template(half).substitute(fields).encode()
                      for half in _asset("page.html").split("$plotly"))

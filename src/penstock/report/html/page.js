@@ -33,12 +33,15 @@
   }
 
   function draw() {
-    for (const plot of plots) {
-      const figure = figures[plot.dataset.figure];
-      Plotly.react(plot, figure.data, themed(figure.layout), {
-        displaylogo: false, displayModeBar: false,
-      });
-    }
+    for (const plot of plots) plot.redraw();
+  }
+
+  // Other scripts may change a plot's figure and have it drawn again.
+  for (const plot of plots) {
+    plot.figure = figures[plot.dataset.figure];
+    plot.redraw = () => Plotly.react(plot, plot.figure.data, themed(plot.figure.layout), {
+      displaylogo: false, displayModeBar: false,
+    });
   }
 
   if (typeof Plotly === "undefined") {

@@ -44,7 +44,8 @@ def _page(summary: RunSummary, table: RequestTable, series: RunSeries) -> Page:
         figures["scaling"] = scaling.figure(summary.scaling, table)
     origin = asdict(summary.origin or Origin())
     return Page(page_title(origin, "Run"), origin["version"] or "", stamp(origin),
-                _body(summary, figures, table, series), FOOTER, figures)
+                _body(summary, figures, table, series), FOOTER, figures,
+                () if summary.scaling is None else (scaling.SCRIPT,))
 
 
 FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token) / (tokens - 1); "

@@ -33,10 +33,12 @@ def legend(colours: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()) ->
     return f'<ul class=legend aria-label="Legend">{listed}</ul>'
 
 
-def plot(name: str, title: str, description: str, size: str = "") -> str:
+def plot(name: str, title: str, description: str, size: str = "",
+         height_px: int | None = None) -> str:
     """A card with a figure; readers who cannot see it get the description."""
+    style = "" if height_px is None else f'style="height:{height_px}px" '
     return (f"<figure class=card><h3>{escape(title)}</h3>"
-            f'<div class="plot {size}" data-figure="{escape(name)}" role=img '
+            f'<div class="plot {size}" {style}data-figure="{escape(name)}" role=img '
             f'aria-label="{escape(description)}"></div></figure>')
 
 

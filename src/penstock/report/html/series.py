@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from penstock.metrics.bins import bin_edges
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import UNFINISHED, RequestTable
@@ -24,17 +25,6 @@ class LoadCurves:
     running: dict[str, FloatColumn]
     replica_waiting: FloatColumn
     kv_use: FloatColumn
-
-
-def bin_edges(start_s: float, end_s: float, max_bins: int = MAX_BINS) -> FloatColumn:
-    """Edges of at most ``max_bins`` equal bins, of a width that reads well (1, 2 or 5 * 10^k s)."""
-    span = max(end_s - start_s, 1e-9)
-    scale = 10.0 ** np.floor(np.log10(span / max_bins))
-    width = next(scale * factor for factor in (1, 2, 5, 10, 20)
-                 if span / (scale * factor) <= max_bins)
-    num_bins = max(1, int(np.ceil(span / width - 1e-9)))
-    edges: FloatColumn = start_s + width * np.arange(num_bins + 1, dtype=np.float64)
-    return edges
 
 
 def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS) -> LoadCurves:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from penstock.core.units import PS_PER_S, to_ps
-from penstock.metrics.scaling_summary import ScalingEvent
+from penstock.journal.scaling_view import view
+from penstock.metrics.scaling_summary import ScalingEvent, ScalingView
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
@@ -38,11 +39,14 @@ class Limits(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A decision that changed a target."""
+    """A decision that changed a target, and what it followed from. ``targets`` are the decided
+    ones within the groups' bounds."""
 
     at_s: float
     before: tuple[int, ...]
+    targets: tuple[int, ...]
     decision: ScalingDecision
+    seen: ScalingView
 
 
 class Gateway(Arrivals):
@@ -97,6 +101,7 @@ class ScalingLoop(EventSource):
         self._period_ps = to_ps(scaler.period_s)
         self._next_ps = 0
         self._decided_ps = 0
+        self._seen_before: Observation | None = None
         self._targets = [0] * len(limits)
         self._of_group = [[slot for slot in slots if slot.group == group]
                           for group in range(len(limits))]
@@ -172,7 +177,9 @@ class ScalingLoop(EventSource):
         before = self._targets
         self._targets = targets
         if targets != before:
-            self.decided.append(Decided(now_s, tuple(before), decision))
+            self.decided.append(Decided(now_s, tuple(before), tuple(targets), decision,
+                                        view(seen, self._seen_before, now_s)))
+        self._seen_before = seen
         for group, target in enumerate(targets):
             if target != before[group]:
                 self._note(group, now_ps)
