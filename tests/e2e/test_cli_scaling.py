@@ -1,5 +1,8 @@
 """Fleets whose number of replicas follows their load, from the command line."""
 
+import json
+import re
+
 import pytest
 
 FLEET = """\
@@ -163,6 +166,40 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
     assert by_name["penstock"]["attainment"] > by_name["static"]["attainment"]
     told = penstock("compare", "fleet.yaml", "--scale", "static,ray")
     assert "No policy needs less than" in told.out
+
+
+def test_scale_policies_side_by_side_on_a_page(folder, penstock) -> None:
+    plain = penstock("compare", "fleet.yaml", "--scale", "penstock,static", "--json")
+    found = penstock("compare", "fleet.yaml", "--scale", "penstock,static", "--html", "out.html",
+                     "--json")
+    assert found.json == plain.json
+    page = (folder / "out.html").read_text()
+    figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
+    penstock_run, static = found.json
+    points = {trace["name"]: trace for trace in figures["pareto"]["data"]}
+    assert points["static"]["x"] == [pytest.approx(static["gpu_hours"])]
+    assert points["penstock"]["x"] == [pytest.approx(penstock_run["gpu_hours"])]
+    assert figures["pareto"]["layout"]["shapes"][0]["x0"] == pytest.approx(
+        static["bound_gpu_hours"])
+    held = {trace["name"]: max(trace["y"]) for trace in figures["replicas"]["data"]
+            if trace["yaxis"] == "y3"}
+    assert held == {one["scale"]: one["peak_replicas"] for one in found.json}
+
+
+def test_a_page_has_the_right_ending(folder, penstock) -> None:
+    found = penstock("compare", "fleet.yaml", "--scale", "static", "--html", "out.htm")
+    assert (found.status, found.err.count("\n")) == (2, 1), found
+    assert "ends in .html" in found.err
+
+
+def test_replicas_that_would_tell_of_confidential_requests_are_not_compared(folder, penstock
+                                                                            ) -> None:
+    text = FLEET.replace("slo: {ttft_s: 2, itl_s: 0.05}", "confidential: true, slo: {ttft_s: 2}")
+    text = text.replace("a100-80gb, count: 6}", "h100-80gb, count: 6, confidential: true}")
+    (folder / "fleet.yaml").write_text(text)
+    found = penstock("compare", "fleet.yaml", "--scale", "static")
+    assert found.status == 2, found
+    assert "some requests are confidential" in found.err, found
 
 
 @pytest.mark.parametrize(("arguments", "parts"), [

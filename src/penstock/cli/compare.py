@@ -52,7 +52,8 @@ Resume = Annotated[bool, typer.Option(
                     "--set policies.schedule=sarathi "
                     "--grid policies.schedule.chunk_tokens=256,512,1024", words={
     "--rate": "Scale the traffic to these rates, requests per second, separated by commas.",
-    "--html": "Also write a page: latency, attainment and goodput of policies, or runs overlaid."})
+    "--html": "Also write a page: latency, attainment and goodput of policies, scale policies with "
+              "their replicas over time, or runs overlaid."})
 def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
@@ -106,10 +107,10 @@ def compare(
     if scale is not None:
         from penstock.cli.compare_scalers import compare_scalers
 
-        _refuse_beside("--scale", given, "--policies", "--rate", "--html")
+        _refuse_beside("--scale", given, "--policies", "--rate")
         return compare_scalers(fleet_file, split_policies(scale, "--scale"), settings=settings,
                                data=data, seed=seed, num_seeds=seeds,
-                               replicas=replicas, as_json=as_json)
+                               replicas=replicas, telling=telling)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
                          "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")

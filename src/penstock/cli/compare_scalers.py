@@ -5,23 +5,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.choices import choice_of
+from penstock.cli.compare_told import Telling
 from penstock.cli.exits import OK
+from penstock.cli.files import write_whole
 from penstock.cli.fleets import read_fleet, seed_range, with_replicas
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.experiment.compare_scalers import ScalerRun
     from penstock.fleet.values import Fleet
-    from penstock.report.model.table import Table
+    from penstock.report.model.scalers import ScalerResult
 
 
 def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[str] | None,
                     data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
-                    as_json: bool) -> int:
-    """Run every policy of ``labels`` and print attainment, GPU-hours and what no policy
-    undercuts."""
+                    telling: Telling) -> int:
+    """Run every policy of ``labels``, print attainment, GPU-hours and what no policy undercuts,
+    and write the page."""
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.compare_scalers import compare_scalers as run_all
+    from penstock.report.model.scalers import scalers_table
 
     fleets = {label: _with_scaler(label, fleet_file, settings, data, seed, replicas)
               for label in labels}
@@ -29,11 +32,30 @@ def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[s
     seeds = seed_range(first, num_seeds)
     with progress("comparing", len(fleets) * num_seeds) as update:
         found = run_all(fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"))
-    if as_json:
+    results = [_result(one) for one in found]
+    if telling.html is not None:
+        _write(telling.html, results, first.name, telling.library)
+    if telling.as_json:
         print_json([one.document() for one in found])
     else:
-        print_tables([_table(found, several=num_seeds > 1)])
+        print_tables([scalers_table(results)])
     return OK
+
+
+def _write(path: Path, results: "Sequence[ScalerResult]", name: str, library: str | None) -> None:
+    from penstock import __version__
+    from penstock.report.html.scalers_page import write_scalers_page
+
+    origin = {"name": name, "version": __version__}
+    write_whole(path, lambda partial: write_scalers_page(partial, results, origin, library),
+                (".html",))
+
+
+def _result(one: "ScalerRun") -> "ScalerResult":
+    from penstock.report.model.scalers import ScalerResult
+
+    return ScalerResult(one.scale, one.seed, one.attainment, one.meets_slo, one.bound_gpu_hours,
+                        one.scaling, one.demand)
 
 
 def _with_scaler(label: str, fleet_file: Path, settings: list[str] | None, data: Path | None,
@@ -47,28 +69,3 @@ def _with_scaler(label: str, fleet_file: Path, settings: list[str] | None, data:
     if fleet.policies.scale.name == "none":
         raise InputError("--scale none: runs no loop; expected for example static")
     return with_replicas(fleet, replicas)
-
-
-def _table(found: "Sequence[ScalerRun]", *, several: bool) -> "Table":
-    from penstock.report.model import table as cell
-    from penstock.report.model import wording
-    from penstock.report.model.table import Column, table
-
-    rows = [[cell.strong(one.scale), *([one.seed] if several else []),
-             wording.percent(one.attainment), cell.verdict(one.meets_slo),
-             f"{one.scaling.gpu_hours:,.1f}", wording.money(one.scaling.cost),
-             _times(one.over_bound), f"{one.scaling.mean_replicas:.2f}",
-             cell.count(one.scaling.peak_replicas), cell.count(one.scaling.starts)]
-            for one in found]
-    bound = found[0].bound_gpu_hours
-    return table("Scale policies on the same requests", [
-        Column("policy", left=True), *(["seed"] if several else []), "attainment", "objectives",
-        "GPU-hours", "cost", Column("over bound", 1), "mean replicas", Column("peak", 2),
-        Column("starts", 2)], rows,
-        notes=[f"No policy needs less than {bound:,.1f} GPU-hours, not even one that knows all "
-               "requests: their work alone, without deadlines, starts and whole replicas."
-               if bound is not None else ""])
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"x{value:.2f}"

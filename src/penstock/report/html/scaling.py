@@ -16,7 +16,7 @@ from penstock.report.html.table import drawn
 from penstock.report.model.scaling import decisions_table, groups_table
 from penstock.report.model.scaling_decisions import details, heading, marked
 
-SCRIPT = "decisions.js"
+SCRIPT = "curves.js"
 STATES = {"ready": PALETTE[2], "draining": PALETTE[3], "starting": PALETTE[1], "waiting": NEUTRAL}
 WANTED_COLOUR = PALETTE[0]
 INPUT_COLOUR, OUTPUT_COLOUR, COST_COLOUR = KV_COLOUR, PALETTE[4], PALETTE[5]

@@ -1,4 +1,4 @@
-// Lets the reader pick a decision by a click or by keys, and refines curves where the reader looks
+// Lets the reader pick a decision by a click or by keys, hide curves, and see finer curves on looking
 // closer. All text goes in as text.
 (() => {
   const MOST_POINTS = 2000;
@@ -94,10 +94,23 @@
     }
   }
 
+  function hiding(plot, button) {
+    button.addEventListener("click", () => {
+      const shown = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", shown);
+      for (const trace of plot.figure.data) {
+        if (trace.name === button.dataset.curves) trace.visible = shown;
+      }
+      plot.redraw();
+    });
+  }
+
   if (typeof Plotly === "undefined") return;
   for (const plot of document.querySelectorAll("[data-figure]")) {
     if (plot.figure.fine) zooming(plot);
     const card = document.querySelector(`[data-decisions="${plot.dataset.figure}"]`);
     if (card && plot.figure.decisions) picking(plot, card);
+    const choices = document.querySelector(`[data-of="${plot.dataset.figure}"]`);
+    for (const button of choices ? choices.querySelectorAll("button") : []) hiding(plot, button);
   }
 })();
