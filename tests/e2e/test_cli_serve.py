@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -197,6 +198,10 @@ def test_a_fleet_goes_to_zero_comes_back_for_a_request_and_survives_its_gateway(
         url = front.stdout.readline().split()[1]
         assert engines_of(url) == engines, "the next one adopts them, and starts no others"
         until(url, {"target": 2, "ready": 2})
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as response:
+            metrics = response.read().decode()
+        assert re.search(r'^penstock:replicas\{group="0",.*state="ready"\} 2\.0$', metrics, re.M)
+        assert re.search(r"^penstock:replicas_cost_per_hour [\d.]+$", metrics, re.M)
         front.send_signal(signal.SIGTERM)
         _, err = front.communicate(timeout=60)
         assert front.returncode == 0, err

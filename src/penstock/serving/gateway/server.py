@@ -44,6 +44,7 @@ from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import Tracing
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
+from penstock.serving.scaling.metrics import ScalingMetrics
 from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.audit import AuditLog
 from penstock.serving.tenants.gate import GatewayConfig, Identity, TenantGate
@@ -103,6 +104,8 @@ class Gateway:
         self._metrics.add(TenantMetrics(gate))
         if model_pools is not None:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
+        if scaling is not None:
+            self._metrics.add(ScalingMetrics(scaling.loop))
         self.overload = OverloadGuard(default_limits(limits.max_memory_bytes),
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())

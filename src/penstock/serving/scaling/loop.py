@@ -1,7 +1,7 @@
 """The scaling loop of a gateway: observes the fleet, asks the fleet's scaler, and orders."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,7 +16,7 @@ from penstock.serving.scaling.totals import CountersReader, TotalsMeter
 NUM_KEPT = 200
 _TEND_S = 0.5
 _APART_S = 1.0
-_STATES: tuple[State, ...] = ("waiting", "starting", "ready", "draining")
+STATES: tuple[State, ...] = ("waiting", "starting", "ready", "draining")
 
 
 class LiveScaling:
@@ -37,6 +37,7 @@ class LiveScaling:
         self.groups = groups
         self.num_decisions = 0
         self.advised = tuple(group.target for group in groups)
+        self.directions = tuple({"up": 0, "down": 0, "same": 0} for _ in groups)
         self.recent: deque[dict[str, Any]] = deque(maxlen=NUM_KEPT)
         self._scaler = scaler
         self._demand = demand
@@ -44,9 +45,27 @@ class LiveScaling:
         self._clock = clock
         self._wall_s = wall_s
         self._started_s = clock()
+        self._decided_s: float | None = None
         self._held = asyncio.Event()
         self._reader = reader
         self._meters = [TotalsMeter() for _ in groups]
+
+    @property
+    def decided_s_ago(self) -> float | None:
+        """Time since the last decision, None before the first."""
+        return None if self._decided_s is None else self._clock() - self._decided_s
+
+    @property
+    def cost_per_hour(self) -> float:
+        """Price per hour of the replicas that hold accelerators."""
+        held = [self.states(number).total() - self.states(number)["waiting"]
+                for number in range(len(self.groups))]
+        return sum(facts.cost_per_hour * count
+                   for facts, count in zip(self.facts, held, strict=True))
+
+    def states(self, number: int) -> Counter[State]:
+        """Return the number of a group's replicas by state."""
+        return Counter(one.state for one in self.groups[number].replicas())
 
     def on_held(self) -> None:
         """Ask for a decision now: a request found no replica."""
@@ -81,8 +100,12 @@ class LiveScaling:
                         for facts, target in zip(self.facts, decision.targets, strict=True))
         before = tuple(group.target for group in seen.groups)
         self.num_decisions += 1
+        self._decided_s = self._clock()
+        compared = self.advised if self.advise else before
+        for counts, old, new in zip(self.directions, compared, targets, strict=True):
+            counts["up" if new > old else "down" if new < old else "same"] += 1
         self._record.add(self._wall_s(), now_s, seen, targets, decision)
-        if targets != (self.advised if self.advise else before):
+        if targets != compared:
             self.recent.append(_document(self._wall_s(), before, targets, decision))
         self.advised = targets
         if not self.advise:
@@ -108,18 +131,18 @@ class LiveScaling:
     def document(self) -> dict[str, Any]:
         """Return the present state as plain data."""
         return {"policy": self._record.policy, "advise": self.advise,
-                "num_decisions": self.num_decisions,
-                "groups": [_group(*one) for one in zip(self.facts, self.groups, self.advised,
-                                                       strict=True)],
+                "num_decisions": self.num_decisions, "decided_s_ago": self.decided_s_ago,
+                "cost_per_hour": self.cost_per_hour,
+                "groups": [self._group(number) for number in range(len(self.groups))],
                 "changes": list(self.recent)[-20:]}
 
-
-def _group(facts: GroupFacts, group: LiveGroup, advised: int) -> dict[str, Any]:
-    states = [one.state for one in group.replicas()]
-    found: dict[str, Any] = {"model": facts.model, "min_replicas": facts.floor,
-                             "max_replicas": facts.ceiling, "target": group.target,
-                             "advised": advised}
-    return found | {state: states.count(state) for state in _STATES}
+    def _group(self, number: int) -> dict[str, Any]:
+        facts, counts = self.facts[number], self.states(number)
+        found: dict[str, Any] = {
+            "model": facts.model, "min_replicas": facts.floor, "max_replicas": facts.ceiling,
+            "target": self.groups[number].target, "advised": self.advised[number],
+            "cost_per_hour": facts.cost_per_hour}
+        return found | {state: counts[state] for state in STATES}
 
 
 def _document(wall_s: float, before: tuple[int, ...], targets: tuple[int, ...],

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,11 +12,17 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 import aiohttp
+import aiohttp.web
 
+from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.running import Access
+from penstock.serving.scaling.groups import LiveReplica
+from penstock.serving.scaling.loop import LiveScaling
 from support import misbehaving_engines as odd
 from support.html_pages import headings_descend_by_one, outline
+from support.scaled_loop import Group, Record, Scripted
 
 
 def browsed(url, profile):
@@ -92,3 +99,65 @@ def test_without_a_gateway_s_yes_the_page_asks_for_a_key(tmp_path) -> None:
     assert re.search(r'<form id="door">', document)
     assert re.search(r'<div id="figures" hidden="">', document)
     assert "API key" in document
+
+
+def status_of_a_scaled_gateway():
+    """A status whose scaling is a real loop's after three decisions."""
+    facts = GroupFacts("llama", 1, 4, 1, 2.5, 60.0, 1000)
+    group = Group(LiveReplica(0, "ready", 0.0), LiveReplica(1, "starting", 0.0),
+                  LiveReplica(2, "draining", 0.0))
+    loop = LiveScaling(Scripted(3, 3, 2), [facts], [group], DemandMeter(), Record(), lambda: 7.0,
+                       time.time, advise=False)
+    for _ in range(3):
+        asyncio.run(loop.decide())
+    loop.recent[0]["reason"] = "<b>burst</b> of the last 20 s"
+    return {"engines": [], "num_in_flight": 0, "num_waiting": 0, "classes": [], "tick_s": 2.0,
+            "ticks": [], "tenants": [], "scaling": {**loop.document(), "num_held": 3}}
+
+
+@pytest.mark.browser
+def test_a_browser_shows_replicas_by_state_and_why_they_change(tmp_path) -> None:
+    status = status_of_a_scaled_gateway()
+
+    async def run():
+        app = aiohttp.web.Application()
+
+        async def page(_):
+            return aiohttp.web.Response(text=status_page().html, content_type="text/html")
+
+        async def answer(_):
+            return aiohttp.web.json_response(status)
+
+        app.router.add_get("/", page)
+        app.router.add_get("/v1/penstock/status", answer)
+        runner = aiohttp.web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            return await asyncio.to_thread(browsed, f"http://127.0.0.1:{port}/", tmp_path)
+        finally:
+            await runner.cleanup()
+
+    seen = asyncio.run(run())
+    document = seen.stdout
+    assert not re.search(r'<div id="scaling" hidden', document)
+    assert "Policy script decided 0 s ago. 7.5 per hour, 3 requests wait for a replica." in document
+    assert rows(document, "groups") == ["llama group 0 2 1 1 0 1 1\N{EN DASH}4 7.5"]
+    last, first = rows(document, "changes")
+    assert re.match(r"\d s ago 3 \N{RIGHTWARDS ARROW} 2 script load 2$", last)
+    assert re.match(r"\d s ago 1 \N{RIGHTWARDS ARROW} 3 &lt;b&gt;burst&lt;/b&gt; of the last 20 s "
+                    r"load 2$", first)
+    assert not [line for line in seen.stderr.splitlines() if "Uncaught" in line]
+
+
+@pytest.mark.browser
+def test_a_gateway_that_does_not_scale_shows_no_scaling(tmp_path) -> None:
+    async def run():
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(odd.engine(odd.well))
+            url, _ = await stack.enter_async_context(odd.gateway([engine]))
+            return await asyncio.to_thread(browsed, url, tmp_path)
+
+    assert re.search(r'<div id="scaling" hidden', asyncio.run(run()).stdout)

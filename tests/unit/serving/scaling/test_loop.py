@@ -7,57 +7,13 @@ import pytest
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts
-from penstock.policy.scale.values import ScalingDecision
 from penstock.serving.scaling import loop as loop_module
 from penstock.serving.scaling.groups import STALE_S, LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
 from support.scaled_group import busy, engine
+from support.scaled_loop import Group, Record, Scripted
 
 FACTS = GroupFacts("m", 1, 4, 1, 2.0, 60.0, 1000)
-
-
-class Scripted:
-    """Decides as the script says, and keeps what it saw."""
-
-    def __init__(self, *targets, wakes=False, period_s=1000.0):
-        self.script = list(targets)
-        self.wakes = wakes
-        self.period_s = period_s
-        self.seen = []
-
-    def decide(self, seen, now_s):
-        self.seen.append((seen, now_s))
-        return ScalingDecision((self.script[min(len(self.seen), len(self.script)) - 1],), "script",
-                               {"load": 2.0})
-
-
-class Group:
-    num_places = 4
-
-    def __init__(self, *replicas):
-        self.target = 1
-        self.orders = []
-        self._replicas = replicas
-
-    def replicas(self):
-        return self._replicas
-
-    def order(self, target):
-        self.target = target
-        self.orders.append(target)
-
-    async def tend(self):
-        pass
-
-
-class Record:
-    policy = "script"
-
-    def __init__(self):
-        self.lines = []
-
-    def add(self, *line):
-        self.lines.append(line)
 
 
 def loop_of(scaler, group, clock=lambda: 50.0, advise=False):

@@ -40,7 +40,7 @@ function meter(part) {
 }
 
 function table(id, head, rows) {
-  const words = ["State", "Attainment", "Rejected by"];
+  const words = ["State", "Attainment", "Rejected by", "Replicas", "Reason", "Figures"];
   const headRow = element("tr", {}, ...head.map((one) => element("th",
     { scope: "col", class: words.includes(one) ? "text" : "number" }, one)));
   const body = rows.map(([first, ...cells]) => element("tr", {},
@@ -106,6 +106,34 @@ function tenantRow(one) {
     text(refused.join(", ") || NONE)];
 }
 
+function age(seconds) {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+function scaling(found) {
+  byId("scaling").hidden = !found;
+  if (!found) return;
+  const decided = found.decided_s_ago === null ? "has not decided yet"
+    : `decided ${age(found.decided_s_ago)} ago`;
+  const held = found.num_held ? `, ${whole(found.num_held)} requests wait for a replica` : "";
+  byId("scaler").textContent = `Policy ${found.policy} ${decided}` +
+    `${found.advise ? " and only advises" : ""}. ${money(found.cost_per_hour)} per hour${held}.`;
+  table("groups", ["Group", "Wanted", "Ready", "Starting", "Waiting", "Draining", "Bounds", "Per hour"],
+    found.groups.map((one, number) => [named(one.model, `group ${number}`), whole(one.advised),
+      whole(one.ready), whole(one.starting), whole(one.waiting), whole(one.draining),
+      `${one.min_replicas}\u2013${one.max_replicas}`,
+      money(one.cost_per_hour * (one.ready + one.starting + one.draining))]));
+  table("changes", ["Decided", "Replicas", "Reason", "Figures"],
+    found.changes.slice(-10).reverse().map((one) => [
+      `${age(Math.max(0, Date.now() / 1000 - one.at_s))} ago`,
+      text(one.targets.map((target, group) => (target === one.before[group] ? `${target}`
+        : `${one.before[group]} \u2192 ${target}`)).join(", ")),
+      text(one.reason),
+      text(Object.entries(one.terms).map(([name, value]) => `${name} ${Number(value.toPrecision(3))}`)
+        .join(", ") || NONE)]));
+}
+
 function pulse(status) {
   const ticks = 90, width = 720 / ticks, height = 116;
   const most = Math.max(4, ...status.ticks.map((one) => one.num_ended));
@@ -144,6 +172,7 @@ function show(status) {
     status.engines.map(engineRow));
   table("turns", ["Model", "State", "Running", "Waiting", "Started", "Rejected by"],
     pools.flatMap(turnRows));
+  scaling(status.scaling);
   byId("turning").hidden = !pools.length;
   byId("answering").hidden = !num && pools.length > 0;
   table("classes", ["Class", "Attainment", "Judged", "TTFT p50 / p99", "e2e p50 / p99", "Finished",
