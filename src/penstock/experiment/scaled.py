@@ -6,8 +6,9 @@ import numpy as np
 
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingChoice
+from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingAlternative, ScalingChoice
 from penstock.metrics.summary import Usage
+from penstock.policy.scale.values import ScalingDecision
 from penstock.sim.scaling.build import ScalingRun
 from penstock.sim.simulation import SimulationResult
 
@@ -44,7 +45,14 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         decisions=tuple(ScalingChoice(
             at_s=one.at_s, before=one.before, targets=one.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),
-            attainment=one.decision.attainment, seen=one.seen) for one in scaling.decided))
+            attainment=one.decision.attainment, next_best=_set_aside(one.decision),
+            seen=one.seen) for one in scaling.decided))
+
+
+def _set_aside(decision: ScalingDecision) -> ScalingAlternative | None:
+    one = decision.next_best
+    return None if one is None else ScalingAlternative(targets=one.targets,
+                                                       attainment=one.attainment)
 
 
 def _costs(fleet: Fleet, scaling: ScalingRun) -> list[float]:

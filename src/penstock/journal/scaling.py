@@ -47,7 +47,8 @@ class ScalingLines:
                                                             for one in seen.demand],
                 "decided": list(decision.targets), "targets": list(targets),
                 "reason": decision.reason, "terms": dict(decision.terms),
-                "attainment": decision.attainment}
+                "attainment": decision.attainment,
+                "next_best": None if decision.next_best is None else asdict(decision.next_best)}
 
     def _demand(self, one: SeenDemand) -> dict[str, Any]:
         document = asdict(one)

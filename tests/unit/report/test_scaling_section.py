@@ -65,7 +65,7 @@ def test_a_decision_tells_its_cause_and_what_was_set_aside():
         "Next best": "2 + 1 replicas, $6.00 per hour, predicted attainment 93.00 %",
         "Arrivals": "4 /s since the decision before",
         "Queue": "7 at the gateway, 2 at the engines",
-        "Running": "31, without 1 replicas whose metrics are missing",
+        "Running": "31; 1 serving without metrics",
         "Replicas": "llama on h100 2 ready, 1 starting; qwen on h100 1 ready",
         "Ages": "ready for up to 600 s, starting for up to 40 s, metrics up to 400 ms old"}
     assert heading(found, found.decisions[2]) == \

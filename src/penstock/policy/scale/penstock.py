@@ -10,14 +10,15 @@ section 2).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.policy.scale.cheapest import cheapest_counts
 from penstock.policy.scale.correction import RateCorrection, Served
 from penstock.policy.scale.forecast import WINDOWS_S, RateForecast
 from penstock.policy.scale.history import History
+from penstock.policy.scale.prediction import covered_share, next_best
 from penstock.policy.scale.protocol import Load, ScalerContext
-from penstock.policy.scale.values import Observation, ScalingDecision, SeenDemand
+from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
 
 PERIOD_S = 10.0
 BURST_S = 20.0
@@ -58,6 +59,13 @@ class PenstockSettings:
     adapt_s: float = 900.0
     stay_s: float = 300.0
     miss_share: float = 0.3
+
+
+class Share(NamedTuple):
+    """Arrivals per second, and the share of them that is served in time."""
+
+    rate_per_s: float
+    in_time: float
 
 
 class _Model:
@@ -227,6 +235,31 @@ class _Model:
         percentile = self._context.classes[one.service_class].slo.percentile
         return missed - self._settings.miss_share * (1.0 - percentile / 100.0)
 
+    # -- prediction -----------------------------------------------------------------------------
+
+    def predicted(self, counts: Sequence[int], now_s: float) -> Share | None:
+        """Return the rate of arrivals and the share of them that these replicas serve in time, None
+        before a rate is known. What the margin has learned counts as an error of the rates."""
+        found = self._forecast.best(now_s)
+        if found is None or not self._rates:
+            return None
+        learned = self._settings.margin / self.margin
+        in_time_per_s = sum(count * each for count, each in zip(counts, self._rates, strict=True))
+        return Share(found.rate_per_s, covered_share(
+            found.rate_per_s, found.spread, in_time_per_s * self._correction.factor * learned))
+
+    def set_aside(self, counts: Sequence[int], now_s: float) -> tuple[int, ...] | None:
+        """Return the best of the other counts, None where there is none or no rate is known."""
+        facts = [self._context.groups[number] for number in self.numbers]
+
+        def share(other: Sequence[int]) -> float:
+            found = self.predicted(other, now_s)
+            return 0.0 if found is None else found.in_time
+
+        return None if self.predicted(counts, now_s) is None else next_best(
+            counts, [(one.floor, one.ceiling) for one in facts],
+            [one.cost_per_hour for one in facts], share)
+
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
         facts = [self._context.groups[number] for number in self.numbers]
         return cheapest_counts(need, worth, [one.cost_per_hour for one in facts],
@@ -257,7 +290,7 @@ class PenstockScaler:
         targets = [group.target for group in seen.groups]
         if seen.demand is None:
             return ScalingDecision(tuple(targets), "the gateway's metrics are missing: no change")
-        reasons, terms = [], {}
+        reasons, terms, changed = [], {}, None
         only = len(self._models) == 1
         for name, model in self._models.items():
             demand = [one for one in seen.demand if one.model == name or (only and not one.model)]
@@ -267,9 +300,37 @@ class PenstockScaler:
                 reasons.append(reason if only else f"{name}: {reason}")
                 terms.update({key if only else f"{name}.{key}": value
                               for key, value in figures.items()})
+                changed = changed or name
             for number, count in zip(model.numbers, counts, strict=True):
                 targets[number] = count
-        return ScalingDecision(tuple(targets), "; ".join(reasons) or "enough", terms)
+        attainment = other = None
+        if changed is not None:
+            attainment = self._attainment(targets, now_s)
+            other = self._next_best(changed, targets, now_s)
+        return ScalingDecision(tuple(targets), "; ".join(reasons) or "enough", terms, attainment,
+                               other)
+
+    def _attainment(self, targets: Sequence[int], now_s: float) -> float | None:
+        """Return the predicted share of all models' requests in time, None where a model has
+        none."""
+        found = [model.predicted([targets[number] for number in model.numbers], now_s)
+                 for model in self._models.values()]
+        known = [one for one in found if one is not None]
+        total = sum(one.rate_per_s for one in known)
+        if len(known) < len(found) or total <= 0.0:
+            return None
+        return sum(one.rate_per_s * one.in_time for one in known) / total
+
+    def _next_best(self, name: str, targets: Sequence[int], now_s: float) -> Alternative | None:
+        """Return the best of the other numbers, which differ at the named model's groups."""
+        model = self._models[name]
+        counts = model.set_aside([targets[number] for number in model.numbers], now_s)
+        if counts is None:
+            return None
+        other = list(targets)
+        for number, count in zip(model.numbers, counts, strict=True):
+            other[number] = count
+        return Alternative(tuple(other), self._attainment(other, now_s))
 
 
 def penstock(settings: Mapping[str, Any], context: ScalerContext) -> PenstockScaler:

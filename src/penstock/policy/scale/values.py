@@ -133,17 +133,28 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Numbers of replicas that a policy set aside, and the share of requests in time that the
+    policy predicts for them."""
+
+    targets: tuple[int, ...]
+    attainment: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingDecision:
     """Wanted number of replicas by group, in order.
 
     ``reason`` is the cause in words. ``terms`` are the figures that decided. ``attainment`` is the
-    predicted share of requests in time, where the policy predicts one.
+    predicted share of requests in time, where the policy predicts one. ``next_best`` is the best
+    of the numbers that were set aside, where the policy names it.
     """
 
     targets: tuple[int, ...]
     reason: str
     terms: Mapping[str, float] = field(default_factory=dict)
     attainment: float | None = None
+    next_best: Alternative | None = None
 
 
 def bucket(bounds_s: tuple[float, ...], seconds: float) -> int:

@@ -87,8 +87,7 @@ def _seen(scaling: Scaling, seen: ScalingView) -> Iterator[tuple[str, str]]:
     yield "Arrivals", "unknown" if seen.arrivals_per_s is None else \
         f"{wording.rate(seen.arrivals_per_s)} since the decision before"
     yield "Queue", f"{held}{wording.count(seen.num_waiting)} at the engines"
-    unseen = f", without {seen.num_unseen} replicas whose metrics are missing" \
-        if seen.num_unseen else ""
+    unseen = f"; {seen.num_unseen} serving without metrics" if seen.num_unseen else ""
     yield "Running", wording.count(seen.num_running) + unseen
     yield "Replicas", "; ".join(
         f"{_group(scaling, number)}{_counts(states) or 'none'}"

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from penstock.policy.scale.demand import DemandMeter
@@ -148,4 +149,5 @@ class LiveScaling:
 def _document(wall_s: float, before: tuple[int, ...], targets: tuple[int, ...],
               decision: ScalingDecision) -> dict[str, Any]:
     return {"at_s": wall_s, "before": before, "targets": targets, "reason": decision.reason,
-            "terms": dict(decision.terms), "attainment": decision.attainment}
+            "terms": dict(decision.terms), "attainment": decision.attainment,
+            "next_best": None if decision.next_best is None else asdict(decision.next_best)}

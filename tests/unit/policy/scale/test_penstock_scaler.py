@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.slo import ServiceClass, Slo
-from penstock.policy.scale.penstock import PERIOD_S, PenstockScaler, penstock
+from penstock.policy.scale.penstock import PERIOD_S, PenstockScaler, PenstockSettings, penstock
 from penstock.policy.scale.protocol import GroupFacts, ReplicaRate, ScalerContext
 from penstock.policy.scale.values import (
     Observation,
@@ -67,6 +67,31 @@ def test_a_burst_is_seen_within_seconds() -> None:
     decision = fleet.run(40.0, 2 * PERIOD_S)
     assert fleet.target >= 14  # these replicas finish all that comes, more than was believed
     assert decision.reason.startswith(("burst", "forecast"))
+
+
+def test_a_change_predicts_its_attainment_and_that_of_the_next_best() -> None:
+    fleet = Fleet(built())
+    fleet.run(8.0, 1800.0)
+    decision = fleet.run(16.0, PERIOD_S)
+    while fleet.target < 8:
+        decision = fleet.run(16.0, PERIOD_S)
+    other = decision.next_best
+    assert other is not None
+    assert other.targets == (decision.targets[0] - 1,)
+    assert other.attainment is not None
+    assert decision.attainment is not None
+    assert 0.5 < other.attainment < decision.attainment <= 1.0
+
+
+def test_no_change_and_no_rate_predict_nothing() -> None:
+    fleet = Fleet(built())
+    steady = fleet.run(8.0, 1800.0)
+    assert (steady.attainment, steady.next_best) == (None, None)
+    fresh = PenstockScaler(ScalerContext(
+        (GroupFacts("m", 0, 4, 0, 1.0, 60.0, 1000),), CLASSES), PenstockSettings())
+    held = SeenDemand("m", "chat", 1, 100, 0, 0, num_held=1)
+    first = fresh.decide(Observation(0.0, (SeenGroup(0, ()),), (held,)), 0.0)
+    assert first == ScalingDecision((1,), "no answers yet")
 
 
 def test_fewer_only_after_fewer_have_sufficed_for_the_stay() -> None:
