@@ -171,7 +171,7 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str], *,
                 "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(values),
                 "name": name, "showlegend": False, "stackgroup": f"panel{row}",
                 "line": {"color": colour, "width": 1, "shape": "hvh"},
-                "fillcolor": _translucent(colour), "yaxis": _axis("y", row), "xaxis": "x",
+                "fillcolor": _translucent(colour), "yaxis": axis("y", row), "xaxis": "x",
                 "hovertemplate": "%{y:.3~g} " + name.replace("%", "")})
     if curves.replica_waiting.any():
         traces.append({
@@ -193,12 +193,16 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str], *,
     return {"data": traces, "layout": layout}
 
 
+def line_look(name: str, colour: str, row: int) -> Figure:
+    """A line of one panel of a stacked layout, without its points."""
+    return {"type": "scatter", "mode": "lines", "name": name, "showlegend": False,
+            "yaxis": axis("y", row), "xaxis": "x", "line": {"color": colour, "width": 1.5},
+            "hovertemplate": "%{y:.4~g} " + name.replace("%", "")}
+
+
 def line_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, row: int) -> Figure:
     """A line of one panel of a stacked layout."""
-    return {"type": "scatter", "mode": "lines", "x": _rounded(x), "y": _rounded(y), "name": name,
-            "showlegend": False, "yaxis": _axis("y", row), "xaxis": "x",
-            "line": {"color": colour, "width": 1.5},
-            "hovertemplate": "%{y:.3~g} " + name.replace("%", "")}
+    return line_look(name, colour, row) | {"x": _rounded(x), "y": _rounded(y)}
 
 
 def steps_figure(replica: ReplicaSeries) -> Figure:
@@ -291,11 +295,12 @@ def stacked_layout(titles: Sequence[str]) -> Figure:
             "text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
             "yanchor": "bottom", "showarrow": False, "font": {"size": 12}})
     layout["xaxis"] = {"title": {"text": "seconds", "standoff": 8},
-                       "anchor": _axis("y", len(titles) - 1)}
+                       "anchor": axis("y", len(titles) - 1)}
     return layout
 
 
-def _axis(letter: str, row: int) -> str:
+def axis(letter: str, row: int) -> str:
+    """The name of a panel's axis."""
     return letter if row == 0 else f"{letter}{row + 1}"
 
 

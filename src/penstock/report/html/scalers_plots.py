@@ -6,8 +6,8 @@ from html import escape
 import numpy as np
 
 from penstock.report.html.colours import NEUTRAL, PALETTE
-from penstock.report.html.plots import Figure, stacked_layout
-from penstock.report.html.scaling import axis, line, share_axis
+from penstock.report.html.plots import Figure, axis, line_look, stacked_layout
+from penstock.report.html.scaling import share_axis
 from penstock.report.html.steps import Curves, weighted_steps
 from penstock.report.model import wording
 from penstock.report.model.scalers import ScalerPoint, ScalerResult, front
@@ -92,9 +92,9 @@ def overlay_figure(results: Sequence[ScalerResult], colours: Mapping[str, str]) 
     end_s = max(end_s, *(change.at_s for one in results for change in one.scaling.changes))
     curves, demand = Curves(end_s), results[0].demand
     curves.add(demand.time_s, [demand.arrivals_per_s], [
-        line("arrivals per second", NEUTRAL, 0)])
+        line_look("arrivals per second", NEUTRAL, 0)])
     curves.add(demand.time_s, [demand.prompt_tokens_per_s], [
-        line("input tokens per second", NEUTRAL, 1)])
+        line_look("input tokens per second", NEUTRAL, 1)])
     for place, one in enumerate(results):
         weights = [1.0] * len(one.scaling.groups)
         x, held = weighted_steps(one.scaling, "held", weights, end_s)
@@ -113,6 +113,6 @@ def overlay_figure(results: Sequence[ScalerResult], colours: Mapping[str, str]) 
 
 def _styled(one: ScalerResult, colours: Mapping[str, str], place: int, row: int, shape: str
             ) -> Figure:
-    return line(one.scale, colours[one.scale], row) | {
+    return line_look(one.scale, colours[one.scale], row) | {
         "line": {"color": colours[one.scale], "width": 1.5, "shape": shape,
                  "dash": dash_of(place)}}

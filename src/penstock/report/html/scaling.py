@@ -10,7 +10,7 @@ from penstock.metrics.scaling_summary import Scaling, ScalingChoice
 from penstock.metrics.table import RequestTable
 from penstock.report.html import sections
 from penstock.report.html.colours import NEUTRAL, PALETTE
-from penstock.report.html.plots import KV_COLOUR, Figure, stacked_layout
+from penstock.report.html.plots import KV_COLOUR, Figure, axis, line_look, stacked_layout
 from penstock.report.html.steps import Curves, changes_of, step_columns, weighted_steps
 from penstock.report.html.table import drawn
 from penstock.report.model.scaling import decisions_table, groups_table
@@ -75,9 +75,9 @@ def figure(scaling: Scaling, table: RequestTable) -> Figure:
     after = 2 + len(groups)
     curves.add(demand.time_s, [demand.arrivals_per_s, demand.prompt_tokens_per_s,
                                demand.output_tokens_per_s, demand.attainment], [
-        line("arrivals per second", PALETTE[0], 0), line("input tokens", INPUT_COLOUR, 1),
-        line("output tokens", OUTPUT_COLOUR, 1),
-        line("in time", PALETTE[2], after) | {"hovertemplate": "%{y:.2%} in time"}])
+        line_look("arrivals per second", PALETTE[0], 0), line_look("input tokens", INPUT_COLOUR, 1),
+        line_look("output tokens", OUTPUT_COLOUR, 1),
+        line_look("in time", PALETTE[2], after) | {"hovertemplate": "%{y:.2%} in time"}])
     for row, number in enumerate(groups, start=2):
         x, states = step_columns(changes_of(scaling, number), [*STATES, "target"], end_s)
         curves.add(x, states, [*(_area(name, colour, row) for name, colour in STATES.items()),
@@ -154,15 +154,8 @@ def _marks(curves: Curves, shown: tuple[ScalingChoice, ...], number: int, row: i
             "hovertemplate": "%{text}<extra></extra>"}
 
 
-def line(name: str, colour: str, row: int) -> Figure:
-    """Return the look of a line in a panel."""
-    return {"type": "scatter", "mode": "lines", "name": name, "showlegend": False, "xaxis": "x",
-            "yaxis": axis("y", row), "line": {"color": colour, "width": 1.5},
-            "hovertemplate": "%{y:.4~g} " + name.replace("%", "")}
-
-
 def _step(name: str, colour: str, row: int) -> Figure:
-    found = line(name, colour, row)
+    found = line_look(name, colour, row)
     return found | {"line": found["line"] | {"shape": "hv"}}
 
 
@@ -175,8 +168,3 @@ def _area(name: str, colour: str, row: int) -> Figure:
 def _wanted(row: int) -> Figure:
     return _step("wanted", WANTED_COLOUR, row) | {
         "line": {"color": WANTED_COLOUR, "width": 1.5, "shape": "hv", "dash": "dot"}}
-
-
-def axis(letter: str, row: int) -> str:
-    """Return the name of a panel's axis."""
-    return letter if row == 0 else f"{letter}{row + 1}"
