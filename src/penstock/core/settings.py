@@ -1,6 +1,7 @@
 """Kinds of settings that a named implementation accepts."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from penstock.core.errors import nearest
@@ -76,7 +77,32 @@ class Shares(NamedTuple):
         return "" if right and any(value.values()) else "expected names with shares"
 
 
-Setting = Number | Word | Words | Flag | Text | Shares
+class Steps(NamedTuple):
+    """Rows of a time in seconds and one whole number or more, in rising order of time."""
+
+    def problem(self, value: object) -> str:
+        """Why a value is refused, empty if it is accepted."""
+        expected = "expected rows of a time and whole numbers, such as [[0, 2], [3600, 5]]"
+        if not isinstance(value, (list, tuple)) or not value:
+            return expected
+        if not all(isinstance(row, (list, tuple)) and len(row) >= 2
+                   and _is_time(row[0]) and all(_is_count(one) for one in row[1:])
+                   for row in value):
+            return expected
+        if len({len(row) for row in value}) > 1:
+            return "expected as many numbers in every row"
+        return "" if all(a[0] < b[0] for a, b in pairwise(value)) else "expected rising times"
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+Setting = Number | Word | Words | Flag | Text | Shares | Steps
 Settings = Mapping[str, Setting]
 """The settings that an implementation declares, by name."""
 

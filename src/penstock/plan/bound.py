@@ -14,6 +14,8 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.terms import units
 from penstock.workload.workload import Workload
 
+Seconds = np.ndarray[tuple[int], np.dtype[np.float64]]
+
 MAX_STEP_TOKENS = 65_536
 _NOTICEABLE = 0.01  # more KV cache that raises the rate by less does not bind
 
@@ -94,6 +96,22 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
             best = found
     assert best is not None, "there are step sizes"
     return finished(best, kv_limited=False)
+
+
+def request_work_s(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> Seconds:
+    """Return the seconds that each request takes of one replica of ``group`` in the steps of the
+    throughput bound, shape (requests,). Their mean is the inverse of the bound's rate. Raises
+    InputError as ``throughput_bound`` does."""
+    bound = throughput_bound(fleet, group, workload)
+    model = step_time(group)
+    slopes = model.slopes
+    assert slopes is not None, "there is a bound"
+    prompt = workload.prompt_tokens.astype(np.float64)
+    decodes = np.maximum(workload.output_tokens - 1, 0).astype(np.float64)
+    token_s = _base_s(model, bound.step_tokens, bound.decode_seqs) / bound.step_tokens
+    found: Seconds = ((prompt + decodes) * token_s + slopes.work_s * prompt * prompt / 2
+                      + slopes.context_s * decodes * (prompt + (decodes + 1) / 2))
+    return found
 
 
 def _busiest(group: ReplicaGroup, model: StepTimeModel, features: StepFeatures) -> Resource:

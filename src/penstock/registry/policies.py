@@ -9,6 +9,7 @@ from penstock.core.settings import (
     Setting,
     Settings,
     Shares,
+    Steps,
     Text,
     Word,
     Words,
@@ -66,6 +67,9 @@ _GAUGES = ("gauges_only",)
 SCALERS = Axis("scale policy", "penstock.scale", {
     **{name: Entry("penstock.policy.scale.build:static", traits=_GAUGES)
        for name in ("none", "static")},
+    "schedule": Entry("penstock.policy.scale.build:schedule", {
+        "steps": Steps(), "repeat_s": _SECONDS, "period_s": Number(1, LARGEST)}, traits=_GAUGES,
+        required=("steps",)),
     "penstock": Entry("penstock.policy.scale.penstock:penstock", {
         "margin": Number(0.1, 10), "least_margin": Number(0.1, 10), "most_margin": Number(0.1, 10),
         "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)},

@@ -1,6 +1,7 @@
 """A workload with only some of its requests, or at another pace."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +9,28 @@ from numpy.typing import NDArray
 from penstock.workload.loops import loops_of
 from penstock.workload.workload import Workload
 
+_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_index",
+            "class_index", "tenant_index")
+
+
+def _columns(workload: Workload, rows: NDArray[Any]) -> dict[str, Any]:
+    return {name: getattr(workload, name)[rows] for name in _COLUMNS}
+
+
+def rearranged(workload: Workload, order: NDArray[np.int64], arrival_s: NDArray[np.float64]
+               ) -> Workload:
+    """The requests ``order`` in that order, at other times. Prefixes of prompts are left out."""
+    columns = {**_columns(workload, order), "arrival_s": arrival_s}
+    answers = workload.answers and workload.answers.take(order)
+    return replace(workload, **columns, hash_offsets=workload.hash_offsets[:0],
+                   hash_values=workload.hash_values[:0], answers=answers, loops=None)
+
 
 def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
     """The requests that the mask ``rows`` picks, in the same order; arrival times are kept."""
     if rows.all():
         return workload
-    columns = {name: getattr(workload, name)[rows] for name in (
-        "arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_index", "class_index",
-        "tenant_index")}
+    columns = _columns(workload, rows)
     offsets, values = workload.hash_offsets, workload.hash_values
     if len(offsets):
         lengths = np.diff(offsets)
