@@ -160,12 +160,16 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
     assert len({one["bound_gpu_hours"] for one in found.json}) == 1
     for one in found.json:
         if one["meets_slo"]:
-            assert one["gpu_hours"] >= one["bound_gpu_hours"] > 0
+            assert one["gpu_hours"] >= one["bound_low_gpu_hours"] > 0
     by_name = {one["scale"]: one for one in found.json}
     assert by_name["static"]["starts"] == 0
     assert by_name["penstock"]["attainment"] > by_name["static"]["attainment"]
+    assert found.json[0]["bound_gpu_hours"] >= found.json[0]["bound_low_gpu_hours"]
     told = penstock("compare", "fleet.yaml", "--scale", "static,ray")
-    assert "No policy needs less than" in told.out
+    assert "a clairvoyant" in told.out
+    quick = penstock("compare", "fleet.yaml", "--scale", "static", "--no-bound", "--json")
+    assert quick.json[0]["bound_gpu_hours"] is None
+    assert quick.json[0]["gpu_hours"] == by_name["static"]["gpu_hours"]
 
 
 def test_scale_policies_side_by_side_on_a_page(folder, penstock) -> None:

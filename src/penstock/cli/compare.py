@@ -42,6 +42,8 @@ Scale = Annotated[str | None, typer.Option(
     "--scale", metavar="NAME,NAME,...", show_default=False,
     help="Scale policies, settings after colons: penstock,hpa:target=20. A name alone has the "
          "settings of the file.")]
+Bounded = Annotated[bool, typer.Option(
+    "--bound/--no-bound", help="With --scale: also search the GPU-hours of a clairvoyant.")]
 Resume = Annotated[bool, typer.Option(
     "--resume", help="Keep the rows that are already in --out, run only the others.")]
 
@@ -58,7 +60,8 @@ def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
         help="A fleet file, or folders of simulated or measured runs.")],
-    policies: Policies = None, scale: Scale = None, grid: Grid = None, replicas: NumReplicas = None,
+    policies: Policies = None, scale: Scale = None, bound: Bounded = True,
+    grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
     rate: Rates = None, html: Html = None, self_contained: SelfContained = False,
@@ -76,8 +79,8 @@ def compare(
     `replicas` is sized at every point as by `run`. A value may be a YAML mapping in braces or a
     list in brackets.
 
-    --scale runs policies for the number of replicas: attainment, GPU-hours, and the GPU-hours that
-    no policy undercuts.
+    --scale runs policies for the number of replicas: attainment, GPU-hours, and the bound, which
+    are the GPU-hours of a clairvoyant.
     """
     _check_grid(grid, {"--out": out, "--resume": resume or None,
                        "--workers": None if workers == 1 else workers})
@@ -110,7 +113,7 @@ def compare(
         _refuse_beside("--scale", given, "--policies", "--rate")
         return compare_scalers(fleet_file, split_policies(scale, "--scale"), settings=settings,
                                data=data, seed=seed, num_seeds=seeds,
-                               replicas=replicas, telling=telling)
+                               replicas=replicas, bounded=bound, telling=telling)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
                          "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[str] | None,
                     data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
-                    telling: Telling) -> int:
-    """Run every policy of ``labels``, print attainment, GPU-hours and what no policy undercuts,
-    and write the page."""
+                    bounded: bool, telling: Telling) -> int:
+    """Run every policy of ``labels``, print attainment, GPU-hours and those of a clairvoyant,
+    where ``bounded``, and write the page."""
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.compare_scalers import compare_scalers as run_all
     from penstock.report.model.scalers import scalers_table
@@ -30,8 +30,10 @@ def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[s
               for label in labels}
     first = next(iter(fleets.values()))
     seeds = seed_range(first, num_seeds)
-    with progress("comparing", len(fleets) * num_seeds) as update:
-        found = run_all(fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"))
+    # The search for the bound has no known end.
+    with progress("comparing", None if bounded else len(fleets) * num_seeds) as update:
+        found = run_all(fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"),
+                        bounded=bounded)
     results = [_result(one) for one in found]
     if telling.html is not None:
         _write(telling.html, results, first.name, telling.library)
@@ -54,8 +56,9 @@ def _write(path: Path, results: "Sequence[ScalerResult]", name: str, library: st
 def _result(one: "ScalerRun") -> "ScalerResult":
     from penstock.report.model.scalers import ScalerResult
 
+    low = None if one.bound is None else one.bound.low_gpu_hours
     return ScalerResult(one.scale, one.seed, one.attainment, one.meets_slo, one.bound_gpu_hours,
-                        one.scaling, one.demand)
+                        one.scaling, one.demand, low)
 
 
 def _with_scaler(label: str, fleet_file: Path, settings: list[str] | None, data: Path | None,

@@ -6,10 +6,11 @@ and no replica starts, drains or is whole. From above: a timetable that knows th
 request in advance, with the least headroom for which a simulation confirms the objectives.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from penstock.workload.workload import Workload
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str], None]
+Timetable = list[list[float]]
 
 STEADY_REPLICAS = 8
 """Replicas of the simulated steady stream. More share their load no better: on ServeGen's m-large,
@@ -36,9 +38,10 @@ _LEAST_SHARE, _MOST_SHARE = 0.2, 1.0
 
 BIN_S = 10.0
 _MEAN_S = 60.0  # window of the work that a schedule looks at
-_SAMPLE = 400_000  # requests on which the headroom is searched
-_STEP = 1.04  # ratio of two headrooms that are tried
-_MOST_TRIES = 12
+_SAMPLE = 200_000  # requests on which the headroom is searched
+_NUM_PARTS = 5
+_STEP = 1.03  # ratio of two headrooms that are tried
+_MOST_TRIES = 20
 _MOST_CONFIRMATIONS = 4
 _HOUR_S = 3600.0
 
@@ -57,13 +60,25 @@ class Demand:
     in_time_share: float
 
 
+class Part(NamedTuple):
+    """Requests of a workload from a time on, with arrivals since then."""
+
+    begin_s: float
+    workload: Workload
+
+
 @dataclass(frozen=True, slots=True)
 class Clairvoyant:
     """Accelerator-hours below which no scaler is expected to meet the objectives, and those of the
     schedule that simulation confirmed, None where none was."""
 
-    bound_gpu_hours: float
+    low_gpu_hours: float
     schedule_gpu_hours: float | None
+
+    @property
+    def gpu_hours(self) -> float:
+        """Accelerator-hours of the schedule, or those of the relaxation without one."""
+        return self.low_gpu_hours if self.schedule_gpu_hours is None else self.schedule_gpu_hours
 
 
 def clairvoyant(fleet: Fleet, workload: Workload, seed: int,
@@ -147,68 +162,94 @@ def _scheduled(fleet: Fleet, workload: Workload, demands: Sequence[Demand], seed
                on_progress: Progress) -> float | None:
     """Return the accelerator-hours of the cheapest schedule that is found and confirmed.
 
-    Headrooms are tried on a part of a long workload; the whole confirms the one that is found, and
-    asks for more where needed.
+    Headrooms are tried on parts of a long workload; the whole confirms the least, and asks for more
+    where needed.
     """
-    part = _part(workload, demands)
-    headroom = _least_headroom(fleet, part, demands, seed, on_progress)
-    if headroom is None:
+    parts = _parts(workload)
+    found = _least_headroom(fleet, parts, demands, seed, on_progress)
+    if found is None:
         return None
+    headroom, hours = found
+    if len(parts) == 1:
+        return hours
     for _ in range(_MOST_CONFIRMATIONS):
-        on_progress(f"confirming a schedule with {headroom - 1:.0%} headroom")
-        hours = _confirmed(fleet, workload, demands, headroom, 0.0, seed)
-        if hours is not None:
-            return hours
+        on_progress(f"a clairvoyant at {1 / headroom:.0%}, the whole")
+        whole = [Part(0.0, workload)]
+        confirmed = _simulated(fleet, whole, _timetables(fleet, whole, demands, headroom), seed)
+        if confirmed is not None:
+            return confirmed
         headroom *= _STEP
     return None
 
 
-def _part(workload: Workload, demands: Sequence[Demand]) -> tuple[Workload, float]:
-    """Return the part of the workload of the median work, and when it begins."""
-    num_parts = ceil(len(workload) / _SAMPLE)
-    edges = np.linspace(0.0, workload.duration_s + 1e-9, num_parts + 1)
-    works = [sum(float(one.work_s[(one.arrival_s >= a) & (one.arrival_s < b)].sum())
-                 for one in demands) for a, b in pairwise(edges.tolist())]
-    place = int(np.argsort(works, kind="stable")[num_parts // 2])
-    begin_s, end_s = float(edges[place]), float(edges[place + 1])
-    found = select(workload, (workload.arrival_s >= begin_s) & (workload.arrival_s < end_s))
-    return replace(found, arrival_s=found.arrival_s - begin_s), begin_s
+def _parts(workload: Workload) -> list[Part]:
+    """Return the whole of a short workload, else equal parts of it that are spread evenly."""
+    if len(workload) <= _SAMPLE:
+        return [Part(0.0, workload)]
+    length_s = workload.duration_s * _SAMPLE / len(workload) / _NUM_PARTS
+    found = []
+    for number in range(_NUM_PARTS):
+        begin_s = (workload.duration_s - length_s) * (number + 0.5) / _NUM_PARTS
+        rows = (workload.arrival_s >= begin_s) & (workload.arrival_s < begin_s + length_s)
+        own = select(workload, rows)
+        found.append(Part(begin_s, replace(own, arrival_s=own.arrival_s - begin_s)))
+    return [one for one in found if len(one.workload)]
 
 
-def _least_headroom(fleet: Fleet, part: tuple[Workload, float], demands: Sequence[Demand],
-                    seed: int, on_progress: Progress) -> float | None:
-    """Return the least headroom over the work with which the objectives are met."""
-    workload, begin_s = part
+def _least_headroom(fleet: Fleet, parts: Sequence[Part], demands: Sequence[Demand], seed: int,
+                    on_progress: Progress) -> tuple[float, float] | None:
+    """Return the least headroom over the work with which the objectives are met, and its
+    accelerator-hours."""
     headroom = 1.0 / min(one.in_time_share for one in demands)
-    best = None
+    best = hours = None
+    rows: list[Timetable] = []
     for _ in range(_MOST_TRIES):
-        on_progress(f"a schedule with {headroom - 1:.0%} headroom")
-        if _confirmed(fleet, workload, demands, headroom, begin_s, seed) is not None:
-            best, headroom = headroom, headroom / _STEP
+        tried, rows = rows, _timetables(fleet, parts, demands, headroom)
+        if rows != tried:  # else the numbers of replicas are the same
+            on_progress(f"a clairvoyant at {1 / headroom:.0%} of the throughput bound")
+            hours = _simulated(fleet, parts, rows, seed)
+        if hours is not None:
+            best = headroom, hours
+            headroom /= _STEP
         elif best is not None:
-            return best
+            break
         else:
             headroom *= _STEP
     return best
 
 
-def _confirmed(fleet: Fleet, workload: Workload, demands: Sequence[Demand], headroom: float,
-               begin_s: float, seed: int) -> float | None:
-    """Return the accelerator-hours of the schedule with that headroom; None where the simulation
+def _timetables(fleet: Fleet, parts: Sequence[Part], demands: Sequence[Demand], headroom: float
+                ) -> list[Timetable]:
+    return [schedule(fleet, demands, headroom, part.begin_s, part.workload.duration_s)
+            for part in parts]
+
+
+def _simulated(fleet: Fleet, parts: Sequence[Part], timetables: Sequence[Timetable], seed: int
+               ) -> float | None:
+    """Return the accelerator-hours of the parts with their timetables; None where the simulation
     misses an objective."""
-    rows = schedule(fleet, demands, headroom, begin_s, workload.duration_s)
-    first = rows[0][1:]
-    groups = tuple(replace(group, count=int(count))
-                   for group, count in zip(fleet.replicas, first, strict=True))
-    scheduled = replace(fleet, replicas=groups, policies=replace(
-        fleet.policies, scale=Choice("schedule", {"steps": rows, "period_s": BIN_S})))
-    summary = run_fleet(scheduled, workload, seed).summary
-    assert summary.scaling is not None, "the fleet scales"
-    return summary.scaling.gpu_hours if summary.overall.meets_slo else None
+    hours = 0.0
+    received: Counter[str] = Counter()
+    met: Counter[str] = Counter()
+    for part, rows in zip(parts, timetables, strict=True):
+        groups = tuple(replace(group, count=int(count))
+                       for group, count in zip(fleet.replicas, rows[0][1:], strict=True))
+        scheduled = replace(fleet, replicas=groups, policies=replace(
+            fleet.policies, scale=Choice("schedule", {"steps": rows, "period_s": BIN_S})))
+        summary = run_fleet(scheduled, part.workload, seed).summary
+        if summary.scaling is None:  # of confidential requests, which are not told
+            return None
+        hours += summary.scaling.gpu_hours
+        for name, one in summary.classes.items():
+            received[name] += one.received
+            met[name] += one.met
+    meets = all(met[name] >= fleet.service_class(name).slo.percentile / 100.0 * number
+                for name, number in received.items())
+    return hours if meets else None
 
 
 def schedule(fleet: Fleet, demands: Sequence[Demand], headroom: float, begin_s: float,
-             duration_s: float) -> list[list[float]]:
+             duration_s: float) -> Timetable:
     """Return the rows of a timetable: times from ``begin_s`` on, and replicas by group.
 
     A replica is ordered a start time before its work arrives, and kept over a gap that is shorter
@@ -221,19 +262,19 @@ def schedule(fleet: Fleet, demands: Sequence[Demand], headroom: float, begin_s: 
         need = np.zeros(num_bins)
         for one in demands:
             if one.number == number:
-                ahead_s = start_s(fleet, number) + _MEAN_S
-                need += _peaks(one, begin_s, num_bins, ahead_s)
+                need += _peaks(one, begin_s, num_bins, start_s(fleet, number))
         counts[:, number] = np.clip(np.ceil(headroom * need - 1e-9), low, high)
     changes = [0, *(np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1).tolist()]
     return [[row * BIN_S, *counts[row].tolist()] for row in changes]
 
 
 def _peaks(one: Demand, begin_s: float, num_bins: int, ahead_s: float) -> Floats:
-    """Return by bin the highest mean work per second, over a minute, of the time ahead."""
-    num_mean, num_ahead = round(_MEAN_S / BIN_S), ceil(ahead_s / BIN_S)
-    edges = begin_s + BIN_S * np.arange(num_bins + num_mean + num_ahead + 1)
+    """Return by bin the highest work per second, a mean over the minute around, of the half minute
+    before and of the time ahead. Work of the half minute before may still be computed."""
+    num_mean = round(_MEAN_S / BIN_S)
+    num_around = num_mean // 2 + ceil(ahead_s / BIN_S) + 1
+    edges = begin_s - _MEAN_S + BIN_S * np.arange(num_bins + num_around - 1 + num_mean)
     total = np.concatenate(([0.0], np.cumsum(one.work_s)))[np.searchsorted(one.arrival_s, edges)]
     mean = (total[num_mean:] - total[:-num_mean]) / _MEAN_S
-    ahead = np.lib.stride_tricks.sliding_window_view(mean, num_ahead + 1)
-    found: Floats = ahead.max(axis=1)[:num_bins]
+    found: Floats = np.lib.stride_tricks.sliding_window_view(mean, num_around).max(axis=1)
     return found

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.experiment.clairvoyant import Clairvoyant, clairvoyant
 from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.bins import DemandCurve, demand_curve
 from penstock.metrics.scaling_summary import Scaling
-from penstock.plan.scaling_bound import least_gpu_hours
 
 
 @dataclass(frozen=True, slots=True)
 class ScalerRun:
-    """One scale policy on one seed's requests. ``bound_gpu_hours`` is None where no bound is
-    known; ``meets_slo`` says whether every class met its objective; ``demand`` are the requests
+    """One scale policy on one seed's requests. ``bound`` is None where no bound is known or asked
+    for; ``meets_slo`` says whether every class met its objective; ``demand`` are the requests
     with their attainment over time."""
 
     scale: str
@@ -24,9 +25,14 @@ class ScalerRun:
     attainment: float | None
     by_class: Mapping[str, float | None]
     meets_slo: bool | None
-    bound_gpu_hours: float | None
+    bound: Clairvoyant | None
     scaling: Scaling
     demand: DemandCurve
+
+    @property
+    def bound_gpu_hours(self) -> float | None:
+        """Accelerator-hours with which a clairvoyant meets the objectives."""
+        return None if self.bound is None else self.bound.gpu_hours
 
     @property
     def over_bound(self) -> float | None:
@@ -38,6 +44,7 @@ class ScalerRun:
         return {"scale": self.scale, "seed": self.seed, "attainment": self.attainment,
                 "classes": dict(self.by_class), "meets_slo": self.meets_slo,
                 "gpu_hours": self.scaling.gpu_hours, "bound_gpu_hours": self.bound_gpu_hours,
+                "bound_low_gpu_hours": self.bound and self.bound.low_gpu_hours,
                 "over_bound": self.over_bound,
                 "cost": self.scaling.cost, "mean_replicas": self.scaling.mean_replicas,
                 "peak_replicas": self.scaling.peak_replicas, "starts": self.scaling.starts,
@@ -45,20 +52,23 @@ class ScalerRun:
 
 
 def compare_scalers(fleets: Mapping[str, Fleet], seeds: Sequence[int],
-                    on_run: Callable[[str, int], None]) -> list[ScalerRun]:
+                    on_run: Callable[[str, int], None], *, bounded: bool = True
+                    ) -> list[ScalerRun]:
     """Run every scale policy, by label, on every seed's requests, in order of seed.
 
-    ``on_run`` is called before each run. Raises InputError as ``fleet_workload`` does, and where
-    confidential requests forbid to tell the course of the replicas.
+    ``on_run`` is called before each run, and while the bound is searched, where ``bounded``. Raises
+    InputError as ``fleet_workload`` does, and where confidential requests forbid to tell the course
+    of the replicas.
     """
     found = []
     for seed in seeds:
         workload = bound = None
         for label, fleet in fleets.items():
-            on_run(label, seed)
             if workload is None:
                 workload = fleet_workload(fleet, seed)
-                bound = least_gpu_hours(fleet, workload)
+                if bounded:
+                    bound = clairvoyant(fleet, workload, seed, partial(_searching, on_run, seed))
+            on_run(label, seed)
             run = run_fleet(fleet, workload, seed)
             summary = run.summary
             if summary.scaling is None:
@@ -71,3 +81,7 @@ def compare_scalers(fleets: Mapping[str, Fleet], seeds: Sequence[int],
                 summary.overall.meets_slo, bound, summary.scaling,
                 demand_curve(run.table, summary.end_s or 0.0)))
     return found
+
+
+def _searching(on_run: Callable[[str, int], None], seed: int, text: str) -> None:
+    on_run(text, seed)

@@ -58,7 +58,7 @@ def write_scalers_page(path: Path, results: Sequence[ScalerResult], origin: Mapp
 
 
 def _described(best: Sequence[str], bound: float | None) -> str:
-    less = "" if bound is None else f" No policy needs less than {bound:,.1f} GPU-hours."
+    less = "" if bound is None else f" A clairvoyant needs {bound:,.1f} GPU-hours."
     return f"Policies that no other beats, by GPU-hours: {', '.join(best)}.{less}"
 
 

@@ -45,8 +45,9 @@ def pareto_figure(found: Sequence[ScalerPoint], colours: Mapping[str, str], boun
                              "yref": "paper", "line": {"color": NEUTRAL, "width": 1.5,
                                                        "dash": "dash"}}]
         layout["annotations"] = [{
-            "x": bound, "y": 1, "yref": "paper", "text": f"bound {bound:,.1f}", "showarrow": False,
-            "xanchor": "left", "yanchor": "bottom", "font": {"size": 11, "color": NEUTRAL}}]
+            "x": bound, "y": 1, "yref": "paper", "text": f"clairvoyant {bound:,.1f}",
+            "showarrow": False, "xanchor": "left", "yanchor": "bottom",
+            "font": {"size": 11, "color": NEUTRAL}}]
     return {"data": traces, "layout": layout}
 
 
