@@ -22,6 +22,8 @@ _BUILT_IN = Path(__file__).parent / "data"
 _ENDINGS = (".yaml", ".yml")
 _MAX_BYTES = 5_000_000
 _MAX_DEPTH = 20
+_NESTED = f"nested more than {_MAX_DEPTH} levels deep"
+_TOO_DEEP = "maximum nesting depth"  # as libyaml says, which reads brackets ahead of its events
 
 
 class _Loader(SafeLoader):
@@ -97,6 +99,8 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
+        if _TOO_DEEP in str(error.problem):
+            raise InputError(f"{source}{line}: {_NESTED}") from None
         raise InputError(f"{source}{line}: not valid YAML: {_one_line(error.problem)}") from None
     except InputError:
         raise
@@ -126,7 +130,7 @@ def _check_depth(content: bytes, source: str) -> None:
             depth += 1
             if depth > _MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise InputError(f"{source}:{line}: nested more than {_MAX_DEPTH} levels deep")
+                raise InputError(f"{source}:{line}: {_NESTED}")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -22,6 +22,9 @@ MAX_DEPTH = 24
 MAX_NODES = 100_000
 MAX_DIGITS = 18
 
+_NESTED = f"nested more than {MAX_DEPTH} levels deep"
+_TOO_DEEP = "maximum nesting depth"  # as libyaml says, which reads brackets ahead of its events
+
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -68,6 +71,8 @@ def read_yaml(text: str, source: str) -> MarkedData:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
+        if _TOO_DEEP in str(error.problem):
+            raise InputError(f"{source}:{line}: {_NESTED}") from None
         raise InputError(f"{source}:{line}: not valid YAML: {_one_line(error.problem)}") from None
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", None) or error
@@ -117,7 +122,7 @@ class _Reader:
 
     def _node(self, event: Any, path: Path, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            self._fail(event, f"nested more than {MAX_DEPTH} levels deep")
+            self._fail(event, _NESTED)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         before = self._num_nodes

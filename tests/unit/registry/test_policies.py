@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.core.settings import Flag, Number, Setting, Shares, Text, Word, Words
+from penstock.core.settings import Flag, Number, Setting, Shares, Steps, Text, Word, Words
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.build import MultiplexContext
@@ -36,6 +36,10 @@ ARGUMENTS: dict[Axis, tuple[Any, ...]] = {
 EVERY = [(axis, name) for axis in ARGUMENTS for name in axis.names()]
 
 
+ACCEPTED: dict[type, object] = {Flag: True, Text: "largest", Shares: {"small": 1.0},
+                                Steps: [[0, 2], [3600, 5]]}
+
+
 def accepted(setting: Setting) -> object:
     """A value that the setting takes."""
     match setting:
@@ -45,12 +49,7 @@ def accepted(setting: Setting) -> object:
             return setting.words[-1]
         case Words():
             return [setting.words[-1]]
-        case Flag():
-            return True
-        case Text():
-            return "largest"
-        case Shares():
-            return {"small": 1.0}
+    return ACCEPTED[type(setting)]
 
 
 @pytest.mark.parametrize(("axis", "name"), EVERY,
