@@ -41,7 +41,7 @@ def fit(points: Sequence[ServedPoint], prior: Prior, model: LatencyModel,
     problem = _Problem(points, prior, model, np.tile(settings.spreads, len(points)))
     deviation = np.array([prior.common_sd, *prior.each_sd])
     if not points:
-        return _result(prior, np.zeros(4), np.diag(deviation**-2.0), 1.0, 0)
+        return _result(prior, np.zeros(4), np.zeros((4, 4)), 1.0, 0)
     starts = np.zeros((len(_STARTS), 4))
     starts[:, 0] = _STARTS
     losses = (np.sqrt(1.0 + problem.errors_at(starts)**2).sum(axis=1)
@@ -52,7 +52,8 @@ def fit(points: Sequence[ServedPoint], prior: Prior, model: LatencyModel,
     errors = problem.errors_at(found.effects[None, :])[0]
     # The median is not led astray by a few bad points; 1.4826 makes it a standard deviation.
     noise = max(1.0, 1.4826 * float(np.median(np.abs(errors))))
-    return _result(prior, found.effects, found.information, noise, len(points))
+    told = found.information - np.diag(deviation**-2.0)
+    return _result(prior, found.effects, told, noise, len(points))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,13 @@ def _times(prior: Prior, effects: Array) -> IterationTimes:
     return IterationTimes(alpha, beta, gamma, prior.times.max_step_tokens)
 
 
-def _result(prior: Prior, effects: Array, information: Array, noise: float,
+def _result(prior: Prior, effects: Array, told: Array, noise: float,
             num_points: int) -> Calibrated:
-    covariance = noise**2 * _TO_LOGS @ np.linalg.inv(information) @ _TO_LOGS.T
+    """Return the estimate for the information of the observations. Their noise takes from it, not
+    from the prior's."""
+    deviation = np.array([prior.common_sd, *prior.each_sd])
+    information = told / noise**2 + np.diag(deviation**-2.0)
+    covariance = _TO_LOGS @ np.linalg.inv(information) @ _TO_LOGS.T
     first, second, third = (_triple(row) for row in covariance)
     return Calibrated(_times(prior, effects), (first, second, third), noise, num_points)
 

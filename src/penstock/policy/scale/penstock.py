@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from penstock.policy.scale.cheapest import cheapest_counts
 from penstock.policy.scale.correction import RateCorrection, Served
+from penstock.policy.scale.failures import Failures, Steady
 from penstock.policy.scale.forecast import WINDOWS_S, RateForecast
 from penstock.policy.scale.history import History
 from penstock.policy.scale.prediction import covered_share, next_best
@@ -35,6 +36,16 @@ SHARE_S = 3600.0
 """Time over which the share of a replica's saturation that is in time is averaged."""
 
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
+JUDGED_S = 60.0
+STEADY_S = 120.0
+"""Time for which a load and a size must not have changed, so that misses tell of the size."""
+
+SPARE = 1.05
+"""Ratio of the wanted size over the greatest need of late, where the fleet shrinks."""
+
+_MORE = 1.01  # ratio of a size that is tried over the largest that failed
+_STEADY = 0.1
+_FEWEST_ENDED = 100
 _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
 
 _BUSY = 0.6
@@ -82,7 +93,9 @@ class _Model:
         self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S)
         self._stay_s = max(self._lead_s, settings.stay_s)
         self._needs = History[float](self._stay_s)
-        self._ended = History[tuple[tuple[int, int], ...]](2.0 * PERIOD_S)
+        self._ended = History[tuple[tuple[int, int], ...]](JUDGED_S)
+        self._sizes = History[float](STEADY_S)
+        self._failures = Failures()
         self._measured_s = -MEASURE_S
         self._num_measured = 0
         self._saturations: list[float] = []
@@ -121,12 +134,16 @@ class _Model:
         highest = max(self._needs.since(now_s - self._stay_s))
         worth = [each * self._correction.factor / unit for each in self._rates]
         have = sum(count * each for count, each in zip(present, worth, strict=True))
+        self._remember(seen, demand, worth, unit, now_s)
         if have < need - 1e-9:
             counts = self._counts(worth, need)
         else:
-            # Fewer only where fewer have sufficed all the time, which must be known.
+            # Fewer only where fewer have sufficed all the time, which must be known, with some to
+            # spare, and where they have not failed under such a load.
             known = self._needs.span_s >= self._stay_s
-            counts = self._counts(worth, highest) if known else present
+            failed = self._failures.largest(now_s, found.rate_per_s, unit)
+            enough = max(highest * SPARE, failed * _MORE)
+            counts = self._counts(worth, enough) if known else present
             if sum(count * each for count, each in zip(counts, worth, strict=True)) >= have - 1e-9:
                 counts = present
             else:
@@ -227,6 +244,33 @@ class _Model:
             step -= log(self.margin / settings.margin) * elapsed_s / FORGET_S
         self.margin = min(max(self.margin * exp(step), settings.least_margin),
                           settings.most_margin)
+
+    def _remember(self, seen: Observation, demand: Sequence[SeenDemand], worth: Sequence[float],
+                  unit: float, now_s: float) -> None:
+        """Remember the size of a fleet that fails under a load that is steady."""
+        size = sum(seen.groups[number].num_ready * each
+                   for number, each in zip(self.numbers, worth, strict=True))
+        self._sizes.add(now_s, size)
+        sizes = self._sizes.since(now_s - STEADY_S)
+        rate = self._forecast.rate_since(now_s - STEADY_S, now_s)
+        late = self._forecast.rate_since(now_s - WINDOWS_S[1], now_s)
+        if (rate is None or late is None or size <= 0.0 or self._sizes.span_s < STEADY_S
+                or max(sizes) - min(sizes) > _STEADY * size
+                or abs(late - rate) > _STEADY * rate or not self._fails(demand, now_s)):
+            return
+        self._failures.add(now_s, Steady(rate, size, unit))
+
+    def _fails(self, demand: Sequence[SeenDemand], now_s: float) -> bool:
+        """Whether a class missed more than it may, for a minute."""
+        then = self._ended.at(now_s - JUDGED_S)
+        if then is None or len(then[1]) != len(demand):
+            return False
+        for one, (num_ended, num_met) in zip(demand, then[1], strict=True):
+            ended = one.num_finished + one.num_lost - num_ended
+            allowed = 1.0 - self._context.classes[one.service_class].slo.percentile / 100.0
+            if ended >= _FEWEST_ENDED and ended - (one.num_met - num_met) > 2.0 * allowed * ended:
+                return True
+        return False
 
     def _excess(self, one: SeenDemand, now: tuple[int, int], then: tuple[int, int]) -> float:
         """Return the share of a class's requests that missed since then, less the share that
