@@ -1,8 +1,20 @@
 """Policies as options name them."""
 
+from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError
+
+_ENDINGS = (".yaml", ".yml", ".json")
+
+
+def scale_choice(label: str) -> str | dict[str, Any]:
+    """Return a scale policy as a fleet file has it: a name alone, for which the file's settings
+    count, a name with settings, or an autoscaler's own file. Raises InputError."""
+    if label.endswith(_ENDINGS) or "/" in label.partition(":")[0]:
+        return {"file": str(Path(label).expanduser().resolve())}
+    choice = choice_of(label)
+    return choice["name"] if len(choice) == 1 else choice
 
 
 def choice_of(label: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.cli.choices import choice_of
+from penstock.cli.choices import scale_choice
 from penstock.cli.compare_told import Telling
 from penstock.cli.exits import OK
 from penstock.cli.files import write_whole
@@ -63,10 +63,9 @@ def _result(one: "ScalerRun") -> "ScalerResult":
 
 def _with_scaler(label: str, fleet_file: Path, settings: list[str] | None, data: Path | None,
                  seed: int | None, replicas: int | None) -> "Fleet":
-    choice = choice_of(label)
-    alone = choice["name"] if len(choice) == 1 else choice  # then the file's settings count
+    choice = scale_choice(label)
     try:
-        fleet = read_fleet(fleet_file, settings, data, seed, {"policies.scale": alone})
+        fleet = read_fleet(fleet_file, settings, data, seed, {"policies.scale": choice})
     except InputError as error:
         raise InputError(f"--scale {label}: {error}") from None
     if fleet.policies.scale.name == "none":

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.cli.choices import choice_of
+from penstock.cli.choices import scale_choice
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError
 
@@ -66,10 +66,9 @@ def _fleet(path: Path, other: str | None) -> "Fleet":
 
     if other is None:
         return load_fleet(path)
-    choice = choice_of(other)
-    alone = choice["name"] if len(choice) == 1 else choice
+    choice = scale_choice(other)
     try:
-        return load_fleet(path, overrides={"policies.scale": alone})
+        return load_fleet(path, overrides={"policies.scale": choice})
     except InputError as error:
         raise InputError(f"--scale {other}: {error}") from None
 

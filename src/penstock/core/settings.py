@@ -102,7 +102,31 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
-Setting = Number | Word | Words | Flag | Text | Shares | Steps
+class Table(NamedTuple):
+    """Rows of named values, each column with a kind of its own. ``required`` columns are in every
+    row."""
+
+    columns: "Mapping[str, Number | Word | Words | Flag | Text]"
+    required: tuple[str, ...] = ()
+
+    def problem(self, value: object) -> str:
+        """Why a value is refused, empty if it is accepted."""
+        if not isinstance(value, (list, tuple)) or not value \
+                or not all(isinstance(row, Mapping) for row in value):
+            return f"expected rows of {', '.join(self.columns)}"
+        for i, row in enumerate(value):
+            for name in self.required:
+                if name not in row:
+                    return f"row {i}: expected {name}"
+            for name, one in row.items():
+                if name not in self.columns:
+                    return f"row {i}: unknown {str(name)[:60]!r}{nearest(str(name), self.columns)}"
+                if problem := self.columns[name].problem(one):
+                    return f"row {i}: {name}: {problem}"
+        return ""
+
+
+Setting = Number | Word | Words | Flag | Text | Shares | Steps | Table
 Settings = Mapping[str, Setting]
 """The settings that an implementation declares, by name."""
 

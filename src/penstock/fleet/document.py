@@ -14,7 +14,7 @@ from penstock.fleet.document_attestation import (
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
-from penstock.fleet.document_scaling import ScalingSection
+from penstock.fleet.document_scaling import ScaleChoice, ScalingSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -276,7 +276,8 @@ class PoliciesSection(Section):
         "open or replicas have endpoints, else least_loaded.", "joint",
         {"name": "joint", "answer_value": 0.01})
     admit: NamedChoice = described("Whether a request may enter.", "all", default="all")
-    scale: NamedChoice = described("How many replicas run.", "none", default="none")
+    scale: ScaleChoice = described("How many replicas run.", "none", {"file": "./hpa.yaml"},
+                                   default="none")
     explore: ShareOrZero = described(
         "Share of requests that go to a random eligible replica, so that other policies can be "
         "evaluated from the logs.", 0.01, default=0.0)

@@ -1,8 +1,44 @@
 """The section `scaling` of the fleet file: how replicas start and stop."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from penstock.fleet.fields import Endpoint, Name, NotNegative, Positive, Section, described
+from pydantic import Discriminator, Tag
+
+from penstock.fleet.fields import (
+    FILE_TAG,
+    NAME_TAG,
+    SETTINGS_TAG,
+    AsName,
+    Endpoint,
+    FilePath,
+    Name,
+    Named,
+    NotNegative,
+    Positive,
+    Section,
+    described,
+)
+
+
+class ScalerFileSection(Section):
+    """An autoscaler's own file, which states the scale policy, its settings and bounds."""
+
+    file: FilePath = described(
+        "Path of an autoscaler's own file, relative to the fleet file: the policy, its settings "
+        "and bounds. Bounds hold within those of the replicas.", "./hpa.yaml", default=...)
+
+
+def _branch(value: Any) -> str:
+    if isinstance(value, str):
+        return NAME_TAG
+    of_file = isinstance(value, ScalerFileSection) or (
+        isinstance(value, dict) and "file" in value and "name" not in value)
+    return FILE_TAG if of_file else SETTINGS_TAG
+
+
+ScaleChoice = Annotated[
+    AsName | Annotated[Named, Tag(SETTINGS_TAG)] | Annotated[ScalerFileSection, Tag(FILE_TAG)],
+    Discriminator(_branch)]
 
 
 class ScalingSection(Section):

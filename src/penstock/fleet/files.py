@@ -54,21 +54,21 @@ class FileFinder:
         return [self.base] if self.data_dir is None else [self.base, self.data_dir]
 
 
-def read_text(path: Path) -> str:
-    """Read a fleet file's text. Raises InputError."""
+def read_text(path: Path, what: str = "a fleet file") -> str:
+    """Read the text of a fleet file, or of ``what``. Raises InputError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a fleet file (YAML)") from None
+        raise InputError(f"{path}: is a folder; expected {what} (YAML)") from None
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a fleet file (YAML)") from None
+        raise InputError(f"{path}: no such file; expected {what} (YAML)") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:
         raise InputError(f"{quote(str(path))}: cannot be read ({error})") from None
     if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it a fleet file?")
+        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it {what}?")
     return decoded(content, str(path))
 
 

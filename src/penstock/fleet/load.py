@@ -84,6 +84,7 @@ def examined(marked: MarkedData, name: str, files: FileFinder, *,
     from penstock.fleet.problems import PlacedError, shape_problems
     from penstock.fleet.references import reference_problems
     from penstock.fleet.resolve import resolve
+    from penstock.fleet.scaler_file import with_scaler_of_file
     from penstock.fleet.schema import fleet_schema
 
     try:
@@ -91,6 +92,7 @@ def examined(marked: MarkedData, name: str, files: FileFinder, *,
     except ValidationError as error:
         return shape_problems(error, fleet_schema())
     try:
+        document = with_scaler_of_file(document, files)
         extra = document.catalog and files.find(document.catalog, ("catalog",))
         catalog = load_catalog(extra)
         problems = list(reference_problems(document, catalog, to_plan=to_plan))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.core.errors import InputError, nearest, one_of
-from penstock.fleet.fields import LIMITS, NAME_TAG, SETTINGS_TAG
+from penstock.fleet.fields import LIMITS, SETTINGS_TAG, TAGS
 from penstock.fleet.marked_yaml import MarkedData, Path
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def shape_problems(error: "ValidationError", schema: Mapping[str, Any]) -> list[
 
 
 def _path(loc: Iterable[str | int]) -> Path:
-    return tuple(part for part in loc if part not in (NAME_TAG, SETTINGS_TAG, "[key]"))
+    return tuple(part for part in loc if part not in (*TAGS, "[key]"))
 
 
 def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
@@ -154,7 +154,7 @@ def _keys_at(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]
     """Return the valid keys of the mapping that contains the last part of ``loc``."""
     nodes = [schema]
     for part in loc[:-1]:
-        if part in (NAME_TAG, SETTINGS_TAG):
+        if part in TAGS:
             continue
         nodes = [child for node in nodes for child in _children(_spread(node, schema), part)]
     return sorted({key for node in nodes for inner in _spread(node, schema)

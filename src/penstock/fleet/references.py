@@ -26,6 +26,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
+from penstock.fleet.scaler_file import stated_scaler
 from penstock.fleet.scaling import scaling_problems
 from penstock.fleet.stock import base_engine, simulated_engines
 from penstock.registry.axis import Axis
@@ -325,7 +326,7 @@ def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
 def _scaler_problems(document: FleetDocument) -> Iterator[Problem]:
     """Yield problems of the scale policy, and of the settings that the section scaling has for it
     and for others."""
-    choice = document.policies.scale
+    choice = stated_scaler(document)
     stated = (document.scaling and document.scaling.settings) or {}
     for name, settings in stated.items():
         path = ("scaling", "settings", name)
@@ -362,10 +363,12 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
         yield Problem(path, str(error))
         return
     known = entry.settings
-    for key in entry.required:
-        if key not in given:
-            yield Problem(path, f"{axis.kind} {quote(name)} needs the setting {key}; expected "
-                                f"{{name: {name}, {key}: ...}}")
+    for keys in entry.required:
+        either = (keys,) if isinstance(keys, str) else keys
+        if not any(key in given for key in either):
+            yield Problem(path, f"{axis.kind} {quote(name)} needs the setting "
+                                f"{' or '.join(either)}; expected {{name: {name}, {either[0]}: "
+                                "...}")
     for key in given:
         if key not in known:
             yield Problem((*path, key), f"{axis.kind} {quote(name)} has no setting of this name"

@@ -21,6 +21,7 @@ from penstock.fleet.multiplexing import resolve_multiplexing
 from penstock.fleet.prices import resolve_basis, resolve_price
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
+from penstock.fleet.scaler_file import stated_scaler
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -135,7 +136,7 @@ def _plan(document: FleetDocument) -> PlanOptions:
 
 def _scaler(document: FleetDocument) -> Choice:
     """Return the scale policy. A name alone has the settings that the section scaling states."""
-    found = _choice(document.policies.scale)
+    found = _choice(stated_scaler(document))
     if found.options or document.scaling is None:
         return found
     return Choice(found.name, (document.scaling.settings or {}).get(found.name, {}))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from penstock.fleet.document import FleetDocument, ReplicaSection
 from penstock.fleet.problems import Problem
+from penstock.fleet.scaler_file import stated_scaler
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.registry.policies import SCALERS
 
@@ -13,7 +14,7 @@ MOST_REPLICAS = 1000
 
 def scaling_problems(document: FleetDocument) -> Iterator[Problem]:
     """Yield problems of replicas that a policy scales, and of bounds without such a policy."""
-    choice = document.policies.scale
+    choice = stated_scaler(document)
     name = choice if isinstance(choice, str) else choice.name
     if not SCALERS.knows(name):
         return  # the unknown name is a problem of its own

@@ -38,7 +38,7 @@ class Entry:
 
     Where the attribute is a mapping, it has the implementation under its name. ``plug_in`` is the
     distribution of the entry, empty for a built-in one. ``base`` and ``traits`` are as in
-    ``PlugIn``. ``required`` settings have no default.
+    ``PlugIn``. ``required`` settings have no default; of a tuple of settings, one is required.
     """
 
     target: str
@@ -46,7 +46,7 @@ class Entry:
     base: str = ""
     traits: tuple[str, ...] = ()
     plug_in: str = ""
-    required: tuple[str, ...] = ()
+    required: tuple[str | tuple[str, ...], ...] = ()
 
 
 class Axis:

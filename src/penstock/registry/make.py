@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.core.settings import refused
+from penstock.core.settings import LARGEST, refused
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.multiplex.build import MultiplexContext
@@ -25,6 +26,7 @@ from penstock.registry.policies import (
     MULTIPLEXERS,
     PLACERS,
     ROUTERS,
+    SCALER_FILES,
     SCALERS,
     SCHEDULES,
 )
@@ -80,9 +82,23 @@ def make_dispatch(route: Named, admit: Named, context: RouterContext,
 
 
 def make_scaler(name: str, settings: Mapping[str, Any], context: ScalerContext) -> Scaler:
-    """Build the named scaler. Raises InputError for an unknown name."""
-    scaler: Scaler = SCALERS.load(name)(settings, context)
+    """Build the named scaler. A policy with the trait ``bounded`` has settings that narrow the
+    bounds of every group. Raises InputError for an unknown name."""
+    given = dict(settings)
+    if "bounded" in SCALERS.entry(name).traits:
+        least, most = given.pop("min_replicas", 0), given.pop("max_replicas", int(LARGEST))
+        context = replace(context, groups=tuple(one.narrowed(least, most)
+                                                for one in context.groups))
+    scaler: Scaler = SCALERS.load(name)(given, context)
     return scaler
+
+
+def read_scaler_file(path: str) -> dict[str, Any]:
+    """Return the scale policy of an autoscaler's own file, its name and settings as a fleet file
+    has them. Raises InputError with file, line and field."""
+    module, _, attribute = SCALER_FILES.partition(":")
+    found: dict[str, Any] = getattr(import_module(module), attribute)(path)
+    return found
 
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],

@@ -10,6 +10,7 @@ from penstock.core.settings import (
     Settings,
     Shares,
     Steps,
+    Table,
     Text,
     Word,
     Words,
@@ -64,6 +65,20 @@ _SECONDS = Number(0, LARGEST)
 _WVA: Settings = {"window_s": _SECONDS, "tolerance": Number(0, 1), "retention_s": _SECONDS}
 _POD_METRICS = ("num_running", "num_waiting", "ongoing", "kv_used_share")
 _GAUGES = ("gauges_only",)
+_BOUNDED = ("gauges_only", "bounded")
+_BOUNDS: Settings = {"min_replicas": Number(0, LARGEST, whole=True),
+                     "max_replicas": Number(1, LARGEST, whole=True)}
+_RATES = Table({"kind": Word(("Pods", "Percent")), "value": Number(1, LARGEST, whole=True),
+                "period_s": Number(1, 1800)}, ("kind", "value", "period_s"))
+_SELECT = Word(("Max", "Min", "Disabled"))
+_BEHAVIOUR: Settings = {
+    "tolerance": Number(0, 1), "up_tolerance": Number(0, LARGEST),
+    "down_tolerance": Number(0, LARGEST), "up_window_s": _SECONDS, "down_window_s": _SECONDS,
+    "up_policies": _RATES, "down_policies": _RATES, "up_select": _SELECT, "down_select": _SELECT}
+_METRICS = Table({
+    "metric": Word(_POD_METRICS), "target": Number(1e-6, LARGEST),
+    "of": Word(("pods", "sum", "mean", "max", "min")), "type": Word(("AverageValue", "Value")),
+    "activation": Number(0, LARGEST)}, ("metric", "target"))
 SCALERS = Axis("scale policy", "penstock.scale", {
     **{name: Entry("penstock.policy.scale.build:static", traits=_GAUGES)
        for name in ("none", "static")},
@@ -75,26 +90,25 @@ SCALERS = Axis("scale policy", "penstock.scale", {
         "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)},
         traits=_GAUGES),
     "hpa": Entry("penstock.published.autoscalers.hpa:hpa", {
-        "metric": Word(_POD_METRICS),
-        "target": Number(1e-6, LARGEST), "tolerance": Number(0, 1), "up_window_s": _SECONDS,
-        "down_window_s": _SECONDS}, traits=_GAUGES, required=("target",)),
+        "metric": Word(_POD_METRICS), "target": Number(1e-6, LARGEST), "metrics": _METRICS,
+        **_BEHAVIOUR, **_BOUNDS}, traits=_BOUNDED, required=(("target", "metrics"),)),
     "keda": Entry("penstock.published.autoscalers.keda:keda", {
         "triggers": Words(("queue", "running", "saturation")), "queue": Number(1e-6, LARGEST),
         "running": Number(1e-6, LARGEST), "saturation": Number(1e-6, LARGEST),
-        "cooldown_s": _SECONDS, "polling_s": _SECONDS, "tolerance": Number(0, 1),
-        "up_window_s": _SECONDS, "down_window_s": _SECONDS}, traits=_GAUGES),
+        "metrics": _METRICS, "cooldown_s": _SECONDS, "polling_s": _SECONDS, **_BEHAVIOUR,
+        **_BOUNDS}, traits=_BOUNDED),
     "kpa": Entry("penstock.published.autoscalers.kpa:kpa", {
         "target": Number(1e-6, LARGEST), "stable_window_s": Number(6, 3600),
         "panic_window_share": Number(0.01, 1), "panic_threshold": Number(1.1, 10),
         "max_up_rate": Number(1.1, LARGEST), "max_down_rate": Number(1.1, LARGEST),
         "activation": Number(1, 1000, whole=True), "down_delay_s": _SECONDS,
-        "zero_grace_s": _SECONDS}, traits=_GAUGES, required=("target",)),
+        "zero_grace_s": _SECONDS, **_BOUNDS}, traits=_BOUNDED, required=("target",)),
     "ray": Entry("penstock.published.autoscalers.ray_serve:ray", {
         "target_ongoing_requests": Number(1e-6, LARGEST), "upscale_delay_s": _SECONDS,
         "downscale_delay_s": _SECONDS, "downscale_to_zero_delay_s": _SECONDS,
         "upscaling_factor": Number(1e-6, 1000), "downscaling_factor": Number(1e-6, 1000),
-        "look_back_period_s": Number(1, LARGEST), "metrics_interval_s": Number(1, LARGEST)},
-        traits=_GAUGES),
+        "look_back_period_s": Number(1, LARGEST), "metrics_interval_s": Number(1, LARGEST),
+        **_BOUNDS}, traits=_BOUNDED),
     "llm-d-slo": Entry("penstock.published.autoscalers.llm_d_slo:llm_d_slo"),
     "inferno": Entry("penstock.published.autoscalers.inferno:inferno", {
         "tuner": Word(("ekf", "sliding-window", "none")), "alpha_ms": Number(1e-6, LARGEST),
@@ -106,8 +120,8 @@ SCALERS = Axis("scale policy", "penstock.scale", {
         "up_tolerance": Number(0, 1), "down_tolerance": Number(0, 1),
         "max_up_rate": Number(1, LARGEST), "max_down_rate": Number(1, LARGEST),
         "up_cooldown_s": _SECONDS, "down_cooldown_s": _SECONDS,
-        "observe_window_s": Number(1, LARGEST), "as_published": Flag()}, traits=_GAUGES,
-        required=("target",)),
+        "observe_window_s": Number(1, LARGEST), "as_published": Flag(), **_BOUNDS},
+        traits=_BOUNDED, required=("target",)),
     "wva-percent": Entry("penstock.published.autoscalers.wva_percent:wva_percent", {
         "kv_threshold": Number(0, 1), "queue_threshold": Number(0, LARGEST),
         "kv_spare": Number(0, 1), "queue_spare": Number(0, LARGEST), **_WVA}),
@@ -132,10 +146,14 @@ SCALERS = Axis("scale policy", "penstock.scale", {
         "itl_s": Number(1e-3, LARGEST), "load_predictor": Word(("kalman", "arima", "constant")),
         "load_predictor_log1p": Flag(), "kalman_q_level": Number(1e-12, LARGEST),
         "kalman_q_trend": Number(1e-12, LARGEST), "kalman_r": Number(1e-9, LARGEST),
-        "max_gpu_budget": Number(1, LARGEST, whole=True)}),
+        "max_gpu_budget": Number(1, LARGEST, whole=True), **_BOUNDS}, traits=("bounded",)),
 })
 """``none`` runs no scaling loop at all; ``static`` runs the loop and changes nothing. A policy with
-the trait ``gauges_only`` needs no counters of engines."""
+the trait ``gauges_only`` needs no counters of engines; with the trait ``bounded``, min_replicas and
+max_replicas narrow the bounds of every group."""
+
+SCALER_FILES = "penstock.published.autoscalers.files.read:scaler_of_file"
+"""The function that reads an autoscaler's own file, imported only where a file is named."""
 
 _IN_TURN: Settings = {"shed": Flag(), "cost_aware": Flag()}
 _SINCERE: Settings = {

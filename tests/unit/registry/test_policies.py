@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.core.settings import Flag, Number, Setting, Shares, Steps, Text, Word, Words
+from penstock.core.settings import Flag, Number, Setting, Shares, Steps, Table, Text, Word, Words
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.build import MultiplexContext
@@ -14,7 +14,7 @@ from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.schedule.options import PRESETS, scheduler_options
 from penstock.registry.axis import Axis
 from penstock.registry.listing import AXES
-from penstock.registry.make import build_scheduler, schedule_options
+from penstock.registry.make import build_scheduler, make_scaler, schedule_options
 from penstock.registry.policies import (
     ADMISSIONS,
     MULTIPLEXERS,
@@ -49,20 +49,35 @@ def accepted(setting: Setting) -> object:
             return setting.words[-1]
         case Words():
             return [setting.words[-1]]
+        case Table():
+            return [{key: accepted(setting.columns[key]) for key in setting.required}]
     return ACCEPTED[type(setting)]
+
+
+def needed_of(axis: Axis, name: str) -> dict[str, object]:
+    """Settings without a default; of alternatives, the first."""
+    keys = [one if isinstance(one, str) else one[0] for one in axis.entry(name).required]
+    return {key: accepted(axis.entry(name).settings[key]) for key in keys}
+
+
+def built(axis: Axis, name: str, settings: dict[str, object]) -> object:
+    """The policy as the system builds it."""
+    if axis is SCALERS:
+        return make_scaler(name, settings, SCALING)
+    return axis.load(name)(settings, *ARGUMENTS[axis])
 
 
 @pytest.mark.parametrize(("axis", "name"), EVERY,
                          ids=[f"{axis.kind}-{name}" for axis, name in EVERY])
 def test_every_policy_takes_each_setting_that_is_declared(axis: Axis, name: str) -> None:
     settings = axis.entry(name).settings
-    needed = {key: accepted(settings[key]) for key in axis.entry(name).required}
+    needed = needed_of(axis, name)
     for key, setting in settings.items():
         given = {**needed, key: accepted(setting)}
         assert setting.problem(given[key]) == ""
-        assert axis.load(name)(given, *ARGUMENTS[axis]) is not None
+        assert built(axis, name, given) is not None
     if name != "fixed_mix":
-        assert axis.load(name)(needed, *ARGUMENTS[axis]) is not None
+        assert built(axis, name, needed) is not None
 
 
 @pytest.mark.parametrize("axis", [SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS],
@@ -75,9 +90,7 @@ def test_an_unknown_policy_is_named_with_the_nearest(axis: Axis) -> None:
 
 @pytest.mark.parametrize("name", SCALERS.names())
 def test_every_scaler_says_when_it_is_asked(name: str) -> None:
-    needed = {key: accepted(SCALERS.entry(name).settings[key])
-              for key in SCALERS.entry(name).required}
-    scaler = SCALERS.load(name)(needed, SCALING)
+    scaler = make_scaler(name, needed_of(SCALERS, name), SCALING)
     assert scaler.period_s > 0.0
     assert scaler.wakes in (True, False)
 

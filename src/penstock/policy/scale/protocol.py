@@ -1,7 +1,7 @@
 """The contract of scalers, and the facts that they are built with."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
@@ -54,6 +54,10 @@ class GroupFacts:
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""
         return int(min(max(count, self.floor), self.ceiling))
+
+    def narrowed(self, least: int, most: int) -> "GroupFacts":
+        """Return the facts with bounds from ``least`` to ``most`` within the group's own."""
+        return replace(self, floor=self.bounded(least), ceiling=self.bounded(max(least, most)))
 
 
 StepSeconds = Callable[[StepFeatures], float]

@@ -12,8 +12,8 @@ from typing import Any
 from penstock.policy.scale.history import History, mean_since
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.scale.values import Observation
-from penstock.published.autoscalers.hpa import metric_values
 from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
+from penstock.published.autoscalers.pod_metrics import metric_values
 
 PERIOD_S = 10.0
 

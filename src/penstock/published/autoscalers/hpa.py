@@ -1,27 +1,21 @@
-"""Kubernetes' HorizontalPodAutoscaler v2 on metrics of pods.
+"""Kubernetes' HorizontalPodAutoscaler v2 on metrics of pods and on external metrics.
 
-Source: kubernetes/kubernetes pkg/controller/podautoscaler/horizontal.go and replica_calculator.go,
-and the page horizontal-pod-autoscale of kubernetes.io.
+Source: kubernetes/kubernetes pkg/controller/podautoscaler/horizontal.go, and the page
+horizontal-pod-autoscale of kubernetes.io.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Literal, NamedTuple
 
+from penstock.core.errors import InputError
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
-from penstock.policy.scale.values import Gauges, Observation, SeenGroup
+from penstock.policy.scale.values import Observation
 from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
+from penstock.published.autoscalers.pod_metrics import PodMetric, most_desired, pod_metrics
 
 PERIOD_S = 15.0
-
-METRICS: Mapping[str, Callable[[Gauges], float]] = {
-    "num_running": lambda gauges: float(gauges.num_running),
-    "num_waiting": lambda gauges: float(gauges.num_waiting),
-    "ongoing": lambda gauges: float(gauges.num_running + gauges.num_waiting),
-    "kv_used_share": lambda gauges: gauges.kv_used_share}
-"""Metrics of a pod by name, from the gauges of its engine."""
-
 
 class Policy(NamedTuple):
     """Most replicas, or percent of them, that may be added or removed within a period."""
@@ -105,80 +99,60 @@ class Behaviour:
         return furthest(allowed)
 
 
-def desired_replicas(values: Sequence[float | None], num_unready: int, current: int,
-                     target: float, tolerance_up: float = 0.1, tolerance_down: float = 0.1) -> int:
-    """Return the recommendation for one metric.
-
-    ``values`` are of running pods, None where one is missing; ``num_unready`` pods have not started
-    yet. A missing value counts as the target where the group shrinks, missing and unready ones as 0
-    where it grows. Where that turns the direction, nothing changes.
-    """
-    known = [value for value in values if value is not None]
-    num_missing = len(values) - len(known)
-    if not known:
-        return current
-
-    def within(ratio: float) -> bool:
-        return 1.0 - tolerance_down <= ratio <= 1.0 + tolerance_up
-
-    ratio = sum(known) / len(known) / target
-    if not num_missing and not (num_unready and ratio > 1.0):
-        return current if within(ratio) else ceil(ratio * len(known))
-    total, count = sum(known), len(known) + num_missing
-    if ratio < 1.0:
-        total += num_missing * target
-    else:
-        count += num_unready
-    corrected = total / count / target
-    if within(corrected) or (ratio < 1.0) != (corrected < 1.0):
-        return current
-    found = ceil(corrected * count)
-    if (corrected < 1.0 and found > current) or (corrected > 1.0 and found < current):
-        return current
-    return found
+def rules_of(settings: Mapping[str, Any], direction: Literal["up", "down"]) -> Rules:
+    """Return the rules of one direction. ``tolerance`` is of both directions, ``up_tolerance`` of
+    one."""
+    default = UP if direction == "up" else DOWN
+    rows = settings.get(f"{direction}_policies")
+    policies = default.policies if rows is None else tuple(Policy(**row) for row in rows)
+    tolerance = settings.get(f"{direction}_tolerance",
+                             settings.get("tolerance", default.tolerance))
+    return Rules(settings.get(f"{direction}_window_s", default.window_s), policies,
+                 settings.get(f"{direction}_select", default.select), tolerance)
 
 
 class _Group:
-    """Scales one group by the mean of one metric over its pods. A broken metric changes
-    nothing."""
+    """Scales one group by the largest proposal of its metrics."""
 
-    def __init__(self, number: int, facts: GroupFacts, metric: str, target: float, up: Rules,
+    def __init__(self, number: int, facts: GroupFacts, metrics: tuple[PodMetric, ...], up: Rules,
                  down: Rules) -> None:
         self._number = number
         self._facts = facts
-        self._metric = metric
-        self._target = target
+        self._metrics = metrics
         self._behaviour = Behaviour(up, down)
 
     def wanted(self, seen: Observation, now_s: float) -> Wanted:
-        """Return the HPA's number of replicas, and the mean."""
+        """Return the HPA's number of replicas, and the metrics' values."""
         number, group = self._number, seen.groups[self._number]
         current, behaviour = group.target, self._behaviour
         if current == 0 and self._facts.floor > 0:  # a target of 0 pauses the HPA
             return HOLD
-        values = metric_values(group, self._metric)
-        known = [value for value in values if value is not None]
-        terms = {f"{self._metric}.{number}": sum(known) / len(known)} if known else {}
-        desired = desired_replicas(values, len(group.of("waiting", "starting")), current,
-                                   self._target, behaviour.up.tolerance,
-                                   behaviour.down.tolerance)
+        values = [(one.metric, one.value(group)) for one in self._metrics]
+        terms = {f"{name}.{number}": value for name, value in values if value is not None}
+        desired = most_desired(
+            [one.desired(group, behaviour.up.tolerance, behaviour.down.tolerance)
+             for one in self._metrics], current)
         bounded = self._facts.bounded(desired)
         return Wanted({number: behaviour.limited(now_s, current, bounded, self._facts)}, terms)
 
 
-def metric_values(group: SeenGroup, metric: str) -> list[float | None]:
-    """Return a metric of each ready pod, None where its gauges are missing."""
-    return [None if one.gauges is None else METRICS[metric](one.gauges)
-            for one in group.of("ready")]
-
-
 def hpa(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
-    """Build the HPA. ``down_window_s`` and ``up_window_s`` are stabilization windows,
-    ``tolerance`` is of both directions."""
-    tolerance = settings.get("tolerance", 0.1)
-    metric, target = settings.get("metric", "num_running"), settings["target"]
-    up = Rules(settings.get("up_window_s", UP.window_s), UP.policies, tolerance=tolerance)
-    down = Rules(settings.get("down_window_s", DOWN.window_s), DOWN.policies, tolerance=tolerance)
-    return LawScaler([_Group(number, facts, metric, target, up, down)
+    """Build the HPA. ``metric`` and ``target`` are of one metric of pods; ``metrics`` has further
+    ones, of pods or external. ``down_window_s`` and ``up_window_s`` are stabilization windows,
+    ``up_policies`` and ``down_policies`` limits of the rate.
+
+    Raises InputError for a metric without a target.
+    """
+    if "metric" in settings and "target" not in settings:
+        raise InputError("policies.scale.metric: has no target; expected target")
+    metrics = (() if "target" not in settings else
+               (PodMetric(settings.get("metric", "num_running"), settings["target"]),)
+               ) + pod_metrics(settings.get("metrics", ()))
+    up, down = rules_of(settings, "up"), rules_of(settings, "down")
+    return LawScaler([_Group(number, facts, metrics, up, down)
                       for number, facts in enumerate(context.groups)], PERIOD_S,
-                     f"mean {metric} against {target:g}")
+                     " or ".join(f"{_JOINED[one.of]}{one.metric} against {one.target:g}"
+                                 for one in metrics))
+
+
+_JOINED = {"pods": "mean ", "sum": "sum of ", "mean": "mean ", "max": "max ", "min": "min "}

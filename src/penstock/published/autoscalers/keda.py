@@ -12,8 +12,9 @@ from typing import Any
 
 from penstock.policy.scale.protocol import GroupFacts, ScalerContext
 from penstock.policy.scale.values import Observation, SeenGroup
-from penstock.published.autoscalers.hpa import DOWN, PERIOD_S, UP, Behaviour, Rules
+from penstock.published.autoscalers.hpa import DOWN, PERIOD_S, UP, Behaviour, Rules, rules_of
 from penstock.published.autoscalers.laws import HOLD, LawScaler, Wanted
+from penstock.published.autoscalers.pod_metrics import PodMetric, pod_metrics
 from penstock.published.autoscalers.signals import gauges_of, held
 
 SATURATED_QUEUE = 5.0
@@ -26,7 +27,8 @@ class KedaSettings:
 
     ``queue`` and ``running`` are the wanted requests per replica that wait and run
     (``AverageValue``); ``saturation`` is the wanted mean over replicas of the larger of
-    waiting / 5 and KV use / 0.8 (``Value``).
+    waiting / 5 and KV use / 0.8 (``Value``). ``metrics`` are triggers whose queries name metrics of
+    engines; they stand in the place of ``triggers``. ``up`` and ``down`` are the HPA's rules.
     """
 
     triggers: tuple[str, ...] = ("queue", "running")
@@ -35,9 +37,9 @@ class KedaSettings:
     saturation: float = 1.0
     cooldown_s: float = 300.0
     polling_s: float = 30.0
-    tolerance: float = 0.1
-    up_window_s: float = UP.window_s
-    down_window_s: float = DOWN.window_s
+    up: Rules = UP
+    down: Rules = DOWN
+    metrics: tuple[PodMetric, ...] = ()
 
 
 class Actuator:
@@ -72,14 +74,14 @@ class _Group:
         self._number = number
         self._facts = facts
         self._settings = settings
-        self._actuator = Actuator(
-            facts, Rules(settings.up_window_s, UP.policies, tolerance=settings.tolerance),
-            Rules(settings.down_window_s, DOWN.policies, tolerance=settings.tolerance),
-            settings.cooldown_s, settings.polling_s)
+        self._actuator = Actuator(facts, settings.up, settings.down, settings.cooldown_s,
+                                  settings.polling_s)
 
     def wanted(self, seen: Observation, now_s: float) -> Wanted:
         """Return KEDA's number of replicas, and the triggers' values."""
         group = seen.groups[self._number]
+        if self._settings.metrics:
+            return self._by_metrics(group, now_s)
         values = {name: TRIGGERS[name](group, held(seen, self._facts))
                   for name in self._settings.triggers}
         if any(value is None for value in values.values()):
@@ -91,10 +93,26 @@ class _Group:
         return Wanted({self._number: ordered},
                       {f"{name}.{self._number}": value for name, value in known.items()})
 
+    def _by_metrics(self, group: SeenGroup, now_s: float) -> Wanted:
+        """Return the replicas for the queries' values, which are 0 without a pod."""
+        settings, current = self._settings, group.target
+        if gauges_of(group, "ready", "draining") is None:
+            return HOLD
+        values = [(one, one.value(group) or 0.0) for one in settings.metrics]
+        desired = max(one.of_value(value, current, group.num_ready, settings.up.tolerance,
+                                   settings.down.tolerance) for one, value in values)
+        ordered = self._actuator.ordered(
+            now_s, current, desired, active=any(value > one.activation for one, value in values))
+        return Wanted({self._number: ordered},
+                      {f"{one.metric}.{self._number}": value for one, value in values})
+
     def _desired(self, name: str, value: float, current: int) -> int:
         target = float(getattr(self._settings, name))
         replicas = value / target * (current if name == "saturation" else 1)
-        return rounded(replicas, current, self._settings.tolerance)
+        up, down = self._settings.up.tolerance, self._settings.down.tolerance
+        if current and -down <= replicas / current - 1.0 <= up:
+            return current
+        return ceil(replicas)
 
 
 def rounded(replicas: float, current: int, tolerance: float) -> int:
@@ -131,9 +149,14 @@ missing."""
 
 def keda(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
     """Build KEDA's scaler."""
-    given = dict(settings)
+    given = {key: settings[key] for key in _OWN if key in settings}
     if "triggers" in given:
         given["triggers"] = tuple(given["triggers"])
-    found = KedaSettings(**given)
+    found = KedaSettings(**given, up=rules_of(settings, "up"), down=rules_of(settings, "down"),
+                         metrics=pod_metrics(settings.get("metrics", ())))
+    names = [one.metric for one in found.metrics] or found.triggers
     return LawScaler([_Group(number, facts, found) for number, facts in enumerate(context.groups)],
-                     PERIOD_S, f"largest of {', '.join(found.triggers)}")
+                     PERIOD_S, f"largest of {', '.join(names)}")
+
+
+_OWN = ("triggers", "queue", "running", "saturation", "cooldown_s", "polling_s")

@@ -9,8 +9,8 @@ from penstock.published.autoscalers.hpa import (
     Behaviour,
     Policy,
     Rules,
-    desired_replicas,
 )
+from penstock.published.autoscalers.pod_metrics import desired_replicas
 
 FACTS = GroupFacts("m", 1, 100, 1, 1.0, 60.0, 1000)
 
