@@ -95,8 +95,11 @@ SCALERS = Axis("scale policy", "penstock.scale", {
     "keda": Entry("penstock.published.autoscalers.keda:keda", {
         "triggers": Words(("queue", "running", "saturation")), "queue": Number(1e-6, LARGEST),
         "running": Number(1e-6, LARGEST), "saturation": Number(1e-6, LARGEST),
-        "metrics": _METRICS, "cooldown_s": _SECONDS, "polling_s": _SECONDS, **_BEHAVIOUR,
-        **_BOUNDS}, traits=_BOUNDED),
+        "metrics": _METRICS, "cooldown_s": _SECONDS, "polling_s": _SECONDS,
+        "fallback_failures": Number(0, LARGEST, whole=True),
+        "fallback_replicas": Number(0, LARGEST, whole=True),
+        "fallback": Word(("static", "currentReplicas", "currentReplicasIfHigher",
+                          "currentReplicasIfLower")), **_BEHAVIOUR, **_BOUNDS}, traits=_BOUNDED),
     "kpa": Entry("penstock.published.autoscalers.kpa:kpa", {
         "target": Number(1e-6, LARGEST), "stable_window_s": Number(6, 3600),
         "panic_window_share": Number(0.01, 1), "panic_threshold": Number(1.1, 10),

@@ -29,6 +29,8 @@ class KedaSettings:
     (``AverageValue``); ``saturation`` is the wanted mean over replicas of the larger of
     waiting / 5 and KV use / 0.8 (``Value``). ``metrics`` are triggers whose queries name metrics of
     engines; they stand in the place of ``triggers``. ``up`` and ``down`` are the HPA's rules.
+    After more than ``fallback_failures`` readings without a value, one after another, KEDA proposes
+    ``fallback_replicas``, as ``fallback`` says; None waits for values.
     """
 
     triggers: tuple[str, ...] = ("queue", "running")
@@ -40,6 +42,9 @@ class KedaSettings:
     up: Rules = UP
     down: Rules = DOWN
     metrics: tuple[PodMetric, ...] = ()
+    fallback_failures: int | None = None
+    fallback_replicas: int = 0
+    fallback: str = "static"
 
 
 class Actuator:
@@ -76,10 +81,22 @@ class _Group:
         self._settings = settings
         self._actuator = Actuator(facts, settings.up, settings.down, settings.cooldown_s,
                                   settings.polling_s)
+        self._num_failed = 0  # one after another
 
     def wanted(self, seen: Observation, now_s: float) -> Wanted:
         """Return KEDA's number of replicas, and the triggers' values."""
         group = seen.groups[self._number]
+        found = self._by_values(seen, group, now_s)
+        self._num_failed = self._num_failed + 1 if found is HOLD else 0
+        most = self._settings.fallback_failures
+        if most is None or self._num_failed <= most:
+            return found
+        proposed = FALLBACKS[self._settings.fallback](group.target,
+                                                      self._settings.fallback_replicas)
+        return Wanted({self._number: self._actuator.ordered(now_s, group.target, proposed,
+                                                            active=proposed > 0)})
+
+    def _by_values(self, seen: Observation, group: SeenGroup, now_s: float) -> Wanted:
         if self._settings.metrics:
             return self._by_metrics(group, now_s)
         values = {name: TRIGGERS[name](group, held(seen, self._facts))
@@ -147,6 +164,12 @@ TRIGGERS: Mapping[str, Callable[[SeenGroup, int], float | None]] = {
 missing."""
 
 
+FALLBACKS: Mapping[str, Callable[[int, int], int]] = {
+    "static": lambda _current, stated: stated, "currentReplicas": lambda current, _: current,
+    "currentReplicasIfHigher": max, "currentReplicasIfLower": min}
+"""Replicas that KEDA proposes without values, from the present and the stated number."""
+
+
 def keda(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
     """Build KEDA's scaler."""
     given = {key: settings[key] for key in _OWN if key in settings}
@@ -159,4 +182,5 @@ def keda(settings: Mapping[str, Any], context: ScalerContext) -> LawScaler:
                      PERIOD_S, f"largest of {', '.join(names)}")
 
 
-_OWN = ("triggers", "queue", "running", "saturation", "cooldown_s", "polling_s")
+_OWN = ("triggers", "queue", "running", "saturation", "cooldown_s", "polling_s",
+        "fallback_failures", "fallback_replicas", "fallback")

@@ -41,10 +41,6 @@ class Fields:
         self._asked.add(key)
         return self._data.get(key)
 
-    def keys(self) -> list[str]:
-        """Return the names of all fields."""
-        return [str(key) for key in self._data]
-
     def unused(self, *keys: str) -> None:
         """Accept fields that change no decision, such as the name of an object."""
         self._asked.update(keys)
@@ -132,10 +128,11 @@ class Fields:
         where = f"{dotted(path)}: " if path else ""
         return InputError(f"{self._marked.place(path)}: {where}{reason}")
 
-    def end(self) -> None:
-        """Raise InputError for the first field that nobody asked for."""
+    def end(self, among: str = "") -> None:
+        """Raise InputError for the first field, of those whose names contain ``among``, that nobody
+        asked for."""
         for key in self._data:
-            if key not in self._asked:
+            if key not in self._asked and among in str(key):
                 raise self.error(str(key), f"is not supported{hint(str(key), self._asked)}")
 
 
