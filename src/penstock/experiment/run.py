@@ -13,6 +13,7 @@ from penstock.metrics.run_summary import Bound, Origin, OverallSummary, RunSumma
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.plan.fleet_bound import fleet_bound_per_s
+from penstock.plan.scaling_bound import least_gpu_hours
 from penstock.sim.simulation import Beliefs, SimulationResult, simulate
 from penstock.workload.workload import Workload
 
@@ -45,6 +46,11 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
         summary = replace(summary, unsent=result.num_unsent or None)
         bound = _of_bound(fleet, workload, summary.overall)
         summary = replace(summary, overall=replace(summary.overall, bound=bound))
+        if summary.scaling is not None:
+            least = least_gpu_hours(fleet, workload)
+            summary = replace(summary, scaling=replace(
+                summary.scaling, least_gpu_hours=least,
+                over_least=summary.scaling.gpu_hours / least if least else None))
     return Run(fleet, seed, result, summary, found.table, found.series)
 
 

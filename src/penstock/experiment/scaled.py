@@ -4,8 +4,8 @@ from itertools import groupby
 
 import numpy as np
 
-from penstock.fleet.scaling import bounds
-from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.scaling import bounds, replica_per_hour
+from penstock.fleet.values import Fleet
 from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingAlternative, ScalingChoice
 from penstock.metrics.summary import Usage
 from penstock.policy.scale.values import ScalingDecision
@@ -31,7 +31,7 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
                     mean_replicas=held_s / scaling.end_s if scaling.end_s > 0 else 0.0,
                     peak_replicas=max(one.held for one in scaling.changes if one.group == number),
                     gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost,
-                    cost_per_hour=_per_hour(fleet, group))
+                    cost_per_hour=replica_per_hour(fleet, group))
         for number, (group, held_s, cost) in enumerate(zip(
             fleet.replicas, scaling.held_s, _costs(fleet, scaling), strict=True)))
     policy = fleet.policies.scale
@@ -40,7 +40,8 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         mean_replicas=sum(group.mean_replicas for group in groups),
         peak_replicas=_peak(scaling), gpu_hours=sum(group.gpu_hours for group in groups),
         cost=sum(group.cost for group in groups), starts=scaling.num_starts,
-        stops=scaling.num_stops, groups=groups,
+        stops=scaling.num_stops, failed_starts=scaling.num_failed_starts,
+        failures=scaling.num_failures, reclaims=scaling.num_reclaims, groups=groups,
         changes=scaling.changes,
         decisions=tuple(ScalingChoice(
             at_s=one.at_s, before=one.before, targets=one.targets,
@@ -57,13 +58,8 @@ def _set_aside(decision: ScalingDecision) -> ScalingAlternative | None:
 
 def _costs(fleet: Fleet, scaling: ScalingRun) -> list[float]:
     """Return each group's cost."""
-    return [held_s / HOUR_S * _per_hour(fleet, group)
+    return [held_s / HOUR_S * replica_per_hour(fleet, group)
             for group, held_s in zip(fleet.replicas, scaling.held_s, strict=True)]
-
-
-def _per_hour(fleet: Fleet, group: ReplicaGroup) -> float:
-    """Return the price of one replica of a group."""
-    return group.parallelism.num_accelerators * fleet.pool(group.accelerator.name).price_per_hour
 
 
 def _peak(scaling: ScalingRun) -> int:

@@ -14,7 +14,7 @@ from penstock.fleet.document_attestation import (
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
-from penstock.fleet.document_scaling import ScaleChoice, ScalingSection
+from penstock.fleet.document_scaling import ScaleChoice, ScalingSection, SpotSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -227,6 +227,9 @@ class ReplicaSection(VariantSection):
         "hold.", 8)
     start_s: Positive | None = described(
         "Time from the order of a replica until it serves; left out, `scaling.start_s`.", 120)
+    spot: SpotSection | None = described(
+        "Spot instances, which `policies.scale` may lose; left out, nobody takes them back.",
+        {"reclaims_per_hour": 0.05, "notice_s": 120, "price_per_hour": 1.2})
     endpoints: list[Endpoint] | None = described(
         "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])

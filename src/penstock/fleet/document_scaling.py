@@ -16,6 +16,7 @@ from penstock.fleet.fields import (
     NotNegative,
     Positive,
     Section,
+    ShareOrZero,
     described,
 )
 
@@ -41,6 +42,39 @@ ScaleChoice = Annotated[
     Discriminator(_branch)]
 
 
+class SpotSection(Section):
+    """Spot instances: their owner takes them back (in simulation), and they cost less."""
+
+    reclaims_per_hour: NotNegative = described(
+        "How often an hour the owner takes a replica back, in the mean.", 0.05, default=...)
+    notice_s: NotNegative = described(
+        "Time from the owner's notice to the end of the replica, seconds.", 120, default=...)
+    price_per_hour: NotNegative | None = described(
+        "Price of one accelerator; left out, that of `accelerators`.", 1.2)
+
+
+class BlackoutSection(Section):
+    """Time for which the scaler gets no metrics."""
+
+    from_s: NotNegative = described("When metrics go missing, seconds.", 3600, default=...)
+    for_s: Positive = described("For how long, seconds.", 120, default=...)
+
+
+class FaultsSection(Section):
+    """Faults of simulated replicas, seeded like all randomness."""
+
+    failed_start_share: ShareOrZero = described(
+        "Share of starts that fail when they should end. They begin again at once.", 0.1,
+        default=0.0)
+    failures_per_hour: NotNegative = described(
+        "How often an hour a replica that serves fails, in the mean. Requests without a token are "
+        "sent again, the others are lost.", 0.01, default=0.0)
+    blackouts: list[BlackoutSection] = described(
+        "Times without metrics.", [{"from_s": 3600, "for_s": 120}], default=())
+    controller_restarts_s: list[NotNegative] = described(
+        "Times at which a scaler without history takes over, seconds.", [1800], default=())
+
+
 class ScalingSection(Section):
     """How replicas start and stop, where `policies.scale` changes their number."""
 
@@ -56,6 +90,8 @@ class ScalingSection(Section):
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",
         "http://127.0.0.1:9000/scale")
+    faults: FaultsSection | None = described(
+        "Faults of simulated replicas.", {"failures_per_hour": 0.01})
     settings: dict[Name, dict[Name, Any]] | None = described(
         "Settings of scale policies by name, where `policies.scale` or `compare --scale` name a "
         "policy alone.", {"hpa": {"metric": "num_running", "target": 20}})

@@ -30,6 +30,7 @@ from penstock.fleet.values import (
     Sizing,
 )
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
+from penstock.fleet.values_faults import Spot
 from penstock.perf.memory import kv_capacity_tokens
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
@@ -125,6 +126,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                                                 "expected one for each")
     return replace(group, count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
+                   spot=None if section.spot is None else Spot(**section.spot.given()),
                    service_classes=_names(section.service_classes),
                    endpoints=urls, served_as=section.served_as,
                    engine="auto" if urls and section.engine == "emulated" else section.engine,

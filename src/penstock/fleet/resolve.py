@@ -12,6 +12,7 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
+from penstock.fleet.document_scaling import FaultsSection
 from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -36,6 +37,7 @@ from penstock.fleet.values import (
     ScalingOptions,
     TrafficSpec,
 )
+from penstock.fleet.values_faults import Blackout, FaultOptions
 from penstock.perf.memory import kv_capacity_tokens
 
 
@@ -145,7 +147,13 @@ def _scaler(document: FleetDocument) -> Choice:
 def _scaling(document: FleetDocument) -> ScalingOptions:
     given = {} if document.scaling is None else document.scaling.given()
     given.pop("settings", None)  # of policies, which state theirs
-    return ScalingOptions(**given)
+    section: FaultsSection | None = given.pop("faults", None)
+    if section is None:
+        return ScalingOptions(**given)
+    return ScalingOptions(**given, faults=FaultOptions(
+        section.failed_start_share, section.failures_per_hour,
+        tuple(Blackout(one.from_s, one.for_s) for one in section.blackouts),
+        tuple(section.controller_restarts_s)))
 
 
 def _choice(section: str | Named) -> Choice:

@@ -5,7 +5,7 @@ from functools import partial
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.scaling import bounds
+from penstock.fleet.scaling import bounds, replica_per_hour
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
@@ -28,11 +28,11 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
     def facts(number: int) -> GroupFacts:
         group = fleet.replicas[number]
         floor, ceiling = bounds(fleet, group)
-        hourly = fleet.pool(group.accelerator.name).price_per_hour
         classes = group.service_classes
         schedule = fleet.schedule_of(group)
         width = group.parallelism.num_accelerators
-        return GroupFacts(group.model.name, floor, ceiling, group.count, hourly * width,
+        return GroupFacts(group.model.name, floor, ceiling, group.count,
+                          replica_per_hour(fleet, group),
                           start_s(fleet, number), kv_tokens(fleet, group),
                           None if classes is None else frozenset(classes),
                           schedule.max_num_seqs, step_tokens(schedule), width)

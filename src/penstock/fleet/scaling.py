@@ -32,9 +32,11 @@ def _bound_problems(section: ReplicaSection, document: FleetDocument, *,
     if not scales:
         if section.count == 0:
             yield "count", "expected at least 1, found 0 (0 needs policies.scale)"
-        for key in ("min_replicas", "max_replicas", "start_s"):
+        for key in ("min_replicas", "max_replicas", "start_s", "spot"):
             if getattr(section, key) is not None:
-                yield key, "bounds a policy, and policies.scale is none"
+                yield key, ("is of replicas that a policy may stop, and policies.scale is none"
+                            if key == "spot" else
+                            "bounds a policy, and policies.scale is none")
         return
     least, most = section.min_replicas, section.max_replicas
     if least is not None and section.count < least:
@@ -60,6 +62,13 @@ def bounds(fleet: Fleet, group: ReplicaGroup) -> tuple[int, int]:
     if pool.count is not None:
         most = min(most, pool.count // group.parallelism.num_accelerators)
     return fewest, max(most, group.count)
+
+
+def replica_per_hour(fleet: Fleet, group: ReplicaGroup) -> float:
+    """Return the price of one replica of a group for an hour."""
+    price = None if group.spot is None else group.spot.price_per_hour
+    return group.parallelism.num_accelerators * (
+        fleet.pool(group.accelerator.name).price_per_hour if price is None else price)
 
 
 def num_slots(fleet: Fleet, group: ReplicaGroup) -> int:

@@ -23,6 +23,7 @@ from penstock.fleet.values_attestation import (
     Window,
     in_simulation,
 )
+from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -114,7 +115,7 @@ class ReplicaGroup:
     ``intake`` is the path of requests to the scheduler. ``setup`` is the stock engine of the group,
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
-    applies.
+    applies. ``spot`` is None where nobody takes replicas back.
     """
 
     model: ModelSpec
@@ -135,6 +136,7 @@ class ReplicaGroup:
     min_replicas: int | None = None
     max_replicas: int | None = None
     start_s: float | None = None
+    spot: Spot | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:
@@ -259,12 +261,13 @@ class Policies:
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
     deviation. A request waits at most ``hold_s`` for a replica. ``webhook`` gets the wanted numbers
-    of replicas that Penstock does not start."""
+    of replicas that Penstock does not start. ``faults`` happen in simulation."""
 
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
     webhook: str | None = None
+    faults: FaultOptions = NO_FAULTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ from penstock.fleet.values import (
     EngineOptions,
     Fleet,
     ReplicaGroup,
+    ScalingOptions,
     Sizing,
     TraceFile,
     TrafficSpec,
 )
+from penstock.fleet.values_faults import NO_FAULTS, Spot
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
@@ -60,7 +62,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "scaling": asdict(fleet.scaling) if fleet.scales else None,
+        "scaling": _scaling(fleet.scaling) if fleet.scales else None,
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
@@ -158,11 +160,24 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
         **({"min_replicas": group.min_replicas, "max_replicas": group.max_replicas,
-            "start_s": group.start_s, "engine": group.engine,
+            "start_s": group.start_s, "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
             "served_as": group.served_as,
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
+
+
+def _scaling(options: ScalingOptions) -> dict[str, Any]:
+    found = asdict(options)
+    faults = found.pop("faults")
+    if options.faults != NO_FAULTS:
+        found["faults"] = {key: list(value) if isinstance(value, tuple) else value
+                           for key, value in faults.items()}
+    return found
+
+
+def _spot(spot: Spot | None) -> dict[str, Any] | None:
+    return None if spot is None else _without_none(asdict(spot))
 
 
 def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:

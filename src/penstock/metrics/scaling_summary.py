@@ -88,7 +88,11 @@ class ScalingChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """Outcome of a scaler: its groups, starts and stops, changes and decisions."""
+    """Outcome of a scaler: its groups, starts and stops, faults, changes and decisions.
+
+    No policy meets the objectives of these requests with fewer than ``least_gpu_hours``; None where
+    such a bound is not known. ``over_least`` is the ratio of GPU-hours to these hours.
+    """
 
     policy: str
     settings: Mapping[str, Any]
@@ -101,3 +105,8 @@ class Scaling:
     groups: tuple[ScaledGroup, ...]
     changes: tuple[ScalingEvent, ...]
     decisions: tuple[ScalingChoice, ...]
+    least_gpu_hours: Annotated[float | None, Form.OPTIONAL] = None
+    over_least: Annotated[float | None, Form.OPTIONAL] = None
+    failed_starts: Annotated[int, Form.OPTIONAL] = 0
+    failures: Annotated[int, Form.OPTIONAL] = 0
+    reclaims: Annotated[int, Form.OPTIONAL] = 0

@@ -59,6 +59,25 @@ class RoutedReplica(EventSource):
         if not self._replica.busy:
             self._replica.begin(now_ps)
         self.due_ps = self._replica.due_ps
+        self._tell_shed(now_ps)
+        self._dispatcher.learn(self.number)
+        self._tell_drained(now_ps)
+
+    def fail(self, now_ps: int) -> list[Request]:
+        """Lose the engine at once. Returns the requests that can be sent again."""
+        finished, again = self._replica.fail(now_ps)
+        self.due_ps = NEVER_PS
+        if self.on_ended is not None:
+            for request_id in finished:
+                self.on_ended(request_id, now_ps)
+        self._tell_shed(now_ps)
+        self._dispatcher.changed(self.number)
+        self._dispatcher.learn(self.number)
+        for request in again:
+            self._dispatcher.turned_away(request)
+        return again
+
+    def _tell_shed(self, now_ps: int) -> None:
         shed = self._replica.shed
         if self.on_ended is not None and len(shed) > self._num_shed:
             for request, _, _ in shed[self._num_shed:]:
@@ -66,8 +85,6 @@ class RoutedReplica(EventSource):
                     self._demand.lost(request.model, request.service_class.name)
                 self.on_ended(request.request_id, now_ps)
         self._num_shed = len(shed)
-        self._dispatcher.learn(self.number)
-        self._tell_drained(now_ps)
 
     def _tell_drained(self, now_ps: int) -> None:
         if self.scaling is not None and self._replica.idle:
@@ -132,6 +149,11 @@ class RoutedRequests(Gateway):
         if self._holding is not None:
             self._released.extend(self._holding.release())
             self._show_due(now_ps)
+
+    def fail(self, replica_id: int, now_ps: int) -> None:
+        """Lose a replica, and send its requests once more whose answer has not begun."""
+        self._released.extend(self._replicas[replica_id].fail(now_ps))
+        self._show_due(now_ps)
 
     def give_up(self, now_ps: int) -> None:
         """Refuse the requests that have waited for a replica for too long."""

@@ -55,6 +55,13 @@ class Inbox:
         """Return the requests, in order."""
         return [entry[2] for entry in sorted(self._waiting, key=lambda entry: entry[:2])]
 
+    def empty(self) -> list[Request]:
+        """Take out all requests."""
+        found = self.requests()
+        self._waiting.clear()
+        self.prompt_tokens = self._free_ps = self._steps = 0
+        return found
+
     def read(self, until_ps: int) -> list[Request]:
         """Take out the requests that were ready by ``until_ps``."""
         found: list[Request] = []

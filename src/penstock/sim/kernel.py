@@ -110,6 +110,8 @@ class Kernel:
             if self._sources[number].due_ps == due_ps:
                 return due_ps
             heappop(queue)  # the source's next event has changed since
+            if self._queued[number] == due_ps:
+                self._queued[number] = NEVER_PS
         return NEVER_PS
 
     def _commit_due(self, now_ps: int) -> list[int]:

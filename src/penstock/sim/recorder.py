@@ -188,6 +188,11 @@ class ReplicaRecorder:
                             self._relegations.pop(request_id, 0)))
         self._ended_requests.append(life.request)
 
+    def drop(self, request_id: int) -> None:
+        """Forget a live request, which begins again elsewhere."""
+        self._live.pop(request_id, None)
+        self._relegations.pop(request_id, None)
+
     def cut(self) -> None:
         """End the run. Live requests stay unfinished, with their tokens so far."""
         self.unfinished.update(self._live)

@@ -1,5 +1,7 @@
 """One simulated replica: it runs plans and jumps over steady steps."""
 
+from typing import Final
+
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
@@ -14,6 +16,9 @@ from penstock.sim.kernel import NEVER_PS
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.scaling.meter import GroupMeter
+
+FAILED: Final = "the replica failed"
+"""Reason of a request whose answer had begun at a replica that failed."""
 
 
 class SimReplica:
@@ -168,13 +173,36 @@ class SimReplica:
 
     def stop(self, now_ps: int) -> None:
         """End the simulation: keep the steps that have ended, drop the rest."""
+        self._halt(now_ps)
+        self.recorder.cut()
+
+    def _halt(self, now_ps: int) -> tuple[int, ...]:
+        """Keep the steps that have ended and drop the rest. Returns the requests that ended."""
         done = self._steps_done(now_ps)
+        finished: tuple[int, ...] = ()
         if done:
             self._num_steps = done
             self.end_ps = self._end_of(done)
-            self.finish()
+            finished = self.finish()
         self._plan = None
-        self.recorder.cut()
+        return finished
+
+    def fail(self, now_ps: int) -> tuple[tuple[int, ...], list[Request]]:
+        """Lose the engine at once. Returns the requests that had ended, and those that can be sent
+        again because no token of theirs has left. The others are shed."""
+        finished = self._halt(now_ps)
+        again: list[Request] = [] if self._inbox is None else self._inbox.empty()
+        for request_id, request in list(self.requests.items()):
+            self._oracle.forget(request_id)
+            if self.recorder.has_token(request_id):
+                self.recorder.end(request_id, now_ps)
+                self.shed.append((request, FAILED, self.recorder.num_relegations(request_id)))
+            else:
+                self.recorder.drop(request_id)
+                again.append(request)
+        self.requests.clear()
+        self.end_ps = -1
+        return finished, again
 
     @property
     def jumping(self) -> bool:

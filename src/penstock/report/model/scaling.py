@@ -18,7 +18,21 @@ def groups_table(scaling: Scaling) -> Table:
                     "GPU-hours", "cost"], rows,
         total=["all", "", *_figures(scaling)] if several else None,
         notes=[f"Policy {wording.policy(scaling.policy, scaling.settings)}: "
-               f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops."])
+               f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops"
+               f"{_faults(scaling)}.{_least(scaling)}"])
+
+
+def _faults(scaling: Scaling) -> str:
+    counts = ((scaling.failed_starts, "failed starts"), (scaling.failures, "failures"),
+              (scaling.reclaims, "reclaims"))
+    return "".join(f", {wording.count(number)} {name}" for number, name in counts if number)
+
+
+def _least(scaling: Scaling) -> str:
+    if not scaling.least_gpu_hours or scaling.over_least is None:
+        return ""
+    return (f" No policy needs fewer than {scaling.least_gpu_hours:,.1f} GPU-hours; this one took "
+            f"{scaling.over_least:.2f} times as many.")
 
 
 def decisions_table(scaling: Scaling) -> Table:

@@ -1,7 +1,7 @@
 """Builds the scaling loop of a simulated fleet, and reads its results."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -17,6 +17,7 @@ from penstock.metrics.scaling_summary import ScalingEvent
 from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.faults import Faults
 from penstock.sim.scaling.loop import Decided, Limits, Record, ScalingLoop
 from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import Slot
@@ -25,13 +26,16 @@ from penstock.sim.scaling.slots import Slot
 @dataclass(frozen=True, slots=True)
 class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
-    decisions, and by group the replica-seconds for which accelerators were held."""
+    decisions, faults, and by group the replica-seconds for which accelerators were held."""
 
     changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]
     held_s: tuple[float, ...]
     num_starts: int
     num_stops: int
+    num_failed_starts: int
+    num_failures: int
+    num_reclaims: int
     end_s: float
 
 
@@ -52,7 +56,7 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
         held_s[group] += change.held * (end_s - change.at_s)
     decided = tuple(one for one in loop.decided if one.at_s <= end_s)
     return ScalingRun(tuple(changes), decided, tuple(held_s), loop.num_starts, loop.num_stops,
-                      end_s)
+                      loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s)
 
 
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
@@ -66,6 +70,18 @@ def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
         return to_ps(means[group] * factor)
 
     return draw
+
+
+def drawn_faults(fleet: Fleet, seed: int) -> Faults:
+    """Return the faults of a fleet's replicas."""
+    return Faults(fleet.scaling.faults, [group.spot for group in fleet.replicas],
+                  random_stream(seed, "faults", 0))
+
+
+def _begun(fleet: Fleet, targets: Sequence[int]) -> Fleet:
+    """Return the fleet as a scaler finds it that begins with these numbers of replicas."""
+    return replace(fleet, replicas=tuple(replace(group, count=target) for group, target in zip(
+        fleet.replicas, targets, strict=True)))
 
 
 def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Sequence[SimReplica],
@@ -87,7 +103,8 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
             num_open[slot.group] += 1
     return ScalingLoop(number, scaler, slots, replicas, dispatcher, limits,
                        [pool.count for pool in fleet.accelerators], drawn_starts(fleet, seed),
-                       renew, meters, demand,
+                       renew, meters, demand, drawn_faults(fleet, seed),
+                       lambda targets: scaler_of(_begun(fleet, targets), seed),
                        None if journal is None else _record(fleet, seed, journal))
 
 

@@ -18,6 +18,7 @@ from penstock.policy.scale.values import (
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource
 from penstock.sim.replica import SimReplica
+from penstock.sim.scaling.faults import Faults
 from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import DRAINING, EMPTY, READY, STARTING, STATES, WAITING, Slot
 
@@ -65,20 +66,26 @@ class Gateway(Arrivals):
         """Refuse the requests that have waited for a replica for too long."""
         raise NotImplementedError
 
+    def fail(self, replica_id: int, now_ps: int) -> None:
+        """Lose a replica, and send its requests once more whose answer has not begun."""
+        raise NotImplementedError
+
 
 class ScalingLoop(EventSource):
     """Asks a scaler every period, and starts and drains replicas as it orders.
 
     ``start_ps`` draws the time from the order of a group's replica until it is ready. ``renew``
     gives a slot a fresh engine. ``pools`` has the accelerators of each pool, None without a limit.
-    ``record`` gets every decision. The loop ends with the last request.
+    ``record`` gets every decision. ``faults`` happen to replicas, and ``successor`` makes a scaler
+    that begins with given targets, after one that was killed. The loop ends with the last request.
     """
 
     def __init__(self, number: int, scaler: Scaler, slots: Sequence[Slot],
                  replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  limits: Sequence[Limits], pools: Sequence[int | None],
                  start_ps: Callable[[int], int], renew: Callable[[int], None],
-                 group_meters: Sequence[GroupMeter], demand: DemandMeter,
+                 group_meters: Sequence[GroupMeter], demand: DemandMeter, faults: Faults,
+                 successor: Callable[[Sequence[int]], Scaler],
                  record: Record | None = None) -> None:
         super().__init__(number)
         self.due_ps = 0
@@ -86,6 +93,9 @@ class ScalingLoop(EventSource):
         self.decided: list[Decided] = []
         self.num_starts = 0
         self.num_stops = 0
+        self.num_failed_starts = 0
+        self.num_failures = 0
+        self.num_reclaims = 0
         self._gateway: Gateway | None = None
         self._scaler = scaler
         self._slots = slots
@@ -97,6 +107,8 @@ class ScalingLoop(EventSource):
         self._renew = renew
         self._group_meters = group_meters
         self._demand = demand
+        self._faults = faults
+        self._successor = successor
         self._record = record
         self._period_ps = to_ps(scaler.period_s)
         self._next_ps = 0
@@ -109,6 +121,7 @@ class ScalingLoop(EventSource):
             for slot in own:
                 if dispatcher.is_open(slot.replica_id):
                     slot.state = READY
+                    self._live(slot, 0)
                     self._targets[group] += 1
             self._note(group, 0)
 
@@ -119,11 +132,13 @@ class ScalingLoop(EventSource):
     def commit(self, now_ps: int) -> None:
         opened = False
         for slot in self._slots:
-            if slot.state == STARTING and slot.due_ps <= now_ps:
-                slot.due_ps = NEVER_PS
-                self._enter(slot, READY, now_ps)
-                self._dispatcher.open(slot.replica_id)
-                opened = True
+            if slot.next_ps <= now_ps:
+                self._change(slot, now_ps)
+                opened = opened or slot.state == READY
+        if now_ps >= self._faults.restart_ps:
+            self._scaler = self._successor(self._targets)
+            self._seen_before = None
+            self._faults.restarted()
         if now_ps >= self._next_ps:
             self._decide(now_ps)
             self._next_ps, self._decided_ps = now_ps + self._period_ps, now_ps
@@ -160,10 +175,50 @@ class ScalingLoop(EventSource):
         gateway = self._gateway
         due_ps = self._next_ps if gateway is not None and gateway.busy else NEVER_PS
         if due_ps < NEVER_PS:
+            due_ps = min(due_ps, self._faults.restart_ps)
             for slot in self._slots:
-                if slot.state == STARTING and slot.due_ps < due_ps:
-                    due_ps = slot.due_ps
+                if slot.state >= STARTING and slot.next_ps < due_ps:
+                    due_ps = slot.next_ps
         self.due_ps = due_ps
+
+    # -- replicas that change by themselves -----------------------------------------------------
+
+    def _change(self, slot: Slot, now_ps: int) -> None:
+        """Let a start end, a replica fail, or its owner take it back."""
+        if slot.state == STARTING:
+            slot.due_ps = NEVER_PS
+            if slot.doomed:
+                slot.doomed = False
+                self.num_failed_starts += 1
+                self._enter(slot, WAITING, now_ps)  # it begins again
+                return
+            self._enter(slot, READY, now_ps)
+            self._live(slot, now_ps)
+            self._dispatcher.open(slot.replica_id)
+        elif slot.fails_ps <= now_ps:
+            self._fail(slot, now_ps)
+        else:
+            self.num_reclaims += 1
+            slot.reclaimed_ps, slot.doomed = NEVER_PS, True
+            slot.fails_ps = min(slot.fails_ps, now_ps + self._faults.notice_ps(slot.group))
+            if slot.state == READY:
+                self._drain(slot, now_ps)
+            self._apply(slot.group, self._targets[slot.group], now_ps)
+
+    def _live(self, slot: Slot, now_ps: int) -> None:
+        slot.fails_ps = self._faults.fails_ps(now_ps)
+        slot.reclaimed_ps = self._faults.reclaimed_ps(slot.group, now_ps)
+
+    def _fail(self, slot: Slot, now_ps: int) -> None:
+        """Lose a replica. Another one takes its place."""
+        gateway = self._gateway
+        assert gateway is not None, "the loop runs with a gateway"
+        self.num_failures += not slot.doomed
+        if slot.state == READY:
+            self._dispatcher.close(slot.replica_id)
+        gateway.fail(slot.replica_id, now_ps)
+        self._enter(slot, EMPTY, now_ps)
+        self._apply(slot.group, self._targets[slot.group], now_ps)
 
     # -- decisions ------------------------------------------------------------------------------
 
@@ -209,6 +264,9 @@ class ScalingLoop(EventSource):
             slot.due_ps = NEVER_PS
             self._enter(slot, EMPTY, now_ps)
             return
+        self._drain(slot, now_ps)
+
+    def _drain(self, slot: Slot, now_ps: int) -> None:
         self._dispatcher.close(slot.replica_id)
         self._enter(slot, DRAINING, now_ps)
         if self._replicas[slot.replica_id].idle:
@@ -234,6 +292,7 @@ class ScalingLoop(EventSource):
                 free[limit.pool] = left - limit.width
             self._renew(slot.replica_id)
             self.num_starts += 1
+            slot.doomed = self._faults.start_fails()
             slot.due_ps = now_ps + self._start_ps(slot.group)
             self._enter(slot, STARTING, now_ps)
 
@@ -254,17 +313,18 @@ class ScalingLoop(EventSource):
 
     def _observe(self, now_ps: int) -> Observation:
         now_s = now_ps / PS_PER_S
+        blind = self._faults.blind(now_s)
         groups = tuple(
-            SeenGroup(target, tuple([self._seen(slot, now_ps) for slot in own if slot.state]),
-                      meter.totals())
+            SeenGroup(target, tuple([self._seen(slot, now_ps, blind=blind) for slot in own
+                                     if slot.state]), None if blind else meter.totals())
             for target, own, meter in zip(self._targets, self._of_group, self._group_meters,
                                           strict=True))
-        return Observation(now_s, groups, self._demand.seen())
+        return Observation(now_s, groups, None if blind else self._demand.seen())
 
-    def _seen(self, slot: Slot, now_ps: int) -> SeenReplica:
+    def _seen(self, slot: Slot, now_ps: int, *, blind: bool) -> SeenReplica:
         state = STATES[slot.state]
         assert state is not None, "the slot has a replica"
-        if slot.state < READY:
+        if blind or slot.state < READY:
             return SeenReplica(slot.replica_id, state, slot.since_ps / PS_PER_S)
         replica = self._replicas[slot.replica_id]
         scheduler = replica.scheduler

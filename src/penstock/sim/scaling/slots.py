@@ -16,16 +16,24 @@ STATES: tuple[State | None, ...] = (None, "waiting", "starting", "ready", "drain
 
 
 class Slot:
-    """Place of one replica of a group, in its state since ``since_ps``."""
+    """Place of one replica of a group, in its state since ``since_ps``.
 
-    __slots__ = ("due_ps", "group", "replica_id", "since_ps", "state")
+    A starting replica is ready at ``due_ps``. A serving one fails at ``fails_ps``, and its owner
+    gives notice at ``reclaimed_ps``. A ``doomed`` one fails at its start, or is taken back.
+    """
+
+    __slots__ = ("doomed", "due_ps", "fails_ps", "group", "reclaimed_ps", "replica_id", "since_ps",
+                 "state")
 
     def __init__(self, replica_id: int, group: int) -> None:
         self.replica_id = replica_id
         self.group = group
         self.state = EMPTY
         self.since_ps = 0
-        self.due_ps = NEVER_PS  # when a starting replica is ready
+        self.due_ps = NEVER_PS
+        self.doomed = False
+        self.fails_ps = NEVER_PS
+        self.reclaimed_ps = NEVER_PS
 
     @property
     def holds(self) -> bool:
@@ -40,3 +48,10 @@ class Slot:
     def enter(self, state: int, now_ps: int) -> None:
         """Change the state."""
         self.state, self.since_ps = state, now_ps
+        if state < READY:
+            self.fails_ps = self.reclaimed_ps = NEVER_PS
+
+    @property
+    def next_ps(self) -> int:
+        """When the replica changes its state by itself, NEVER_PS where it does not."""
+        return min(self.due_ps, self.fails_ps, self.reclaimed_ps)

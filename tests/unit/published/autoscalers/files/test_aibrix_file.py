@@ -47,8 +47,8 @@ def test_the_strategy_hpa_is_kubernetes_hpa(written):
      "scaler.yaml:19: spec.schedules: is not supported; the scale policy schedule has a "
      "timetable"),
     ('scale-to-zero: "false"', 'scale-to-zero: "true"',
-     "scaler.yaml:12: metadata.annotations.'autoscaling.aibrix.ai/scale-to-zero': is not supported; "
-     "expected false"),
+     "scaler.yaml:12: metadata.annotations.'autoscaling.aibrix.ai/scale-to-zero': is not supported"
+     "; expected false"),
     ('scale-up-tolerance: "0.2"', 'scale-up-tolerance: "20"',
      "scaler.yaml:8: metadata.annotations.'autoscaling.aibrix.ai/scale-up-tolerance': expected a "
      "number from 0 to 1, found '20'"),

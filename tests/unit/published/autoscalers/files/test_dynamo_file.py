@@ -40,8 +40,8 @@ def test_full(written):
      "scaler.yaml:3: mode: mode 'disagg' is not supported; expected mode: agg"),
     ("mode: agg", "", "scaler.yaml:1: mode 'disagg' is not supported; expected mode: agg"),
     ("load_predictor: kalman", "load_predictor: prophet",
-     "scaler.yaml:12: load_predictor: 'prophet' is not supported; expected one of: arima, constant, "
-     "kalman"),
+     "scaler.yaml:12: load_predictor: 'prophet' is not supported; expected one of: arima, "
+     "constant, kalman"),
     ("kalman_min_points: 5", "kalman_min_points: 9",
      "scaler.yaml:17: kalman_min_points: is not supported; expected 5, the default"),
     ("load_adjustment_interval: 10", "load_adjustment_interval: 120",

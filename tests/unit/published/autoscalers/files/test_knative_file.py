@@ -45,14 +45,14 @@ def test_the_pod_autoscaler_of_a_revision(written):
      "'hpa.autoscaling.knative.dev' is not supported; expected one of: "
      "kpa.autoscaling.knative.dev"),
     ("metric: concurrency", "metric: rps",
-     "scaler.yaml:10: spec.template.metadata.annotations.'autoscaling.knative.dev/metric': 'rps' is "
-     "not supported; expected one of: concurrency"),
+     "scaler.yaml:10: spec.template.metadata.annotations.'autoscaling.knative.dev/metric': 'rps' "
+     "is not supported; expected one of: concurrency"),
     ('min-scale: "1"', 'min-scale: "8"',
      "scaler.yaml:13: spec.template.metadata.annotations.'autoscaling.knative.dev/min-scale': 8 is "
      "more than max-scale, 7"),
     ('activation-scale: "2"', 'initial-scale: "2"',
-     "scaler.yaml:20: spec.template.metadata.annotations.'autoscaling.knative.dev/initial-scale': is "
-     "not supported; replicas[].count of the fleet file states the number"),
+     "scaler.yaml:20: spec.template.metadata.annotations.'autoscaling.knative.dev/initial-scale': "
+     "is not supported; replicas[].count of the fleet file states the number"),
     ("window: 40s", "window: 40",
      "scaler.yaml:15: spec.template.metadata.annotations.'autoscaling.knative.dev/window': expected "
      "a number from 6 to 3600, found 40"),
