@@ -54,8 +54,8 @@ def test_the_pod_autoscaler_of_a_revision(written):
      "scaler.yaml:20: spec.template.metadata.annotations.'autoscaling.knative.dev/initial-scale': "
      "is not supported; replicas[].count of the fleet file states the number"),
     ("window: 40s", "window: 40",
-     "scaler.yaml:15: spec.template.metadata.annotations.'autoscaling.knative.dev/window': expected "
-     "a number from 6 to 3600, found 40"),
+     "scaler.yaml:15: spec.template.metadata.annotations.'autoscaling.knative.dev/window': "
+     "expected a number from 6 to 3600, found 40"),
     ("serving.knative.dev/v1", "v1",
      "scaler.yaml:1: apiVersion: 'v1' is not supported; expected one of: "
      "serving.knative.dev/v1")])
@@ -66,7 +66,7 @@ def test_errors_name_the_line_and_the_field(written, old, new, error):
 
 def test_an_unknown_annotation_of_knative_is_named_with_the_nearest(written):
     found = written.error(KNATIVE.replace("/max-scale:", "/max-scales:"))
-    assert "annotations.'autoscaling.knative.dev/max-scales': is not supported; did you mean" in found
+    assert "'autoscaling.knative.dev/max-scales': is not supported; did you mean" in found
 
 
 def test_decisions_equal_those_of_the_law_configured_by_hand(written, decided):
