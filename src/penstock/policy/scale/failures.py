@@ -4,6 +4,8 @@ from collections import deque
 from math import log
 from typing import NamedTuple
 
+from penstock.policy.scale.history import History
+
 FORGET_S = 24 * 3600.0
 SAME_LOAD = 0.05
 """Share by which a rate may be below a remembered one and still count as the same: chance moves the
@@ -22,11 +24,27 @@ class Steady(NamedTuple):
     replica_per_s: float
 
 
+STEADY_S = 120.0
+"""Time for which a load and a size must not have changed, so that misses tell of the size."""
+
+_STEADY = 0.1
+
+
 class Failures:
     """Steady loads under which more requests missed their objectives than may, for a day."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, Steady]] = deque(maxlen=_MOST_KEPT)
+        self._sizes = History[float](STEADY_S)
+
+    def is_steady(self, now_s: float, size: float, rate_per_s: float, late_per_s: float) -> bool:
+        """Add the present size. Returns whether neither the size nor the rate has changed: the mean
+        rate since ``STEADY_S`` and that of late."""
+        self._sizes.add(now_s, size)
+        sizes = self._sizes.since(now_s - STEADY_S)
+        return (size > 0.0 and self._sizes.span_s >= STEADY_S
+                and max(sizes) - min(sizes) <= _STEADY * size
+                and abs(late_per_s - rate_per_s) <= _STEADY * rate_per_s)
 
     def add(self, now_s: float, load: Steady) -> None:
         """Remember that a size failed."""

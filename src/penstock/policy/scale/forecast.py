@@ -1,7 +1,10 @@
 """Forecast of a rate of arrivals, by whichever simple forecast has proved best so far."""
 
 from dataclasses import dataclass
-from math import exp, log
+from itertools import pairwise
+from math import exp, log, sqrt
+from statistics import median
+from typing import NamedTuple
 
 from penstock.policy.scale.history import History
 
@@ -12,6 +15,12 @@ TREND = "trend"
 TREND_S = (60.0, 240.0)
 """A short and a long window, whose difference is a trend."""
 
+BURSTS_S = (10.0, 20.0)
+"""Windows in which a burst is seen, the shortest first."""
+
+_BURST_SIGMAS = 4.5  # at most one false burst in a month, looked for every 10 s
+_COUNTS_S = 600.0  # time whose counts tell how much chance moves them
+_FEWEST_COUNTS = 12
 _USUAL_WEIGHT = 4.0  # judgements that outweigh the error assumed before any
 MEMORY_S = 6 * 3600.0
 """Time after which an error of a forecast has lost most of its weight."""
@@ -25,6 +34,13 @@ class Forecast:
     rate_per_s: float
     spread: float
     method: str
+
+
+class Burst(NamedTuple):
+    """Requests per second of the last ``window_s``."""
+
+    rate_per_s: float
+    window_s: float
 
 
 class RateForecast:
@@ -71,6 +87,31 @@ class RateForecast:
         if then is None or now is None or now[0] <= then[0]:
             return None
         return (now[1] - then[1]) / (now[0] - then[0])
+
+    def burst(self, now_s: float, expected_per_s: float) -> Burst | None:
+        """Return the rate of the last seconds, where chance alone does not lift the expected rate
+        to it; None else."""
+        dispersion = self._dispersion(now_s)
+        for window_s in BURSTS_S:
+            rate = self.rate_since(now_s - window_s, now_s)
+            if rate is not None and (rate - _BURST_SIGMAS * sqrt(dispersion * rate / window_s)
+                                     > expected_per_s):
+                return Burst(rate, window_s)
+        return None
+
+    def _dispersion(self, now_s: float) -> float:
+        """Return the variance over the mean of counts of late, at least 1, as of Poisson arrivals.
+
+        The median of differences between neighbouring counts tells of chance, not of changes of
+        the rate; 1.4826 makes it a standard deviation.
+        """
+        values = self._counts.since(now_s - _COUNTS_S)
+        counts = [after - before for before, after in pairwise(values)]
+        if len(counts) < _FEWEST_COUNTS:
+            return 1.0
+        sd = 1.4826 * median(abs(after - before) for before, after in pairwise(counts)) / sqrt(2.0)
+        mean = sum(counts) / len(counts)
+        return max(1.0, sd * sd / mean) if mean > 0.0 else 1.0
 
     def _forecasts(self, now_s: float) -> dict[str, float]:
         assert self._first_s is not None, "a value was added"
