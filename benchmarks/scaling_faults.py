@@ -81,10 +81,9 @@ def problems(one: dict[str, Any], run: Run) -> list[str]:
     assert scaling is not None, "the fleet scales"
     if any(one["floor"] > change.target for change in scaling.changes):
         found.append("below the floor")
-    for dark in one["faults"]["blackouts"]:
-        if any(dark["from_s"] <= choice.at_s < dark["from_s"] + dark["for_s"]
-               and sum(choice.targets) < sum(choice.before) for choice in scaling.decisions):
-            found.append("shrank without metrics")
+    found += ["shrank without metrics" for dark in one["faults"]["blackouts"] if any(
+        dark["from_s"] <= choice.at_s < dark["from_s"] + dark["for_s"]
+        and sum(choice.targets) < sum(choice.before) for choice in scaling.decisions)]
     if after_crowd(one, run) is False:
         found.append("not in time after the crowd")
     return found

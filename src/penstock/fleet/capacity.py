@@ -75,7 +75,8 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
 
 
 def _mix(loads: Sequence[Load], most_tokens: int) -> RequestMix:
-    """Return requests in the shares of the loads, each class with its recent lengths in turn."""
+    """Return requests in the shares of the loads, each class with its recent lengths in turn,
+    chosen evenly where there are more."""
     total = sum(load.rate_per_s for load in loads)
     shares = [load.rate_per_s / total for load in loads]
     # Classes interleave evenly: row i is of the class that is furthest behind its share.
@@ -87,7 +88,8 @@ def _mix(loads: Sequence[Load], most_tokens: int) -> RequestMix:
     for number, load in enumerate(loads):
         rows = np.flatnonzero(index == number)
         own = np.array(load.lengths, np.float64)
-        tokens[:, rows] = own[np.arange(len(rows)) % len(own)].T
+        step = max(1.0, len(own) / len(rows))
+        tokens[:, rows] = own[(np.arange(len(rows)) * step).astype(np.int64) % len(own)].T
     prompt = np.minimum(tokens[0], most_tokens - 1.0)
     output = np.maximum(1.0, np.minimum(tokens[1], most_tokens - prompt))
     # Exponential gaps without chance: their quantiles, in an order that repeats only after all.

@@ -87,7 +87,8 @@ SCALERS = Axis("scale policy", "penstock.scale", {
         required=("steps",)),
     "penstock": Entry("penstock.policy.scale.penstock:penstock", {
         "margin": Number(0.1, 10), "least_margin": Number(0.1, 10), "most_margin": Number(0.1, 10),
-        "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "miss_share": Number(0, 1)},
+        "adapt_s": Number(1, LARGEST), "stay_s": _SECONDS, "idle_s": _SECONDS,
+        "miss_share": Number(0, 1)},
         traits=_GAUGES),
     "hpa": Entry("penstock.published.autoscalers.hpa:hpa", {
         "metric": Word(_POD_METRICS), "target": Number(1e-6, LARGEST), "metrics": _METRICS,

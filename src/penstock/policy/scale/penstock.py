@@ -36,7 +36,8 @@ class PenstockSettings:
     ``margin`` is the first margin; it stays within ``least_margin`` and ``most_margin``. A share of
     misses of 30 % or more multiplies it by e within 3.3 times ``adapt_s``. Replicas are given up
     once fewer have sufficed for ``stay_s``, and for the start time at least: for so long, a replica
-    that idles costs no more than one that is stopped and started again. ``miss_share`` of the
+    that idles costs no more than one that is stopped and started again. The last replica goes once
+    there was no request for ``idle_s``, and for the start time at least. ``miss_share`` of the
     allowed misses are spent on purpose.
     """
 
@@ -45,6 +46,7 @@ class PenstockSettings:
     most_margin: float = 2.0
     adapt_s: float = 900.0
     stay_s: float = 300.0
+    idle_s: float = 120.0
     miss_share: float = 0.3
 
 
@@ -73,6 +75,7 @@ class _Model:
         self._facts = [context.groups[number] for number in numbers]
         self._lead_s = max(one.start_s for one in self._facts)
         self._stay_s = max(self._lead_s, settings.stay_s)
+        self._idle_s = max(self._lead_s, settings.idle_s)
         self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S)
         self._rates = ReplicaRates(self.numbers, context)
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
@@ -80,6 +83,7 @@ class _Model:
         self._outcomes = Outcomes(context.classes)
         self._failures = Failures()
         self._needs = History[float](self._stay_s)
+        self._asked_s = 0.0  # when a request was last here
 
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> _Wish:
         """Return the wanted replicas."""
@@ -95,25 +99,39 @@ class _Model:
             counts = self._counts([1.0] * len(self.numbers), 1.0) if needed else present
             return _Wish(counts, "no answers yet", {})
         self._rates.update(seen, demand, loads, now_s)
+        if self._idle(present, demand, now_s):
+            return _Wish((0,) * len(present), f"no request for {self._idle_s:g} s", {})
         if not self._rates.known:
             return _Wish(present, "no rate of a replica is known", {})
         return self._sized(seen, demand, found, present, now_s)
 
+    def _idle(self, present: tuple[int, ...], demand: Sequence[SeenDemand], now_s: float) -> bool:
+        """Whether the last replica may go: for long, no request was here."""
+        num_here = sum(one.num_arrived - one.num_finished - one.num_lost for one in demand)
+        came = self._forecast.rate_since(now_s - PERIOD_S, now_s)
+        if num_here or came is None or came > 0.0:
+            self._asked_s = now_s
+        return (sum(present) <= 1 and not any(one.floor for one in self._facts)
+                and now_s >= self._asked_s + self._idle_s)
+
     def _sized(self, seen: Observation, demand: Sequence[SeenDemand], found: Forecast,
                present: tuple[int, ...], now_s: float) -> _Wish:
-        rate, reason = found.rate_per_s, f"forecast: {found.method}"
-        burst = self._forecast.burst(now_s, rate)
-        if burst is not None:
-            rate, reason = burst.rate_per_s, f"burst of the last {burst.window_s:g} s"
+        rate, reason = found.rate_per_s * self._margin.value, f"forecast: {found.method}"
+        burst = self._forecast.burst(now_s, found.rate_per_s)
+        # A burst has no margin of its own, except where experience allows less than the model.
+        if burst is not None and burst.rate_per_s * min(1.0, self._margin.value) > rate:
+            rate = burst.rate_per_s * min(1.0, self._margin.value)
+            reason = f"burst of the last {burst.window_s:g} s"
         rates = self._rates.per_s
         # One unit of need is the rate of the first group's replica, where the model finds one.
         unit = rates[0] or max(rates)
         worth = [each / unit for each in rates]
-        need = (rate * self._margin.value + self._backlog_per_s(seen, demand)) / unit
+        need = (rate + self._backlog_per_s(seen, demand)) / unit
         self._needs.add(now_s, need)
         self._remember(seen, demand, worth, unit, now_s)
-        terms = {"rate_per_s": rate, "margin": self._margin.value, "replica_per_s": unit,
-                 "correction": self._rates.factor, "need": need, "spread": found.spread}
+        terms = {"rate_per_s": found.rate_per_s, "margin": self._margin.value,
+                 "replica_per_s": unit, "correction": self._rates.factor, "need": need,
+                 "spread": found.spread}
         if _size(present, worth) < need - 1e-9:
             return _Wish(self._counts(worth, need), reason, terms)
         fewer = self._fewer(present, worth, unit, found.rate_per_s, now_s)

@@ -1,5 +1,7 @@
 """Forecasts of a rate: the best one so far is taken."""
 
+from random import Random
+
 import pytest
 
 from penstock.policy.scale.forecast import RateForecast
@@ -39,3 +41,24 @@ def test_an_alternating_rate_is_forecast_by_a_long_window() -> None:
     assert found is not None
     assert float(found.method.split()[1]) >= 120.0
     assert found.rate_per_s == pytest.approx(5.0, rel=0.3)
+
+
+def test_a_burst_is_the_rate_of_the_last_seconds() -> None:
+    found = fed(lambda now_s: 40.0 if now_s >= 3590.0 else 8.0, 3600.0).burst(3600.0, 8.0)
+    assert found is not None
+    assert found.rate_per_s == pytest.approx(40.0)
+    assert found.window_s == 10.0
+
+
+def test_chance_is_no_burst() -> None:
+    # 4 standard deviations of a count in 10 s: sqrt(80) / 10 each.
+    found = fed(lambda now_s: 8.0 + 4 * 0.89 if now_s >= 3590.0 else 8.0, 3600.0)
+    assert found.burst(3600.0, 8.0) is None
+
+
+def test_arrivals_that_are_more_uneven_need_more_for_a_burst() -> None:
+    rng = Random(1)
+    uneven = fed(lambda now_s: 20.0 if now_s >= 3590.0 else rng.choice([2.0, 14.0]), 3600.0)
+    even = fed(lambda now_s: 20.0 if now_s >= 3590.0 else 8.0, 3600.0)
+    assert even.burst(3600.0, 8.0) is not None
+    assert uneven.burst(3600.0, 8.0) is None
