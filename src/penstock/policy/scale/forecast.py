@@ -16,9 +16,9 @@ TREND_S = (60.0, 240.0)
 """A short and a long window, whose difference is a trend."""
 
 BURSTS_S = (10.0, 20.0)
-"""Windows in which a burst is seen, the shortest first."""
+"""Windows in which a burst is seen."""
 
-_BURST_SIGMAS = 4.5  # at most one false burst in a month, looked for every 10 s
+_BURST_SIGMAS = 3.0
 _COUNTS_S = 600.0  # time whose counts tell how much chance moves them
 _FEWEST_COUNTS = 12
 _USUAL_WEIGHT = 4.0  # judgements that outweigh the error assumed before any
@@ -37,7 +37,7 @@ class Forecast:
 
 
 class Burst(NamedTuple):
-    """Requests per second of the last ``window_s``."""
+    """Requests per second of the last ``window_s``, less what chance may add to them."""
 
     rate_per_s: float
     window_s: float
@@ -88,16 +88,14 @@ class RateForecast:
             return None
         return (now[1] - then[1]) / (now[0] - then[0])
 
-    def burst(self, now_s: float, expected_per_s: float) -> Burst | None:
-        """Return the rate of the last seconds, where chance alone does not lift the expected rate
-        to it; None else."""
-        dispersion = self._dispersion(now_s)
+    def burst(self, now_s: float) -> Burst:
+        """Return the highest of the rates of the last seconds, each less what chance may add."""
+        dispersion, found = self._dispersion(now_s), Burst(0.0, BURSTS_S[0])
         for window_s in BURSTS_S:
-            rate = self.rate_since(now_s - window_s, now_s)
-            if rate is not None and (rate - _BURST_SIGMAS * sqrt(dispersion * rate / window_s)
-                                     > expected_per_s):
-                return Burst(rate, window_s)
-        return None
+            rate = self.rate_since(now_s - window_s, now_s) or 0.0
+            least = rate - _BURST_SIGMAS * sqrt(dispersion * rate / window_s)
+            found = max(found, Burst(least, window_s))
+        return found
 
     def _dispersion(self, now_s: float) -> float:
         """Return the variance over the mean of counts of late, at least 1, as of Poisson arrivals.

@@ -24,6 +24,10 @@ PERIOD_S = 10.0
 SPARE = 1.05
 """Ratio of the wanted size over the greatest need of late, where the fleet shrinks."""
 
+MOST_MEASURED = 10
+"""Groups for which a decision computes the rate of a replica, about 5 ms each; others wait for the
+next decision."""
+
 _MORE = 1.01  # ratio of a size that is tried over the largest that failed
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
@@ -85,8 +89,15 @@ class _Model:
         self._needs = History[float](self._stay_s)
         self._asked_s = 0.0  # when a request was last here
 
-    def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> _Wish:
-        """Return the wanted replicas."""
+    @property
+    def measured_s(self) -> float:
+        """Time at which the rates of replicas were last computed."""
+        return self._rates.measured_s
+
+    def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float, *,
+               measures: bool) -> _Wish:
+        """Return the wanted replicas. Rates of replicas are computed only where it
+        ``measures``."""
         self._forecast.add(now_s, sum(one.num_arrived for one in demand))
         excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
@@ -98,7 +109,7 @@ class _Model:
             needed = not sum(present) and any(one.num_held for one in demand)
             counts = self._counts([1.0] * len(self.numbers), 1.0) if needed else present
             return _Wish(counts, "no answers yet", {})
-        self._rates.update(seen, demand, loads, now_s)
+        self._rates.update(seen, demand, loads, now_s, measures=measures)
         if self._idle(present, demand, now_s):
             return _Wish((0,) * len(present), f"no request for {self._idle_s:g} s", {})
         if not self._rates.known:
@@ -117,9 +128,9 @@ class _Model:
     def _sized(self, seen: Observation, demand: Sequence[SeenDemand], found: Forecast,
                present: tuple[int, ...], now_s: float) -> _Wish:
         rate, reason = found.rate_per_s * self._margin.value, f"forecast: {found.method}"
-        burst = self._forecast.burst(now_s, found.rate_per_s)
+        burst = self._forecast.burst(now_s)
         # A burst has no margin of its own, except where experience allows less than the model.
-        if burst is not None and burst.rate_per_s * min(1.0, self._margin.value) > rate:
+        if burst.rate_per_s * min(1.0, self._margin.value) > rate:
             rate = burst.rate_per_s * min(1.0, self._margin.value)
             reason = f"burst of the last {burst.window_s:g} s"
         rates = self._rates.per_s
@@ -235,10 +246,11 @@ class PenstockScaler:
         if seen.demand is None:
             return ScalingDecision(tuple(targets), "the gateway's metrics are missing: no change")
         reasons, terms, changed = [], {}, None
-        only = len(self._models) == 1
-        for name, model in self._models.items():
+        only, left = len(self._models) == 1, MOST_MEASURED
+        for name, model in sorted(self._models.items(), key=lambda item: item[1].measured_s):
             demand = [one for one in seen.demand if one.model == name or (only and not one.model)]
-            wish = model.wanted(seen, demand, now_s)
+            wish = model.wanted(seen, demand, now_s, measures=left > 0)
+            left -= len(model.numbers) if model.measured_s == now_s else 0
             if any(targets[number] != count
                    for number, count in zip(model.numbers, wish.counts, strict=True)):
                 reasons.append(wish.reason if only else f"{name}: {wish.reason}")

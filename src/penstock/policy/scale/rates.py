@@ -20,13 +20,15 @@ class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
     ``factor`` is the correction by what saturated replicas finish, which ``per_s`` contains.
+    ``measured_s`` is the time of the last computation.
     """
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext) -> None:
         self._numbers = numbers
         self._context = context
-        self._measured_s = -MEASURE_S
+        self.measured_s = -MEASURE_S
         self._num_measured = 0
+        self._loads: Mapping[str, Load] = {}
         self._saturations: list[float] = []
         self._shares: list[float] = []
         self._in_time: list[float] = []
@@ -48,12 +50,14 @@ class ReplicaRates:
         return [one * self._correction.factor for one in self._in_time]
 
     def update(self, seen: Observation, demand: Sequence[SeenDemand], loads: Mapping[str, Load],
-               now_s: float) -> None:
-        """Follow the lengths of recent requests, and what the ready replicas finish."""
-        if not self._in_time or now_s >= self._measured_s + MEASURE_S:
+               now_s: float, *, measures: bool) -> None:
+        """Follow the lengths of recent requests, where it ``measures``, and what the ready replicas
+        finish."""
+        if measures and now_s >= self.measured_s + MEASURE_S and loads != self._loads:
             self._measure(loads)
-            self._measured_s = now_s
-        self._correct(seen, demand, now_s)
+            self.measured_s, self._loads = now_s, loads
+        if self._in_time:
+            self._correct(seen, demand, now_s)
 
     def _measure(self, loads: Mapping[str, Load]) -> None:
         """Compute the rates for recent lengths.

@@ -43,22 +43,25 @@ def test_an_alternating_rate_is_forecast_by_a_long_window() -> None:
     assert found.rate_per_s == pytest.approx(5.0, rel=0.3)
 
 
-def test_a_burst_is_the_rate_of_the_last_seconds() -> None:
-    found = fed(lambda now_s: 40.0 if now_s >= 3590.0 else 8.0, 3600.0).burst(3600.0, 8.0)
-    assert found is not None
-    assert found.rate_per_s == pytest.approx(40.0)
-    assert found.window_s == 10.0
+def test_a_burst_is_the_rate_of_the_last_seconds_less_chance() -> None:
+    found = fed(lambda now_s: 40.0 if now_s >= 3590.0 else 8.0, 3600.0).burst(3600.0)
+    assert found == (pytest.approx(40.0 - 3 * 2.0), 10.0)
+
+
+def test_a_longer_burst_is_surer() -> None:
+    found = fed(lambda now_s: 40.0 if now_s >= 3580.0 else 8.0, 3600.0).burst(3600.0)
+    assert found == (pytest.approx(40.0 - 3 * 2.0**0.5), 20.0)
 
 
 def test_chance_is_no_burst() -> None:
-    # 4 standard deviations of a count in 10 s: sqrt(80) / 10 each.
-    found = fed(lambda now_s: 8.0 + 4 * 0.89 if now_s >= 3590.0 else 8.0, 3600.0)
-    assert found.burst(3600.0, 8.0) is None
+    # 3 standard deviations of a count in 10 s: sqrt(80) / 10 each.
+    found = fed(lambda now_s: 8.0 + 3 * 0.89 if now_s >= 3590.0 else 8.0, 3600.0)
+    assert found.burst(3600.0).rate_per_s < 8.0
 
 
-def test_arrivals_that_are_more_uneven_need_more_for_a_burst() -> None:
+def test_uneven_arrivals_show_less_of_a_burst() -> None:
     rng = Random(1)
     uneven = fed(lambda now_s: 20.0 if now_s >= 3590.0 else rng.choice([2.0, 14.0]), 3600.0)
     even = fed(lambda now_s: 20.0 if now_s >= 3590.0 else 8.0, 3600.0)
-    assert even.burst(3600.0, 8.0) is not None
-    assert uneven.burst(3600.0, 8.0) is None
+    assert even.burst(3600.0).rate_per_s > 15.0
+    assert uneven.burst(3600.0).rate_per_s < 8.0

@@ -3,7 +3,13 @@
 import pytest
 
 from penstock.core.slo import ServiceClass, Slo
-from penstock.policy.scale.penstock import PERIOD_S, PenstockScaler, PenstockSettings, penstock
+from penstock.policy.scale.penstock import (
+    MOST_MEASURED,
+    PERIOD_S,
+    PenstockScaler,
+    PenstockSettings,
+    penstock,
+)
 from penstock.policy.scale.protocol import GroupFacts, ReplicaRate, ScalerContext
 from penstock.policy.scale.values import (
     Observation,
@@ -65,7 +71,7 @@ def test_a_burst_is_seen_within_seconds() -> None:
     fleet = Fleet(built())
     fleet.run(8.0, 1800.0)
     decision = fleet.run(40.0, PERIOD_S)
-    assert fleet.target == 20
+    assert fleet.target == 17
     assert decision.reason == "burst of the last 10 s"
 
 
@@ -165,3 +171,27 @@ def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
             SeenReplica(i, "ready", 0.0) for i in range(target))) for target in targets), demand)
         targets = scaler.decide(seen, 10.0 * step).targets
     assert targets == counts
+
+
+def test_rates_of_many_groups_are_computed_in_turn() -> None:
+    computed: list[int] = []
+
+    def capacity(_loads: object) -> ReplicaRate:
+        computed.append(1)
+        return ReplicaRate(2.0, 2.5)
+
+    names = [f"m{i}" for i in range(25)]
+    context = ScalerContext(tuple(GroupFacts(name, 1, 9, 1, 1.0, 60.0, 1000) for name in names),
+                            CLASSES, (capacity,) * len(names))
+    scaler = penstock({}, context)
+    groups = tuple(SeenGroup(1, (SeenReplica(0, "ready", 0.0),)) for _ in names)
+    numbers = []
+    for step in range(1, 12):
+        demand = tuple(SeenDemand(name, "chat", 10 * step, 0, 10 * step, 0, num_met=10 * step,
+                                  recent=((100, step),)) for name in names)
+        scaler.decide(Observation(10.0 * step, groups, demand), 10.0 * step)
+        numbers.append(len(computed))
+        computed.clear()
+    assert max(numbers) == MOST_MEASURED
+    assert sum(numbers[:4]) == len(names)  # the first decision knows no rate of arrivals
+    assert sum(numbers[4:]) >= len(names)
