@@ -5,6 +5,7 @@ from itertools import groupby
 import numpy as np
 
 from penstock.fleet.scaling import bounds, replica_per_hour
+from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
 from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingAlternative, ScalingChoice
 from penstock.metrics.summary import Usage
@@ -31,7 +32,9 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
                     mean_replicas=held_s / scaling.end_s if scaling.end_s > 0 else 0.0,
                     peak_replicas=max(one.held for one in scaling.changes if one.group == number),
                     gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost,
-                    cost_per_hour=replica_per_hour(fleet, group))
+                    cost_per_hour=replica_per_hour(fleet, group),
+                    start_parts_s=None if group.start is None else {
+                        part.name: part.mean_s for part in start_parts(fleet, number)})
         for number, (group, held_s, cost) in enumerate(zip(
             fleet.replicas, scaling.held_s, _costs(fleet, scaling), strict=True)))
     policy = fleet.policies.scale

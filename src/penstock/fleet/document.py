@@ -16,6 +16,7 @@ from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_scaling import ScaleChoice, ScalingSection, SpotSection
 from penstock.fleet.document_schedule import ScheduleChoice
+from penstock.fleet.document_starts import StartSection
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
     NAME_OR_SETTINGS,
@@ -227,6 +228,10 @@ class ReplicaSection(VariantSection):
         "hold.", 8)
     start_s: Positive | None = described(
         "Time from the order of a replica until it serves; left out, `scaling.start_s`.", 120)
+    start: StartSection | None = described(
+        "The parts of a start, in the place of `start_s`; what is left out is of "
+        "`scaling.start`.",
+        {"weights": {"source": "remote", "gb_per_s": 1}})
     spot: SpotSection | None = described(
         "Spot instances, which `policies.scale` may lose; left out, nobody takes them back.",
         {"reclaims_per_hour": 0.05, "notice_s": 120, "price_per_hour": 1.2})

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from penstock.fleet.document_starts import StartSection
 from penstock.fleet.fields import (
     FILE_TAG,
     NAME_TAG,
@@ -86,6 +87,10 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    start: StartSection | None = described(
+        "The parts of a start, in the place of `start_s`. Replicas may state their own.",
+        {"provision_s": 60, "image_s": 25, "weights": {"source": "disk", "gb_per_s": 2},
+         "warm_up_s": 15})
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

@@ -20,6 +20,7 @@ from penstock.fleet.engine import own_engine
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.starts import resolve_start
 from penstock.fleet.step_times import resolve_step_time
 from penstock.fleet.stock import STOCK, defaults_of, stock_intake
 from penstock.fleet.values import (
@@ -126,6 +127,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                                                 "expected one for each")
     return replace(group, count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
+                   start=resolve_start(section, document, have.files, (*path, "start")),
                    spot=None if section.spot is None else Spot(**section.spot.given()),
                    service_classes=_names(section.service_classes),
                    endpoints=urls, served_as=section.served_as,

@@ -147,6 +147,7 @@ def _scaler(document: FleetDocument) -> Choice:
 def _scaling(document: FleetDocument) -> ScalingOptions:
     given = {} if document.scaling is None else document.scaling.given()
     given.pop("settings", None)  # of policies, which state theirs
+    given.pop("start", None)  # of replicas, which have its parts
     section: FaultsSection | None = given.pop("faults", None)
     if section is None:
         return ScalingOptions(**given)

@@ -6,6 +6,7 @@ from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds, replica_per_hour
+from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
@@ -46,6 +47,4 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
 
 def start_s(fleet: Fleet, number: int) -> float:
     """Return the expected time from the order of a group's replica until it serves."""
-    found = fleet.replicas[number].start_s or fleet.scaling.start_s
-    assert found is not None, "the file states a start time"
-    return found
+    return sum(part.mean_s for part in start_parts(fleet, number))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from penstock.fleet.document import FleetDocument, ReplicaSection
 from penstock.fleet.problems import Problem
 from penstock.fleet.scaler_file import stated_scaler
+from penstock.fleet.starts import start_problems
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.registry.policies import SCALERS
 
@@ -32,7 +33,7 @@ def _bound_problems(section: ReplicaSection, document: FleetDocument, *,
     if not scales:
         if section.count == 0:
             yield "count", "expected at least 1, found 0 (0 needs policies.scale)"
-        for key in ("min_replicas", "max_replicas", "start_s", "spot"):
+        for key in ("min_replicas", "max_replicas", "start_s", "start", "spot"):
             if getattr(section, key) is not None:
                 yield key, ("is of replicas that a policy may stop, and policies.scale is none"
                             if key == "spot" else
@@ -49,9 +50,7 @@ def _bound_problems(section: ReplicaSection, document: FleetDocument, *,
         yield "max_replicas", "is left out; expected a number, since the accelerators have no count"
     if most is not None and most > MOST_REPLICAS:
         yield "max_replicas", f"expected at most {MOST_REPLICAS:,}, found {most:,}"
-    if section.start_s is None and (document.scaling is None or document.scaling.start_s is None):
-        yield "start_s", ("is left out; expected the seconds from the order of a replica until it "
-                          "serves, here or in scaling.start_s")
+    yield from start_problems(section, document)
 
 
 def bounds(fleet: Fleet, group: ReplicaGroup) -> tuple[int, int]:

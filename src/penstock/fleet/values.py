@@ -26,6 +26,7 @@ from penstock.fleet.values_attestation import (
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_multiplexing import DevicePool
+from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.column_map import AS_KNOWN, ColumnMap
@@ -115,7 +116,7 @@ class ReplicaGroup:
     ``intake`` is the path of requests to the scheduler. ``setup`` is the stock engine of the group,
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
-    applies. ``spot`` is None where nobody takes replicas back.
+    applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
     """
 
     model: ModelSpec
@@ -137,6 +138,7 @@ class ReplicaGroup:
     max_replicas: int | None = None
     start_s: float | None = None
     spot: Spot | None = None
+    start: StartParts | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:

@@ -11,6 +11,7 @@ from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
 from penstock.fleet.prices import price_section
+from penstock.fleet.starts import start_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
     Choice,
@@ -160,7 +161,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
         **({"min_replicas": group.min_replicas, "max_replicas": group.max_replicas,
-            "start_s": group.start_s, "spot": _spot(group.spot), "engine": group.engine,
+            "start_s": group.start_s,
+            "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
             "served_as": group.served_as,
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),

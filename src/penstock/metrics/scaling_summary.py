@@ -11,7 +11,9 @@ from penstock.metrics.record import Form
 class ScaledGroup:
     """Replicas of one group that a scaler changed: numbers of those whose accelerators were held.
     GPU-hours count every accelerator from the order's start to the end of draining.
-    ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions."""
+    ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions.
+    ``start_parts_s`` are the expected seconds of the parts of a start, None where the file states
+    none."""
 
     model: str
     accelerator: str
@@ -22,6 +24,7 @@ class ScaledGroup:
     gpu_hours: float
     cost: float
     cost_per_hour: Annotated[float | None, Form.OPTIONAL] = None
+    start_parts_s: Annotated[Mapping[str, float] | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)

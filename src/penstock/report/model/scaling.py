@@ -19,13 +19,27 @@ def groups_table(scaling: Scaling) -> Table:
         total=["all", "", *_figures(scaling)] if several else None,
         notes=[f"Policy {wording.policy(scaling.policy, scaling.settings)}: "
                f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops"
-               f"{_faults(scaling)}.{_least(scaling)}"])
+               f"{_faults(scaling)}.{_least(scaling)}", *_starts(scaling)])
 
 
 def _faults(scaling: Scaling) -> str:
     counts = ((scaling.failed_starts, "failed starts"), (scaling.failures, "failures"),
               (scaling.reclaims, "reclaims"))
     return "".join(f", {wording.count(number)} {name}" for number, name in counts if number)
+
+
+def _starts(scaling: Scaling) -> list[str]:
+    """Return a line on the expected start for each group whose parts are known, one for groups
+    that start alike."""
+    found: dict[str, list[str]] = {}
+    for group in scaling.groups:
+        if group.start_parts_s is not None:
+            parts = ", ".join(f"{name.replace('_', '-')} {wording.seconds(mean_s)}"
+                              for name, mean_s in group.start_parts_s.items())
+            text = f"{wording.seconds(sum(group.start_parts_s.values()))}: {parts}"
+            found.setdefault(text, []).append(f"{group.model} on {group.accelerator}")
+    return [f"A start of {' and '.join(dict.fromkeys(names))} takes {text}."
+            for text, names in found.items()]
 
 
 def _least(scaling: Scaling) -> str:

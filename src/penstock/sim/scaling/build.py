@@ -9,8 +9,9 @@ import numpy as np
 from penstock import __version__
 from penstock.core.units import to_ps
 from penstock.fleet.replica_factory import random_stream
-from penstock.fleet.scaler import scaler_of, start_s
+from penstock.fleet.scaler import scaler_of
 from penstock.fleet.scaling import bounds
+from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
 from penstock.journal.scaling import ScalingJournal, header
 from penstock.metrics.scaling_summary import ScalingEvent
@@ -60,14 +61,15 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
 
 
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
-    """Return a function that draws the start time of a group's replica, in picoseconds."""
+    """Return a function that draws the start time of a group's replica, in picoseconds: the sum of
+    its parts, each lognormal and drawn by itself."""
     rng = random_stream(seed, "starts", 0)
-    spread = float(np.sqrt(np.log1p(fleet.scaling.start_spread ** 2)))
-    means = [start_s(fleet, number) for number in range(len(fleet.replicas))]
+    groups = [[(part.mean_s, float(np.sqrt(np.log1p(part.spread ** 2))))
+               for part in start_parts(fleet, number)] for number in range(len(fleet.replicas))]
 
     def draw(group: int) -> int:
-        factor = float(rng.lognormal(-spread * spread / 2, spread)) if spread > 0 else 1.0
-        return to_ps(means[group] * factor)
+        return to_ps(sum(mean_s * float(rng.lognormal(-sigma * sigma / 2, sigma))
+                         if sigma > 0 else mean_s for mean_s, sigma in groups[group]))
 
     return draw
 
