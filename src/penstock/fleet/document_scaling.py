@@ -76,6 +76,14 @@ class FaultsSection(Section):
         "Times at which a scaler without history takes over, seconds.", [1800], default=())
 
 
+class BudgetSection(Section):
+    """Most that all replicas whose accelerators are held may cost and draw together."""
+
+    cost_per_hour: Positive | None = described("Most that they cost in an hour.", 50)
+    power_w: Positive | None = described(
+        "Most that their accelerators draw at full load, by the catalog, watts.", 20_000)
+
+
 class ScalingSection(Section):
     """How replicas start and stop, where `policies.scale` changes their number."""
 
@@ -91,6 +99,9 @@ class ScalingSection(Section):
         "The parts of a start, in the place of `start_s`. Replicas may state their own.",
         {"provision_s": 60, "image_s": 25, "weights": {"source": "disk", "gb_per_s": 2},
          "warm_up_s": 15})
+    budget: BudgetSection | None = described(
+        "What replicas that start, serve or drain may cost and draw together; left out, no limit.",
+        {"cost_per_hour": 50})
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

@@ -12,7 +12,7 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
-from penstock.fleet.document_scaling import FaultsSection
+from penstock.fleet.document_scaling import BudgetSection, FaultsSection
 from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -23,6 +23,7 @@ from penstock.fleet.prices import resolve_basis, resolve_price
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
 from penstock.fleet.scaler_file import stated_scaler
+from penstock.fleet.scaling_budget import budget_problems
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -39,6 +40,7 @@ from penstock.fleet.values import (
 )
 from penstock.fleet.values_faults import Blackout, FaultOptions
 from penstock.perf.memory import kv_capacity_tokens
+from penstock.policy.scale.protocol import Budget
 
 
 def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
@@ -62,7 +64,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
         scaling=_scaling(document))
-    for problem in _prompt_problems(fleet):
+    for problem in (*_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 
@@ -148,6 +150,9 @@ def _scaling(document: FleetDocument) -> ScalingOptions:
     given = {} if document.scaling is None else document.scaling.given()
     given.pop("settings", None)  # of policies, which state theirs
     given.pop("start", None)  # of replicas, which have its parts
+    budget: BudgetSection | None = given.pop("budget", None)
+    if budget is not None:
+        given["budget"] = Budget(budget.cost_per_hour, budget.power_w)
     section: FaultsSection | None = given.pop("faults", None)
     if section is None:
         return ScalingOptions(**given)

@@ -5,9 +5,10 @@ from functools import partial
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.scaling import bounds, replica_per_hour
+from penstock.fleet.scaling import bounds, replica_per_hour, replica_power_w
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.policy.scale.budget import Spending
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
 
@@ -26,23 +27,34 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
         model = believed(group)
         return lambda features: model.seconds(*features)
 
-    def facts(number: int) -> GroupFacts:
-        group = fleet.replicas[number]
-        floor, ceiling = bounds(fleet, group)
-        classes = group.service_classes
-        schedule = fleet.schedule_of(group)
-        width = group.parallelism.num_accelerators
-        return GroupFacts(group.model.name, floor, ceiling, group.count,
-                          replica_per_hour(fleet, group),
-                          start_s(fleet, number), kv_tokens(fleet, group),
-                          None if classes is None else frozenset(classes),
-                          schedule.max_num_seqs, step_tokens(schedule), width)
-
-    return ScalerContext(tuple(facts(number) for number in range(len(fleet.replicas))),
+    return ScalerContext(tuple(group_facts(fleet, number) for number in range(len(fleet.replicas))),
                          {one.name: one for one in fleet.service_classes},
                          tuple(replica_capacity(fleet, group, believed)
                                for group in fleet.replicas),
-                         tuple(step_s(group) for group in fleet.replicas))
+                         tuple(step_s(group) for group in fleet.replicas),
+                         fleet.scaling.budget)
+
+
+def group_facts(fleet: Fleet, number: int) -> GroupFacts:
+    """Return a scaler's facts about a group."""
+    group = fleet.replicas[number]
+    floor, ceiling = bounds(fleet, group)
+    classes = group.service_classes
+    schedule = fleet.schedule_of(group)
+    width = group.parallelism.num_accelerators
+    return GroupFacts(group.model.name, floor, ceiling, group.count,
+                      replica_per_hour(fleet, group),
+                      start_s(fleet, number), kv_tokens(fleet, group),
+                      None if classes is None else frozenset(classes),
+                      schedule.max_num_seqs, step_tokens(schedule), width,
+                      replica_power_w(group))
+
+
+def spending_of(fleet: Fleet) -> Spending | None:
+    """Return what replicas take of the fleet's budget, None without a budget."""
+    budget = fleet.scaling.budget
+    return None if budget is None else Spending(
+        budget, [group_facts(fleet, number) for number in range(len(fleet.replicas))])
 
 
 def start_s(fleet: Fleet, number: int) -> float:

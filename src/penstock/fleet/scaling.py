@@ -70,6 +70,11 @@ def replica_per_hour(fleet: Fleet, group: ReplicaGroup) -> float:
         fleet.pool(group.accelerator.name).price_per_hour if price is None else price)
 
 
+def replica_power_w(group: ReplicaGroup) -> float:
+    """Return the power of one replica's accelerators at full load, by the catalog."""
+    return group.parallelism.num_accelerators * group.accelerator.power_w
+
+
 def num_slots(fleet: Fleet, group: ReplicaGroup) -> int:
     """Return the places for replicas of a group: as many as may run where a policy scales, and as
     many again for replicas that still drain."""

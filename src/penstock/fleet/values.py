@@ -28,6 +28,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
+from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.column_map import AS_KNOWN, ColumnMap
 from penstock.workload.lengths import LengthDistribution
@@ -263,13 +264,15 @@ class Policies:
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
     deviation. A request waits at most ``hold_s`` for a replica. ``webhook`` gets the wanted numbers
-    of replicas that Penstock does not start. ``faults`` happen in simulation."""
+    of replicas that Penstock does not start. ``faults`` happen in simulation. ``budget`` limits all
+    replicas together, None without a limit."""
 
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
     webhook: str | None = None
     faults: FaultOptions = NO_FAULTS
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from penstock.policy.scale.budget import BudgetSharing
 from penstock.policy.scale.cheapest import cheapest_counts
 from penstock.policy.scale.failures import STEADY_S, Failures, Steady
 from penstock.policy.scale.forecast import WINDOWS_S, Forecast, RateForecast
@@ -93,6 +94,11 @@ class _Model:
     def measured_s(self) -> float:
         """Time at which the rates of replicas were last computed."""
         return self._rates.measured_s
+
+    @property
+    def rates_per_s(self) -> list[float]:
+        """Rates of one replica of each group, 1 where none is known."""
+        return self._rates.per_s if self._rates.known else [1.0] * len(self.numbers)
 
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float, *,
                measures: bool) -> _Wish:
@@ -239,6 +245,8 @@ class PenstockScaler:
         self._models = {name: _Model([number for number, group in enumerate(context.groups)
                                       if group.model == name], context, settings)
                         for name in names}
+        self._sharing = None if context.budget is None else BudgetSharing(context.budget,
+                                                                          context.groups)
 
     def decide(self, seen: Observation, now_s: float) -> ScalingDecision:
         """Return the wanted number of replicas of each group."""
@@ -259,12 +267,24 @@ class PenstockScaler:
                 changed = changed or name
             for number, count in zip(model.numbers, wish.counts, strict=True):
                 targets[number] = count
+        if self._sharing is not None:
+            shared = self._sharing.shared(targets, [group.target for group in seen.groups],
+                                          self._worth())
+            if shared is not None:
+                targets = list(shared.counts)
+                reasons.append(shared.reason)
         attainment = other = None
         if changed is not None:
             attainment = self._attainment(targets, now_s)
             other = self._next_best(changed, targets, now_s)
         return ScalingDecision(tuple(targets), "; ".join(reasons) or "enough", terms, attainment,
                                other)
+
+    def _worth(self) -> list[float]:
+        """Return the rates of one replica of each group, 1 of groups of models without a rate."""
+        found = {number: rate for model in self._models.values()
+                 for number, rate in zip(model.numbers, model.rates_per_s, strict=True)}
+        return [found[number] for number in range(len(found))]
 
     def _attainment(self, targets: Sequence[int], now_s: float) -> float | None:
         """Return the predicted share of all models' requests in time, None where a model has
@@ -286,6 +306,8 @@ class PenstockScaler:
         other = list(targets)
         for number, count in zip(model.numbers, counts, strict=True):
             other[number] = count
+        if self._sharing is not None and not self._sharing.fits(other):
+            return None
         return Alternative(tuple(other), self._attainment(other, now_s))
 
 

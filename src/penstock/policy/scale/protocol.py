@@ -33,7 +33,8 @@ only the ratios of their rates matter."""
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
     """Constant facts about a group: its bounds, its cost and how long a replica is believed to
-    start. ``service_classes`` is None where it serves every class.
+    start. ``service_classes`` is None where it serves every class. ``power_w`` is that of a
+    replica's accelerators, None where unknown.
 
     ``max_num_seqs`` and ``step_tokens`` are the most sequences and tokens of an engine's step, None
     where unknown.
@@ -50,6 +51,7 @@ class GroupFacts:
     max_num_seqs: int | None = None
     step_tokens: int | None = None
     num_accelerators: int = 1
+    power_w: float | None = None
 
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""
@@ -60,6 +62,14 @@ class GroupFacts:
         return replace(self, floor=self.bounded(least), ceiling=self.bounded(max(least, most)))
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Most that all replicas whose accelerators are held may cost and draw; None for no limit."""
+
+    cost_per_hour: float | None = None
+    power_w: float | None = None
+
+
 StepSeconds = Callable[[StepFeatures], float]
 """Function that returns the believed duration of a step of one replica."""
 
@@ -67,12 +77,13 @@ StepSeconds = Callable[[StepFeatures], float]
 @dataclass(frozen=True, slots=True)
 class ScalerContext:
     """All that a scaler is built with. ``capacity`` and ``step_s`` have a function for each
-    group."""
+    group. ``budget`` is None where nothing limits all groups together."""
 
     groups: tuple[GroupFacts, ...]
     classes: Mapping[str, ServiceClass]
     capacity: tuple[Capacity, ...] = field(default=())
     step_s: tuple[StepSeconds, ...] = field(default=())
+    budget: Budget | None = None
 
 
 class Scaler(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 from penstock import __version__
 from penstock.core.units import to_ps
 from penstock.fleet.replica_factory import random_stream
-from penstock.fleet.scaler import scaler_of
+from penstock.fleet.scaler import scaler_of, spending_of
 from penstock.fleet.scaling import bounds
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
@@ -107,7 +107,8 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
                        [pool.count for pool in fleet.accelerators], drawn_starts(fleet, seed),
                        renew, meters, demand, drawn_faults(fleet, seed),
                        lambda targets: scaler_of(_begun(fleet, targets), seed),
-                       None if journal is None else _record(fleet, seed, journal))
+                       None if journal is None else _record(fleet, seed, journal),
+                       spending_of(fleet))
 
 
 def _record(fleet: Fleet, seed: int, journal: BinaryIO) -> Record:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.journal.scaling_view import view
 from penstock.metrics.scaling_summary import ScalingEvent, ScalingView
+from penstock.policy.scale.budget import Spending
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
@@ -76,7 +77,8 @@ class ScalingLoop(EventSource):
 
     ``start_ps`` draws the time from the order of a group's replica until it is ready. ``renew``
     gives a slot a fresh engine. ``pools`` has the accelerators of each pool, None without a limit.
-    ``record`` gets every decision. ``faults`` happen to replicas, and ``successor`` makes a scaler
+    ``spending`` is of a budget that all replicas share, None without one. ``record`` gets every
+    decision. ``faults`` happen to replicas, and ``successor`` makes a scaler
     that begins with given targets, after one that was killed. The loop ends with the last request.
     """
 
@@ -86,7 +88,7 @@ class ScalingLoop(EventSource):
                  start_ps: Callable[[int], int], renew: Callable[[int], None],
                  group_meters: Sequence[GroupMeter], demand: DemandMeter, faults: Faults,
                  successor: Callable[[Sequence[int]], Scaler],
-                 record: Record | None = None) -> None:
+                 record: Record | None = None, spending: Spending | None = None) -> None:
         super().__init__(number)
         self.due_ps = 0
         self.changes: list[ScalingEvent] = []
@@ -108,6 +110,7 @@ class ScalingLoop(EventSource):
         self._group_meters = group_meters
         self._demand = demand
         self._faults = faults
+        self._spending = spending
         self._successor = successor
         self._record = record
         self._period_ps = to_ps(scaler.period_s)
@@ -273,7 +276,7 @@ class ScalingLoop(EventSource):
             self.drained(slot.replica_id, now_ps)
 
     def _start_waiting(self, now_ps: int) -> None:
-        """Start ordered replicas for which accelerators are free."""
+        """Start ordered replicas for which accelerators are free and the budget has room."""
         waiting = [slot for slot in self._slots if slot.state == WAITING]
         if not waiting:
             return
@@ -289,12 +292,20 @@ class ScalingLoop(EventSource):
             if left is not None:
                 if left < limit.width:
                     continue
+            if not self._has_means(slot.group):
+                continue
+            if left is not None:
                 free[limit.pool] = left - limit.width
             self._renew(slot.replica_id)
             self.num_starts += 1
             slot.doomed = self._faults.start_fails()
             slot.due_ps = now_ps + self._start_ps(slot.group)
             self._enter(slot, STARTING, now_ps)
+
+    def _has_means(self, group: int) -> bool:
+        """Whether the budget has room for one replica more of a group."""
+        return self._spending is None or self._spending.has_room(
+            [sum([slot.holds for slot in own]) for own in self._of_group], group)
 
     # -- records --------------------------------------------------------------------------------
 
