@@ -4,18 +4,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import aiohttp
 
 from penstock import __version__
 from penstock.engines.client.state import EngineState
-from penstock.fleet.scaler import scaler_context
+from penstock.fleet.scaler import scaler_context, spending_of
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.make import make_scaler
 from penstock.registry.policies import SCALERS
 from penstock.serving.deployments.startable import num_places
 from penstock.serving.gateway.choice import has_engine
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.scaling.budget import LiveBudget, Room, all_may
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
@@ -38,7 +40,13 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     fleet, policy = plan.fleet, plan.fleet.policies.scale
     context = scaler_context(fleet, fleet.run.seed)
     demand, clock = DemandMeter(), time.monotonic
-    groups = [_group(plan, number, engines, session, note) for number in range(len(fleet.replicas))]
+    spending = spending_of(fleet)
+    budget = None if spending is None else LiveBudget(spending)
+    groups = [_group(plan, number, engines, session, note,
+                     all_may if budget is None else partial(budget.room, number))
+              for number in range(len(fleet.replicas))]
+    if budget is not None:
+        budget.groups = groups
     log = DecisionLog(plan.record, note)
     try:
         loop = LiveScaling(
@@ -57,11 +65,11 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
 
 
 def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],
-           session: aiohttp.ClientSession, note: Callable[[str], None]) -> LiveGroup:
+           session: aiohttp.ClientSession, note: Callable[[str], None], room: Room) -> LiveGroup:
     fleet, group = plan.fleet, plan.fleet.replicas[number]
     owned = plan.started.of_group(number)
     if owned is not None:
-        return ProcessGroup(*owned, engines, time.monotonic, note)
+        return ProcessGroup(*owned, engines, time.monotonic, note, room)
     first = sum(num_places(fleet, group) for group in fleet.replicas[:number])
     own = range(first, first + group.count)
     if plan.advise or fleet.scaling.webhook is None:
@@ -70,4 +78,4 @@ def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],
     return WebhookGroup(engines, own, time.monotonic, session, fleet.scaling.webhook,
                         {"group": number, "model": group.model.name,
                          "accelerator": group.accelerator.name},
-                        {} if token is None else {"Authorization": f"Bearer {token}"}, note)
+                        {} if token is None else {"Authorization": f"Bearer {token}"}, note, room)

@@ -10,6 +10,7 @@ from penstock.policy.scale.values import State
 from penstock.serving.deployments import deployments
 from penstock.serving.deployments.deployments import Backoff, Deployment, RefusedError
 from penstock.serving.deployments.replicas import StartedReplicas
+from penstock.serving.scaling.budget import Room, all_may
 from penstock.serving.scaling.groups import Ages, LiveReplica
 
 _BACKOFF = Backoff(most=1_000_000)  # a replica that is wanted is tried for ever
@@ -27,19 +28,20 @@ class _Failure(NamedTuple):
 class ProcessGroup:
     """Orders replicas of the fleet file by their ``numbers``.
 
-    An ordered replica waits until accelerators are free, and a start that fails is repeated with a
+    An ordered replica waits until accelerators are free and ``room`` has room, and a start that fails is repeated with a
     growing delay. A replica that is given up gets no more requests, ends its last ones, and is then
     stopped.
     """
 
     def __init__(self, numbers: Sequence[int], owner: StartedReplicas,
                  engines: Iterable[EngineState], clock: Callable[[], float],
-                 note: Callable[[str], None]) -> None:
+                 note: Callable[[str], None], room: Room = all_may) -> None:
         self._numbers = numbers
         self._owner = owner
         self._engines = engines
         self._clock = clock
         self._note = note
+        self._room = room
         self._ages = Ages(clock)
         self._ordered = [number for number in numbers if owner.deployment(number) is not None]
         self._draining: list[int] = []
@@ -132,6 +134,8 @@ class ProcessGroup:
             if self._waits_after_failure(number, found):
                 return
         elif found is not None and found.state != deployments.State.REGISTERED:
+            return
+        if not self._room(1):
             return
         try:
             await self._owner.begin(number)

@@ -7,6 +7,7 @@ import aiohttp
 
 from penstock.engines.client.state import EngineState
 from penstock.policy.scale.values import State
+from penstock.serving.scaling.budget import Room, all_may
 from penstock.serving.scaling.groups import Ages, LiveReplica
 
 _TIMEOUT_S = 10.0
@@ -57,13 +58,14 @@ class WebhookGroup(AdvisedGroup):
 
     Every new target is posted as JSON, once more after a failure: ``{"group", "model",
     "accelerator", "replicas"}``. Replicas that were ordered and are not among the endpoints yet
-    count as starting.
+    count as starting. Those for which ``room`` has no room wait, and the receiver is not told of
+    them yet.
     """
 
     def __init__(self, engines: Iterable[EngineState], numbers: range,
                  clock: Callable[[], float], session: aiohttp.ClientSession, url: str,
                  body: dict[str, Any], headers: dict[str, str],
-                 note: Callable[[str], None]) -> None:
+                 note: Callable[[str], None], room: Room = all_may) -> None:
         super().__init__(engines, numbers, clock)
         self._clock = clock
         self._session = session
@@ -71,6 +73,8 @@ class WebhookGroup(AdvisedGroup):
         self._body = body
         self._headers = headers
         self._note = note
+        self._room = room
+        self._granted = 0
         self._target: int | None = None
         self._told: int | None = None
         self._retry_s = 0.0
@@ -84,19 +88,34 @@ class WebhookGroup(AdvisedGroup):
     def replicas(self) -> list[LiveReplica]:
         """Return the engines, and the ordered replicas that have not joined yet."""
         found = super().replicas()
-        num_missing = self.target - sum(1 for one in found if one.state != "draining")
-        return [*found, *(LiveReplica(-1 - i, "starting", self._ordered_s)
-                          for i in range(num_missing))]
+        num_joined = sum(1 for one in found if one.state != "draining")
+        num_waiting = 0 if self._target is None else min(self.target - self._granted,
+                                                         self.target - num_joined)
+        states: list[State] = ["starting"] * (self.target - num_joined - num_waiting)
+        states += ["waiting"] * num_waiting
+        return [*found, *(LiveReplica(-1 - i, state, self._ordered_s)
+                          for i, state in enumerate(states))]
 
     def order(self, target: int) -> None:
         """Order a number of replicas."""
         if target != self.target:
+            if self._target is None:
+                self._granted = self.target
             self._target, self._ordered_s, self._retry_s = target, self._clock(), 0.0
+            self._grant(target)
+
+    def _grant(self, target: int) -> None:
+        """Let ordered replicas start, as far as there is room."""
+        self._granted = min(self._granted, target)
+        self._granted += self._room(target - self._granted)
 
     async def tend(self) -> None:
-        """Tell the receiver the target, until it has been accepted."""
-        target = self._target
-        if target is None or target == self._told or self._clock() < self._retry_s:
+        """Tell the receiver the number of replicas that may run, until it has been accepted."""
+        if self._target is None:
+            return
+        self._grant(self._target)
+        target = self._granted
+        if target == self._told or self._clock() < self._retry_s:
             return
         try:
             async with self._session.post(
