@@ -1,6 +1,6 @@
 """The section `scaling` of the fleet file: how replicas start and stop."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
@@ -95,6 +95,10 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    hold_until: Literal["hold_s", "hopeless"] = described(
+        "Until when a request without a replica waits. hold_s: for `hold_s`. hopeless: also no "
+        "longer than a replica that begins then could meet its TTFT or end-to-end objective, by "
+        "the believed time of the prompt.", "hopeless", default="hold_s")
     start: StartSection | None = described(
         "The parts of a start, in the place of `start_s`. Replicas may state their own.",
         {"provision_s": 60, "image_s": 25, "weights": {"source": "disk", "gb_per_s": 2},

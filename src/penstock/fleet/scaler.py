@@ -9,6 +9,7 @@ from penstock.fleet.scaling import bounds, replica_per_hour, replica_power_w
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.policy.scale.budget import Spending
+from penstock.policy.scale.hopeless import LeastTimes, Patience
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
 
@@ -55,6 +56,14 @@ def spending_of(fleet: Fleet) -> Spending | None:
     budget = fleet.scaling.budget
     return None if budget is None else Spending(
         budget, [group_facts(fleet, number) for number in range(len(fleet.replicas))])
+
+
+def patience_of(fleet: Fleet, seed: int) -> Patience | None:
+    """Return the function that tells for how long after its arrival a request's objective is within
+    reach, None where the file lets requests wait for longer."""
+    if fleet.scaling.hold_until != "hopeless":
+        return None
+    return LeastTimes(scaler_context(fleet, seed)).patience_s
 
 
 def start_s(fleet: Fleet, number: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from penstock.fleet.document import FleetDocument, ReplicaSection
 from penstock.fleet.problems import Problem
 from penstock.fleet.scaler_file import stated_scaler
-from penstock.fleet.starts import start_problems
+from penstock.fleet.starts import spread_problem, start_problems
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.registry.policies import SCALERS
 
@@ -23,6 +23,8 @@ def scaling_problems(document: FleetDocument) -> Iterator[Problem]:
     if scales and not document.replicas:
         yield Problem(("policies", "scale"), "changes the number of replicas, and the file states "
                                              "none; expected replicas")
+    if scales and (text := spread_problem(document)):
+        yield Problem(("scaling", "start_spread"), text)
     for i, section in enumerate(document.replicas or ()):
         for key, text in _bound_problems(section, document, scales=scales):
             yield Problem(("replicas", i, key), text)

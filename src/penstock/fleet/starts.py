@@ -73,6 +73,16 @@ def start_problems(section: ReplicaSection, document: FleetDocument
                             "expected gb_per_s, the rate from there")
 
 
+def spread_problem(document: FleetDocument) -> str | None:
+    """Return the problem of a spread of whole starts where every start has parts, None without."""
+    scaling = document.scaling
+    if scaling is None or not scaling.start_spread or scaling.start is None:
+        return None
+    if any(one.start_s is not None for one in document.replicas or ()):
+        return None
+    return "is of start_s, and all starts have parts; expected start.spread"
+
+
 def resolve_start(section: ReplicaSection, document: FleetDocument, files: FileFinder,
                   path: Path) -> StartParts | None:
     """Return the parts of a group's start, the group's own and else the fleet's; None where a time

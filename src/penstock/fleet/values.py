@@ -263,13 +263,15 @@ class Policies:
 @dataclass(frozen=True, slots=True)
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
-    deviation. A request waits at most ``hold_s`` for a replica. ``webhook`` gets the wanted numbers
+    deviation. A request waits at most ``hold_s`` for a replica, with ``hold_until`` hopeless no
+    longer than its objective is within reach. ``webhook`` gets the wanted numbers
     of replicas that Penstock does not start. ``faults`` happen in simulation. ``budget`` limits all
     replicas together, None without a limit."""
 
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
+    hold_until: Literal["hold_s", "hopeless"] = "hold_s"
     webhook: str | None = None
     faults: FaultOptions = NO_FAULTS
     budget: Budget | None = None

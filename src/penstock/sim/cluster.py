@@ -117,6 +117,11 @@ class RoutedRequests(Gateway):
         """Whether requests are still to be sent, or on their way."""
         return self.due_ps < NEVER_PS or self._num_ended < self._num_sent
 
+    @property
+    def patience_ps(self) -> int:
+        """When a request that waits for a replica becomes hopeless, NEVER_PS where none does."""
+        return NEVER_PS if self._holding is None else self._holding.due_ps
+
     def deliver(self, now_ps: int) -> int:
         if self._released:
             request = self._released.popleft()

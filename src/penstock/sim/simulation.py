@@ -25,6 +25,7 @@ from penstock.fleet.replica_factory import (
     true_step_time,
 )
 from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.scaler import patience_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet
 from penstock.journal.journal import Journal
@@ -222,7 +223,8 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
                                    slots[index].group, replicas[index]), seed,
                                None if journal_dir is None else stack.enter_context(
                                    (journal_dir / "scaling.jsonl").open("wb")))
-        holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held)
+        holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
+                          patience_of(fleet, seed))
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
     return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling)

@@ -10,7 +10,7 @@ import aiohttp
 
 from penstock import __version__
 from penstock.engines.client.state import EngineState
-from penstock.fleet.scaler import scaler_context, spending_of
+from penstock.fleet.scaler import patience_of, scaler_context, spending_of
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.make import make_scaler
 from penstock.registry.policies import SCALERS
@@ -58,7 +58,8 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
         holding = LiveHolding(
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,
-            lambda ask: has_engine(engines, ask, clock()), loop.on_held)
+            lambda ask: has_engine(engines, ask, clock()), loop.on_held,
+            patience_of(fleet, fleet.run.seed))
         yield Scaling(loop, holding, demand)
     finally:
         log.close()

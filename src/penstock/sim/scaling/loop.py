@@ -59,6 +59,11 @@ class Gateway(Arrivals):
         """Whether requests are still to be sent, or on their way."""
         raise NotImplementedError
 
+    @property
+    def patience_ps(self) -> int:
+        """When a request that waits for a replica becomes hopeless, NEVER_PS where none does."""
+        raise NotImplementedError
+
     def release(self, now_ps: int) -> None:
         """Send the requests that wait for a replica once more."""
         raise NotImplementedError
@@ -159,6 +164,9 @@ class ScalingLoop(EventSource):
         if self._scaler.wakes:
             self._next_ps = min(self._next_ps, max(now_ps, self._decided_ps + _APART_PS))
             self._set_due()
+        gateway = self._gateway
+        if gateway is not None:
+            self.due_ps = min(self.due_ps, max(now_ps, gateway.patience_ps))
         return self.number
 
     def plan(self, now_ps: int) -> None:
@@ -178,7 +186,8 @@ class ScalingLoop(EventSource):
         gateway = self._gateway
         due_ps = self._next_ps if gateway is not None and gateway.busy else NEVER_PS
         if due_ps < NEVER_PS:
-            due_ps = min(due_ps, self._faults.restart_ps)
+            assert gateway is not None, "it is busy"
+            due_ps = min(due_ps, self._faults.restart_ps, gateway.patience_ps)
             for slot in self._slots:
                 if slot.state >= STARTING and slot.next_ps < due_ps:
                     due_ps = slot.next_ps
