@@ -6,6 +6,7 @@ import pytest
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.hopeless import HOPELESS
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.scaling.holding import LiveHolding
@@ -93,5 +94,19 @@ def test_too_many_are_refused_and_a_client_that_leaves_makes_room():
         second.cancel()
         third.cancel()
         await asyncio.gather(second, third, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_request_whose_objective_is_out_of_reach_is_refused_with_that_reason():
+    async def run():
+        door = Door()
+        door.holding = LiveHolding({"m"}, 10.0, 5, door.demand, lambda _: False, door.wake,
+                                   lambda _model, _class, tokens: tokens / 300)
+        with pytest.raises(ServiceError) as caught:
+            await door.holding.enter(ask_of())
+        assert caught.value.code == "no_replica"
+        assert HOPELESS in str(caught.value)
+        assert door.num_held == 0
 
     asyncio.run(run())
