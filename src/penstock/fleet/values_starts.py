@@ -46,4 +46,4 @@ class StartParts:
     image_s: float
     weights: StartWeights
     warm_up_s: float
-    spreads: StartSpreads = StartSpreads()
+    spreads: StartSpreads

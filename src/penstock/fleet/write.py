@@ -172,6 +172,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
 def _scaling(options: ScalingOptions) -> dict[str, Any]:
     found = asdict(options)
     faults = found.pop("faults")
+    if options.hold_until == "hold_s":
+        del found["hold_until"]
     if options.faults != NO_FAULTS:
         found["faults"] = {key: list(value) if isinstance(value, tuple) else value
                            for key, value in faults.items()}

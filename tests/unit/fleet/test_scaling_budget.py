@@ -12,7 +12,8 @@ FLEET = """\
 accelerators: [{{name: a100-80gb, count: 9, price_per_hour: 3}}]
 models: [{{name: llama-3-8b}}]
 service_classes: [{{name: chat}}]
-traffic: [{{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1, num_requests: 9}}]
+traffic:
+  - {{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1, num_requests: 9}}
 replicas:
   - {{count: 2, min_replicas: 1}}
   - {{count: 0, parallelism: {{tensor: 2}}}}

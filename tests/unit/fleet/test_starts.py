@@ -16,7 +16,8 @@ FLEET = """\
 accelerators: [{{name: a100-80gb, count: 8}}]
 models: [{{name: llama-3-8b}}]
 service_classes: [{{name: chat}}]
-traffic: [{{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1, num_requests: 9}}]
+traffic:
+  - {{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1, num_requests: 9}}
 replicas:
   - {{count: 1}}
   - {{count: 1, parallelism: {{tensor: 2}}{own}}}

@@ -17,8 +17,8 @@ _LOOK_S = 0.05
 
 class LiveHolding:
     """Keeps requests for which no engine is ready, each for at most ``patience_s`` or until its own
-    deadline, and where there is a ``within_reach``, as long as its objective is within reach. Counts
-    them in ``demand``.
+    deadline, and where there is a ``within_reach``, as long as its objective is within reach.
+    ``demand`` counts them.
 
     ``models`` can be started. ``is_ready`` says whether an engine may take a request now.
     ``on_held`` is called for every request that begins to wait.

@@ -28,9 +28,9 @@ class _Failure(NamedTuple):
 class ProcessGroup:
     """Orders replicas of the fleet file by their ``numbers``.
 
-    An ordered replica waits until accelerators are free and ``room`` has room, and a start that fails is repeated with a
-    growing delay. A replica that is given up gets no more requests, ends its last ones, and is then
-    stopped.
+    An ordered replica waits until accelerators are free and ``room`` has room, and a start that
+    fails is repeated with a growing delay. A replica that is given up gets no more requests, ends
+    its last ones, and is then stopped.
     """
 
     def __init__(self, numbers: Sequence[int], owner: StartedReplicas,

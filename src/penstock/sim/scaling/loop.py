@@ -298,10 +298,7 @@ class ScalingLoop(EventSource):
         for slot in waiting:
             limit = self._limits[slot.group]
             left = free[limit.pool]
-            if left is not None:
-                if left < limit.width:
-                    continue
-            if not self._has_means(slot.group):
+            if (left is not None and left < limit.width) or not self._has_means(slot.group):
                 continue
             if left is not None:
                 free[limit.pool] = left - limit.width
