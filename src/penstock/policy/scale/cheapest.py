@@ -1,6 +1,7 @@
-"""The cheapest numbers of replicas of several kinds that carry a load together."""
+"""The cheapest numbers of replicas of several kinds that carry a load together, and the next
+best."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, inf
 
 
@@ -44,3 +45,22 @@ def cheapest_counts(need: float, worth: Sequence[float], costs: Sequence[float],
 
     search(0, left, 0.0)
     return tuple(best)
+
+
+def next_best(counts: Sequence[int], bounds: Sequence[tuple[int, int]], costs: Sequence[float],
+              share: Callable[[Sequence[int]], float]) -> tuple[int, ...] | None:
+    """Return the best counts with one replica fewer: those with the greatest ``share``. At the
+    floors, return the cheapest counts with one replica more; None where neither is within the
+    bounds."""
+    fewer = list(_steps(counts, bounds, -1))
+    if fewer:
+        return max(fewer, key=share)
+    return min(_steps(counts, bounds, 1), default=None,
+               key=lambda one: sum(cost * count for cost, count in zip(costs, one, strict=True)))
+
+
+def _steps(counts: Sequence[int], bounds: Sequence[tuple[int, int]], step: int
+           ) -> Iterator[tuple[int, ...]]:
+    for place, (low, high) in enumerate(bounds):
+        if low <= counts[place] + step <= high:
+            yield (*counts[:place], counts[place] + step, *counts[place + 1:])

@@ -1,17 +1,21 @@
-"""Forecast of a rate of arrivals, by whichever simple forecast has proved best so far."""
+"""Forecast of a rate of arrivals, with the headroom that past errors ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import pairwise
-from math import exp, log, sqrt
-from statistics import median
+from math import exp, sqrt
 from typing import NamedTuple
 
 from penstock.policy.scale.history import History
+from penstock.policy.scale.ratios import Ratios
+from penstock.policy.scale.yesterday import Yesterday
 
-WINDOWS_S = (30.0, 60.0, 120.0, 240.0, 600.0)
-"""Windows of mean rates, each a forecast that the rate stays."""
+WINDOWS_S = (30.0, 120.0)
+"""Windows of mean rates on which forecasts build."""
 
-TREND = "trend"
+FADES_S = (1200.0, 400.0, 0.0)
+"""Time constants with which a peak falls to the present rate. 0: the rate stays as it is."""
+
+TREND, YESTERDAY = "trend", "yesterday"
 TREND_S = (60.0, 240.0)
 """A short and a long window, whose difference is a trend."""
 
@@ -21,19 +25,11 @@ BURSTS_S = (10.0, 20.0)
 _BURST_SIGMAS = 3.0
 _COUNTS_S = 600.0  # time whose counts tell how much chance moves them
 _FEWEST_COUNTS = 12
-_USUAL_WEIGHT = 4.0  # judgements that outweigh the error assumed before any
-MEMORY_S = 6 * 3600.0
+_USUAL_SD = 0.1  # of the logarithm of actual over forecast rate, before any is known
+_USUAL_JUDGEMENTS = 20.0  # that outweigh it
+_BETTER = 0.98  # ratio of costs from which another forecast takes over
+MEMORY_S = 24 * 3600.0
 """Time after which an error of a forecast has lost most of its weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Expected requests per second after the lead, the spread of the logarithm of actual over
-    expected rates, and the name of the forecast that gave them."""
-
-    rate_per_s: float
-    spread: float
-    method: str
 
 
 class Burst(NamedTuple):
@@ -43,30 +39,57 @@ class Burst(NamedTuple):
     window_s: float
 
 
+class Forecast(NamedTuple):
+    """Requests per second after the lead as a forecast says, its past errors, and its name."""
+
+    rate_per_s: float
+    ratios: Ratios
+    method: str
+
+    def bound_per_s(self, allowed: float) -> float:
+        """Return the rate beyond which at most a share of ``allowed`` of the demand is expected."""
+        return self.rate_per_s * self.ratios.headroom(allowed)
+
+    def covered(self, rate_per_s: float) -> float:
+        """Return the expected share of the demand that is within a rate."""
+        if self.rate_per_s <= 0.0:
+            return 1.0
+        return 1.0 - self.ratios.shortfall(rate_per_s / self.rate_per_s)
+
+    @property
+    def expected_per_s(self) -> float:
+        """Expected requests per second."""
+        return self.rate_per_s * self.ratios.mean
+
+
 class RateForecast:
     """Judges forecasts of a counter's rate after ``lead_s`` by what came, and gives the best one's.
 
-    Every forecast is written down when it is made. Once its moment has passed, the squared
-    logarithm of actual over expected rate counts as its error, with exponentially less weight as
-    time goes on. No daily pattern is assumed: on the production traffic of ServeGen, yesterday and
-    last week are worse forecasts than the last minutes.
+    Every forecast is written down when it is made. Once its moment has passed, the ratio of actual
+    over forecast rate is kept, with exponentially less weight as time goes on. A forecast costs the
+    capacity that it would have asked for: itself, times the headroom beyond which a share of
+    ``allowed`` of the demand lay. The cheapest forecast counts, so yesterday's pattern is followed
+    only where it has proved itself.
     """
 
-    def __init__(self, lead_s: float, span_s: float = 60.0) -> None:
+    def __init__(self, lead_s: float, allowed: float, span_s: float = 60.0) -> None:
         self._lead_s = lead_s
+        self._allowed = allowed
         self._span_s = span_s  # over which an actual rate is measured
-        self._counts = History[float](max(*WINDOWS_S, lead_s + span_s) + span_s)
-        self._made: History[dict[str, float]] = History(lead_s + 2.0 * span_s)
-        self._errors: dict[str, tuple[float, float]] = {}  # weighted sum of squares, and weights
-        self._judged_s = 0.0
-        self._first_s: float | None = None
+        self._counts = History[float](max(*WINDOWS_S, _COUNTS_S, lead_s + span_s) + span_s)
+        self._made: History[Mapping[str, float]] = History(lead_s + 2.0 * span_s)
+        self._peaks: dict[str, float] = {}
+        self._yesterday = Yesterday(lead_s)
+        self._ratios: dict[str, Ratios] = {}
+        self._best: str | None = None
+        self._judged_s = self._now_s = 0.0
 
     def add(self, now_s: float, count: float) -> None:
         """Add the counter's value, judge the forecasts whose moment has come, and make new
         ones."""
-        if self._first_s is None:
-            self._first_s = now_s
         self._counts.add(now_s, count)
+        self._yesterday.add(now_s, count)
+        self._rise(now_s)
         if now_s - self._judged_s >= 0.5 * self._span_s:
             self._judge(now_s)
             self._judged_s = now_s
@@ -77,9 +100,9 @@ class RateForecast:
         found = self._forecasts(now_s)
         if not found:
             return None
-        squares = {name: self._mean_square(name, rate) for name, rate in found.items()}
-        name = min(found, key=lambda one: (squares[one], one))
-        return Forecast(found[name], squares[name] ** 0.5, name)
+        name = self._best if self._best in found else next(iter(found))
+        ratios = self._ratios.get(name) or self._prior(found[name])
+        return Forecast(found[name], ratios, name)
 
     def rate_since(self, from_s: float, now_s: float) -> float | None:
         """Return the mean rate from a time on, None where the counter is not known for so long."""
@@ -107,24 +130,33 @@ class RateForecast:
         counts = [after - before for before, after in pairwise(values)]
         if len(counts) < _FEWEST_COUNTS:
             return 1.0
-        sd = 1.4826 * median(abs(after - before) for before, after in pairwise(counts)) / sqrt(2.0)
+        steps = sorted(abs(after - before) for before, after in pairwise(counts))
+        sd = 1.4826 * steps[len(steps) // 2] / sqrt(2.0)
         mean = sum(counts) / len(counts)
         return max(1.0, sd * sd / mean) if mean > 0.0 else 1.0
 
-    def _forecasts(self, now_s: float) -> dict[str, float]:
-        assert self._first_s is not None, "a value was added"
-        found: dict[str, float] = {}
+    def _rise(self, now_s: float) -> None:
+        """Let peaks fall towards the present rates, or rise to them."""
+        elapsed_s, self._now_s = now_s - self._now_s, now_s
         for window_s in WINDOWS_S:
-            # The shortest window counts from the start; longer ones only when they are full.
-            if window_s > WINDOWS_S[0] and now_s - self._first_s < window_s:
-                break
             rate = self.rate_since(now_s - window_s, now_s)
-            if rate is not None:
-                found[f"last {window_s:g} s"] = rate
-        short, long = (found.get(f"last {window_s:g} s") for window_s in TREND_S)
+            if rate is None:
+                continue
+            for fade_s in FADES_S:
+                name = _name(window_s, fade_s)
+                peak = self._peaks.get(name, rate)
+                keep = exp(-elapsed_s / fade_s) if fade_s > 0.0 else 0.0
+                self._peaks[name] = max(rate, rate + (peak - rate) * keep)
+
+    def _forecasts(self, now_s: float) -> dict[str, float]:
+        found = dict(self._peaks)
+        short, long = (self.rate_since(now_s - window_s, now_s) for window_s in TREND_S)
         if short is not None and long is not None:
             slope = (short - long) / (0.5 * (TREND_S[1] - TREND_S[0]))
             found[TREND] = max(0.0, short + slope * self._lead_s)
+        ratio = self._yesterday.ratio(now_s)
+        if ratio is not None:
+            found[YESTERDAY] = found[_name(WINDOWS_S[1], 0.0)] * ratio
         return found
 
     def _judge(self, now_s: float) -> None:
@@ -132,19 +164,24 @@ class RateForecast:
         actual = self.rate_since(now_s - self._span_s, now_s)
         if made is None or actual is None or made[0] > now_s - self._lead_s:
             return
-        keep = exp(-0.5 * self._span_s / MEMORY_S)
-        for name, expected in made[1].items():
-            squares, weights = self._errors.get(name, (0.0, 0.0))
-            # A request more in either rate: a rate of 0 has a logarithm then.
-            one = 1.0 / self._span_s
-            error = log((actual + one) / (expected + one)) ** 2
-            self._errors[name] = (keep * squares + error, keep * weights + 1.0)
+        costs = {}
+        for name, forecast in made[1].items():
+            if name not in self._ratios:
+                self._ratios[name] = self._prior(actual)
+            ratios = self._ratios[name]
+            ratios.add(actual, forecast)
+            costs[name] = ratios.headroom(self._allowed) / ratios.mean
+        if self._best not in costs:
+            self._best = next(iter(costs))
+        cheapest = min(costs, key=lambda one: costs[one])
+        if costs[cheapest] < _BETTER * costs[self._best]:
+            self._best = cheapest
 
-    def _mean_square(self, name: str, rate_per_s: float) -> float:
-        squares, weights = self._errors.get(name, (0.0, 0.0))
-        # Before a forecast is judged, it is taken to err by chance, less over a longer window, and
-        # by change, more over a longer one; a trend errs twice as much as its short window.
-        window_s = TREND_S[0] if name == TREND else float(name.split()[1])
-        usual = 1.0 / max(1.0, rate_per_s * window_s) + 0.2 ** 2 * window_s / 120.0
-        usual *= 2.0 if name == TREND else 1.0
-        return (squares + _USUAL_WEIGHT * usual) / (weights + _USUAL_WEIGHT)
+    def _prior(self, rate_per_s: float) -> Ratios:
+        return Ratios(exp(-0.5 * self._span_s / MEMORY_S), _USUAL_SD,
+                      _USUAL_JUDGEMENTS * max(rate_per_s, 1.0 / self._span_s))
+
+
+def _name(window_s: float, fade_s: float) -> str:
+    return f"last {window_s:g} s" if fade_s == 0.0 else (
+        f"peak of {window_s:g} s that fades in {fade_s:g} s")

@@ -1,8 +1,9 @@
 """Penstock's scaler: forecast demand over the start time, in replicas that keep the objectives.
 
-The number of replicas is (forecast rate x margin) / (rate of one replica within its objectives).
-The rate of one replica comes from the analytic model at the lengths of recent requests, corrected
-by what saturated replicas finish (``rates``). The margin makes up for errors of both (``margin``).
+The number of replicas is (forecast rate x headroom x margin) / (rate of one replica within its
+objectives). The headroom is what past errors of the forecast ask for (``forecast``). The rate of
+one replica comes from the analytic model at the lengths of recent requests, and from the loads at
+which requests missed (``rates``). The margin makes up for what is left (``margin``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from penstock.policy.scale.budget import BudgetSharing
-from penstock.policy.scale.cheapest import cheapest_counts
-from penstock.policy.scale.failures import STEADY_S, Failures, Steady
-from penstock.policy.scale.forecast import WINDOWS_S, Forecast, RateForecast
+from penstock.policy.scale.cheapest import cheapest_counts, next_best
+from penstock.policy.scale.forecast import Forecast, RateForecast
 from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.outcomes import Outcomes
-from penstock.policy.scale.prediction import covered_share, next_best
 from penstock.policy.scale.protocol import Load, ScalerContext
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
@@ -29,7 +28,11 @@ MOST_MEASURED = 10
 """Groups for which a decision computes the rate of a replica, about 5 ms each; others wait for the
 next decision."""
 
-_MORE = 1.01  # ratio of a size that is tried over the largest that failed
+_LATE_S = 60.0  # time whose rate says whether the ready replicas are busy
+_SHORT = 0.2
+"""Share of the misses on purpose that is demand beyond the ordered rate. Demand beyond the rate
+makes other requests miss, too, since they wait behind it."""
+
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
 below, more replicas would not prevent them."""
@@ -46,7 +49,7 @@ class PenstockSettings:
     allowed misses are spent on purpose.
     """
 
-    margin: float = 1.25
+    margin: float = 1.0
     least_margin: float = 0.75
     most_margin: float = 2.0
     adapt_s: float = 900.0
@@ -81,12 +84,12 @@ class _Model:
         self._lead_s = max(one.start_s for one in self._facts)
         self._stay_s = max(self._lead_s, settings.stay_s)
         self._idle_s = max(self._lead_s, settings.idle_s)
-        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S)
+        self._spent = _SHORT * settings.miss_share * _allowed(context)
+        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._spent)
         self._rates = ReplicaRates(self.numbers, context)
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
                               settings.adapt_s)
         self._outcomes = Outcomes(context.classes)
-        self._failures = Failures()
         self._needs = History[float](self._stay_s)
         self._asked_s = 0.0  # when a request was last here
 
@@ -133,7 +136,8 @@ class _Model:
 
     def _sized(self, seen: Observation, demand: Sequence[SeenDemand], found: Forecast,
                present: tuple[int, ...], now_s: float) -> _Wish:
-        rate, reason = found.rate_per_s * self._margin.value, f"forecast: {found.method}"
+        rate = found.bound_per_s(self._spent) * self._margin.value
+        reason = f"forecast: {found.method}"
         burst = self._forecast.burst(now_s)
         # A burst has no margin of its own, except where experience allows less than the model.
         if burst.rate_per_s * min(1.0, self._margin.value) > rate:
@@ -145,26 +149,23 @@ class _Model:
         worth = [each / unit for each in rates]
         need = (rate + self._backlog_per_s(seen, demand)) / unit
         self._needs.add(now_s, need)
-        self._remember(seen, demand, worth, unit, now_s)
-        terms = {"rate_per_s": found.rate_per_s, "margin": self._margin.value,
-                 "replica_per_s": unit, "correction": self._rates.factor, "need": need,
-                 "spread": found.spread}
+        terms = {"rate_per_s": found.expected_per_s, "margin": self._margin.value,
+                 "headroom": found.bound_per_s(self._spent) / max(found.expected_per_s, 1e-12),
+                 "replica_per_s": unit, "share": self._rates.share, "need": need}
         if _size(present, worth) < need - 1e-9:
             return _Wish(self._counts(worth, need), reason, terms)
-        fewer = self._fewer(present, worth, unit, found.rate_per_s, now_s)
+        fewer = self._fewer(present, worth, now_s)
         if fewer is None:
             return _Wish(present, reason, terms)
         return _Wish(fewer, f"fewer sufficed for {self._stay_s:g} s", terms)
 
-    def _fewer(self, present: tuple[int, ...], worth: Sequence[float], unit: float,
-               rate_per_s: float, now_s: float) -> tuple[int, ...] | None:
+    def _fewer(self, present: tuple[int, ...], worth: Sequence[float], now_s: float
+               ) -> tuple[int, ...] | None:
         """Return fewer replicas, None unless fewer have sufficed all the time, which must be known,
-        with some to spare, and have not failed under such a load."""
+        with some to spare."""
         if self._needs.span_s < self._stay_s:
             return None
-        highest = max(self._needs.since(now_s - self._stay_s))
-        failed = self._failures.largest(now_s, rate_per_s, unit)
-        counts = self._counts(worth, max(highest * SPARE, failed * _MORE))
+        counts = self._counts(worth, max(self._needs.since(now_s - self._stay_s)) * SPARE)
         return counts if _size(counts, worth) < _size(present, worth) - 1e-9 else None
 
     def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
@@ -185,20 +186,9 @@ class _Model:
 
     def _busy(self, seen: Observation, now_s: float) -> bool:
         """Whether the load of the ready replicas may be what makes requests miss."""
-        rate = self._forecast.rate_since(now_s - WINDOWS_S[1], now_s)
+        rate = self._forecast.rate_since(now_s - _LATE_S, now_s)
         rates = self._rates.per_s
         return rate is None or not rates or rate >= _BUSY * _size(self._ready(seen), rates)
-
-    def _remember(self, seen: Observation, demand: Sequence[SeenDemand], worth: Sequence[float],
-                  unit: float, now_s: float) -> None:
-        """Remember the size of a fleet that fails under a load that is steady."""
-        size = _size(self._ready(seen), worth)
-        rate, late = (self._forecast.rate_since(now_s - window_s, now_s)
-                      for window_s in (STEADY_S, WINDOWS_S[1]))
-        if (rate is not None and late is not None
-                and self._failures.is_steady(now_s, size, rate, late)
-                and self._outcomes.failing(now_s, demand)):
-            self._failures.add(now_s, Steady(rate, size, unit))
 
     # -- prediction -----------------------------------------------------------------------------
 
@@ -209,8 +199,7 @@ class _Model:
         if found is None or not rates:
             return None
         learned = self._settings.margin / self._margin.value
-        return Share(found.rate_per_s, covered_share(
-            found.rate_per_s, found.spread, _size(counts, rates) * learned))
+        return Share(found.expected_per_s, found.covered(_size(counts, rates) * learned))
 
     def set_aside(self, counts: Sequence[int], now_s: float) -> tuple[int, ...] | None:
         """Return the best of the other counts, None where there is none or no rate is known."""
@@ -226,6 +215,11 @@ class _Model:
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
         return cheapest_counts(need, worth, [one.cost_per_hour for one in self._facts],
                                [(one.floor, one.ceiling) for one in self._facts])
+
+
+def _allowed(context: ScalerContext) -> float:
+    """Return the smallest share of misses that a class allows."""
+    return min((1.0 - one.slo.percentile / 100.0 for one in context.classes.values()), default=0.01)
 
 
 def _size(counts: Sequence[int], worth: Sequence[float]) -> float:

@@ -1,26 +1,41 @@
 """Rates of one replica of each group of a model within the objectives, believed and observed."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from penstock.policy.scale.correction import RateCorrection, Served
+from penstock.core.slo import ServiceClass
+from penstock.policy.scale.history import History, mean_since
 from penstock.policy.scale.protocol import Load, ScalerContext
+from penstock.policy.scale.share import Ended, LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
 
 MEASURE_S = 60.0
 """Time between two computations of the replicas' rates."""
 
 SHARE_S = 3600.0
-"""Time over which the share of a replica's saturation that is in time is averaged."""
+"""Time over which the believed share of a replica's saturation that is in time is averaged."""
+
+LOAD_S = 60.0
+"""Time over which the load is a mean to which the requests that end are counted."""
 
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
-_LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
+_SPARE = 2.0  # misses at the largest load that is taken to be in time, over those that may be
+
+
+class _Counts(NamedTuple):
+    """Requests of one class since the start of the run: arrived, ended, in time."""
+
+    num_arrived: int
+    num_ended: int
+    num_met: int
 
 
 class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
-    ``factor`` is the correction by what saturated replicas finish, which ``per_s`` contains.
-    ``measured_s`` is the time of the last computation.
+    The rate at which a replica's queue would grow without end is believed. The share of it that is
+    in time is believed at first, and then learned from the loads of the ready replicas and the
+    requests that miss (``share``). ``measured_s`` is the time of the last computation.
     """
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext) -> None:
@@ -32,12 +47,11 @@ class ReplicaRates:
         self._saturations: list[float] = []
         self._shares: list[float] = []
         self._in_time: list[float] = []
-        self._correction = RateCorrection(_wait_s(context))
-
-    @property
-    def factor(self) -> float:
-        """Ratio of the observed over the believed rates."""
-        return self._correction.factor
+        self._learned: dict[str, LoadShare] = {}
+        self._counts: dict[str, _Counts] = {}
+        self._rate = History[float](LOAD_S)
+        self._capacity = History[float](LOAD_S)
+        self._seen_s: float | None = None
 
     @property
     def known(self) -> bool:
@@ -45,19 +59,27 @@ class ReplicaRates:
         return max(self._in_time, default=0.0) > 0.0
 
     @property
+    def share(self) -> float:
+        """Share in time of the saturation of the best group, 0 before any is known."""
+        return max((rate / whole for rate, whole in zip(
+            self._in_time, self._saturations, strict=True) if whole > 0.0), default=0.0)
+
+    @property
     def per_s(self) -> list[float]:
         """Rates by group, empty before any request has ended."""
-        return [one * self._correction.factor for one in self._in_time]
+        return self._in_time
 
     def update(self, seen: Observation, demand: Sequence[SeenDemand], loads: Mapping[str, Load],
                now_s: float, *, measures: bool) -> None:
         """Follow the lengths of recent requests, where it ``measures``, and what the ready replicas
-        finish."""
+        serve in time."""
         if measures and now_s >= self.measured_s + MEASURE_S and loads != self._loads:
             self._measure(loads)
             self.measured_s, self._loads = now_s, loads
-        if self._in_time:
-            self._correct(seen, demand, now_s)
+        if self._saturations:
+            self._learn(seen, demand, now_s)
+            self._in_time = [whole * self._learned_share(share) for whole, share in zip(
+                self._saturations, self._shares, strict=True)]
 
     def _measure(self, loads: Mapping[str, Load]) -> None:
         """Compute the rates for recent lengths.
@@ -77,26 +99,48 @@ class ReplicaRates:
             1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / one.saturation_per_s)
             if old > 0.0 and one.saturation_per_s > 0.0 else one.saturation_per_s
             for old, one in zip(self._saturations or [0.0] * len(new), new, strict=True)]
-        self._in_time = [share * one
-                         for share, one in zip(self._shares, self._saturations, strict=True)]
         self._num_measured += 1
 
-    def _correct(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
-        """Compare what the ready replicas finish with their believed rates. A missing gauge counts
-        as a replica without waiting requests."""
-        ready = [(number, one) for number in self._numbers
-                 for one in seen.groups[number].of("ready")]
-        believed = dict(zip(self._numbers, self._saturations, strict=True))
-        gauges = [one.gauges for _, one in ready if one.gauges is not None]
-        self._correction.add(now_s, Served(
-            sum(one.num_finished for one in demand), len(ready),
-            sum(one.num_running for one in gauges),
-            # A queue at one replica alone says nothing about the others.
-            len(ready) * min((one.num_waiting for one in gauges), default=0),
-            sum(believed[number] for number, _ in ready)))
+    def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
+        """Count what ended since the last call to the load of the last minute."""
+        load = self._load(seen, demand, now_s)
+        elapsed_s = 0.0 if self._seen_s is None else now_s - self._seen_s
+        self._seen_s = now_s
+        for one in demand:
+            now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
+            before, self._counts[one.service_class] = self._counts.get(one.service_class), now
+            num_ended = 0 if before is None else now.num_ended - before.num_ended
+            if before is None or load is None or num_ended <= 0:
+                continue
+            learned = self._learned.get(one.service_class)
+            if learned is None:
+                learned = self._learned[one.service_class] = LoadShare(
+                    _SPARE * _allowed(self._context.classes[one.service_class]))
+            learned.add(Ended(load, num_ended, num_ended - (now.num_met - before.num_met)),
+                        elapsed_s)
+
+    def _load(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> float | None:
+        """Return arrivals, and the requests that wait, over the saturation of the ready replicas;
+        None where it is not known."""
+        self._rate.add(now_s, float(sum(one.num_arrived for one in demand)))
+        self._capacity.add(now_s, sum(
+            whole * seen.groups[number].num_ready
+            for number, whole in zip(self._numbers, self._saturations, strict=True)))
+        first, last = self._rate.at(now_s - LOAD_S), self._rate.at(now_s)
+        capacity = mean_since(self._capacity, now_s - LOAD_S)
+        if first is None or last is None or not capacity or last[0] - first[0] < LOAD_S - 1e-9:
+            return None
+        waiting = sum(one.num_held for one in demand) + sum(
+            one.gauges.num_waiting for number in self._numbers
+            for one in seen.groups[number].of("ready") if one.gauges is not None)
+        return ((last[1] - first[1]) / (last[0] - first[0]) + waiting / LOAD_S) / capacity
+
+    def _learned_share(self, believed: float) -> float:
+        """Return the share in time of every class: the believed one, as far as nothing is seen."""
+        if believed <= 0.0:
+            return 0.0
+        return min((one.largest(believed) for one in self._learned.values()), default=believed)
 
 
-def _wait_s(context: ScalerContext) -> float:
-    """Return the wait from which replicas are taken to be saturated: half of the tightest TTFT."""
-    ttfts = [one.slo.ttft_s for one in context.classes.values() if one.slo.ttft_s is not None]
-    return max(_LEAST_WAIT_S, 0.5 * min(ttfts, default=_USUAL_TTFT_S))
+def _allowed(service_class: ServiceClass) -> float:
+    return 1.0 - service_class.slo.percentile / 100.0

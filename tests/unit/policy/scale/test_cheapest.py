@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.scale.cheapest import cheapest_counts
+from penstock.policy.scale.cheapest import cheapest_counts, next_best
 
 kinds = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.7, 3.0]),
                            st.sampled_from([0.5, 1.0, 2.0, 2.5]), st.integers(0, 2),
@@ -31,3 +31,17 @@ def test_no_counts_are_cheaper(drawn, need):
         return sum(n * each for n, each in zip(counts, costs, strict=True))
 
     assert cost(found) == pytest.approx(min(map(cost, enough)))
+
+
+def worth(counts):
+    return counts[0] * 1.0 + counts[1] * 2.0
+
+
+@pytest.mark.parametrize(("counts", "bounds", "found"), [
+    ((3, 2), [(1, 4), (0, 4)], (2, 2)),       # the smaller loss
+    ((1, 2), [(1, 4), (0, 4)], (1, 1)),       # the first is at its floor
+    ((1, 0), [(1, 4), (0, 4)], (2, 0)),       # both are: the cheapest more
+    ((1, 0), [(1, 1), (0, 4)], (1, 1)),
+    ((1, 0), [(1, 1), (0, 0)], None)])
+def test_the_next_best_has_one_fewer_or_at_the_floors_one_more(counts, bounds, found):
+    assert next_best(counts, bounds, [5.0, 7.0], worth) == found

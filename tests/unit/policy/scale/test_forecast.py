@@ -7,8 +7,11 @@ import pytest
 from penstock.policy.scale.forecast import RateForecast
 
 
+ALLOWED = 0.002
+
+
 def fed(rate_at, until_s: float, step_s: float = 10.0, lead_s: float = 120.0) -> RateForecast:
-    forecast, count, now_s = RateForecast(lead_s), 0.0, 0.0
+    forecast, count, now_s = RateForecast(lead_s, ALLOWED), 0.0, 0.0
     while now_s <= until_s:
         forecast.add(now_s, count)
         count += step_s * rate_at(now_s)
@@ -17,30 +20,54 @@ def fed(rate_at, until_s: float, step_s: float = 10.0, lead_s: float = 120.0) ->
 
 
 def test_nothing_is_known_before_arrivals() -> None:
-    forecast = RateForecast(60.0)
+    forecast = RateForecast(60.0, ALLOWED)
     forecast.add(0.0, 0.0)
     assert forecast.best(0.0) is None
 
 
 def test_a_steady_rate_is_forecast_by_its_mean() -> None:
-    found = fed(lambda _: 5.0, 3600.0).best(3600.0)
+    found = fed(lambda _: 5.0, 24 * 3600.0).best(24 * 3600.0)
     assert found is not None
-    assert found.rate_per_s == pytest.approx(5.0)
-    assert found.spread < 0.03
+    assert found.expected_per_s == pytest.approx(5.0, rel=0.02)
+    assert found.bound_per_s(ALLOWED) == pytest.approx(5.0, rel=0.1)
+    assert found.covered(6.0) == pytest.approx(1.0, abs=0.002)
+    assert found.covered(2.5) == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_ramp_is_forecast_by_its_trend() -> None:
-    found = fed(lambda now_s: 5.0 + now_s / 100.0, 7200.0).best(7200.0)
+    found = fed(lambda now_s: 5.0 + now_s / 100.0, 8 * 3600.0).best(8 * 3600.0)
     assert found is not None
     assert found.method == "trend"
-    assert found.rate_per_s == pytest.approx(5.0 + (7200.0 + 120.0) / 100.0, rel=0.02)
+    assert found.expected_per_s == pytest.approx(5.0 + (8 * 3600.0 + 120.0) / 100.0, rel=0.03)
 
 
-def test_an_alternating_rate_is_forecast_by_a_long_window() -> None:
-    found = fed(lambda now_s: 9.0 if now_s // 60 % 2 else 1.0, 7200.0).best(7200.0)
+def test_peaks_that_return_are_kept_in_mind() -> None:
+    found = fed(lambda now_s: 9.0 if now_s // 60 % 10 == 0 else 3.0, 12 * 3600.0)
+    best = found.best(12 * 3600.0 + 300.0)
+    assert best is not None
+    assert best.method.startswith("peak")
+    assert best.bound_per_s(ALLOWED) > 8.0
+
+
+def test_yesterday_counts_once_it_has_proved_itself() -> None:
+    def rate_at(now_s: float) -> float:
+        return 30.0 if now_s % 86400.0 >= 43200.0 and now_s % 7200.0 < 1800.0 else 10.0
+
+    found = fed(rate_at, 4.5 * 86400.0, step_s=30.0).best(4.5 * 86400.0)
     assert found is not None
-    assert float(found.method.split()[1]) >= 120.0
-    assert found.rate_per_s == pytest.approx(5.0, rel=0.3)
+    assert found.method == "yesterday"
+    assert fed(rate_at, 0.9 * 86400.0, step_s=30.0).best(0.9 * 86400.0).method != "yesterday"
+
+
+def test_jumps_ask_for_headroom() -> None:
+    rng = Random(1)
+    levels = [rng.choice([6.0, 8.0, 10.0, 13.0]) for _ in range(200)]
+    calm = fed(lambda now_s: 10.0, 86400.0).best(86400.0)
+    wild = fed(lambda now_s: levels[int(now_s // 600)], 86400.0).best(86400.0)
+    assert calm is not None
+    assert wild is not None
+    assert calm.ratios.headroom(ALLOWED) < 1.1
+    assert wild.bound_per_s(ALLOWED) > 1.25 * wild.expected_per_s
 
 
 def test_a_burst_is_the_rate_of_the_last_seconds_less_chance() -> None:

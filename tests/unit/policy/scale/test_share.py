@@ -1,0 +1,57 @@
+"""Loads at which objectives hold, from requests that missed."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.policy.scale.share import Ended, LoadShare
+
+BELIEVED = 0.8
+seen = st.lists(st.builds(
+    lambda load, ended, share: Ended(load, ended, share * ended),
+    st.floats(0.0, 20.0), st.floats(0.0, 1e4), st.floats(0.0, 1.0)), max_size=20)
+
+
+def after(*rows):
+    found = LoadShare(0.02)
+    for row in rows:
+        found.add(Ended(*row), 0.0)
+    return found.largest(BELIEVED)
+
+
+def test_the_belief_holds_before_anything_is_seen():
+    assert after() == pytest.approx(BELIEVED, rel=0.05)
+
+
+def test_loads_without_misses_raise_the_share():
+    assert after((0.9, 50_000.0, 0.0)) == pytest.approx(0.9, rel=0.05)
+
+
+def test_misses_lower_the_share():
+    assert after((0.5, 1e4, 10.0), (0.6, 1e4, 5_000.0)) == pytest.approx(0.55, rel=0.1)
+
+
+def test_misses_of_idle_replicas_do_not_lower_the_share():
+    # As many requests miss at any load, so more replicas would not help.
+    rows = [(load, 1e5, 1e4) for load in (0.1, 0.2, 0.4, 0.6, 0.7)]
+    assert after(*rows) >= 0.7
+
+
+def test_old_misses_are_forgotten():
+    found = LoadShare(0.02)
+    found.add(Ended(0.5, 1e4, 1e4), 0.0)
+    assert found.largest(BELIEVED) < 0.5
+    found.add(Ended(0.5, 1e4, 0.0), 30 * 86400.0)
+    assert found.largest(BELIEVED) > 0.7
+
+
+@given(seen, st.floats(0.1, 2.0), st.floats(0.1, 2.0))
+def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
+    found = LoadShare(0.02)
+    for row in rows:
+        found.add(row, 10.0)
+    shares = [found.largest(believed) for believed in sorted((one, other))]
+    assert all(0.0 < share <= 9.0 for share in shares)
+    assert all(low <= high + 1e-9 for low, high in pairwise(shares))
