@@ -86,6 +86,10 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    calibrate: bool = described(
+        "Whether step times are learned from the engines' counters while they serve. They correct "
+        "what the scaler believes of the rate of a replica and of the duration of a step.", True,
+        default=False)
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

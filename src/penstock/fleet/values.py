@@ -266,6 +266,7 @@ class ScalingOptions:
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
+    calibrate: bool = False
     webhook: str | None = None
     faults: FaultOptions = NO_FAULTS
 

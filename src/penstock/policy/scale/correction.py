@@ -79,6 +79,13 @@ class RateCorrection:
             if least > self.factor:
                 self._follow(least, elapsed_s, _UP_S)
 
+    def explained(self, ratio: float) -> None:
+        """Take back what a change of the believed rates by ``ratio`` explains of the correction."""
+        if (ratio - 1.0) * (self.factor - 1.0) <= 0.0:
+            return
+        nearer = self.factor / ratio
+        self.factor = min(nearer, 1.0) if self.factor < 1.0 else max(nearer, 1.0)
+
     def _ratio(self, now_s: float, window_s: float) -> _Window | None:
         """Return the requests that the same replicas finished in a window; None where they were
         not the same, or too few requests ended."""

@@ -19,8 +19,8 @@ _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
 class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
-    ``factor`` is the correction by what saturated replicas finish, which ``per_s`` contains.
-    ``measured_s`` is the time of the last computation.
+    ``factor`` is the correction by what saturated replicas finish, which ``per_s`` contains, as
+    well as the speeds that a calibration tells. ``measured_s`` is the time of the last computation.
     """
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext) -> None:
@@ -32,6 +32,7 @@ class ReplicaRates:
         self._saturations: list[float] = []
         self._shares: list[float] = []
         self._in_time: list[float] = []
+        self._speeds = [1.0] * len(numbers)
         self._correction = RateCorrection(_wait_s(context))
 
     @property
@@ -47,7 +48,8 @@ class ReplicaRates:
     @property
     def per_s(self) -> list[float]:
         """Rates by group, empty before any request has ended."""
-        return [one * self._correction.factor for one in self._in_time]
+        return [one * speed * self._correction.factor
+                for one, speed in zip(self._in_time, self._speeds, strict=True)]
 
     def update(self, seen: Observation, demand: Sequence[SeenDemand], loads: Mapping[str, Load],
                now_s: float, *, measures: bool) -> None:
@@ -56,8 +58,18 @@ class ReplicaRates:
         if measures and now_s >= self.measured_s + MEASURE_S and loads != self._loads:
             self._measure(loads)
             self.measured_s, self._loads = now_s, loads
+        self._calibrate()
         if self._in_time:
             self._correct(seen, demand, now_s)
+
+    def _calibrate(self) -> None:
+        """Follow the calibrated speeds. An error of the belief that the calibration finds is no
+        longer one that the correction makes up for."""
+        if not self._context.speeds:
+            return
+        before = sum(self._speeds)
+        self._speeds = [self._context.speeds[number]() for number in self._numbers]
+        self._correction.explained(sum(self._speeds) / before)
 
     def _measure(self, loads: Mapping[str, Load]) -> None:
         """Compute the rates for recent lengths.
@@ -86,7 +98,8 @@ class ReplicaRates:
         as a replica without waiting requests."""
         ready = [(number, one) for number in self._numbers
                  for one in seen.groups[number].of("ready")]
-        believed = dict(zip(self._numbers, self._saturations, strict=True))
+        believed = {number: one * speed for number, one, speed in zip(
+            self._numbers, self._saturations, self._speeds, strict=True)}
         gauges = [one.gauges for _, one in ready if one.gauges is not None]
         self._correction.add(now_s, Served(
             sum(one.num_finished for one in demand), len(ready),
