@@ -24,7 +24,7 @@ def replay_scaling(journal: Path, fleet_file: Path | None, other: str | None, *,
     from penstock.journal.scaling import read_scaling
     from penstock.journal.scaling_replay import replay_scaling as replay
 
-    path = fleet_file or _beside(journal)
+    path = fleet_file or beside(journal)
     fleet = _fleet(path, other)
 
     def make(header: dict[str, Any]) -> "Scaler":
@@ -53,7 +53,7 @@ def is_scaling(journal: Path) -> bool:
         return False
 
 
-def _beside(journal: Path) -> Path:
+def beside(journal: Path) -> Path:
     """Return the fleet file of a run's folder, or the file whose engines' folder has the record."""
     folder = journal.resolve().parent
     found = folder / "fleet.yaml"
