@@ -26,7 +26,6 @@ from penstock.policy.scale.values import (
 )
 
 
-
 class Learning(NamedTuple):
     """How a calibration learns. The believed step times are off by a common factor and by one each,
     lognormal with these standard deviations. Of ``sparse`` periods, one is learned from once the

@@ -49,7 +49,7 @@ class ReplicaRates:
     def per_s(self) -> list[float]:
         """Rates by group, empty before any request has ended."""
         return [one * speed * self._correction.factor
-                for one, speed in zip(self._in_time, self._speeds, strict=True)]
+                for one, speed in zip(self._in_time, self._speeds, strict=False)]
 
     def update(self, seen: Observation, demand: Sequence[SeenDemand], loads: Mapping[str, Load],
                now_s: float, *, measures: bool) -> None:

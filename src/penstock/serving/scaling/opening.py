@@ -41,11 +41,12 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     log = DecisionLog(plan.record, note)
     try:
         loop = LiveScaling(
-            scaler_named(policy.name, policy.options, fleet, fleet.run.seed), context.groups, groups, demand,
+            scaler_named(policy.name, policy.options, fleet, fleet.run.seed), context.groups,
+            groups, demand,
             ScalingRecord(log, policy.name, dict(policy.options), fleet.run.seed, __version__),
             clock, time.time, advise=plan.advise,
-            reader=None if "gauges_only" in SCALERS.entry(policy.name).traits
-            and not fleet.scaling.calibrate else CountersReader(session))
+            reader=CountersReader(session) if fleet.scaling.calibrate
+            or "gauges_only" not in SCALERS.entry(policy.name).traits else None)
         holding = LiveHolding(
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,

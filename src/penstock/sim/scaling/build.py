@@ -27,8 +27,8 @@ from penstock.sim.scaling.slots import Slot
 @dataclass(frozen=True, slots=True)
 class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
-    decisions, faults, and by group the replica-seconds for which accelerators were held. ``learned``
-    are the step times that were calibrated."""
+    decisions, faults, and by group the replica-seconds for which accelerators were held.
+    ``learned`` are the step times that were calibrated."""
 
     changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]

@@ -17,7 +17,8 @@ from penstock.published.inferno.tuner.model import predicted
 from penstock.published.inferno.tuner.values import FilterConfig, OperatingPoint
 
 NAMES = ("alpha", "beta", "gamma")
-FIRST_BELIEF = IterationTimes(*FilterConfig().init_state)
+_ALPHA, _BETA, _GAMMA = FilterConfig().init_state
+FIRST_BELIEF = IterationTimes(_ALPHA, _BETA, _GAMMA)
 CONDITION_LIMIT = 1000.0
 
 

@@ -16,6 +16,7 @@ from penstock.published.inferno.loop.runs import (
 )
 from support.inferno_cycles import cycle, written
 
+
 def replicas(tmp_path, settings, rates):
     log = written(tmp_path / "log.jsonl", [cycle(each, rate, 1) for each, rate in enumerate(rates)])
     return [one.recomputed for one in compare(read_cycles(log), settings)]

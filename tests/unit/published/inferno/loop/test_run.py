@@ -53,7 +53,7 @@ def test_logs_of_documented_runs_are_found_in_a_checkout(quick, tmp_path):
 
 
 def test_a_folder_without_any_file_is_refused(quick, tmp_path):
-    with pytest.raises(InputError, match="holds no derived_ekf_trajectory.json"):
+    with pytest.raises(InputError, match=r"holds no derived_ekf_trajectory\.json"):
         run.reproduce_inferno_loop(tmp_path, Options())
 
 

@@ -65,7 +65,7 @@ def test_another_state_deviates(tmp_path):
 def test_a_line_without_a_value_is_named(tmp_path):
     path = tmp_path / "tuner.log"
     path.write_text("INFO replica environment model=m arrivalRateRPM=x maxBatch=1")
-    with pytest.raises(InputError, match="tuner.log:1: expected values of 'replica environment'"):
+    with pytest.raises(InputError, match=r"tuner\.log:1: expected values of 'replica environment'"):
         list(read_tuner_log(path, 0, one_chunk=False))
     with pytest.raises(InputError, match="No such file"):
         list(read_tuner_log(tmp_path / "none.log", 0, one_chunk=False))
