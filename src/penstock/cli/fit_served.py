@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, OutFile
+from penstock.cli.options import AsJson, FromFleet, OutFile
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ def served(
         metavar="RECORD|POINTS", show_default=False,
         help="A record of scaling decisions (scaling.jsonl), or operating points (CSV: rate_per_s, "
         "prompt_tokens, output_tokens, max_batch, ttft_s, itl_s).")],
-    fleet: Annotated[Path | None, typer.Option(
-        "--fleet", metavar="FLEET", show_default=False,
-        help="A record: its fleet file. Default: the one beside the record.")] = None,
+    fleet: FromFleet = None,
     group: Annotated[int, typer.Option(
         "--group", min=0, metavar="N", help="A record: the group of replicas.")] = 0,
     believed: Annotated[Path | None, typer.Option(
@@ -32,7 +30,8 @@ def served(
 ) -> int:
     """Find an engine's step times from its mean latencies while it serves, with their intervals.
 
-    A fleet file uses the result as `step_time: FILE`.
+    A record begins with the step times that its fleet believes, by default of the fleet file beside
+    it. A fleet file uses the result as `step_time: FILE`.
     """
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
