@@ -10,6 +10,7 @@ from penstock.cli.exits import OK
 from penstock.cli.fit_kernels import kernels
 from penstock.cli.fit_loading import loading
 from penstock.cli.fit_rates import rates
+from penstock.cli.fit_served import served
 from penstock.cli.options import AsJson, DurationColumn, OutFile, Seed
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ app.command("loading", epilog="Example: penstock profile fit loading swaps.csv "
 app.command("rates", epilog="Example: penstock profile fit rates result.json --model llama-3.1-8b "
             "--gpu h100-80gb --engine vllm:0.19.0 --out own.yaml\n\n"
             "Example: penstock profile fit rates measured/ --out rates.yaml")(rates)
+
+app.command("served", epilog="Example: penstock profile fit served fleet.engines/scaling.jsonl "
+            "--out served.yaml")(served)
 
 
 @app.command("step-time",

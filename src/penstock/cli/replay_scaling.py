@@ -20,19 +20,18 @@ def replay_scaling(journal: Path, fleet_file: Path | None, other: str | None, *,
     import typer
 
     from penstock.cli.console import print_json
-    from penstock.fleet.scaler import scaler_context
+    from penstock.fleet.scaler import scaler_named
     from penstock.journal.scaling import read_scaling
     from penstock.journal.scaling_replay import replay_scaling as replay
-    from penstock.registry.make import make_scaler
 
-    path = fleet_file or _beside(journal)
+    path = fleet_file or beside(journal)
     fleet = _fleet(path, other)
 
     def make(header: dict[str, Any]) -> "Scaler":
         policy = fleet.policies.scale
         name, settings = (policy.name, policy.options) if other is not None else (
             header["policy"], header["settings"])
-        return make_scaler(name, settings, scaler_context(fleet, header["seed"]))
+        return scaler_named(name, settings, fleet, header["seed"])
 
     try:
         found = replay(read_scaling(journal), make)
@@ -54,7 +53,7 @@ def is_scaling(journal: Path) -> bool:
         return False
 
 
-def _beside(journal: Path) -> Path:
+def beside(journal: Path) -> Path:
     """Return the fleet file of a run's folder, or the file whose engines' folder has the record."""
     folder = journal.resolve().parent
     found = folder / "fleet.yaml"

@@ -20,14 +20,14 @@ _FEWEST_REQUESTS = 100
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, kernels, llm-d-slo, maveriq, maveriq-plans, measured, niyama, "
-        "routebalance, sincere or vidur.")],
+        help="inferno, inferno-loop, kernels, llm-d-slo, maveriq, maveriq-plans, measured, "
+        "niyama, routebalance, sincere or vidur.")],
     data: DataDir = None, out: OutDir = None,
     num_requests: NumRequests = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.
 
-    --data is the folder of the system's data; llm-d-slo needs none.
+    --data is the folder of the system's data; llm-d-slo needs none, inferno-loop little.
     --out stores reproduction.json and the tables of the figures (CSV). --requests, at least 100,
     limits every simulated run (niyama, routebalance) or the search for plans (maveriq-plans, 500).
     Exit status 1 if a figure deviates by more than its tolerance.

@@ -7,9 +7,15 @@ import numpy as np
 from penstock.fleet.scaling import bounds, replica_per_hour
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
-from penstock.metrics.scaling_summary import ScaledGroup, Scaling, ScalingAlternative, ScalingChoice
+from penstock.metrics.scaling_summary import (
+    CalibratedTimes,
+    ScaledGroup,
+    Scaling,
+    ScalingAlternative,
+    ScalingChoice,
+)
 from penstock.metrics.summary import Usage
-from penstock.policy.scale.values import ScalingDecision
+from penstock.policy.scale.values import LearnedTimes, ScalingDecision
 from penstock.sim.scaling.build import ScalingRun
 from penstock.sim.simulation import SimulationResult
 
@@ -50,7 +56,16 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
             at_s=one.at_s, before=one.before, targets=one.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),
             attainment=one.decision.attainment, next_best=_set_aside(one.decision),
-            seen=one.seen) for one in scaling.decided))
+            seen=one.seen) for one in scaling.decided),
+        calibrated=tuple(map(_calibrated, scaling.learned)))
+
+
+def _calibrated(one: LearnedTimes) -> CalibratedTimes:
+    values, low, high = ({name: bounds[place] for name, bounds in one.parameters.items()}
+                         for place in range(3))
+    return CalibratedTimes(group=one.group, values=values, low=low, high=high,
+                           unidentified=one.unidentified, speed=one.speed,
+                           num_points=one.num_points, num_drifts=one.num_drifts)
 
 
 def _set_aside(decision: ScalingDecision) -> ScalingAlternative | None:

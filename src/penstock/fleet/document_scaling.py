@@ -106,6 +106,10 @@ class ScalingSection(Section):
     budget: BudgetSection | None = described(
         "What replicas that start, serve or drain may cost and draw together; left out, no limit.",
         {"cost_per_hour": 50})
+    calibrate: bool = described(
+        "Whether step times are learned from the engines' counters while they serve. They correct "
+        "what the scaler believes of the rate of a replica and of the duration of a step.", True,
+        default=False)
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

@@ -1,7 +1,11 @@
 """The scaler of a fleet, and the facts that the scaler is built with."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+from penstock.fleet.calibration import CalibratingScaler, GroupCalibration, speeds
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
@@ -17,7 +21,23 @@ from penstock.registry.make import make_scaler
 def scaler_of(fleet: Fleet, seed: int) -> Scaler:
     """Return the fleet's scaler, with ``seed`` for errors of its beliefs."""
     policy = fleet.policies.scale
-    return make_scaler(policy.name, policy.options, scaler_context(fleet, seed))
+    return scaler_named(policy.name, policy.options, fleet, seed)
+
+
+def scaler_named(name: str, settings: Mapping[str, Any], fleet: Fleet, seed: int) -> Scaler:
+    """Return a scaler of a fleet by its policy's name. Where the fleet calibrates, the scaler's
+    beliefs follow what is learned."""
+    context = scaler_context(fleet, seed)
+    if not fleet.scaling.calibrate:
+        return make_scaler(name, settings, context)
+    groups = [GroupCalibration(fleet, number, seed) for number in range(len(fleet.replicas))]
+    corrected = replace(context, speeds=speeds(groups), step_s=tuple(
+        _corrected(step_s, group) for step_s, group in zip(context.step_s, groups, strict=True)))
+    return CalibratingScaler(make_scaler(name, settings, corrected), groups)
+
+
+def _corrected(step_s: StepSeconds, group: GroupCalibration) -> StepSeconds:
+    return lambda features: step_s(features) / group.speed()
 
 
 def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:

@@ -272,6 +272,7 @@ class ScalingOptions:
     start_spread: float = 0.0
     hold_s: float = 600.0
     hold_until: Literal["hold_s", "hopeless"] = "hold_s"
+    calibrate: bool = False
     webhook: str | None = None
     faults: FaultOptions = NO_FAULTS
     budget: Budget | None = None

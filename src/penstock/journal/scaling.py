@@ -48,7 +48,9 @@ class ScalingLines:
                 "decided": list(decision.targets), "targets": list(targets),
                 "reason": decision.reason, "terms": dict(decision.terms),
                 "attainment": decision.attainment,
-                "next_best": None if decision.next_best is None else asdict(decision.next_best)}
+                "next_best": None if decision.next_best is None else asdict(decision.next_best),
+                **({"learned": [asdict(one) for one in decision.learned]}
+                   if decision.learned else {})}
 
     def _demand(self, one: SeenDemand) -> dict[str, Any]:
         document = asdict(one)

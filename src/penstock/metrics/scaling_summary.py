@@ -90,6 +90,26 @@ class ScalingChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CalibratedTimes:
+    """Step times of a group's replicas that were learned while they served, at the end of the run.
+
+    By name in ms, ``values``, and the ends ``low`` and ``high`` of the interval of 95 %; those in
+    ``unidentified`` are open by more than a factor of 2. ``speed`` is the rate of a replica over
+    the believed rate. ``num_points`` observations are in use, after ``num_drifts`` changes of the
+    engines.
+    """
+
+    group: int
+    values: Mapping[str, float]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    unidentified: tuple[str, ...]
+    speed: float
+    num_points: int
+    num_drifts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scaling:
     """Outcome of a scaler: its groups, starts and stops, faults, changes and decisions.
 
@@ -113,3 +133,4 @@ class Scaling:
     failed_starts: Annotated[int, Form.OPTIONAL] = 0
     failures: Annotated[int, Form.OPTIONAL] = 0
     reclaims: Annotated[int, Form.OPTIONAL] = 0
+    calibrated: Annotated[tuple[CalibratedTimes, ...], Form.OPTIONAL] = ()

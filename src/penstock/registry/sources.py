@@ -44,6 +44,7 @@ requests."""
 _RUN = "penstock.published"
 SYSTEMS = Axis("system", "penstock.reproduce", {
     "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
+    "inferno-loop": Entry(f"{_RUN}.inferno.loop.run:reproduce_inferno_loop", traits=("no_data",)),
     "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),
     "llm-d-slo": Entry(f"{_RUN}.autoscalers.run:reproduce_llm_d_slo", traits=("no_data",)),
     "maveriq": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq"),

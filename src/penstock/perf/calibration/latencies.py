@@ -16,7 +16,8 @@ def chain_latencies(points: Sequence[ServedPoint], times: Sequence[IterationTime
 
     The chain's queue is open: ``max_queue`` is not read.
     """
-    batch = stack([from_spec(point.queue(each)) for each in times for point in points])
+    batch = stack([from_spec(point.queue(each), variability=point.variability)
+                   for each in times for point in points])
     found = analyze(batch, np.array([point.rate_per_s for _ in times for point in points]), (50.0,))
     latencies = 1000.0 * np.stack([found.ttft_s, found.itl_s], axis=1)
     return latencies.reshape(len(times), len(points), 2)

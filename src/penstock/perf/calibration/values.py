@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from math import exp, inf, isfinite, sqrt
 
 from penstock.perf.queueing.batch import Array
-from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, RequestSize
+from penstock.perf.queueing.parameters import (
+    POISSON,
+    IterationTimes,
+    QueueSpec,
+    RequestSize,
+    Variability,
+)
 
 NAMES = ("alpha_ms", "beta_ms", "gamma_ms")
 Triple = tuple[float, float, float]
@@ -22,7 +28,7 @@ class ServedPoint:
     """Mean load and latencies of one replica over a period.
 
     ``ttft_ms`` includes the wait. ``served_s`` is how long the replica has served at the end of the
-    period.
+    period. ``variability`` is that of the requests.
     """
 
     rate_per_s: float
@@ -32,6 +38,7 @@ class ServedPoint:
     itl_ms: float
     max_queue: int = 0
     served_s: float = inf
+    variability: Variability = POISSON
 
     @property
     def usable(self) -> bool:

@@ -74,16 +74,22 @@ StepSeconds = Callable[[StepFeatures], float]
 """Function that returns the believed duration of a step of one replica."""
 
 
+Speed = Callable[[], float]
+"""Function that returns the rate of one replica over the believed rate, as calibrated."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScalerContext:
     """All that a scaler is built with. ``capacity`` and ``step_s`` have a function for each
-    group. ``budget`` is None where nothing limits all groups together."""
+    group, and so have ``speeds`` where the fleet calibrates. ``budget`` is None where nothing
+    limits all groups together."""
 
     groups: tuple[GroupFacts, ...]
     classes: Mapping[str, ServiceClass]
     capacity: tuple[Capacity, ...] = field(default=())
     step_s: tuple[StepSeconds, ...] = field(default=())
     budget: Budget | None = None
+    speeds: tuple[Speed, ...] = field(default=())
 
 
 class Scaler(Protocol):

@@ -35,7 +35,8 @@ class ReplicaRates:
 
     The rate at which a replica's queue would grow without end is believed. The share of it that is
     in time is believed at first, and then learned from the loads of the ready replicas and the
-    requests that miss (``share``). ``measured_s`` is the time of the last computation.
+    requests that miss (``share``). Where the fleet calibrates, rates contain the learned speeds.
+    ``measured_s`` is the time of the last computation.
     """
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext) -> None:
@@ -44,7 +45,8 @@ class ReplicaRates:
         self.measured_s = -MEASURE_S
         self._num_measured = 0
         self._loads: Mapping[str, Load] = {}
-        self._saturations: list[float] = []
+        self._believed: list[float] = []  # at which queues would grow
+        self._saturations: list[float] = []  # the same at the calibrated speeds
         self._shares: list[float] = []
         self._in_time: list[float] = []
         self._learned: dict[str, LoadShare] = {}
@@ -76,7 +78,8 @@ class ReplicaRates:
         if measures and now_s >= self.measured_s + MEASURE_S and loads != self._loads:
             self._measure(loads)
             self.measured_s, self._loads = now_s, loads
-        if self._saturations:
+        if self._believed:
+            self._saturations = self._at_speed()
             self._learn(seen, demand, now_s)
             self._in_time = [whole * self._learned_share(share) for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
@@ -95,11 +98,16 @@ class ReplicaRates:
         self._shares = [old + weight * (share - old)
                         for old, share in zip(self._shares or shares, shares, strict=True)]
         # Costs of a request add up, so the means are of costs.
-        self._saturations = [
+        self._believed = [
             1.0 / ((1.0 - _SMOOTHING) / old + _SMOOTHING / one.saturation_per_s)
             if old > 0.0 and one.saturation_per_s > 0.0 else one.saturation_per_s
-            for old, one in zip(self._saturations or [0.0] * len(new), new, strict=True)]
+            for old, one in zip(self._believed or [0.0] * len(new), new, strict=True)]
         self._num_measured += 1
+
+    def _at_speed(self) -> list[float]:
+        speeds = self._context.speeds
+        return [rate * (speeds[number]() if speeds else 1.0)
+                for number, rate in zip(self._numbers, self._believed, strict=True)]
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count what ended since the last call to the load of the last minute."""

@@ -142,12 +142,31 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedTimes:
+    """Step-time parameters of one group's replicas, learned while they serve.
+
+    ``parameters`` have the value and the ends of the interval of 95 % in ms by name; those in
+    ``unidentified`` are open by more than a factor of 2. ``speed`` is the rate of a replica over
+    the believed rate. ``num_points`` observations are in use, after ``num_drifts`` changes of the
+    engines.
+    """
+
+    group: int
+    parameters: Mapping[str, tuple[float, float, float]]
+    unidentified: tuple[str, ...]
+    speed: float
+    num_points: int
+    num_drifts: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingDecision:
     """Wanted number of replicas by group, in order.
 
     ``reason`` is the cause in words. ``terms`` are the figures that decided. ``attainment`` is the
     predicted share of requests in time, where the policy predicts one. ``next_best`` is the best
-    of the numbers that were set aside, where the policy names it.
+    of the numbers that were set aside, where the policy names it. ``learned`` are the step times
+    that were calibrated, where the fleet calibrates.
     """
 
     targets: tuple[int, ...]
@@ -155,6 +174,7 @@ class ScalingDecision:
     terms: Mapping[str, float] = field(default_factory=dict)
     attainment: float | None = None
     next_best: Alternative | None = None
+    learned: tuple[LearnedTimes, ...] = ()
 
 
 def bucket(bounds_s: tuple[float, ...], seconds: float) -> int:

@@ -13,7 +13,7 @@ from penstock.report.html.colours import NEUTRAL, PALETTE
 from penstock.report.html.plots import KV_COLOUR, Figure, axis, line_look, stacked_layout
 from penstock.report.html.steps import Curves, changes_of, step_columns, weighted_steps
 from penstock.report.html.table import drawn
-from penstock.report.model.scaling import decisions_table, groups_table
+from penstock.report.model.scaling import calibration_table, decisions_table, groups_table
 from penstock.report.model.scaling_decisions import details, heading, marked
 
 SCRIPT = "curves.js"
@@ -39,7 +39,14 @@ def section(scaling: Scaling) -> str:
                       "the share of arrivals within their targets and the cost per hour, over one "
                       "time axis. The tables below and the decision's text say the same.",
                       height_px=_height_px(scaling)),
-        _picker(scaling), drawn(decisions, " ".join(decisions.notes), style="wrapped"))
+        _learned(scaling), _picker(scaling),
+        drawn(decisions, " ".join(decisions.notes), style="wrapped"))
+
+
+def _learned(scaling: Scaling) -> str:
+    """Return the table of calibrated step times, empty where there are none."""
+    found = calibration_table(scaling)
+    return "" if found is None else drawn(found, " ".join(found.notes))
 
 
 def _picker(scaling: Scaling) -> str:

@@ -49,6 +49,24 @@ def _least(scaling: Scaling) -> str:
             f"{scaling.over_least:.2f} times as many.")
 
 
+def calibration_table(scaling: Scaling) -> Table | None:
+    """The step times that were learned while the replicas served; None where none were."""
+    rows = [[f"{group.model} on {group.accelerator}", name, f"{one.values[name]:.4g}",
+             f"{one.low[name]:.4g} to {one.high[name]:.4g}",
+             "open" if name in one.unidentified else "yes"]
+            for one in scaling.calibrated for group in [scaling.groups[one.group]]
+            for name in one.values]
+    if not rows:
+        return None
+    notes = [f"{scaling.groups[one.group].model} on {scaling.groups[one.group].accelerator}: "
+             f"{wording.count(one.num_points)} points, {wording.count(one.num_drifts)} changes of "
+             f"the engines found, {one.speed:.2f} times the believed rate of a replica."
+             for one in scaling.calibrated]
+    return table("Calibrated step times", [
+        Column("replicas of", left=True), Column("parameter", left=True), "value",
+        "95 % interval", "identified"], rows, notes=notes)
+
+
 def decisions_table(scaling: Scaling) -> Table:
     """The decisions that changed a target, with their causes."""
     shown = scaling.decisions[:MOST_DECISIONS]

@@ -49,6 +49,8 @@ def _replicas_and_pools(summary: RunSummary) -> list[Block]:
     found: list[Block] = []
     if summary.scaling is not None:
         found.append(scaling.groups_table(summary.scaling))
+        learned = scaling.calibration_table(summary.scaling)
+        found += [] if learned is None else [learned]
     if summary.pools:
         found += [multiplexing.pools_table(summary),
                   *multiplexing.models_table(summary).split("Models on")]

@@ -10,9 +10,8 @@ import aiohttp
 
 from penstock import __version__
 from penstock.engines.client.state import EngineState
-from penstock.fleet.scaler import patience_of, scaler_context, spending_of
+from penstock.fleet.scaler import patience_of, scaler_context, scaler_named, spending_of
 from penstock.policy.scale.demand import DemandMeter
-from penstock.registry.make import make_scaler
 from penstock.registry.policies import SCALERS
 from penstock.serving.deployments.startable import num_places
 from penstock.serving.gateway.choice import has_engine
@@ -50,11 +49,12 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     log = DecisionLog(plan.record, note)
     try:
         loop = LiveScaling(
-            make_scaler(policy.name, policy.options, context), context.groups, groups, demand,
+            scaler_named(policy.name, policy.options, fleet, fleet.run.seed), context.groups,
+            groups, demand,
             ScalingRecord(log, policy.name, dict(policy.options), fleet.run.seed, __version__),
             clock, time.time, advise=plan.advise,
-            reader=None if "gauges_only" in SCALERS.entry(policy.name).traits
-            else CountersReader(session))
+            reader=CountersReader(session) if fleet.scaling.calibrate
+            or "gauges_only" not in SCALERS.entry(policy.name).traits else None)
         holding = LiveHolding(
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,

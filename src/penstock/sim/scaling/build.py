@@ -16,6 +16,7 @@ from penstock.fleet.values import Fleet
 from penstock.journal.scaling import ScalingJournal, header
 from penstock.metrics.scaling_summary import ScalingEvent
 from penstock.policy.scale.demand import DemandMeter
+from penstock.policy.scale.values import LearnedTimes
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.faults import Faults
@@ -27,7 +28,8 @@ from penstock.sim.scaling.slots import Slot
 @dataclass(frozen=True, slots=True)
 class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
-    decisions, faults, and by group the replica-seconds for which accelerators were held."""
+    decisions, faults, and by group the replica-seconds for which accelerators were held.
+    ``learned`` are the step times that were calibrated."""
 
     changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]
@@ -38,6 +40,7 @@ class ScalingRun:
     num_failures: int
     num_reclaims: int
     end_s: float
+    learned: tuple[LearnedTimes, ...] = ()
 
 
 def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
@@ -57,7 +60,8 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
         held_s[group] += change.held * (end_s - change.at_s)
     decided = tuple(one for one in loop.decided if one.at_s <= end_s)
     return ScalingRun(tuple(changes), decided, tuple(held_s), loop.num_starts, loop.num_stops,
-                      loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s)
+                      loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s,
+                      loop.learned)
 
 
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:

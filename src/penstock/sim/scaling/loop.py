@@ -11,6 +11,7 @@ from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
     Gauges,
+    LearnedTimes,
     Observation,
     ScalingDecision,
     SeenGroup,
@@ -98,6 +99,7 @@ class ScalingLoop(EventSource):
         self.due_ps = 0
         self.changes: list[ScalingEvent] = []
         self.decided: list[Decided] = []
+        self.learned: tuple[LearnedTimes, ...] = ()
         self.num_starts = 0
         self.num_stops = 0
         self.num_failed_starts = 0
@@ -237,6 +239,7 @@ class ScalingLoop(EventSource):
     def _decide(self, now_ps: int) -> None:
         seen, now_s = self._observe(now_ps), now_ps / PS_PER_S
         decision = self._scaler.decide(seen, now_s)
+        self.learned = decision.learned
         targets = [min(max(target, limit.floor), limit.ceiling)
                    for target, limit in zip(decision.targets, self._limits, strict=True)]
         if self._record is not None:

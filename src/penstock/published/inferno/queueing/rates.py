@@ -9,6 +9,7 @@ these functions need the 64 bits of ``precision``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,11 @@ from penstock.published.inferno.queueing.chunks import chunk_counts
 
 Floats = npt.NDArray[np.floating[Any]]
 Precision = type[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class OneChunkTimes(IterationTimes):
+    """Parameters of the second generation as queue-analysis v0.4 to v0.6 takes them."""
 
 
 class ServiceTimes(Protocol):
@@ -134,11 +140,44 @@ class IterationService:
         return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
 
 
+class OneChunkService(IterationService):
+    """Second generation before chunks: a prompt is computed in one iteration, and a request's own
+    work counts beside its share in the batch's.
+
+    Source: queue-analysis v0.4 to v0.6; almost the same in llm-d's WVA ``pkg/analyzer``.
+    """
+
+    def shared_ms(self, in_service: Floats) -> Floats:
+        """Mean duration of an iteration of so many requests."""
+        tokens = (self.input_tokens + self.output_tokens) / (self.output_tokens + 1.0)
+        context = self.input_tokens + self.output_tokens / 2.0
+        return np.asarray(self.alpha + in_service * (self.beta * tokens + self.gamma * context))
+
+    def whole_prompt_ms(self, in_service: Floats) -> Floats:
+        """Iteration with a whole prompt, and nothing for an empty one."""
+        prompt = self.shared_ms(in_service) + (self.beta + self.gamma) * self.input_tokens
+        return np.where(self.input_tokens > 0.0, prompt, np.float32(0.0))
+
+    def rates(self, in_service: Floats) -> Floats:
+        own = self.beta + self.gamma * (self.input_tokens + (self.output_tokens + 1.0) / 2.0)
+        decode = self.shared_ms(in_service) + own
+        total = self.whole_prompt_ms(in_service) + self.output_tokens * decode
+        return np.asarray(in_service / total)
+
+    def latencies(self, in_service: Floats, service_ms: Floats,
+                  max_batch: Floats) -> tuple[Floats, Floats]:
+        """At the mean number in service."""
+        prefill = self.whole_prompt_ms(in_service[:, None])[:, 0]
+        return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
+
+
 def service_times(queues: Sequence[QueueSpec],
                   precision: Precision = np.float32) -> ServiceTimes:
     """The service times of queues that are all of one generation."""
     if isinstance(queues[0].times, DecodePrefillTimes):
         return DecodePrefillService(queues, precision)
+    if isinstance(queues[0].times, OneChunkTimes):
+        return OneChunkService(queues, precision)
     return IterationService(queues, precision)
 
 

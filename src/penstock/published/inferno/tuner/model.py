@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.perf.queueing.batch import Array
 from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, RequestSize
 from penstock.published.inferno.queueing.analysis import InfernoQueues
-from penstock.published.inferno.queueing.rates import Precision
+from penstock.published.inferno.queueing.rates import OneChunkTimes, Precision
 from penstock.published.inferno.tuner.values import OperatingPoint
 
 
@@ -49,6 +49,7 @@ def predicted(points: Sequence[OperatingPoint], states: Array,
 def _queue(point: OperatingPoint, state: Array) -> QueueSpec:
     alpha_ms, beta_ms = float(state[0]), float(state[1])
     with_prompts = len(state) > 2
-    times = IterationTimes(alpha_ms, beta_ms, float(state[2]) if with_prompts else 0.0)
+    kind = OneChunkTimes if point.one_chunk else IterationTimes
+    times = kind(alpha_ms, beta_ms, float(state[2]) if with_prompts else 0.0)
     size = RequestSize(point.input_tokens if with_prompts else 0.0, point.output_tokens)
     return QueueSpec(times, size, point.max_batch, point.max_queue)

@@ -21,6 +21,7 @@ class OperatingPoint:
     """Mean load and latencies of one replica over a cycle.
 
     ``ttft_ms`` includes the wait. For a state of two parameters it is the wait alone.
+    ``one_chunk`` says that the replica is analysed as before queue-analysis v0.7.
     """
 
     rate_per_min: float
@@ -30,6 +31,7 @@ class OperatingPoint:
     output_tokens: float
     ttft_ms: float
     itl_ms: float
+    one_chunk: bool = False
 
     @property
     def usable(self) -> bool:
