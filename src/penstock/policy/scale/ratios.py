@@ -1,6 +1,7 @@
 """Past ratios of actual over forecast demand, and the headroom that they ask for."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, erf, exp, log, sqrt
 
 _STEP = 0.025
@@ -68,4 +69,4 @@ def _lognormal(sd: float) -> Sequence[float]:
     """Return the share of a lognormal variable of median 1 in each bin."""
     edges = [log(_LEAST) + _STEP * (place - 0.5) for place in range(_NUM_BINS + 1)]
     below = [0.5 * (1.0 + erf(edge / (sd * sqrt(2.0)))) for edge in edges]
-    return [high - low for low, high in zip(below[:-1], below[1:], strict=True)]
+    return [high - low for low, high in pairwise(below)]

@@ -6,7 +6,6 @@ import pytest
 
 from penstock.policy.scale.forecast import RateForecast
 
-
 ALLOWED = 0.002
 
 
