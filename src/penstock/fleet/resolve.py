@@ -12,7 +12,7 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
-from penstock.fleet.document_scaling import FaultsSection
+from penstock.fleet.document_scaling import FaultsSection, ObserveSection
 from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -32,6 +32,7 @@ from penstock.fleet.values import (
     ModelChoice,
     PlanOptions,
     Policies,
+    PrometheusOptions,
     ReplicaGroup,
     RunOptions,
     ScalingOptions,
@@ -147,6 +148,9 @@ def _scaler(document: FleetDocument) -> Choice:
 def _scaling(document: FleetDocument) -> ScalingOptions:
     given = {} if document.scaling is None else document.scaling.given()
     given.pop("settings", None)  # of policies, which state theirs
+    observe: ObserveSection | None = given.pop("observe", None)
+    if observe is not None:
+        given["observe"] = PrometheusOptions(**observe.given())
     section: FaultsSection | None = given.pop("faults", None)
     if section is None:
         return ScalingOptions(**given)

@@ -56,6 +56,10 @@ class LiveGroup(Protocol):
     def replicas(self) -> Sequence[LiveReplica]:
         """Return the replicas that wait, start, serve or drain."""
 
+    def adopt(self, numbers: range) -> None:
+        """Take over the numbers of a changed fleet file's replicas, where the file states the
+        endpoints."""
+
     def order(self, target: int) -> None:
         """Order a number of replicas."""
 

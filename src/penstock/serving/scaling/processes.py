@@ -70,6 +70,9 @@ class ProcessGroup:
                         self._engine(number, by_url))
             for number in (*self._draining, *self._ending)]
 
+    def adopt(self, numbers: range) -> None:
+        """Do nothing: the places of started replicas stay."""
+
     def order(self, target: int) -> None:
         """Order a number of replicas."""
         taken = {*self._ordered, *self._draining, *self._ending}

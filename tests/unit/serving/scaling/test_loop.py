@@ -5,20 +5,19 @@ import asyncio
 import pytest
 
 from penstock.engines.client.metrics_text import EngineLoad
-from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.scaling import loop as loop_module
 from penstock.serving.scaling.groups import STALE_S, LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
 from support.scaled_group import busy, engine
-from support.scaled_loop import Group, Record, Scripted
+from support.scaled_loop import Group, Record, Scripted, source_of
 
 FACTS = GroupFacts("m", 1, 4, 1, 2.0, 60.0, 1000)
 
 
 def loop_of(scaler, group, clock=lambda: 50.0, advise=False):
     record = Record()
-    return LiveScaling(scaler, [FACTS], [group], DemandMeter(), record, clock, lambda: 1e9,
+    return LiveScaling(scaler, [FACTS], [group], source_of(group), record, clock, lambda: 1e9,
                        advise=advise), record
 
 
