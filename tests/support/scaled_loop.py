@@ -27,6 +27,7 @@ class Scripted:
 
 class Group:
     num_places = 4
+    inherited = 0
 
     def __init__(self, *replicas):
         self.target = 1

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from penstock.core.errors import InputError
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
@@ -45,7 +46,10 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
 
 
 def start_s(fleet: Fleet, number: int) -> float:
-    """Return the expected time from the order of a group's replica until it serves."""
+    """Return the expected time from the order of a group's replica until it serves. Raises
+    InputError where the file states none."""
     found = fleet.replicas[number].start_s or fleet.scaling.start_s
-    assert found is not None, "the file states a start time"
+    if found is None:
+        raise InputError(f"replicas[{number}].start_s: is left out; expected the seconds from the "
+                         "order of a replica until it serves, here or in scaling.start_s")
     return found

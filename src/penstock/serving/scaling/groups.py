@@ -53,6 +53,10 @@ class LiveGroup(Protocol):
     def target(self) -> int:
         """Number of replicas ordered last."""
 
+    @property
+    def inherited(self) -> int:
+        """Number of replicas that may be of an earlier loop, whose reasons are forgotten."""
+
     def replicas(self) -> Sequence[LiveReplica]:
         """Return the replicas that wait, start, serve or drain."""
 

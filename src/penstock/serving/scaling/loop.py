@@ -14,6 +14,10 @@ from penstock.serving.scaling.record import ScalingRecord
 from penstock.serving.scaling.source import Source
 
 NUM_KEPT = 200
+HISTORY_S = 60.0
+"""Time for which a new loop leaves each group the replicas that an earlier loop may have ordered:
+the policy has no history yet."""
+
 _TEND_S = 0.5
 _APART_S = 1.0
 STATES: tuple[State, ...] = ("waiting", "starting", "ready", "draining")
@@ -45,6 +49,7 @@ class LiveScaling:
         self._started_s = clock()
         self._decided_s: float | None = None
         self._held = asyncio.Event()
+        self._inherited: list[int] = []
 
     @property
     def decided_s_ago(self) -> float | None:
@@ -99,8 +104,10 @@ class LiveScaling:
             return
         # A decision may take a while, and answers must go on meanwhile.
         decision = await asyncio.to_thread(self._scaler.decide, seen, now_s)
-        targets = tuple(facts.bounded(target)
-                        for facts, target in zip(self.facts, decision.targets, strict=True))
+        self._inherited = self._inherited or [group.inherited for group in self.groups]
+        kept = self._inherited if now_s < HISTORY_S else [0] * len(self.groups)
+        targets = tuple(facts.bounded(max(target, least)) for facts, target, least
+                        in zip(self.facts, decision.targets, kept, strict=True))
         before = tuple(group.target for group in seen.groups)
         self.num_decisions += 1
         self._decided_s = self._clock()

@@ -29,7 +29,7 @@ from penstock.serving.scaling.groups import Ages, LiveGroup, LiveReplica
 from penstock.serving.scaling.prometheus import Prometheus, PrometheusError, Sample
 from penstock.serving.scaling.totals import TotalsMeter
 
-DOWN_S = 300.0
+DOWN_S = 120.0
 """Time for which a replica that cannot be scraped may still serve: without its counters, demand is
 missing. Later the replica counts as one that does not serve."""
 
@@ -58,6 +58,11 @@ class ObservedGroup:
     def target(self) -> int:
         """Number of replicas."""
         return len(self._present)
+
+    @property
+    def inherited(self) -> int:
+        """Number of replicas: nobody tells who ordered them."""
+        return self.target
 
     def number(self, name: str) -> int:
         """Return the number of a replica by its name."""

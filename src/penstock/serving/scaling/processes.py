@@ -29,7 +29,7 @@ class ProcessGroup:
 
     An ordered replica waits until accelerators are free, and a start that fails is repeated with a
     growing delay. A replica that is given up gets no more requests, ends its last ones, and is then
-    stopped.
+    stopped. ``inherited`` is the number of replicas of an earlier gateway.
     """
 
     def __init__(self, numbers: Sequence[int], owner: StartedReplicas,
@@ -42,6 +42,7 @@ class ProcessGroup:
         self._note = note
         self._ages = Ages(clock)
         self._ordered = [number for number in numbers if owner.deployment(number) is not None]
+        self.inherited = len(owner.adopted.intersection(numbers))
         self._draining: list[int] = []
         self._ending: dict[int, asyncio.Task[None]] = {}
         self._failures: dict[int, _Failure] = {}
@@ -79,7 +80,9 @@ class ProcessGroup:
         free = [number for number in self._numbers if number not in taken]
         num_more = target - len(self._ordered)
         if num_more > 0:
-            self._ordered += free[:num_more]
+            for number in free[:num_more]:
+                self._owner.register(number)
+                self._ordered.append(number)
         elif num_more < 0:
             for one in sorted(self._present(), key=_worth)[:-num_more]:
                 self._give_up(one)

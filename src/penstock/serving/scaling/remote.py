@@ -33,6 +33,11 @@ class AdvisedGroup:
         """Number of engines that do not leave."""
         return sum(1 for one in self._engines() if not one.draining)
 
+    @property
+    def inherited(self) -> int:
+        """Number of engines: nobody tells who ordered them."""
+        return self.target
+
     def _engines(self) -> list[EngineState]:
         return [one for one in self._all if one.facts.replica_id in self._numbers]
 
@@ -88,6 +93,11 @@ class WebhookGroup:
     def target(self) -> int:
         """Number of replicas ordered last; before the first order, that of the engines."""
         return self._present.target if self._target is None else self._target
+
+    @property
+    def inherited(self) -> int:
+        """Number of engines: nobody tells who ordered them."""
+        return self._present.inherited
 
     def adopt(self, numbers: range) -> None:
         """Take over the numbers of the endpoints of a changed fleet file."""

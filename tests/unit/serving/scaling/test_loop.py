@@ -77,3 +77,14 @@ def test_a_request_without_a_replica_asks_those_that_want_it(wakes, num, monkeyp
         return scaler
 
     assert len(asyncio.run(run()).seen) == num
+
+
+def test_a_new_loop_leaves_the_replicas_of_an_earlier_one_until_it_has_a_history():
+    times = iter([0.0, 0.0, 0.0, 0.0, 59.0, 59.0, 59.0, 61.0, 61.0, 61.0])
+    group = Group()
+    group.target, group.inherited = 3, 3
+    loop, record = loop_of(Scripted(1), group, lambda: next(times))
+    for _ in range(3):
+        asyncio.run(loop.decide())
+    assert [line[3] for line in record.lines] == [(3,), (3,), (1,)]
+    assert record.lines[0][4].targets == (1,), "the record has what the policy decided"
