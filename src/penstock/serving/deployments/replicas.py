@@ -135,9 +135,10 @@ class StartedReplicas:
         asked = self._replicas.get(one.name)
         states = _ORDERED if self._fleet.scales else _LIVING
         return asked is not None and one.state in states and (
-            one.model, one.engine, one.configuration, dict(one.options)) == (
-            asked.group.model.name, KINDS[asked.group.engine], asked.configuration,
-            options_of(self._fleet, asked.group))
+            one.model, one.engine, dict(one.options)) == (
+            asked.group.model.name, KINDS[asked.group.engine],
+            options_of(self._fleet, asked.group)) and (
+            one.state == State.REGISTERED or one.configuration == asked.configuration)
 
     async def _begin_at_first(self, one: StartedReplica) -> None:
         try:
