@@ -125,10 +125,10 @@ class Load:
 class Case:
     """One fleet with its faults."""
 
-    def __init__(self, number, seed, folder):
+    def __init__(self, number, seed, kind, folder):
         self.rng = random.Random(f"{seed}-{number}")
         self.number, self.folder = number, folder
-        self.kind = KINDS[number % len(KINDS)]
+        self.kind = kind
         self.policy = "penstock" if self.kind == "crowd" else self.rng.choice(POLICIES)
         self.floor = self.rng.choice((0, 1, 1, 2))
         self.rate = self.rng.choice((0.8, 1.2))
@@ -196,7 +196,7 @@ class Case:
             if kind in ("slow starts", "failed starts"):
                 work.append(asyncio.create_task(self.spoil_starts(kind, 18.0)))
         for _ in range(2 if self.kind == "all" else 1):
-            await asyncio.sleep(rng.uniform(2.0, 12.0))
+            await asyncio.sleep(rng.uniform(2.0, 16.0))
             kind = rng.choice(kinds)
             if kind == "engines die":
                 self.hurt(signal.SIGKILL)
@@ -418,8 +418,8 @@ async def run(options, folder):
     for number in range(options.cases):
         own = folder / str(number)
         own.mkdir()
-        cases.append((Dark if KINDS[number % len(KINDS)] == "dark" else Case)(
-            number, options.seed, own))
+        kind = options.kind or KINDS[number % len(KINDS)]
+        cases.append((Dark if kind == "dark" else Case)(number, options.seed, kind, own))
     num_done = 0
 
     async def one(case):
@@ -461,6 +461,7 @@ def main():
     parser.add_argument("cases", type=int, nargs="?", default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--kind", choices=KINDS, help="cases of this kind alone")
     parser.add_argument("--keep", type=Path, help="folder for the files of cases that broke a law")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
