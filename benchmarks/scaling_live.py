@@ -36,7 +36,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from common import REPOSITORY, show
+from common import show
 from live_faults import Process
 
 from penstock.serving.scaling.loop import HISTORY_S
@@ -191,10 +191,8 @@ class Case:
     async def harm(self, session):
         """Do harm, and mend it."""
         rng, kinds = self.rng, [self.kind] if self.kind != "all" else KINDS[1:6]
-        work = []
-        for kind in kinds:
-            if kind in ("slow starts", "failed starts"):
-                work.append(asyncio.create_task(self.spoil_starts(kind, 18.0)))
+        work = [asyncio.create_task(self.spoil_starts(kind, 18.0)) for kind in kinds
+                if kind in ("slow starts", "failed starts")]
         for _ in range(2 if self.kind == "all" else 1):
             await asyncio.sleep(rng.uniform(2.0, 16.0))
             kind = rng.choice(kinds)

@@ -54,7 +54,8 @@ class StartedReplicas:
     async def start(self) -> None:
         """Adopt running replicas that match the file, stop the others, and start the missing ones
         that start with the fleet. Where a policy scales a group, the adopted replicas and those
-        that were ordered are its first number. Raises InputError for a replica that does not start."""
+        that were ordered are its first number. Raises InputError for a replica that does not
+        start."""
         await self._control.recover()
         await asyncio.gather(*(
             self._control_removal(one.name) for one in self._control.deployments()

@@ -60,7 +60,8 @@ def kept(text, *states):
     replicas = to_start(fleet)
     left = {f"replica-{number}": Deployment(
         f"replica-{number}", "llama-3-8b", "emulate", 0.0, 0.0, {}, state=state,
-        configuration=None if state == State.REGISTERED else replicas[0].configuration) for number, state in enumerate(states)}
+        configuration=None if state == State.REGISTERED else replicas[0].configuration)
+        for number, state in enumerate(states)}
     control = Control(left)
     found = StartedReplicas(fleet, replicas, control)
     asyncio.run(found.start())
