@@ -74,6 +74,14 @@ def engines_of(folder):
     return found
 
 
+def sweep(folder):
+    """Kill every process that works in a folder of this script's own."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder):
+                send(int(entry.name), signal.SIGKILL)
+
+
 def send(pid, number):
     """Signal a process, which may have ended."""
     with suppress(ProcessLookupError):
@@ -463,7 +471,10 @@ def main():
     parser.add_argument("--keep", type=Path, help="folder for the files of cases that broke a law")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = asyncio.run(run(options, Path(name)))
+        try:
+            found = asyncio.run(run(options, Path(name)))
+        finally:  # an interrupt cancels the cases' own ends
+            sweep(Path(name).resolve())
     show(found)
     sys.exit(1 if found["broken"] else 0)
 
