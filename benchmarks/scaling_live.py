@@ -74,6 +74,14 @@ def engines_of(folder):
     return found
 
 
+async def is_ready(process, session):
+    """Wait until a process answers. Raises RuntimeError where it does not."""
+    try:
+        await process.ready(session)
+    except SystemExit as error:  # would end the event loop
+        raise RuntimeError(str(error)) from None
+
+
 def sweep(folder):
     """Kill every process that works in a folder of this script's own."""
     for entry in Path("/proc").iterdir():
@@ -166,7 +174,7 @@ class Case:
         self.gateway = Process(self.folder, "serve", "fleet.yaml")
         self.gateway.start()
         try:
-            await self.gateway.ready(session)
+            await is_ready(self.gateway, session)
             await self.crowd(session)
             await self.end()
         finally:
@@ -254,7 +262,7 @@ class Case:
         await self.gateway.end()
         await asyncio.sleep(self.rng.choice((0.0, 0.3, 1.5)))
         self.gateway.start()
-        await self.gateway.ready(session)
+        await is_ready(self.gateway, session)
         self.deaths[-1] = (dead_s, time.monotonic())
         self.faulty_s += time.monotonic() - dead_s
 
@@ -348,12 +356,11 @@ class Dark(Case):
                            "stale_s: 5}")
         self.gateway = Process(self.folder, "serve", "fleet.yaml")
         self.session = session
+        for one in (*self.engines, self.gateway):
+            one.start()
         try:
-            for one in self.engines:
-                one.start()
-            await asyncio.gather(*(one.ready(session) for one in self.engines))
-            self.gateway.start()
-            await self.gateway.ready(session)
+            await asyncio.gather(*(is_ready(one, session) for one in self.engines))
+            await is_ready(self.gateway, session)
             await self.crowd(session)
             await self.end()
         finally:
@@ -421,7 +428,7 @@ async def run(options, folder):
     """Run all cases, so many at once, and return what was counted."""
     begun_s, turns = time.monotonic(), asyncio.Semaphore(options.at_once)
     cases = []
-    for number in range(options.cases):
+    for number in range(options.first, options.first + options.cases):
         own = folder / str(number)
         own.mkdir()
         kind = options.kind or KINDS[number % len(KINDS)]
@@ -434,7 +441,7 @@ async def run(options, folder):
             try:
                 async with asyncio.timeout(240):
                     await case.run(session)
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 case.broken.append(f"the case ended with {type(error).__name__}: {error}"[:2000])
             num_done += 1
             for text in case.broken:
@@ -466,6 +473,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("cases", type=int, nargs="?", default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--kind", choices=KINDS, help="cases of this kind alone")
     parser.add_argument("--keep", type=Path, help="folder for the files of cases that broke a law")
