@@ -28,12 +28,17 @@ class Owner:
     room: int = 100
     fails: bool = False
     ended: list[int] = field(default_factory=list)
+    registered: list[int] = field(default_factory=list)
     left: set[int] = field(default_factory=set)
     found: dict[int, Deployment] = field(default_factory=dict)
     clock: float = 0.0
+    adopted: frozenset[int] = frozenset()
 
     def deployment(self, number: int) -> Deployment | None:
         return self.found.get(number)
+
+    def register(self, number: int) -> None:
+        self.registered.append(number)
 
     async def begin(self, number: int) -> None:
         running = [one for one in self.found.values() if one.state != State.FAILED]

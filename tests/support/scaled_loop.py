@@ -1,6 +1,13 @@
 """Parts of a live scaling loop: a scripted policy, groups and a record."""
 
+from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.values import ScalingDecision
+from penstock.serving.scaling.source import GatewaySource
+
+
+def source_of(*groups):
+    """A gateway without requests before some groups."""
+    return GatewaySource(groups, DemandMeter())
 
 
 class Scripted:
@@ -20,6 +27,7 @@ class Scripted:
 
 class Group:
     num_places = 4
+    inherited = 0
 
     def __init__(self, *replicas):
         self.target = 1
@@ -28,6 +36,9 @@ class Group:
 
     def replicas(self):
         return self._replicas
+
+    def adopt(self, numbers):
+        pass
 
     def order(self, target):
         self.target = target

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Field, Tag
 
 from penstock.fleet.document_starts import StartSection
 from penstock.fleet.fields import (
@@ -20,6 +20,9 @@ from penstock.fleet.fields import (
     ShareOrZero,
     described,
 )
+
+Label = Annotated[str, Field(max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+Selector = Annotated[str, Field(max_length=1024, pattern=r"^[a-zA-Z_:][\w:]*(\{[^{}\n]*\})?$")]
 
 
 class ScalerFileSection(Section):
@@ -84,6 +87,32 @@ class BudgetSection(Section):
         "Most that their accelerators draw at full load, by the catalog, watts.", 20_000)
 
 
+class ObserveSection(Section):
+    """Prometheus as the source of demand and of the engines' states."""
+
+    prometheus: Endpoint = described(
+        "URL of the Prometheus server, whose HTTP API is asked before each decision. "
+        "PENSTOCK_PROMETHEUS_TOKEN is sent as a bearer token.", "http://127.0.0.1:9090",
+        default=...)
+    namespace: Name | None = described(
+        "Only series with this label count; left out, series of any namespace.", "llm")
+    namespace_label: Label = described(
+        "Label that has the namespace.", "kubernetes_namespace", default="namespace")
+    model_label: Label = described(
+        "Label that has the engine's name for the model: `served_as`, else the model's name.",
+        "model", default="model_name")
+    replica_label: Label = described(
+        "Label that tells replicas apart; series without that label are told apart by `instance`.",
+        "pod", default="pod")
+    arrivals: Selector | None = described(
+        "Counter of the requests that arrive at the gateway or router, as a PromQL selector; left "
+        "out, arrivals are what engines finish plus the growth of what they hold.",
+        'gateway_requests_total{route="llm"}')
+    stale_s: Positive = described(
+        "Age from which a series counts as missing, seconds; two scrape intervals at least.", 30,
+        default=60.0)
+
+
 class ScalingSection(Section):
     """How replicas start and stop, where `policies.scale` changes their number."""
 
@@ -114,6 +143,9 @@ class ScalingSection(Section):
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",
         "http://127.0.0.1:9000/scale")
+    observe: ObserveSection | None = described(
+        "Prometheus as the source of demand and of the engines' states, where other software "
+        "routes the requests.", {"prometheus": "http://127.0.0.1:9090"})
     faults: FaultsSection | None = described(
         "Faults of simulated replicas.", {"failures_per_hour": 0.01})
     settings: dict[Name, dict[Name, Any]] | None = described(

@@ -12,7 +12,7 @@ from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
-from penstock.fleet.document_scaling import BudgetSection, FaultsSection
+from penstock.fleet.document_scaling import BudgetSection, FaultsSection, ObserveSection
 from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -33,6 +33,7 @@ from penstock.fleet.values import (
     ModelChoice,
     PlanOptions,
     Policies,
+    PrometheusOptions,
     ReplicaGroup,
     RunOptions,
     ScalingOptions,
@@ -153,6 +154,9 @@ def _scaling(document: FleetDocument) -> ScalingOptions:
     budget: BudgetSection | None = given.pop("budget", None)
     if budget is not None:
         given["budget"] = Budget(budget.cost_per_hour, budget.power_w)
+    observe: ObserveSection | None = given.pop("observe", None)
+    if observe is not None:
+        given["observe"] = PrometheusOptions(**observe.given())
     section: FaultsSection | None = given.pop("faults", None)
     if section is None:
         return ScalingOptions(**given)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from penstock.core.errors import InputError
 from penstock.fleet.calibration import CalibratingScaler, GroupCalibration, speeds
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.replica_factory import believed_step_time
@@ -87,5 +88,10 @@ def patience_of(fleet: Fleet, seed: int) -> Patience | None:
 
 
 def start_s(fleet: Fleet, number: int) -> float:
-    """Return the expected time from the order of a group's replica until it serves."""
-    return sum(part.mean_s for part in start_parts(fleet, number))
+    """Return the expected time from the order of a group's replica until it serves. Raises
+    InputError where the file states none."""
+    parts = start_parts(fleet, number)
+    if not parts:
+        raise InputError(f"replicas[{number}].start_s: is left out; expected the seconds from the "
+                         "order of a replica until it serves, here or in scaling.start_s")
+    return sum(part.mean_s for part in parts)

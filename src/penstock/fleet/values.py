@@ -261,12 +261,28 @@ class Policies:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusOptions:
+    """Prometheus server that observes engines: its URL, and the labels of its series. ``arrivals``
+    selects a counter of arrivals, None for those that engines show. A series counts for ``stale_s``
+    after its last sample."""
+
+    prometheus: str
+    namespace: str | None = None
+    namespace_label: str = "namespace"
+    model_label: str = "model_name"
+    replica_label: str = "pod"
+    arrivals: str | None = None
+    stale_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
     deviation. A request waits at most ``hold_s`` for a replica, with ``hold_until`` hopeless no
-    longer than its objective is within reach. ``webhook`` gets the wanted numbers
-    of replicas that Penstock does not start. ``faults`` happen in simulation. ``budget`` limits all
-    replicas together, None without a limit."""
+    longer than its objective is within reach. ``webhook`` gets the wanted numbers of replicas that
+    Penstock does not start. ``observe`` replaces the gateway's observations by those of a
+    Prometheus server. ``faults`` happen in simulation. ``budget`` limits all replicas together,
+    None without a limit."""
 
     start_s: float | None = None
     start_spread: float = 0.0
@@ -274,6 +290,7 @@ class ScalingOptions:
     hold_until: Literal["hold_s", "hopeless"] = "hold_s"
     calibrate: bool = False
     webhook: str | None = None
+    observe: PrometheusOptions | None = None
     faults: FaultOptions = NO_FAULTS
     budget: Budget | None = None
 

@@ -157,6 +157,7 @@ class EngineState:
         self._load_s = UNSEEN_LOAD_S
         self._back_since_s = NEVER_S
         self.outcomes = Outcomes()
+        self._compared_from_s = NEVER_S
         self._ejection: tuple[float, str] | None = None
         self._ejected_until_s = NEVER_S
         self._num_ejections = 0
@@ -215,8 +216,17 @@ class EngineState:
         if load_s >= COLD_LOAD_S:
             self._load_s = load_s
 
-    def succeeded(self, now_s: float, latency_s: float | None = None) -> None:
-        """Record a successful request and its time to the first byte."""
+    def compare_from(self, now_s: float) -> None:
+        """Compare latencies with those of peers only for requests that are sent from now on: an
+        engine that has joined has no queue, and the queues of the others are not their fault."""
+        self._compared_from_s = now_s
+        self.outcomes.num_timed = self.outcomes.latency_s = 0.0
+
+    def succeeded(self, now_s: float, latency_s: float | None = None,
+                  asked_s: float | None = None) -> None:
+        """Record a successful request, its time to the first byte and when it was sent."""
+        if asked_s is not None and asked_s < self._compared_from_s:
+            latency_s = None
         self.num_served += 1
         self.outcomes.add(now_s, failed=False, latency_s=latency_s)
         if self.breaker.succeeded():

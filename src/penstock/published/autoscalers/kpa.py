@@ -41,14 +41,16 @@ class _Group:
         self._settings = settings
         self._ongoing = History[float](settings.stable_window_s)
         self._wanted = History[float](settings.down_delay_s)
-        # A restarted autoscaler with several pods starts in panic, so that it cannot shrink.
-        self._panic_since_s = 0.0 if facts.start > 1 else -inf
-        self._most_in_panic = facts.start if facts.start > 1 else 0
+        self._is_new = True
+        self._panic_since_s = -inf
+        self._most_in_panic = 0
         self._idle_since_s = inf
 
     def wanted(self, seen: Observation, now_s: float) -> Wanted:
         """Return the wanted pods."""
         group, settings = seen.groups[self._number], self._settings
+        if self._is_new:
+            self._begin(group.num_ready, now_s)
         found = ongoing(seen, self._number, self._facts)
         if found is None:
             return HOLD
@@ -66,6 +68,13 @@ class _Group:
             found_pods = int(max(self._wanted.since(now_s - settings.down_delay_s)))
         return Wanted({self._number: self._facts.bounded(
             self._to_zero(found_pods, group, now_s))})
+
+    def _begin(self, num_ready: int, now_s: float) -> None:
+        """Start in panic where several pods are ready: an autoscaler that was restarted cannot
+        shrink."""
+        self._is_new = False
+        if num_ready > 1:
+            self._panic_since_s, self._most_in_panic = now_s, num_ready
 
     def _clamped(self, wanted: int, ready: int) -> int:
         settings = self._settings

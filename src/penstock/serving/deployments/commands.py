@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
-from penstock.fleet.values import ReplicaGroup
+from penstock.fleet.values import Policies, ReplicaGroup, ScalingOptions
 from penstock.fleet.write import to_yaml
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.deployments import Deployment
@@ -122,8 +122,11 @@ def emulate_command(cluster: Cluster, one: Deployment, port: int, group: Replica
     # An emulated engine draws answer lengths from its traffic, which must be its own model's alone.
     traffic = [spec for spec in cluster.fleet.traffic if spec.model == one.model] \
         or cluster.fleet.traffic[:1]
-    alone = replace(group, count=1, endpoints=(), engine="auto")
-    own = replace(cluster.fleet, replicas=(alone,), traffic=tuple(
+    # One engine is not scaled: bounds of its group would not fit one replica.
+    alone = replace(group, count=1, endpoints=(), engine="auto", min_replicas=None,
+                    max_replicas=None, start_s=None, spot=None)
+    own = replace(cluster.fleet, replicas=(alone,), scaling=ScalingOptions(), policies=replace(
+        cluster.fleet.policies, scale=Policies().scale), traffic=tuple(
         replace(spec, model=one.model) for spec in traffic))
     fleet.write_text(to_yaml(own), encoding="utf-8")
     return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",

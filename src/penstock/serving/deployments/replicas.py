@@ -35,10 +35,13 @@ from penstock.serving.deployments.store import InUseError, open_store
 
 _RESTART_POLICY = RestartPolicy(backoff=Backoff(most=1000))  # never give a replica up
 _LIVING = (State.RUNNING, State.UNHEALTHY)
+_ORDERED = (*_LIVING, State.REGISTERED, State.FAILED)
+"""States of replicas that a policy ordered: starts that a crash interrupted begin again."""
 
 
 class StartedReplicas:
-    """The started replicas of one kind of accelerator."""
+    """The started replicas of one kind of accelerator. ``adopted`` has the numbers of those that an
+    earlier process ordered."""
 
     def __init__(self, fleet: Fleet, replicas: list[StartedReplica], control: Controller) -> None:
         self._fleet = fleet
@@ -46,20 +49,23 @@ class StartedReplicas:
         self._by_number = {one.number: one for one in replicas}
         self._control = control
         self._leaving: set[int] = set()
+        self.adopted: frozenset[int] = frozenset()
 
     async def start(self) -> None:
         """Adopt running replicas that match the file, stop the others, and start the missing ones
-        that start with the fleet. Where a policy scales a group, the adopted replicas are its
-        first number. Raises InputError for a replica that does not start."""
+        that start with the fleet. Where a policy scales a group, the adopted replicas and those
+        that were ordered are its first number. Raises InputError for a replica that does not
+        start."""
         await self._control.recover()
         await asyncio.gather(*(
             self._control_removal(one.name) for one in self._control.deployments()
             if one.state != State.REMOVED and not self._fits(one)))
-        adopted = {number for number in self._by_number if self.deployment(number) is not None}
-        scaled = {self._by_number[number].group_number for number in adopted
+        self.adopted = frozenset(number for number in self._by_number
+                                 if self.deployment(number) is not None)
+        scaled = {self._by_number[number].group_number for number in self.adopted
                   } if self._fleet.scales else set()
         missing = [one for one in self._replicas.values()
-                   if one.at_first and one.number not in adopted
+                   if one.at_first and one.number not in self.adopted
                    and one.group_number not in scaled]
         await asyncio.gather(*map(self._begin_at_first, missing))
         for one in missing:
@@ -98,6 +104,11 @@ class StartedReplicas:
             return None
         return None if found.state == State.REMOVED else found
 
+    def register(self, number: int) -> None:
+        """Write down that a replica is ordered, so that the next process finds the order."""
+        if self.deployment(number) is None:
+            self._register(self._by_number[number])
+
     async def begin(self, number: int) -> None:
         """Begin to start a replica, anew where its start has failed. Raises RefusedError where no
         accelerator has room."""
@@ -120,12 +131,15 @@ class StartedReplicas:
             await self._control_removal(self._by_number[number].name)
 
     def _fits(self, one: Deployment) -> bool:
-        """Whether a deployment is registered and runs as the file states now."""
+        """Whether a deployment is registered and runs as the file states now, or is to run where a
+        policy orders replicas."""
         asked = self._replicas.get(one.name)
-        return asked is not None and one.state in _LIVING and (
-            one.model, one.engine, one.configuration, dict(one.options)) == (
-            asked.group.model.name, KINDS[asked.group.engine], asked.configuration,
-            options_of(self._fleet, asked.group))
+        states = _ORDERED if self._fleet.scales else _LIVING
+        return asked is not None and one.state in states and (
+            one.model, one.engine, dict(one.options)) == (
+            asked.group.model.name, KINDS[asked.group.engine],
+            options_of(self._fleet, asked.group)) and (
+            one.state == State.REGISTERED or one.configuration == asked.configuration)
 
     async def _begin_at_first(self, one: StartedReplica) -> None:
         try:
@@ -133,10 +147,13 @@ class StartedReplicas:
         except RefusedError as error:
             raise InputError(f"replicas: replica {one.number}: {error}") from error
 
-    async def _begin(self, one: StartedReplica) -> None:
+    def _register(self, one: StartedReplica) -> None:
         group = one.group
         self._control.register(one.name, group.model.name, KINDS[group.engine],
                                options_of(self._fleet, group))
+
+    async def _begin(self, one: StartedReplica) -> None:
+        self._register(one)
         await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
 
     async def _control_removal(self, name: str) -> None:

@@ -68,7 +68,7 @@ class Answers:
                                         if isinstance(error, ValueError) else
                                         "sent an answer of an unknown form") from error
             now_s = self._clock()
-        engine.succeeded(now_s, now_s - exchange.asked_s)
+        engine.succeeded(now_s, now_s - exchange.asked_s, exchange.asked_s)
         if answer.status < 400:
             exchange.lease.keep(whole, kind)
             await self._charged(exchange)
@@ -121,7 +121,7 @@ class Answers:
             engine.failed(self._clock())
         else:
             engine.succeeded(self._clock(), None if passed.first_token_s is None
-                             else passed.first_token_s - exchange.asked_s)
+                             else passed.first_token_s - exchange.asked_s, exchange.asked_s)
         engine.loaded_in((translator and translator.load_s) or 0.0)
         response = response or await _begun(exchange)
         await _sent(response.write_eof(out), needed=not has_all)

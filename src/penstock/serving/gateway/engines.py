@@ -24,6 +24,7 @@ class Engines(Sequence[EngineState]):
     def __init__(self, facts: Sequence[EngineFacts]) -> None:
         self._states = [EngineState(one) for one in facts]
         self._leaving: set[EngineState] = set()
+        self._joining: set[EngineState] = set()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -44,6 +45,7 @@ class Engines(Sequence[EngineState]):
             state = left.pop((one.url, one.model, one.kind), None)
             if state is None:
                 state = EngineState(one)
+                self._joining.add(state)
                 added.append(one.url)
             # evidence from another place proves nothing here
             if state.facts.evidence != one.evidence:
@@ -66,6 +68,7 @@ class Engines(Sequence[EngineState]):
         done = {state for state in self._leaving if not state.in_flight}
         if done:
             self._leaving -= done
+            self._joining -= done
             self._states = [state for state in self._states if state not in done]
 
     def leaving(self, state: EngineState) -> bool:
@@ -81,6 +84,10 @@ class Engines(Sequence[EngineState]):
                 by_model.setdefault(state.facts.model, []).append(state)
         for peers in by_model.values():
             able = [peer for peer in peers if peer.unavailable(now_s) is None]
+            if joined := self._joining.intersection(able):
+                self._joining -= joined
+                for peer in peers:
+                    peer.compare_from(now_s)
             num_ejected = sum(1 for peer in peers if peer.ejected(now_s) is not None)
             for i, why in outliers([peer.outcomes.aged(now_s) for peer in able],
                                    num_ejected).items():

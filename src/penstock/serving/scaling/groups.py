@@ -53,8 +53,16 @@ class LiveGroup(Protocol):
     def target(self) -> int:
         """Number of replicas ordered last."""
 
+    @property
+    def inherited(self) -> int:
+        """Number of replicas that may be of an earlier loop, whose reasons are forgotten."""
+
     def replicas(self) -> Sequence[LiveReplica]:
         """Return the replicas that wait, start, serve or drain."""
+
+    def adopt(self, numbers: range) -> None:
+        """Take over the numbers of a changed fleet file's replicas, where the file states the
+        endpoints."""
 
     def order(self, target: int) -> None:
         """Order a number of replicas."""

@@ -7,14 +7,17 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts, Scaler
-from penstock.policy.scale.values import Observation, ScalingDecision, SeenGroup, State
+from penstock.policy.scale.values import Observation, ScalingDecision, State
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.record import ScalingRecord
-from penstock.serving.scaling.totals import CountersReader, TotalsMeter
+from penstock.serving.scaling.source import Source
 
 NUM_KEPT = 200
+HISTORY_S = 60.0
+"""Time for which a new loop leaves each group the replicas that an earlier loop may have ordered:
+the policy has no history yet."""
+
 _TEND_S = 0.5
 _APART_S = 1.0
 STATES: tuple[State, ...] = ("waiting", "starting", "ready", "draining")
@@ -24,15 +27,13 @@ class LiveScaling:
     """Asks a scaler every period, and at once when a request finds no replica and the scaler wants
     that. Every decision goes to ``record``. With ``advise`` nothing is ordered.
 
-    ``reader`` reads the counters of engines before each decision; None where the scaler needs none.
-    ``facts`` has the scaler's facts of each of the ``groups``. ``clock`` counts seconds,
-    ``wall_s`` is the time of day.
+    ``source`` has the observations. ``facts`` has the scaler's facts of each of the ``groups``.
+    ``clock`` counts seconds, ``wall_s`` is the time of day.
     """
 
     def __init__(self, scaler: Scaler, facts: Sequence[GroupFacts], groups: Sequence[LiveGroup],
-                 demand: DemandMeter, record: ScalingRecord, clock: Callable[[], float],
-                 wall_s: Callable[[], float], *, advise: bool,
-                 reader: CountersReader | None = None) -> None:
+                 source: Source, record: ScalingRecord, clock: Callable[[], float],
+                 wall_s: Callable[[], float], *, advise: bool) -> None:
         self.advise = advise
         self.facts = facts
         self.groups = groups
@@ -41,15 +42,14 @@ class LiveScaling:
         self.directions = tuple({"up": 0, "down": 0, "same": 0} for _ in groups)
         self.recent: deque[dict[str, Any]] = deque(maxlen=NUM_KEPT)
         self._scaler = scaler
-        self._demand = demand
+        self._source = source
         self._record = record
         self._clock = clock
         self._wall_s = wall_s
         self._started_s = clock()
         self._decided_s: float | None = None
         self._held = asyncio.Event()
-        self._reader = reader
-        self._meters = [TotalsMeter() for _ in groups]
+        self._inherited: list[int] = []
 
     @property
     def decided_s_ago(self) -> float | None:
@@ -63,6 +63,11 @@ class LiveScaling:
                 for number in range(len(self.groups))]
         return sum(facts.cost_per_hour * count
                    for facts, count in zip(self.facts, held, strict=True))
+
+    @property
+    def problem(self) -> str | None:
+        """Reason why metrics are missing, None where they are here."""
+        return self._source.problem
 
     def states(self, number: int) -> Counter[State]:
         """Return the number of a group's replicas by state."""
@@ -91,14 +96,18 @@ class LiveScaling:
             await asyncio.sleep(_TEND_S)
 
     async def decide(self) -> None:
-        """Observe the fleet, and order what the scaler decides."""
-        if self._reader is not None:
-            await self._count(self._reader)
+        """Observe the fleet, and order what the scaler decides. Nothing is decided before the
+        number of replicas is known."""
+        await self._source.read()
         seen, now_s = self.observe(), self._clock() - self._started_s
+        if seen is None:
+            return
         # A decision may take a while, and answers must go on meanwhile.
         decision = await asyncio.to_thread(self._scaler.decide, seen, now_s)
-        targets = tuple(facts.bounded(target)
-                        for facts, target in zip(self.facts, decision.targets, strict=True))
+        self._inherited = self._inherited or [group.inherited for group in self.groups]
+        kept = self._inherited if now_s < HISTORY_S else [0] * len(self.groups)
+        targets = tuple(facts.bounded(max(target, least)) for facts, target, least
+                        in zip(self.facts, decision.targets, kept, strict=True))
         before = tuple(group.target for group in seen.groups)
         self.num_decisions += 1
         self._decided_s = self._clock()
@@ -113,27 +122,15 @@ class LiveScaling:
             for group, target in zip(self.groups, targets, strict=True):
                 group.order(target)
 
-    def observe(self) -> Observation:
-        """Return what is seen of the fleet now."""
-        now_s, started_s = self._clock(), self._started_s
-        groups = tuple(SeenGroup(group.target, tuple(one.seen(started_s, now_s)
-                                                     for one in group.replicas()), meter.totals())
-                       for group, meter in zip(self.groups, self._meters, strict=True))
-        return Observation(now_s - started_s, groups, self._demand.seen())
-
-    async def _count(self, reader: CountersReader) -> None:
-        """Read the counters of the engines that serve or drain."""
-        urls = [[one.engine.facts.url for one in group.replicas() if one.engine is not None
-                 and one.state in ("ready", "draining")] for group in self.groups]
-        found = await reader.read(url for own in urls for url in own)
-        for meter, own in zip(self._meters, urls, strict=True):
-            meter.add({url: found[url] for url in own})
+    def observe(self) -> Observation | None:
+        """Return what is seen of the fleet now, None where the number of replicas is unknown."""
+        return self._source.seen(self._started_s, self._clock())
 
     def document(self) -> dict[str, Any]:
         """Return the present state as plain data."""
         return {"policy": self._record.policy, "advise": self.advise,
                 "num_decisions": self.num_decisions, "decided_s_ago": self.decided_s_ago,
-                "cost_per_hour": self.cost_per_hour,
+                "cost_per_hour": self.cost_per_hour, "missing": self.problem,
                 "groups": [self._group(number) for number in range(len(self.groups))],
                 "changes": list(self.recent)[-20:]}
 

@@ -11,8 +11,9 @@ _GROUP = ("group", "model_name")
 
 
 class ScalingMetrics(Collector):
-    """Collector that reads the scaling loop: replicas by state, wanted ones, decisions, the bill
-    and the age of the last decision. ``group`` is the number in the fleet file's ``replicas``."""
+    """Collector that reads the scaling loop: replicas by state, wanted ones, decisions, the bill,
+    the age of the last decision and whether metrics are missing. ``group`` is the number in the
+    fleet file's ``replicas``."""
 
     def __init__(self, loop: LiveScaling) -> None:
         self._loop = loop
@@ -39,6 +40,9 @@ class ScalingMetrics(Collector):
         yield from (replicas, wanted, decisions)
         yield GaugeMetricFamily("penstock:replicas_cost_per_hour", "Price per hour of the replicas "
                                 "that hold accelerators", value=loop.cost_per_hour)
+        yield GaugeMetricFamily("penstock:scaling_metrics_up", "1 while the scale policy gets "
+                                "metrics, 0 while they are missing",
+                                value=float(loop.problem is None))
         age = GaugeMetricFamily("penstock:scaling_decision_age_seconds", "Time since the last "
                                 "decision, absent before the first")
         decided_s_ago = loop.decided_s_ago

@@ -11,6 +11,7 @@ import aiohttp
 from penstock import __version__
 from penstock.engines.client.state import EngineState
 from penstock.fleet.scaler import patience_of, scaler_context, scaler_named, spending_of
+from penstock.fleet.values import Fleet
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.policies import SCALERS
 from penstock.serving.deployments.startable import num_places
@@ -20,15 +21,21 @@ from penstock.serving.scaling.budget import LiveBudget, Room, all_may
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
+from penstock.serving.scaling.observed import ObservedGroup, PrometheusSource
 from penstock.serving.scaling.plan import ScalingPlan
 from penstock.serving.scaling.processes import ProcessGroup
+from penstock.serving.scaling.prometheus import Prometheus
 from penstock.serving.scaling.record import ScalingRecord
 from penstock.serving.scaling.remote import AdvisedGroup, WebhookGroup
 from penstock.serving.scaling.scaling import Scaling
+from penstock.serving.scaling.source import GatewaySource, Source
 from penstock.serving.scaling.totals import CountersReader
 
 TOKEN = "PENSTOCK_SCALING_TOKEN"
 """Environment variable with the bearer token of the webhook."""
+
+PROMETHEUS_TOKEN = "PENSTOCK_PROMETHEUS_TOKEN"
+"""Environment variable with the bearer token of ``scaling.observe.prometheus``."""
 
 
 @contextmanager
@@ -39,22 +46,23 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     fleet, policy = plan.fleet, plan.fleet.policies.scale
     context = scaler_context(fleet, fleet.run.seed)
     demand, clock = DemandMeter(), time.monotonic
+    observed = [ObservedGroup(group.served_as or group.model.name, clock,
+                              may_begin_empty=group.count == 0) for group in fleet.replicas]
     spending = spending_of(fleet)
     budget = None if spending is None else LiveBudget(spending)
-    groups = [_group(plan, number, engines, session, note,
+    groups = [_group(plan, number, engines, observed[number], session, note,
                      all_may if budget is None else partial(budget.room, number))
               for number in range(len(fleet.replicas))]
     if budget is not None:
         budget.groups = groups
+    plan.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = DecisionLog(plan.record, note)
     try:
         loop = LiveScaling(
             scaler_named(policy.name, policy.options, fleet, fleet.run.seed), context.groups,
-            groups, demand,
+            groups, _source(fleet, groups, observed, demand, session, note),
             ScalingRecord(log, policy.name, dict(policy.options), fleet.run.seed, __version__),
-            clock, time.time, advise=plan.advise,
-            reader=CountersReader(session) if fleet.scaling.calibrate
-            or "gauges_only" not in SCALERS.entry(policy.name).traits else None)
+            clock, time.time, advise=plan.advise)
         holding = LiveHolding(
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,
@@ -65,18 +73,37 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
         log.close()
 
 
+def _source(fleet: Fleet, groups: Sequence[LiveGroup], observed: Sequence[ObservedGroup],
+            demand: DemandMeter, session: aiohttp.ClientSession,
+            note: Callable[[str], None]) -> Source:
+    options, policy = fleet.scaling.observe, fleet.policies.scale
+    if options is None:
+        return GatewaySource(groups, demand,
+                             None if "gauges_only" in SCALERS.entry(policy.name).traits
+                             else CountersReader(session))
+    return PrometheusSource(Prometheus(session, options.prometheus, _bearer(PROMETHEUS_TOKEN)),
+                            options, groups, observed, fleet.service_classes[0],
+                            [group.model.name for group in fleet.replicas], time.monotonic, note)
+
+
 def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],
-           session: aiohttp.ClientSession, note: Callable[[str], None], room: Room) -> LiveGroup:
+           observed: ObservedGroup, session: aiohttp.ClientSession,
+           note: Callable[[str], None], room: Room) -> LiveGroup:
     fleet, group = plan.fleet, plan.fleet.replicas[number]
     owned = plan.started.of_group(number)
     if owned is not None:
         return ProcessGroup(*owned, engines, time.monotonic, note, room)
     first = sum(num_places(fleet, group) for group in fleet.replicas[:number])
-    own = range(first, first + group.count)
+    present: LiveGroup = AdvisedGroup(engines, range(first, first + group.count), time.monotonic)
+    if fleet.scaling.observe is not None:
+        present = observed
     if plan.advise or fleet.scaling.webhook is None:
-        return AdvisedGroup(engines, own, time.monotonic)
-    token = os.environ.get(TOKEN)
-    return WebhookGroup(engines, own, time.monotonic, session, fleet.scaling.webhook,
+        return present
+    return WebhookGroup(present, time.monotonic, session, fleet.scaling.webhook,
                         {"group": number, "model": group.model.name,
-                         "accelerator": group.accelerator.name},
-                        {} if token is None else {"Authorization": f"Bearer {token}"}, note, room)
+                         "accelerator": group.accelerator.name}, _bearer(TOKEN), note, room)
+
+
+def _bearer(variable: str) -> dict[str, str]:
+    token = os.environ.get(variable)
+    return {} if token is None else {"Authorization": f"Bearer {token}"}

@@ -21,7 +21,10 @@ class ScalingPlan:
 
 
 def check_scaling(fleet: Fleet, *, advise: bool) -> None:
-    """Raise InputError where nobody could carry out orders for a group of replicas."""
+    """Raise InputError where nobody could carry out orders for a group of replicas, or where a
+    group cannot be observed."""
+    if fleet.scaling.observe is not None:
+        _check_observed(fleet)
     for number, group in enumerate(fleet.replicas):
         if is_started(group) or advise or fleet.scaling.webhook is not None:
             continue
@@ -29,3 +32,18 @@ def check_scaling(fleet: Fleet, *, advise: bool) -> None:
                          "penstock cannot start these replicas; expected an engine that can be "
                          "started (emulated, llamacpp or vllm, without endpoints), "
                          "scaling.webhook, or --advise")
+
+
+def _check_observed(fleet: Fleet) -> None:
+    """Raise InputError for groups that the engines' series in Prometheus do not tell apart."""
+    first: dict[str, int] = {}
+    for number, group in enumerate(fleet.replicas):
+        if is_started(group):
+            raise InputError(f"replicas[{number}].engine: {group.engine} is started and observed "
+                             "by penstock itself; expected no scaling.observe, or an engine that "
+                             "others start")
+        name = group.served_as or group.model.name
+        if (other := first.setdefault(name, number)) != number:
+            raise InputError(f"replicas[{number}].served_as: {name} is the name of the model of "
+                             f"replicas[{other}], too; expected another name, by which "
+                             "scaling.observe tells the groups apart")

@@ -30,7 +30,8 @@ class ProcessGroup:
 
     An ordered replica waits until accelerators are free and ``room`` has room, and a start that
     fails is repeated with a growing delay. A replica that is given up gets no more requests, ends
-    its last ones, and is then stopped.
+    its last ones, and is then stopped. ``inherited`` is the number of replicas of an earlier
+    gateway.
     """
 
     def __init__(self, numbers: Sequence[int], owner: StartedReplicas,
@@ -44,6 +45,7 @@ class ProcessGroup:
         self._room = room
         self._ages = Ages(clock)
         self._ordered = [number for number in numbers if owner.deployment(number) is not None]
+        self.inherited = len(owner.adopted.intersection(numbers))
         self._draining: list[int] = []
         self._ending: dict[int, asyncio.Task[None]] = {}
         self._failures: dict[int, _Failure] = {}
@@ -72,13 +74,18 @@ class ProcessGroup:
                         self._engine(number, by_url))
             for number in (*self._draining, *self._ending)]
 
+    def adopt(self, numbers: range) -> None:
+        """Do nothing: the places of started replicas stay."""
+
     def order(self, target: int) -> None:
         """Order a number of replicas."""
         taken = {*self._ordered, *self._draining, *self._ending}
         free = [number for number in self._numbers if number not in taken]
         num_more = target - len(self._ordered)
         if num_more > 0:
-            self._ordered += free[:num_more]
+            for number in free[:num_more]:
+                self._owner.register(number)
+                self._ordered.append(number)
         elif num_more < 0:
             for one in sorted(self._present(), key=_worth)[:-num_more]:
                 self._give_up(one)

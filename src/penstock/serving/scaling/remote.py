@@ -8,7 +8,7 @@ import aiohttp
 from penstock.engines.client.state import EngineState
 from penstock.policy.scale.values import State
 from penstock.serving.scaling.budget import Room, all_may
-from penstock.serving.scaling.groups import Ages, LiveReplica
+from penstock.serving.scaling.groups import Ages, LiveGroup, LiveReplica
 
 _TIMEOUT_S = 10.0
 _RETRY_S = 5.0
@@ -20,7 +20,7 @@ class AdvisedGroup:
 
     def __init__(self, engines: Iterable[EngineState], numbers: range,
                  clock: Callable[[], float]) -> None:
-        self.numbers = numbers
+        self._numbers = numbers
         self._all = engines
         self._ages = Ages(clock)
 
@@ -34,8 +34,13 @@ class AdvisedGroup:
         """Number of engines that do not leave."""
         return sum(1 for one in self._engines() if not one.draining)
 
+    @property
+    def inherited(self) -> int:
+        """Number of engines: nobody tells who ordered them."""
+        return self.target
+
     def _engines(self) -> list[EngineState]:
-        return [one for one in self._all if one.facts.replica_id in self.numbers]
+        return [one for one in self._all if one.facts.replica_id in self._numbers]
 
     def replicas(self) -> list[LiveReplica]:
         """Return the engines. An engine that does not answer counts as starting."""
@@ -46,6 +51,10 @@ class AdvisedGroup:
         number = one.facts.replica_id
         return LiveReplica(number, state, self._ages.since_s(number, state), one)
 
+    def adopt(self, numbers: range) -> None:
+        """Take over the numbers of the endpoints of a changed fleet file."""
+        self._numbers = numbers
+
     def order(self, target: int) -> None:
         """Do nothing."""
 
@@ -53,20 +62,19 @@ class AdvisedGroup:
         """Do nothing."""
 
 
-class WebhookGroup(AdvisedGroup):
-    """Engines that the receiver of a webhook starts and ends.
+class WebhookGroup:
+    """Engines that the receiver of a webhook starts and ends. ``present`` has those that exist.
 
     Every new target is posted as JSON, once more after a failure: ``{"group", "model",
-    "accelerator", "replicas"}``. Replicas that were ordered and are not among the endpoints yet
-    count as starting. Those for which ``room`` has no room wait, and the receiver is not told of
-    them yet.
+    "accelerator", "replicas"}``. Replicas that were ordered and are not present yet count as
+    starting. Those for which ``room`` has no room wait, and the receiver is not told of them yet.
     """
 
-    def __init__(self, engines: Iterable[EngineState], numbers: range,
-                 clock: Callable[[], float], session: aiohttp.ClientSession, url: str,
-                 body: dict[str, Any], headers: dict[str, str],
-                 note: Callable[[str], None], room: Room = all_may) -> None:
-        super().__init__(engines, numbers, clock)
+    def __init__(self, present: LiveGroup, clock: Callable[[], float],
+                 session: aiohttp.ClientSession, url: str, body: dict[str, Any],
+                 headers: dict[str, str], note: Callable[[str], None],
+                 room: Room = all_may) -> None:
+        self._present = present
         self._clock = clock
         self._session = session
         self._url = url
@@ -81,13 +89,27 @@ class WebhookGroup(AdvisedGroup):
         self._ordered_s = 0.0
 
     @property
+    def num_places(self) -> int | None:
+        """Places of the present engines."""
+        return self._present.num_places
+
+    @property
     def target(self) -> int:
         """Number of replicas ordered last; before the first order, that of the engines."""
-        return super().target if self._target is None else self._target
+        return self._present.target if self._target is None else self._target
+
+    @property
+    def inherited(self) -> int:
+        """Number of engines: nobody tells who ordered them."""
+        return self._present.inherited
+
+    def adopt(self, numbers: range) -> None:
+        """Take over the numbers of the endpoints of a changed fleet file."""
+        self._present.adopt(numbers)
 
     def replicas(self) -> list[LiveReplica]:
         """Return the engines, and the ordered replicas that have not joined yet."""
-        found = super().replicas()
+        found = [*self._present.replicas()]
         num_joined = sum(1 for one in found if one.state != "draining")
         num_waiting = 0 if self._target is None else min(self.target - self._granted,
                                                          self.target - num_joined)

@@ -9,7 +9,6 @@ from penstock.policy.scale.demand import DemandMeter
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
-from penstock.serving.scaling.remote import AdvisedGroup
 
 
 class Scaling:
@@ -49,11 +48,8 @@ class Scaling:
                              "while policies.scale is in use")
         number = first = 0
         for group, num in zip(self.loop.groups, num_places, strict=True):
-            if isinstance(group, AdvisedGroup):
-                count = fleet.replicas[number].count
-                group.numbers = range(first, first + count)
-            else:
-                count = num or 0
+            count = fleet.replicas[number].count if num is None else num
+            group.adopt(range(first, first + count))
             number += 1 if num is None else num
             first += count
 

@@ -26,6 +26,8 @@ class _Counts(NamedTuple):
 
 NONE_YET = _Counts((0,) * 4, (0,) * (len(TTFT_BOUNDS_S) + 1), (0,) * (len(TPOT_BOUNDS_S) + 1),
                    (0,) * (len(E2E_BOUNDS_S) + 1), (0.0,) * 2)
+NO_TOTALS = Totals(0, 0, 0, NONE_YET.ttft, NONE_YET.tpot, 0.0, 0.0, 0, NONE_YET.e2e)
+"""Sums before any engine has answered."""
 
 
 class TotalsMeter:

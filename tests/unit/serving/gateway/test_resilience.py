@@ -84,6 +84,25 @@ def test_who_fails_more_than_its_peers_is_left_alone_and_tried_again() -> None:
     assert engines[1].snapshot(0.0).speed == 1.0
 
 
+def test_the_queues_of_before_an_engine_joined_are_not_held_against_the_others() -> None:
+    def answered(engine, latency_s, asked_s):
+        for _ in range(30):
+            engine.succeeded(asked_s + latency_s, latency_s, asked_s)
+
+    engines = engines_at(A)
+    answered(engines[0], 6.0, 0.0)
+    engines.adopt(facts_of(odd.fleet_of((A, B, C))))
+    for engine in engines[1:]:
+        engine.observe(EngineLoad(), 10.0)
+    assert engines.eject(10.0) == []
+    for engine in engines[1:]:
+        answered(engine, 0.5, 11.0)
+    answered(engines[0], 6.0, 9.0)
+    assert engines.eject(20.0) == [], "its requests were sent before the others joined"
+    answered(engines[0], 6.0, 11.0)
+    assert [url for url, _ in engines.eject(20.0)] == [A]
+
+
 # -- over HTTP ----------------------------------------------------------------------------------
 
 async def status_of(session, **more):

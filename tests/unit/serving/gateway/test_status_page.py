@@ -14,7 +14,6 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 import aiohttp
 import aiohttp.web
 
-from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.running import Access
@@ -22,7 +21,7 @@ from penstock.serving.scaling.groups import LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
 from support import misbehaving_engines as odd
 from support.html_pages import headings_descend_by_one, outline
-from support.scaled_loop import Group, Record, Scripted
+from support.scaled_loop import Group, Record, Scripted, source_of
 
 
 def browsed(url, profile):
@@ -106,7 +105,7 @@ def status_of_a_scaled_gateway():
     facts = GroupFacts("llama", 1, 4, 1, 2.5, 60.0, 1000)
     group = Group(LiveReplica(0, "ready", 0.0), LiveReplica(1, "starting", 0.0),
                   LiveReplica(2, "draining", 0.0))
-    loop = LiveScaling(Scripted(3, 3, 2), [facts], [group], DemandMeter(), Record(), lambda: 7.0,
+    loop = LiveScaling(Scripted(3, 3, 2), [facts], [group], source_of(group), Record(), lambda: 7.0,
                        time.time, advise=False)
     for _ in range(3):
         asyncio.run(loop.decide())

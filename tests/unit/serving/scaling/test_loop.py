@@ -5,20 +5,19 @@ import asyncio
 import pytest
 
 from penstock.engines.client.metrics_text import EngineLoad
-from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.scaling import loop as loop_module
 from penstock.serving.scaling.groups import STALE_S, LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
 from support.scaled_group import busy, engine
-from support.scaled_loop import Group, Record, Scripted
+from support.scaled_loop import Group, Record, Scripted, source_of
 
 FACTS = GroupFacts("m", 1, 4, 1, 2.0, 60.0, 1000)
 
 
 def loop_of(scaler, group, clock=lambda: 50.0, advise=False):
     record = Record()
-    return LiveScaling(scaler, [FACTS], [group], DemandMeter(), record, clock, lambda: 1e9,
+    return LiveScaling(scaler, [FACTS], [group], source_of(group), record, clock, lambda: 1e9,
                        advise=advise), record
 
 
@@ -78,3 +77,14 @@ def test_a_request_without_a_replica_asks_those_that_want_it(wakes, num, monkeyp
         return scaler
 
     assert len(asyncio.run(run()).seen) == num
+
+
+def test_a_new_loop_leaves_the_replicas_of_an_earlier_one_until_it_has_a_history():
+    times = iter([0.0, 0.0, 0.0, 0.0, 59.0, 59.0, 59.0, 61.0, 61.0, 61.0])
+    group = Group()
+    group.target, group.inherited = 3, 3
+    loop, record = loop_of(Scripted(1), group, lambda: next(times))
+    for _ in range(3):
+        asyncio.run(loop.decide())
+    assert [line[3] for line in record.lines] == [(3,), (3,), (1,)]
+    assert record.lines[0][4].targets == (1,), "the record has what the policy decided"

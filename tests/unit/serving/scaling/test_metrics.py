@@ -8,13 +8,12 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.policy.scale.values import ScalingDecision
 from penstock.serving.scaling.groups import LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
 from penstock.serving.scaling.metrics import ScalingMetrics
-from support.scaled_loop import Group, Record, Scripted
+from support.scaled_loop import Group, Record, Scripted, source_of
 
 FACTS = [GroupFacts("llama", 1, 4, 1, 2.0, 60.0, 1000),
          GroupFacts("qwen", 0, 4, 1, 10.0, 60.0, 1000)]
@@ -38,7 +37,7 @@ class Pair(Scripted):
 def loop_of(scaler, clock, advise=False):
     groups = [Group(LiveReplica(0, "ready", 0.0), LiveReplica(1, "starting", 0.0),
                     LiveReplica(2, "waiting", 0.0)), Group(LiveReplica(3, "draining", 0.0))]
-    return LiveScaling(scaler, FACTS, groups, DemandMeter(), Record(), clock, lambda: 1e9,
+    return LiveScaling(scaler, FACTS, groups, source_of(*groups), Record(), clock, lambda: 1e9,
                        advise=advise)
 
 

@@ -124,3 +124,9 @@ def test_a_place_that_drains_is_not_used_for_a_new_replica() -> None:
     world.order(4)
     assert sorted(world.states.values()) == ["draining", "draining", "ready", "ready"]
     assert world.group.target == 2, "as many as there are places"
+
+
+def test_orders_are_written_down_before_their_replicas_start() -> None:
+    world = World(num=1)
+    world.group.order(3)
+    assert world.owner.registered == [1, 2]

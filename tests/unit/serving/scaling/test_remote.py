@@ -42,7 +42,8 @@ def test_a_target_is_posted_until_it_is_accepted_and_the_missing_count_as_starti
         app, notes = web.Application(), []
         app.router.add_post("/scale", receive)
         async with listening(app, "127.0.0.1", 0, 1.0) as url, aiohttp.ClientSession() as session:
-            group = WebhookGroup(engines_of(1), range(1), lambda: now_s[0], session,
+            group = WebhookGroup(AdvisedGroup(engines_of(1), range(1), lambda: now_s[0]),
+                                 lambda: now_s[0], session,
                                  f"{url}/scale", {"group": 0, "model": "m", "accelerator": "a"},
                                  {"Authorization": "Bearer secret"}, notes.append)
             await group.tend()
@@ -66,7 +67,8 @@ def test_an_unreachable_receiver_is_told_and_stops_nothing():
     async def run():
         notes = []
         async with aiohttp.ClientSession() as session:
-            group = WebhookGroup(engines_of(2), range(2), lambda: 0.0, session,
+            group = WebhookGroup(AdvisedGroup(engines_of(2), range(2), lambda: 0.0),
+                                 lambda: 0.0, session,
                                  "http://127.0.0.1:1/scale", {"model": "m"}, {}, notes.append)
             group.order(1)
             await group.tend()

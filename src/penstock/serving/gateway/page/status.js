@@ -118,7 +118,8 @@ function scaling(found) {
     : `decided ${age(found.decided_s_ago)} ago`;
   const held = found.num_held ? `, ${whole(found.num_held)} requests wait for a replica` : "";
   byId("scaler").textContent = `Policy ${found.policy} ${decided}` +
-    `${found.advise ? " and only advises" : ""}. ${money(found.cost_per_hour)} per hour${held}.`;
+    `${found.advise ? " and only advises" : ""}. ${money(found.cost_per_hour)} per hour${held}.` +
+    (found.missing ? ` Metrics are missing: ${found.missing}.` : "");
   table("groups", ["Group", "Wanted", "Ready", "Starting", "Waiting", "Draining", "Bounds", "Per hour"],
     found.groups.map((one, number) => [named(one.model, `group ${number}`), whole(one.advised),
       whole(one.ready), whole(one.starting), whole(one.waiting), whole(one.draining),
