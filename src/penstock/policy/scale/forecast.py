@@ -12,7 +12,7 @@ from penstock.policy.scale.yesterday import Yesterday
 WINDOWS_S = (30.0, 120.0)
 """Windows of mean rates on which forecasts build."""
 
-FADES_S = (1200.0, 400.0, 0.0)
+FADES_S = (0.0, 400.0, 1200.0)
 """Time constants with which a peak falls to the present rate. 0: the rate stays as it is."""
 
 TREND, YESTERDAY = "trend", "yesterday"
@@ -25,8 +25,8 @@ BURSTS_S = (10.0, 20.0)
 _BURST_SIGMAS = 3.0
 _COUNTS_S = 600.0  # time whose counts tell how much chance moves them
 _FEWEST_COUNTS = 12
-_USUAL_SD = 0.1  # of the logarithm of actual over forecast rate, before any is known
-_USUAL_JUDGEMENTS = 20.0  # that outweigh it
+_USUAL_SD = 0.08  # of the logarithm of actual over forecast rate, before any is known
+_USUAL_JUDGEMENTS = 720.0  # that outweigh it
 _BETTER = 0.98  # ratio of costs from which another forecast takes over
 MEMORY_S = 24 * 3600.0
 """Time after which an error of a forecast has lost most of its weight."""

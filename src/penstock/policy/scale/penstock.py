@@ -29,7 +29,7 @@ MOST_MEASURED = 10
 next decision."""
 
 _LATE_S = 60.0  # time whose rate says whether the ready replicas are busy
-_SHORT = 0.2
+_SHORT = 1.0
 """Share of the misses on purpose that is demand beyond the ordered rate. Demand beyond the rate
 makes other requests miss, too, since they wait behind it."""
 

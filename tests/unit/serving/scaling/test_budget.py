@@ -10,7 +10,7 @@ from penstock.serving.deployments.deployments import State
 from penstock.serving.scaling.budget import LiveBudget
 from penstock.serving.scaling.groups import LiveReplica
 from penstock.serving.scaling.processes import ProcessGroup
-from penstock.serving.scaling.remote import WebhookGroup
+from penstock.serving.scaling.remote import AdvisedGroup, WebhookGroup
 from support.scaled_group import Owner, engine
 from support.scaled_loop import Group
 
@@ -55,7 +55,7 @@ def test_a_receiver_is_told_as_many_replicas_as_the_budget_holds() -> None:
 
     async def run() -> None:
         async with aiohttp.ClientSession() as session:
-            group = WebhookGroup([], range(0), lambda: 0.0, session, "http://127.0.0.1:1", {}, {},
+            group = WebhookGroup(AdvisedGroup([], range(0), lambda: 0.0), lambda: 0.0, session, "http://127.0.0.1:1", {}, {},
                                  [].append, lambda more: budget.room(0, more))
             budget.groups = [group, other]
             group.order(4)
