@@ -62,7 +62,7 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
         if fleet.replicas else None)
     if result.scaling is not None:
-        whole = replace(whole, scaling=scaling_summary(fleet, result.scaling))
+        whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
     if result.pools:
         whole = replace(whole, multiplexing=pool_figures(fleet, result, whole.window_s))
     hidden = confidential_rows(fleet, result.table)

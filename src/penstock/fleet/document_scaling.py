@@ -1,9 +1,10 @@
 """The section `scaling` of the fleet file: how replicas start and stop."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag
 
+from penstock.fleet.document_energy import CarbonSection
 from penstock.fleet.fields import (
     FILE_TAG,
     NAME_TAG,
@@ -86,6 +87,12 @@ class ScalingSection(Section):
     hold_s: Positive = described(
         "Longest time for which a request waits at the gateway while no replica of its model "
         "serves, seconds.", 600, default=600.0)
+    objective: Literal["cost", "energy", "carbon"] = described(
+        "By which the scaler `penstock` weighs replicas of several kinds: their price, their power "
+        "or its carbon.", "energy", default="cost")
+    carbon: CarbonSection | None = described(
+        "Carbon intensity of the electricity; left out, carbon is not told.",
+        {"gco2_per_kwh": 300}, {"file": "carbon.csv", "repeat_s": 86400})
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

@@ -3,6 +3,7 @@
 from functools import partial
 
 from penstock.fleet.capacity import replica_capacity, step_tokens
+from penstock.fleet.energy import per_hour
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds, replica_per_hour
@@ -35,7 +36,8 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
                           replica_per_hour(fleet, group),
                           start_s(fleet, number), kv_tokens(fleet, group),
                           None if classes is None else frozenset(classes),
-                          schedule.max_num_seqs, step_tokens(schedule), width)
+                          schedule.max_num_seqs, step_tokens(schedule), width,
+                          per_hour(fleet, group))
 
     return ScalerContext(tuple(facts(number) for number in range(len(fleet.replicas))),
                          {one.name: one for one in fleet.service_classes},

@@ -12,6 +12,7 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
+from penstock.core.power import CarbonIntensity, PowerCurve
 from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
@@ -46,7 +47,8 @@ class Choice:
 class AcceleratorPool:
     """Accelerators of one kind. ``count`` is ``None`` where any number may be rented.
     ``price_per_hour`` counts, on ``price_basis``; ``listed`` is the price without ``ownership``,
-    where one is known. ``attestation`` is the source of evidence that all of them run in
+    where one is known. ``power`` is the power that the file states, None where the catalog's
+    counts. ``attestation`` is the source of evidence that all of them run in
     confidential mode; ``simulated`` are the times at which a simulation assumes them to be
     attested."""
 
@@ -58,6 +60,12 @@ class AcceleratorPool:
     price_basis: str = YOURS
     listed: HourlyPrice | None = None
     ownership: Ownership | None = None
+    power: PowerCurve | None = None
+
+    @property
+    def power_curve(self) -> PowerCurve | None:
+        """Return the power of one accelerator by utilization, None where it is unknown."""
+        return self.power or self.accelerator.power
 
     @property
     def price_date(self) -> str:
@@ -261,13 +269,16 @@ class Policies:
 class ScalingOptions:
     """How replicas start: the time from the order until a replica serves and its relative standard
     deviation. A request waits at most ``hold_s`` for a replica. ``webhook`` gets the wanted numbers
-    of replicas that Penstock does not start. ``faults`` happen in simulation."""
+    of replicas that Penstock does not start. ``faults`` happen in simulation. ``objective`` is what
+    Penstock's scaler saves. ``carbon`` is None where the intensity is not known."""
 
     start_s: float | None = None
     start_spread: float = 0.0
     hold_s: float = 600.0
     webhook: str | None = None
     faults: FaultOptions = NO_FAULTS
+    objective: Literal["cost", "energy", "carbon"] = "cost"
+    carbon: CarbonIntensity | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from penstock.metrics.record import Form
 class ScaledGroup:
     """Replicas of one group that a scaler changed: numbers of those whose accelerators were held.
     GPU-hours count every accelerator from the order's start to the end of draining.
-    ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions."""
+    ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions.
+    ``energy_kwh`` is None where the power of the accelerator is unknown, ``carbon_kg`` also where
+    the carbon intensity is."""
 
     model: str
     accelerator: str
@@ -22,6 +24,8 @@ class ScaledGroup:
     gpu_hours: float
     cost: float
     cost_per_hour: Annotated[float | None, Form.OPTIONAL] = None
+    energy_kwh: Annotated[float | None, Form.OPTIONAL] = None
+    carbon_kg: Annotated[float | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,10 @@ class Scaling:
 
     No policy meets the objectives of these requests with fewer than ``least_gpu_hours``; None where
     such a bound is not known. ``over_least`` is the ratio of GPU-hours to these hours.
+
+    ``energy_kwh`` and ``carbon_kg`` are of all groups, None where one of them is unknown.
+    ``power_coverage`` is the share of the GPU-hours whose power is known. ``num_deferred`` requests
+    were held back, for ``deferred_mean_s`` on average; None where no class may be.
     """
 
     policy: str
@@ -110,3 +118,8 @@ class Scaling:
     failed_starts: Annotated[int, Form.OPTIONAL] = 0
     failures: Annotated[int, Form.OPTIONAL] = 0
     reclaims: Annotated[int, Form.OPTIONAL] = 0
+    energy_kwh: Annotated[float | None, Form.OPTIONAL] = None
+    carbon_kg: Annotated[float | None, Form.OPTIONAL] = None
+    power_coverage: Annotated[float | None, Form.OPTIONAL] = None
+    num_deferred: Annotated[int | None, Form.OPTIONAL] = None
+    deferred_mean_s: Annotated[float | None, Form.OPTIONAL] = None

@@ -54,6 +54,7 @@ from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import ScalingLoop
 from penstock.sim.scaling.slots import Slot
 from penstock.sim.step_log import StepLog
+from penstock.sim.timeline import BusyBins
 from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
@@ -86,7 +87,8 @@ class SimulationResult:
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
-    are scaled, ``busy_s`` has one for each slot.
+    are scaled, ``busy_s`` has one for each slot. ``busy_bins`` are those of each slot's group whose
+    power is known.
     """
 
     table: RequestTable
@@ -100,6 +102,13 @@ class SimulationResult:
     steps: tuple[FloatColumn, ...] = ()
     num_unsent: int = 0
     scaling: ScalingRun | None = None
+    busy_bins: tuple[tuple[int, BusyBins], ...] = ()
+
+    def busy_bins_of(self, group: int, num_bins: int) -> FloatColumn:
+        """Return the computing time of a group's replicas together by bin, in seconds."""
+        found: FloatColumn = sum((bins.seconds(num_bins) for number, bins in self.busy_bins
+                                  if number == group), np.zeros(num_bins))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ class _Parts:
     outcomes: Outcomes
     pools: list[SimulatedPool]
     scaling: ScalingLoop | None
+    busy_bins: tuple[tuple[int, BusyBins], ...]
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
@@ -162,7 +172,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
-        scaled)
+        scaled, parts.busy_bins)
 
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:
@@ -225,7 +235,20 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
         holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
-    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling)
+    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling,
+                  _busy_bins(fleet, slots, replicas) if fleet.scales else ())
+
+
+def _busy_bins(fleet: Fleet, slots: Sequence[Slot],
+               replicas: Sequence[SimReplica]) -> tuple[tuple[int, BusyBins], ...]:
+    """Let the replicas whose power is known keep their computing time over time. Returns each with
+    its group."""
+    found = []
+    for slot in slots:
+        if fleet.pool(fleet.replicas[slot.group].accelerator.name).power_curve is not None:
+            bins = replicas[slot.replica_id].recorder.busy_bins = BusyBins()
+            found.append((slot.group, bins))
+    return tuple(found)
 
 
 class _Engines:

@@ -215,10 +215,10 @@ class _Model:
 
         return None if self.predicted(counts, now_s) is None else next_best(
             counts, [(one.floor, one.ceiling) for one in self._facts],
-            [one.cost_per_hour for one in self._facts], share)
+            [one.weight for one in self._facts], share)
 
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
-        return cheapest_counts(need, worth, [one.cost_per_hour for one in self._facts],
+        return cheapest_counts(need, worth, [one.weight for one in self._facts],
                                [(one.floor, one.ceiling) for one in self._facts])
 
 

@@ -33,7 +33,8 @@ only the ratios of their rates matter."""
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
     """Constant facts about a group: its bounds, its cost and how long a replica is believed to
-    start. ``service_classes`` is None where it serves every class.
+    start. ``service_classes`` is None where it serves every class. ``objective_per_hour`` is what a
+    replica costs by the fleet's objective (watts, gCO2), None where that is money.
 
     ``max_num_seqs`` and ``step_tokens`` are the most sequences and tokens of an engine's step, None
     where unknown.
@@ -50,6 +51,12 @@ class GroupFacts:
     max_num_seqs: int | None = None
     step_tokens: int | None = None
     num_accelerators: int = 1
+    objective_per_hour: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """Return what one replica costs in an hour by the fleet's objective."""
+        return self.cost_per_hour if self.objective_per_hour is None else self.objective_per_hour
 
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""
