@@ -46,7 +46,9 @@ def scaling_summary(fleet: Fleet, result: SimulationResult, scaling: ScalingRun)
         cost=sum(group.cost for group in groups), starts=scaling.num_starts,
         stops=scaling.num_stops, failed_starts=scaling.num_failed_starts,
         failures=scaling.num_failures, reclaims=scaling.num_reclaims, groups=groups,
-        changes=scaling.changes, energy_kwh=total([one.energy_kwh for one in groups]),
+        changes=scaling.changes, num_deferred=scaling.num_deferred,
+        deferred_mean_s=scaling.deferred_s / scaling.num_deferred if scaling.num_deferred else None,
+        energy_kwh=total([one.energy_kwh for one in groups]),
         carbon_kg=total([one.carbon_kg for one in groups]),
         power_coverage=coverage(fleet, [one.gpu_hours for one in groups]),
         decisions=tuple(ScalingChoice(

@@ -1,6 +1,7 @@
 """The scaler of a fleet, and the facts that the scaler is built with."""
 
 from functools import partial
+from typing import Any
 
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.energy import per_hour
@@ -8,6 +9,7 @@ from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds, replica_per_hour
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
 
@@ -44,6 +46,14 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
                          tuple(replica_capacity(fleet, group, believed)
                                for group in fleet.replicas),
                          tuple(step_s(group) for group in fleet.replicas))
+
+
+def fleet_deferral(fleet: Fleet, seed: int, epoch_s: float = 0.0) -> Deferral[Any] | None:
+    """Return what holds the requests of deferrable classes back, None where there are none.
+    ``epoch_s`` is the time of the fleet's carbon intensity at the start."""
+    if all(one.defer_s is None for one in fleet.service_classes):
+        return None
+    return Deferral(scaler_context(fleet, seed), fleet.scaling.carbon, epoch_s)
 
 
 def start_s(fleet: Fleet, number: int) -> float:

@@ -25,6 +25,7 @@ from penstock.fleet.replica_factory import (
     true_step_time,
 )
 from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.scaler import fleet_deferral
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet
 from penstock.journal.journal import Journal
@@ -123,6 +124,7 @@ class _Parts:
     pools: list[SimulatedPool]
     scaling: ScalingLoop | None
     busy_bins: tuple[tuple[int, BusyBins], ...]
+    holding: Holding | None  # where requests are held back
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
@@ -162,7 +164,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
     end_s = _end_s(parts, pools, workload)
     scaled = None if parts.scaling is None else scaling_run(parts.scaling, len(fleet.replicas),
-                                                            end_s)
+                                                            end_s, parts.holding)
     table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
     return SimulationResult(
         table, RunSeries([_series(replica) for replica in replicas]),
@@ -224,19 +226,22 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     specs = _replica_specs(whole, relative_speeds(whole, believed))
     dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
-    scaling = holding = None
+    scaling = holding = deferring = None
     if fleet.scales:
         demand = DemandMeter()
+        deferring = fleet_deferral(fleet, seed)
         scaling = scaling_loop(fleet, len(replicas) + len(pools), slots, replicas, dispatcher,
                                demand, lambda index: engines.renew(
                                    slots[index].group, replicas[index]), seed,
                                None if journal_dir is None else stack.enter_context(
-                                   (journal_dir / "scaling.jsonl").open("wb")))
-        holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held)
+                                   (journal_dir / "scaling.jsonl").open("wb")), deferring)
+        holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
+                          deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
     return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling,
-                  _busy_bins(fleet, slots, replicas) if fleet.scales else ())
+                  _busy_bins(fleet, slots, replicas) if fleet.scales else (),
+                  None if deferring is None else holding)
 
 
 def _busy_bins(fleet: Fleet, slots: Sequence[Slot],

@@ -58,6 +58,10 @@ class GroupFacts:
         """Return what one replica costs in an hour by the fleet's objective."""
         return self.cost_per_hour if self.objective_per_hour is None else self.objective_per_hour
 
+    def serves(self, service_class: str) -> bool:
+        """Whether the group serves requests of a class."""
+        return self.service_classes is None or service_class in self.service_classes
+
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""
         return int(min(max(count, self.floor), self.ceiling))

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from penstock import __version__
+from penstock.core.request import Request
 from penstock.core.units import to_ps
 from penstock.fleet.replica_factory import random_stream
 from penstock.fleet.scaler import scaler_of, start_s
@@ -14,10 +15,12 @@ from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet
 from penstock.journal.scaling import ScalingJournal, header
 from penstock.metrics.scaling_summary import ScalingEvent
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.faults import Faults
+from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import Decided, Limits, Record, ScalingLoop
 from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import Slot
@@ -26,7 +29,9 @@ from penstock.sim.scaling.slots import Slot
 @dataclass(frozen=True, slots=True)
 class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
-    decisions, faults, and by group the replica-seconds for which accelerators were held."""
+    decisions, faults, and by group the replica-seconds for which accelerators were held.
+    ``num_deferred`` requests were held back, for ``deferred_s`` together; None where none may be.
+    """
 
     changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]
@@ -37,11 +42,14 @@ class ScalingRun:
     num_failures: int
     num_reclaims: int
     end_s: float
+    num_deferred: int | None = None
+    deferred_s: float = 0.0
 
 
-def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
+def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float,
+                holding: Holding | None = None) -> ScalingRun:
     """Return the result of a loop whose run ended at ``end_s``. The loop's own last moment may be
-    later."""
+    later. ``holding`` has held requests back, None where none may be."""
     # Several events of a group may share an instant: the last says what holds from then on.
     last = {(one.at_s, one.group): one for one in loop.changes if one.at_s <= end_s}
     changes = sorted(last.values(), key=lambda one: (one.at_s, one.group))
@@ -56,7 +64,9 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
         held_s[group] += change.held * (end_s - change.at_s)
     decided = tuple(one for one in loop.decided if one.at_s <= end_s)
     return ScalingRun(tuple(changes), decided, tuple(held_s), loop.num_starts, loop.num_stops,
-                      loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s)
+                      loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s,
+                      None if holding is None else holding.num_deferred,
+                      0.0 if holding is None else holding.deferred_s)
 
 
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
@@ -86,9 +96,11 @@ def _begun(fleet: Fleet, targets: Sequence[int]) -> Fleet:
 
 def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Sequence[SimReplica],
                  dispatcher: Dispatcher, demand: DemandMeter, renew: Callable[[int], None],
-                 seed: int, journal: BinaryIO | None = None) -> ScalingLoop:
+                 seed: int, journal: BinaryIO | None = None,
+                 deferral: Deferral[Request] | None = None) -> ScalingLoop:
     """Return the loop as the kernel's source of that number. ``fleet`` states the first number of
-    replicas; the other slots are closed. ``journal`` gets every decision."""
+    replicas; the other slots are closed. ``journal`` gets every decision. ``deferral`` learns the
+    spare capacity."""
     scaler = scaler_of(fleet, seed)
     names = [pool.accelerator.name for pool in fleet.accelerators]
     limits = [Limits(*bounds(fleet, group), names.index(group.accelerator.name),
@@ -105,7 +117,7 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
                        [pool.count for pool in fleet.accelerators], drawn_starts(fleet, seed),
                        renew, meters, demand, drawn_faults(fleet, seed),
                        lambda targets: scaler_of(_begun(fleet, targets), seed),
-                       None if journal is None else _record(fleet, seed, journal))
+                       None if journal is None else _record(fleet, seed, journal), deferral)
 
 
 def _record(fleet: Fleet, seed: int, journal: BinaryIO) -> Record:
