@@ -89,6 +89,17 @@ class CarbonIntensity:
             *self._within(start_s, inf), *self._within(-inf, end_s))
         return min(self.at(from_s), *between, self.at(to_s))
 
+    def until(self, from_s: float, most: float) -> float:
+        """Return the first time from ``from_s`` on at which the intensity is above ``most``,
+        infinity where it stays within."""
+        if self.at(from_s) > most:
+            return from_s
+        start_s = from_s - self._phase_s(from_s)  # of the present round
+        rounds = (start_s,) if self.repeat_s is None else (start_s, start_s + self.repeat_s)
+        return next((begin_s + time_s for begin_s in rounds
+                     for time_s, value in zip(self.times_s, self.values, strict=True)
+                     if begin_s + time_s > from_s and value > most), inf)
+
     def _phase_s(self, time_s: float) -> float:
         return time_s if self.repeat_s is None else time_s % self.repeat_s
 

@@ -4,6 +4,9 @@ A held request is sent at the latest once its slack has ended. Before that, it i
 ready replicas have capacity to spare and, with a carbon intensity that changes, the electricity is
 about as clean as the forecast says that it will be within the slack. The intensity is a published
 forecast, so its future is known.
+
+Requests that are sent into spare capacity are no demand for replicas. In clean times, as many of
+them count as demand as would end the backlog within the clean time, so that the fleet grows.
 """
 
 from collections import deque
@@ -23,6 +26,9 @@ TICK_S: Final = 1.0
 
 CLEAN: Final = 1.05
 """Ratio over the lowest intensity within the slack up to which electricity counts as clean."""
+
+_LEAST_S: Final = 600.0
+"""Shortest time within which a backlog is to be served: replicas take a while to start."""
 
 _ROUNDING_S: Final = 1e-9
 
@@ -50,6 +56,12 @@ class _Pool(Generic[T]):
         self.per_s = 0.0
         self.num_sent = 0  # into spare capacity
         self.tokens = 0.0
+        self.growth = 0.0  # requests that may count as demand
+
+    @property
+    def num_held(self) -> int:
+        """Number of requests that are held back."""
+        return sum(map(len, self.queues.values()))
 
     def first(self) -> "deque[Held[T]] | None":
         """Return the queue whose first request is due the earliest, None without any."""
@@ -59,12 +71,8 @@ class _Pool(Generic[T]):
 
 class Deferral(Generic[T]):
     """Holds back requests of classes with ``defer_s``. Every request is sent exactly once, and at
-    its due time at the latest, if ``send`` is called at ``next_s``.
-
-    ``epoch_s`` is the time of ``carbon`` at which this object's time is 0. Where the intensity
-    changes, requests that are sent in clean times count as demand, so that the fleet grows for
-    them; else they only fill capacity that is there.
-    """
+    its due time at the latest, if ``send`` is called at ``next_s``. ``epoch_s`` is the time of
+    ``carbon`` at which this object's time is 0."""
 
     def __init__(self, context: ScalerContext, carbon: CarbonIntensity | None = None,
                  epoch_s: float = 0.0) -> None:
@@ -122,16 +130,16 @@ class Deferral(Generic[T]):
         passed_s, self._sent_s = now_s - self._sent_s, now_s
         found: list[Sent[T]] = []
         for pool in self._pools.values():
-            # Capacity that was not used is gone, except for the part of a request.
-            pool.tokens = min(pool.tokens + pool.per_s * min(passed_s, TICK_S),
-                              max(1.0, pool.per_s * TICK_S))
+            self._refill(pool, min(passed_s, TICK_S), now_s)
             while (queue := pool.first()) is not None:
                 if queue[0].due_s <= now_s + _ROUNDING_S:
                     found.append(Sent(queue.popleft().item, deferred=False))
                 elif pool.tokens >= 1.0 and self._clean(queue[0].due_s, now_s):
+                    grows = pool.growth >= 1.0
                     pool.tokens -= 1.0
+                    pool.growth -= grows
                     pool.num_sent += 1
-                    found.append(Sent(queue.popleft().item, deferred=self._carbon is None))
+                    found.append(Sent(queue.popleft().item, deferred=not grows))
                 else:
                     break
         self.num_held -= len(found)
@@ -149,6 +157,24 @@ class Deferral(Generic[T]):
         if not model and self._only:
             model = next(iter(self._of), ("", ""))[0]
         return self._of.get((model, service_class))
+
+    def _refill(self, pool: _Pool[T], passed_s: float, now_s: float) -> None:
+        """Add what may be sent. What was not used before is gone, except for the part of a
+        request."""
+        growth_per_s = self._growth_per_s(pool, now_s)
+        pool.tokens = min(pool.tokens, 1.0) + pool.per_s * passed_s
+        pool.growth = min(pool.growth, 1.0) + growth_per_s * passed_s
+
+    def _growth_per_s(self, pool: _Pool[T], now_s: float) -> float:
+        """Return the rate at which the backlog would end with the clean time."""
+        queue = pool.first()
+        if self._carbon is None or queue is None or not self._clean(queue[0].due_s, now_s):
+            return 0.0
+        from_s = self._epoch_s + now_s
+        last_s = max(one[-1].due_s for one in pool.queues.values() if one)
+        end_s = min(self._epoch_s + last_s,
+                    self._carbon.until(from_s, CLEAN * self._carbon.at(from_s)))
+        return pool.num_held / max(end_s - from_s, _LEAST_S)
 
     def _clean(self, due_s: float, now_s: float) -> bool:
         """Whether waiting until ``due_s`` brings no electricity that is clearly cleaner."""

@@ -9,13 +9,14 @@ import aiohttp
 
 from penstock import __version__
 from penstock.engines.client.state import EngineState
-from penstock.fleet.scaler import scaler_context
+from penstock.fleet.scaler import fleet_deferral, scaler_context
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.make import make_scaler
 from penstock.registry.policies import SCALERS
 from penstock.serving.deployments.startable import num_places
 from penstock.serving.gateway.choice import has_engine
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.scaling.deferring import LiveDeferring
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
@@ -51,9 +52,18 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,
             lambda ask: has_engine(engines, ask, clock()), loop.on_held)
-        yield Scaling(loop, holding, demand)
+        yield Scaling(loop, holding, demand, _deferring(plan, loop, max_queue))
     finally:
         log.close()
+
+
+def _deferring(plan: ScalingPlan, loop: LiveScaling, max_queue: int) -> LiveDeferring | None:
+    """Return what holds requests back, None where no class may be or nothing is done. The fleet's
+    carbon intensity counts by the time of day, from 1970-01-01 UTC."""
+    fleet = plan.fleet
+    found = fleet_deferral(fleet, fleet.run.seed, time.time() - loop.now_s)
+    return None if found is None or plan.advise else LiveDeferring(
+        found, max_queue, loop.observe, lambda: loop.now_s)
 
 
 def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],
