@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.power import JOULES_PER_KWH, CarbonIntensity, PowerCurve
+from penstock.fleet.energy import coverage
 from penstock.fleet.values import Fleet
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.run_summary import EnergyUse
 from penstock.metrics.scaling_summary import ScalingEvent
-from penstock.sim.scaling.build import ScalingRun
 from penstock.sim.simulation import SimulationResult
 from penstock.sim.timeline import BUSY_BIN_S
 
@@ -33,13 +34,14 @@ class HeldTime:
     serving_s: FloatColumn
 
 
-def energies(fleet: Fleet, result: SimulationResult, scaling: ScalingRun) -> list[GroupEnergy]:
-    """Return the energy of each group of a scaled run.
+def energies(fleet: Fleet, result: SimulationResult,
+             changes: Sequence[ScalingEvent]) -> list[GroupEnergy]:
+    """Return the energy of each group of a run, whose replicas change as the events say.
 
     The power of a group's serving replicas in a minute is that of their mean busy share in the
     minute, which is the time in which steps run over the time held. Starting replicas are idle.
     """
-    edges = np.append(np.arange(0.0, scaling.end_s, BUSY_BIN_S), scaling.end_s)
+    edges = np.append(np.arange(0.0, result.end_s, BUSY_BIN_S), result.end_s)
     found = []
     for number, group in enumerate(fleet.replicas):
         curve = fleet.pool(group.accelerator.name).power_curve
@@ -47,12 +49,26 @@ def energies(fleet: Fleet, result: SimulationResult, scaling: ScalingRun) -> lis
             found.append(GroupEnergy())
             continue
         busy_s = result.busy_bins_of(number, len(edges) - 1)
-        changes = [one for one in scaling.changes if one.group == number]
+        own = [one for one in changes if one.group == number]
         joules = group.parallelism.num_accelerators * joules_by_bin(
-            curve, held_time(changes, edges), busy_s)
+            curve, held_time(own, edges), busy_s)
         found.append(GroupEnergy(float(joules.sum()) / JOULES_PER_KWH,
                                  _carbon_kg(joules, edges, fleet.scaling.carbon)))
     return found
+
+
+def fixed_energy(fleet: Fleet, result: SimulationResult) -> EnergyUse | None:
+    """Return the energy of a run whose replicas do not change, all of them held from 0 to the end;
+    None where the file states neither power nor carbon."""
+    if not fleet.replicas or not fleet.tells_energy:
+        return None
+    found = energies(fleet, result, [
+        ScalingEvent(at_s=0.0, group=number, target=group.count, waiting=0, starting=0,
+                     ready=group.count, draining=0) for number, group in enumerate(fleet.replicas)])
+    return EnergyUse(
+        energy_kwh=total([one.kwh for one in found]),
+        carbon_kg=total([one.carbon_kg for one in found]),
+        power_coverage=coverage(fleet, [float(one.num_accelerators) for one in fleet.replicas]))
 
 
 def joules_by_bin(curve: PowerCurve, held: HeldTime, busy_s: FloatColumn) -> FloatColumn:

@@ -37,7 +37,7 @@ def scaling_summary(fleet: Fleet, result: SimulationResult, scaling: ScalingRun)
                     carbon_kg=energy.carbon_kg)
         for number, (group, held_s, cost, energy) in enumerate(zip(
             fleet.replicas, scaling.held_s, _costs(fleet, scaling),
-            energies(fleet, result, scaling), strict=True)))
+            energies(fleet, result, scaling.changes), strict=True)))
     policy = fleet.policies.scale
     return Scaling(
         policy=policy.name, settings=dict(policy.options),

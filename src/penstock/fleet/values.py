@@ -332,6 +332,13 @@ class Fleet:
         """Whether a policy changes the number of replicas."""
         return self.policies.scale.name != "none"
 
+    @property
+    def tells_energy(self) -> bool:
+        """Whether runs tell their energy: where a policy scales, and where the file states power or
+        carbon."""
+        return self.scales or self.scaling.carbon is not None or any(
+            pool.power is not None for pool in self.accelerators)
+
     def unscaled(self) -> "Fleet":
         """Return the fleet with the replicas of the start, and without a policy for their
         number."""

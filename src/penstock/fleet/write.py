@@ -63,7 +63,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "scaling": _scaling(fleet.scaling) if fleet.scales else None,
+        "scaling": _scaling(fleet.scaling) if fleet.scales or fleet.scaling.carbon else None,
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value

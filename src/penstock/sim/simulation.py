@@ -88,8 +88,8 @@ class SimulationResult:
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
-    are scaled, ``busy_s`` has one for each slot. ``busy_bins`` are those of each slot's group whose
-    power is known.
+    are scaled, ``busy_s`` has one for each slot. ``busy_bins`` has the group and the computing time
+    over time of each replica whose energy is told.
     """
 
     table: RequestTable
@@ -240,7 +240,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
     return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling,
-                  _busy_bins(fleet, slots, replicas) if fleet.scales else (),
+                  _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
                   None if deferring is None else holding)
 
 

@@ -16,7 +16,8 @@ def test_a_curve_and_each_of_its_numbers_has_a_source():
     found = [one for one in load_catalog().accelerators.values() if one.power is not None]
     assert len(found) == 8  # docs/reference/scaling.md states this coverage
     for one in found:
-        assert one.sources["idle_w"] and one.sources["mid_w"], one.name
+        assert one.sources["idle_w"], one.name
+        assert one.sources["mid_w"], one.name
         assert one.power.full_w == one.power_w
 
 

@@ -8,23 +8,24 @@ from penstock.experiment.energy import HeldTime, held_time, joules_by_bin, total
 from penstock.experiment.run import run_fleet
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
+from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.scaling_summary import ScalingEvent
 
 FLEET = """\
-accelerators: [{{name: {chip}, price_per_hour: 2{power}}}]
+accelerators: [{{name: {chip}, count: 2, price_per_hour: 2{power}}}]
 models: [{{name: llama-3-8b}}]
 service_classes: [{{name: chat, slo: {{ttft_s: 9}}}}]
 traffic:
-  - {{lengths: {{prompt: {{fixed: 800}}, output: {{fixed: 20}}}}, arrivals: constant, rate_per_s: 0.5,
-     num_requests: 60}}
-replicas: [{{count: 2, max_replicas: 2}}]
+  - {{lengths: {{prompt: {{fixed: 800}}, output: {{fixed: 20}}}}, arrivals: constant,
+     rate_per_s: 0.5, num_requests: 60}}
+replicas: [{{count: 2}}]
 scaling: {{start_s: 60{scaling}}}
-policies: {{scale: static}}
+policies: {{scale: {scale}}}
 """
 
 
-def scaled(chip="l40s", power="", scaling=""):
-    fleet = parse_fleet(FLEET.format(chip=chip, power=power, scaling=scaling))
+def scaled(chip="l40s", power="", scaling="", scale="static"):
+    fleet = parse_fleet(FLEET.format(chip=chip, power=power, scaling=scaling, scale=scale))
     return run_fleet(fleet, fleet_workload(fleet), 1)
 
 
@@ -48,7 +49,8 @@ def test_starting_replicas_are_idle_and_serving_ones_follow_their_busy_share():
 
 def test_the_energy_of_a_run_is_that_of_its_busy_share():
     # A straight line, so that the energy follows from totals.
-    found = scaled(power=", power: {idle_w: 100, full_w: 300}", scaling=", carbon: {gco2_per_kwh: 500}")
+    found = scaled(power=", power: {idle_w: 100, full_w: 300}",
+                   scaling=", carbon: {gco2_per_kwh: 500}")
     scaling, busy_s = found.summary.scaling, float(found.result.busy_s.sum())
     joules = 100.0 * 3600.0 * scaling.gpu_hours + 200.0 * busy_s
     assert busy_s > 1.0
@@ -73,3 +75,18 @@ def test_energy_is_unknown_without_a_curve_and_carbon_without_an_intensity():
 def test_a_sum_with_an_unknown_term_is_unknown():
     assert total([1.0, 2.0]) == 3.0
     assert total([1.0, None]) is None
+
+
+def test_a_fixed_fleet_takes_what_a_scaler_takes_that_changes_nothing():
+    scaling = ", carbon: {gco2_per_kwh: 500}"
+    fixed, static = scaled(scaling=scaling, scale="none").summary, scaled(scaling=scaling).summary
+    assert static.energy is None
+    assert fixed.energy.energy_kwh == pytest.approx(static.scaling.energy_kwh, rel=1e-3)
+    assert fixed.energy.carbon_kg == pytest.approx(0.5 * fixed.energy.energy_kwh)
+    assert fixed.energy.power_coverage == 1.0
+    assert RunSummary.read(fixed.document()).energy == fixed.energy
+
+
+def test_a_fixed_fleet_tells_energy_where_the_file_is_about_it():
+    assert scaled(scale="none").summary.energy is None
+    assert scaled(power=", power: {idle_w: 90}", scale="none").summary.energy.energy_kwh > 0.0

@@ -86,7 +86,8 @@ def test_a_series_is_read_from_a_file_and_written_as_points(tmp_path):
 
 
 @pytest.mark.parametrize(("series", "error"), [
-    ("", "carbon.csv:1: found the columns none"), ("time_s\n0\n", "carbon.csv:1: found the columns"),
+    ("", "carbon.csv:1: found the columns none"),
+    ("time_s\n0\n", "carbon.csv:1: found the columns time_s"),
     ("time_s,gco2_per_kwh\n", "has no rows"),
     ("time_s,gco2_per_kwh\n0,300\n0,100\n", "carbon.csv:3: time_s: found 0; expected more than 0"),
     ("time_s,gco2_per_kwh\n0,-3\n", "carbon.csv:2: gco2_per_kwh: found '-3'"),
