@@ -31,6 +31,9 @@ ACCELERATOR_FIELDS: Mapping[str, Field] = {
     "peak_tflops": Field("a mapping from precisions to dense TFLOP/s",
                          lambda value: isinstance(value, dict) and bool(value), required=True),
     "power_w": number(0, 100_000, "watts", above=True, required=True),
+    "idle_w": number(0, 100_000, "watts"),
+    "mid_w": number(0, 100_000, "watts"),
+    "mid_utilization": number(0, 1, "a share", above=True),
     "link_gb_per_s": _RATE,
     "pcie_gb_per_s": number(0, 1e6, "GB/s", above=True, required=True),
     "price_per_hour": PRICE,
@@ -65,6 +68,7 @@ _UNITS = {
     "pcie_gb_per_s": ("pcie_bytes_per_s", GB),
     "peak_tflops": ("peak_flops", 1_000 * GB),
 }
+_OF_CURVE = ("idle_w", "mid_w", "mid_utilization")
 _NOT_FACTS = ("aliases", "source", "sources")
 _OF_PRICES = ("prices", "price_per_hour", "price_basis", "price_date")  # each has its own source
 
@@ -161,11 +165,27 @@ def accelerator_from(entry: Entry) -> Accelerator:
     for key in ("price_date", "price_basis"):
         scaled.pop(key, None)
     scaled["price_per_hour"] = None
-    scaled["power_w"] = float(scaled["power_w"])
+    for key in ("power_w", *_OF_CURVE):
+        if key in scaled:
+            scaled[key] = float(scaled[key])
     scaled.setdefault("vendor", "")
-    return Accelerator(name=entry.name, **scaled,
-                       sources={_field(key): text for key, text in sources.items()
-                                if key not in _OF_PRICES})
+    found = Accelerator(name=entry.name, **scaled,
+                        sources={_field(key): text for key, text in sources.items()
+                                 if key not in _OF_PRICES})
+    _check_power(entry, found)
+    return found
+
+
+def _check_power(entry: Entry, found: Accelerator) -> None:
+    """Raises InputError where the entry's power curve is incomplete or falls."""
+    if found.idle_w is None and (found.mid_w, found.mid_utilization) != (None, None):
+        raise InputError(f"{entry.where}: idle_w is missing; expected "
+                         f"{ACCELERATOR_FIELDS['idle_w'].expected}, beside mid_w and "
+                         "mid_utilization")
+    try:
+        _ = found.power
+    except InputError as error:
+        raise InputError(f"{entry.where}: {error}") from None
 
 
 def _field(key: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from penstock.core.power import PowerCurve
 from penstock.core.prices import HourlyPrice, price_on
 
 
@@ -13,7 +14,9 @@ class Accelerator:
     ``peak_flops`` maps a precision (``fp32``, ``fp16``, ``bf16``, ``fp8``, ``int8``, ``fp4``) to
     dense operations per second, without sparsity. ``link_bytes_per_s`` is the one-way rate between
     accelerators of one node. ``price_per_hour`` is one of ``prices``, with its basis and date, and
-    None where no list price is public. ``sources`` has the source of each field's number.
+    None where no list price is public. ``power_w`` is the power at full load; ``idle_w`` that of an
+    idle accelerator with a model in memory and ``mid_w`` that at ``mid_utilization``, None where no
+    source states them. ``sources`` has the source of each field's number.
     """
 
     name: str
@@ -31,6 +34,15 @@ class Accelerator:
     max_per_node: int = 8
     confidential: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
+    idle_w: float | None = None
+    mid_w: float | None = None
+    mid_utilization: float | None = None
+
+    @property
+    def power(self) -> PowerCurve | None:
+        """Return the power by utilization, None where the idle power is unknown."""
+        return None if self.idle_w is None else PowerCurve.of(
+            self.idle_w, self.power_w, self.mid_w, self.mid_utilization)
 
     def priced(self, basis: str) -> "Accelerator":
         """Return the accelerator at its price on a basis, as ``price_on`` chooses it."""

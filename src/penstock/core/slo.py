@@ -36,10 +36,12 @@ class Slo:
 class ServiceClass:
     """A named kind of traffic. A lower ``priority`` number is more urgent; ``weight`` is the value
     of one request that meets its targets, relative to other classes. Every request of a
-    ``confidential`` class is confidential."""
+    ``confidential`` class is confidential. A request may be held back for ``defer_s`` before it is
+    sent, None where it is sent at once."""
 
     name: str
     slo: Slo = Slo()
     priority: int = 1
     weight: float = 1.0
     confidential: bool = False
+    defer_s: float | None = None

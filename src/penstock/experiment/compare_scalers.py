@@ -46,6 +46,8 @@ class ScalerRun:
                 "gpu_hours": self.scaling.gpu_hours, "bound_gpu_hours": self.bound_gpu_hours,
                 "bound_low_gpu_hours": self.bound and self.bound.low_gpu_hours,
                 "over_bound": self.over_bound,
+                "energy_kwh": self.scaling.energy_kwh, "carbon_kg": self.scaling.carbon_kg,
+                "power_coverage": self.scaling.power_coverage,
                 "cost": self.scaling.cost, "mean_replicas": self.scaling.mean_replicas,
                 "peak_replicas": self.scaling.peak_replicas, "starts": self.scaling.starts,
                 "stops": self.scaling.stops}

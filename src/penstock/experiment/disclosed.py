@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.disclosure import Disclosure, at_most, share_at_least
+from penstock.experiment.energy import fixed_energy
 from penstock.experiment.pools import (
     pool_busy_s,
     pool_figures,
@@ -62,7 +63,9 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
         if fleet.replicas else None)
     if result.scaling is not None:
-        whole = replace(whole, scaling=scaling_summary(fleet, result.scaling))
+        whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
+    else:
+        whole = replace(whole, energy=fixed_energy(fleet, result))
     if result.pools:
         whole = replace(whole, multiplexing=pool_figures(fleet, result, whole.window_s))
     hidden = confidential_rows(fleet, result.table)
@@ -72,7 +75,7 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
-    whole = replace(whole, scaling=None)  # changes follow the load of all requests
+    whole = replace(whole, scaling=None, energy=None)  # they follow the load of all requests
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:

@@ -4,6 +4,8 @@ from itertools import groupby
 
 import numpy as np
 
+from penstock.experiment.energy import energies, total
+from penstock.fleet.energy import coverage
 from penstock.fleet.scaling import bounds, replica_per_hour
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
@@ -30,7 +32,7 @@ def usage_of(fleet: Fleet, result: SimulationResult, scaling: ScalingRun) -> Usa
     return Usage(result.busy_s[used], cost, used, sum(scaling.held_s))
 
 
-def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
+def scaling_summary(fleet: Fleet, result: SimulationResult, scaling: ScalingRun) -> Scaling:
     """Return what the fleet's scaler did."""
     groups = tuple(
         ScaledGroup(model=group.model.name, accelerator=group.accelerator.name,
@@ -38,11 +40,13 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
                     mean_replicas=held_s / scaling.end_s if scaling.end_s > 0 else 0.0,
                     peak_replicas=max(one.held for one in scaling.changes if one.group == number),
                     gpu_hours=held_s * group.parallelism.num_accelerators / HOUR_S, cost=cost,
-                    cost_per_hour=replica_per_hour(fleet, group),
+                    cost_per_hour=replica_per_hour(fleet, group), energy_kwh=energy.kwh,
+                    carbon_kg=energy.carbon_kg,
                     start_parts_s=None if group.start is None else {
                         part.name: part.mean_s for part in start_parts(fleet, number)})
-        for number, (group, held_s, cost) in enumerate(zip(
-            fleet.replicas, scaling.held_s, _costs(fleet, scaling), strict=True)))
+        for number, (group, held_s, cost, energy) in enumerate(zip(
+            fleet.replicas, scaling.held_s, _costs(fleet, scaling),
+            energies(fleet, result, scaling.changes), strict=True)))
     policy = fleet.policies.scale
     return Scaling(
         policy=policy.name, settings=dict(policy.options),
@@ -51,7 +55,11 @@ def scaling_summary(fleet: Fleet, scaling: ScalingRun) -> Scaling:
         cost=sum(group.cost for group in groups), starts=scaling.num_starts,
         stops=scaling.num_stops, failed_starts=scaling.num_failed_starts,
         failures=scaling.num_failures, reclaims=scaling.num_reclaims, groups=groups,
-        changes=scaling.changes,
+        changes=scaling.changes, num_deferred=scaling.num_deferred,
+        deferred_mean_s=scaling.deferred_s / scaling.num_deferred if scaling.num_deferred else None,
+        energy_kwh=total([one.energy_kwh for one in groups]),
+        carbon_kg=total([one.carbon_kg for one in groups]),
+        power_coverage=coverage(fleet, [one.gpu_hours for one in groups]),
         decisions=tuple(ScalingChoice(
             at_s=one.at_s, before=one.before, targets=one.targets,
             reason=one.decision.reason, terms=dict(one.decision.terms),

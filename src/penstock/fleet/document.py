@@ -11,6 +11,7 @@ from penstock.fleet.document_attestation import (
     EvidenceSection,
     PoolEvidenceSection,
 )
+from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
@@ -70,6 +71,9 @@ class AcceleratorSection(Section):
     ownership: OwnershipSection | None = described(
         "Terms on which they are owned; left out, no cost of ownership is shown.",
         {"purchase": 30_000, "years": 4, "power_price_per_kwh": 0.12, "pue": 1.3})
+    power: PowerSection | None = described(
+        "Power of one accelerator; left out, the catalog's, which not all of them have.",
+        {"idle_w": 100, "mid_w": 250})
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
@@ -131,6 +135,9 @@ class ServiceClassSection(Section):
         "Value of a request that meets its targets, relative to other classes.", 1.0, default=1.0)
     slo: SloSection = described("Targets of its requests.", {"ttft_s": 6, "itl_s": 0.05},
                                 default=SloSection.model_construct())
+    defer_s: Positive | None = described(
+        "Longest time for which a request may be held back at the gateway for spare capacity or "
+        "cleaner electricity, seconds; left out, requests are sent at once.", 3600)
     confidential: bool = described(
         "Whether only replicas attested to run in confidential mode may serve it.", True,
         default=False)

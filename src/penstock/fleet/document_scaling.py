@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from penstock.fleet.document_energy import CarbonSection
 from penstock.fleet.document_starts import StartSection
 from penstock.fleet.fields import (
     FILE_TAG,
@@ -139,6 +140,12 @@ class ScalingSection(Section):
         "Whether step times are learned from the engines' counters while they serve. They correct "
         "what the scaler believes of the rate of a replica and of the duration of a step.", True,
         default=False)
+    objective: Literal["cost", "energy", "carbon"] = described(
+        "By which the scaler `penstock` weighs replicas of several kinds: their price, their power "
+        "or its carbon.", "energy", default="cost")
+    carbon: CarbonSection | None = described(
+        "Carbon intensity of the electricity; left out, carbon is not told.",
+        {"gco2_per_kwh": 300}, {"file": "carbon.csv", "repeat_s": 86400})
     webhook: Endpoint | None = described(
         "URL to which `penstock serve` posts the wanted number of replicas that it does not start "
         "itself, as JSON. PENSTOCK_SCALING_TOKEN is sent as a bearer token.",

@@ -13,6 +13,7 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_scaling import BudgetSection, FaultsSection, ObserveSection
+from penstock.fleet.energy import energy_problems, resolve_carbon, resolve_power
 from penstock.fleet.engine import resolve_engine, usual_schedule
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -64,8 +65,9 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         disclosure=Disclosure(**document.disclosure.given()),
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
-        scaling=_scaling(document))
-    for problem in (*_prompt_problems(fleet), *budget_problems(fleet)):
+        scaling=_scaling(document, files))
+    for problem in (*energy_problems(document, fleet), *_prompt_problems(fleet),
+                    *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 
@@ -82,7 +84,8 @@ def _pools(document: FleetDocument, catalog: Catalog,
         pools[section.name] = AcceleratorPool(
             accelerator, section.count, price.counted.per_hour,
             resolve_pool_evidence(("accelerators", i, "attestation"), section, files),
-            windows(section.attestation), price.counted.basis, price.listed, price.ownership)
+            windows(section.attestation), price.counted.basis, price.listed, price.ownership,
+            resolve_power(("accelerators", i, "power"), section.power, accelerator))
     return pools
 
 
@@ -110,7 +113,7 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
 
 def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
     return tuple(ServiceClass(section.name, Slo(**section.slo.given()), section.priority,
-                              section.weight, section.confidential)
+                              section.weight, section.confidential, section.defer_s)
                  for section in document.service_classes)
 
 
@@ -147,7 +150,7 @@ def _scaler(document: FleetDocument) -> Choice:
     return Choice(found.name, (document.scaling.settings or {}).get(found.name, {}))
 
 
-def _scaling(document: FleetDocument) -> ScalingOptions:
+def _scaling(document: FleetDocument, files: FileFinder) -> ScalingOptions:
     given = {} if document.scaling is None else document.scaling.given()
     given.pop("settings", None)  # of policies, which state theirs
     given.pop("start", None)  # of replicas, which have its parts
@@ -157,6 +160,7 @@ def _scaling(document: FleetDocument) -> ScalingOptions:
     observe: ObserveSection | None = given.pop("observe", None)
     if observe is not None:
         given["observe"] = PrometheusOptions(**observe.given())
+    given["carbon"] = resolve_carbon(given.pop("carbon", None), files)
     section: FaultsSection | None = given.pop("faults", None)
     if section is None:
         return ScalingOptions(**given)

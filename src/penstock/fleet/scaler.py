@@ -8,12 +8,14 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.fleet.calibration import CalibratingScaler, GroupCalibration, speeds
 from penstock.fleet.capacity import replica_capacity, step_tokens
+from penstock.fleet.energy import per_hour
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaling import bounds, replica_per_hour, replica_power_w
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.policy.scale.budget import Spending
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.hopeless import LeastTimes, Patience
 from penstock.policy.scale.protocol import GroupFacts, Scaler, ScalerContext, StepSeconds
 from penstock.registry.make import make_scaler
@@ -69,7 +71,7 @@ def group_facts(fleet: Fleet, number: int) -> GroupFacts:
                       start_s(fleet, number), kv_tokens(fleet, group),
                       None if classes is None else frozenset(classes),
                       schedule.max_num_seqs, step_tokens(schedule), width,
-                      replica_power_w(group))
+                      replica_power_w(group), per_hour(fleet, group))
 
 
 def spending_of(fleet: Fleet) -> Spending | None:
@@ -85,6 +87,14 @@ def patience_of(fleet: Fleet, seed: int) -> Patience | None:
     if fleet.scaling.hold_until != "hopeless":
         return None
     return LeastTimes(scaler_context(fleet, seed)).patience_s
+
+
+def fleet_deferral(fleet: Fleet, seed: int, epoch_s: float = 0.0) -> Deferral[Any] | None:
+    """Return what holds the requests of deferrable classes back, None where there are none.
+    ``epoch_s`` is the time of the fleet's carbon intensity at the start."""
+    if all(one.defer_s is None for one in fleet.service_classes):
+        return None
+    return Deferral(scaler_context(fleet, seed), fleet.scaling.carbon, epoch_s)
 
 
 def start_s(fleet: Fleet, number: int) -> float:

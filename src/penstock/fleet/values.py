@@ -12,6 +12,7 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
+from penstock.core.power import CarbonIntensity, PowerCurve
 from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
@@ -48,7 +49,8 @@ class Choice:
 class AcceleratorPool:
     """Accelerators of one kind. ``count`` is ``None`` where any number may be rented.
     ``price_per_hour`` counts, on ``price_basis``; ``listed`` is the price without ``ownership``,
-    where one is known. ``attestation`` is the source of evidence that all of them run in
+    where one is known. ``power`` is the power that the file states, None where the catalog's
+    counts. ``attestation`` is the source of evidence that all of them run in
     confidential mode; ``simulated`` are the times at which a simulation assumes them to be
     attested."""
 
@@ -60,6 +62,12 @@ class AcceleratorPool:
     price_basis: str = YOURS
     listed: HourlyPrice | None = None
     ownership: Ownership | None = None
+    power: PowerCurve | None = None
+
+    @property
+    def power_curve(self) -> PowerCurve | None:
+        """Return the power of one accelerator by utilization, None where it is unknown."""
+        return self.power or self.accelerator.power
 
     @property
     def price_date(self) -> str:
@@ -282,7 +290,8 @@ class ScalingOptions:
     longer than its objective is within reach. ``webhook`` gets the wanted numbers of replicas that
     Penstock does not start. ``observe`` replaces the gateway's observations by those of a
     Prometheus server. ``faults`` happen in simulation. ``budget`` limits all replicas together,
-    None without a limit."""
+    None without a limit. ``objective`` is what Penstock's scaler saves. ``carbon`` is None where
+    the intensity is not known."""
 
     start_s: float | None = None
     start_spread: float = 0.0
@@ -293,6 +302,8 @@ class ScalingOptions:
     observe: PrometheusOptions | None = None
     faults: FaultOptions = NO_FAULTS
     budget: Budget | None = None
+    objective: Literal["cost", "energy", "carbon"] = "cost"
+    carbon: CarbonIntensity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +356,13 @@ class Fleet:
     def scales(self) -> bool:
         """Whether a policy changes the number of replicas."""
         return self.policies.scale.name != "none"
+
+    @property
+    def tells_energy(self) -> bool:
+        """Whether runs tell their energy: where a policy scales, and where the file states power or
+        carbon."""
+        return self.scales or self.scaling.carbon is not None or any(
+            pool.power is not None for pool in self.accelerators)
 
     def unscaled(self) -> "Fleet":
         """Return the fleet with the replicas of the start, and without a policy for their

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
+from penstock.fleet.energy import carbon_section, power_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
@@ -49,7 +50,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "price_basis": fleet.price_basis,
         "accelerators": [
             {"name": pool.accelerator.name, "count": pool.count,
-             **price_section(pool),
+             **price_section(pool), "power": power_section(pool),
              "confidential": pool.accelerator.confidential,
              "attestation": pool_evidence_section(pool.attestation, pool.simulated)}
             for pool in fleet.accelerators],
@@ -63,7 +64,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "scaling": _scaling(fleet.scaling) if fleet.scales else None,
+        "scaling": _scaling(fleet.scaling) if fleet.scales or fleet.scaling.carbon else None,
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
@@ -174,6 +175,9 @@ def _scaling(options: ScalingOptions) -> dict[str, Any]:
     faults = found.pop("faults")
     if options.hold_until == "hold_s":
         del found["hold_until"]
+    found["carbon"] = carbon_section(options.carbon)
+    if options.objective == "cost":
+        del found["objective"]
     if options.faults != NO_FAULTS:
         found["faults"] = {key: list(value) if isinstance(value, tuple) else value
                            for key, value in faults.items()}

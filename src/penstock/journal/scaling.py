@@ -58,6 +58,8 @@ class ScalingLines:
         if self._recent.get(key, ()) == one.recent:
             del document["recent"]
         self._recent[key] = one.recent
+        if not one.num_deferred:
+            del document["num_deferred"]
         return document
 
 

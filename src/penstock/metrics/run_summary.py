@@ -338,6 +338,17 @@ class Steps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnergyUse:
+    """Energy of a fixed fleet's accelerators. ``energy_kwh`` is None where the power of any of them
+    is unknown, ``carbon_kg`` also where the carbon intensity is. ``power_coverage`` is the share of
+    the GPU-hours whose power is known."""
+
+    energy_kwh: float | None
+    carbon_kg: float | None
+    power_coverage: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """A run, simulated or measured. ``fleet`` is the resolved fleet, ``plan`` the document that
     docs/reference/plan-json.md describes."""
@@ -354,6 +365,7 @@ class RunSummary:
     end_s: Annotated[float | None, Form.OPTIONAL] = None
     steps: Annotated[Steps | None, Form.FLAT] = None
     scaling: Annotated[Scaling | None, Form.OPTIONAL] = None
+    energy: Annotated[EnergyUse | None, Form.OPTIONAL] = None
     multiplexing: Annotated[tuple[Pool, ...] | None, Form.OPTIONAL, Former("residency")] = None
     confidential: Annotated[Confidential | None, Form.OPTIONAL] = None
     measured: Annotated[Measured | None, Form.FLAT] = None

@@ -13,7 +13,8 @@ class ScaledGroup:
     GPU-hours count every accelerator from the order's start to the end of draining.
     ``cost_per_hour`` is the price of one replica, None in summaries of earlier versions.
     ``start_parts_s`` are the expected seconds of the parts of a start, None where the file states
-    none."""
+    none. ``energy_kwh`` is None where the power of the accelerator is unknown, ``carbon_kg`` also
+    where the carbon intensity is."""
 
     model: str
     accelerator: str
@@ -25,6 +26,8 @@ class ScaledGroup:
     cost: float
     cost_per_hour: Annotated[float | None, Form.OPTIONAL] = None
     start_parts_s: Annotated[Mapping[str, float] | None, Form.OPTIONAL] = None
+    energy_kwh: Annotated[float | None, Form.OPTIONAL] = None
+    carbon_kg: Annotated[float | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,10 @@ class Scaling:
 
     No policy meets the objectives of these requests with fewer than ``least_gpu_hours``; None where
     such a bound is not known. ``over_least`` is the ratio of GPU-hours to these hours.
+
+    ``energy_kwh`` and ``carbon_kg`` are of all groups, None where one of them is unknown.
+    ``power_coverage`` is the share of the GPU-hours whose power is known. ``num_deferred`` requests
+    were held back, for ``deferred_mean_s`` on average; None where no class may be.
     """
 
     policy: str
@@ -134,3 +141,8 @@ class Scaling:
     failures: Annotated[int, Form.OPTIONAL] = 0
     reclaims: Annotated[int, Form.OPTIONAL] = 0
     calibrated: Annotated[tuple[CalibratedTimes, ...], Form.OPTIONAL] = ()
+    energy_kwh: Annotated[float | None, Form.OPTIONAL] = None
+    carbon_kg: Annotated[float | None, Form.OPTIONAL] = None
+    power_coverage: Annotated[float | None, Form.OPTIONAL] = None
+    num_deferred: Annotated[int | None, Form.OPTIONAL] = None
+    deferred_mean_s: Annotated[float | None, Form.OPTIONAL] = None

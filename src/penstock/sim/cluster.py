@@ -129,8 +129,10 @@ class RoutedRequests(Gateway):
             request = self._upcoming.take()
             self._num_sent += 1
             if self._holding is not None:
-                self._holding.demand.arrived(request.model, request.service_class.name,
-                                              request.prompt_tokens)
+                deferred = self._holding.arrive(request, now_ps)
+                if deferred is not None:
+                    self._show_due(now_ps)
+                    return deferred
         number = self._deliver(request, now_ps)
         if number == HOLD and self._holding is not None:
             number = self._holding.hold(request, now_ps)
@@ -153,6 +155,12 @@ class RoutedRequests(Gateway):
         """Send the requests that wait for a replica once more."""
         if self._holding is not None:
             self._released.extend(self._holding.release())
+            self._show_due(now_ps)
+
+    def send_deferred(self, now_ps: int) -> None:
+        """Send the requests that are held back no longer."""
+        if self._holding is not None:
+            self._released.extend(self._holding.send_deferred(now_ps))
             self._show_due(now_ps)
 
     def fail(self, replica_id: int, now_ps: int) -> None:

@@ -13,7 +13,7 @@ from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.windows import token_list_statistics, window_statistics
 from penstock.sim.step_log import StepLog
-from penstock.sim.timeline import StepSamples, TurnLog
+from penstock.sim.timeline import BusyBins, StepSamples, TurnLog
 
 
 class _Life:
@@ -68,11 +68,12 @@ class ReplicaRecorder:
 
     Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
     of turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
-    gets every step, where it is set.
+    gets every step and ``busy_bins`` the computing time over time, where they are set.
     """
 
     def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
         self.steps: StepLog | None = None
+        self.busy_bins: BusyBins | None = None
         self.samples = StepSamples(sample_period_ps)
         self.busy_ps = 0  # computing time since ``busy_from_ps``
         self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
@@ -113,6 +114,8 @@ class ReplicaRecorder:
         self.busy_ps += max(0, end_ps - max(start_ps, self._busy_from_ps))
         self.last_end_ps = end_ps
         self.num_steps += num_steps
+        if self.busy_bins is not None:
+            self.busy_bins.add(start_ps, end_ps)
         if self.steps is not None and end_ps > start_ps:
             self.steps.add(plan.features, num_steps, start_ps, end_ps)
         live = self._live

@@ -25,7 +25,7 @@ from penstock.fleet.replica_factory import (
     true_step_time,
 )
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.scaler import patience_of
+from penstock.fleet.scaler import fleet_deferral, patience_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet
 from penstock.journal.journal import Journal
@@ -55,6 +55,7 @@ from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import ScalingLoop
 from penstock.sim.scaling.slots import Slot
 from penstock.sim.step_log import StepLog
+from penstock.sim.timeline import BusyBins
 from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
@@ -87,7 +88,8 @@ class SimulationResult:
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
-    are scaled, ``busy_s`` has one for each slot.
+    are scaled, ``busy_s`` has one for each slot. ``busy_bins`` has the group and the computing time
+    over time of each replica whose energy is told.
     """
 
     table: RequestTable
@@ -101,6 +103,13 @@ class SimulationResult:
     steps: tuple[FloatColumn, ...] = ()
     num_unsent: int = 0
     scaling: ScalingRun | None = None
+    busy_bins: tuple[tuple[int, BusyBins], ...] = ()
+
+    def busy_bins_of(self, group: int, num_bins: int) -> FloatColumn:
+        """Return the computing time of a group's replicas together by bin, in seconds."""
+        found: FloatColumn = sum((bins.seconds(num_bins) for number, bins in self.busy_bins
+                                  if number == group), np.zeros(num_bins))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,8 @@ class _Parts:
     outcomes: Outcomes
     pools: list[SimulatedPool]
     scaling: ScalingLoop | None
+    busy_bins: tuple[tuple[int, BusyBins], ...]
+    holding: Holding | None  # where requests are held back
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
@@ -153,7 +164,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
     end_s = _end_s(parts, pools, workload)
     scaled = None if parts.scaling is None else scaling_run(parts.scaling, len(fleet.replicas),
-                                                            end_s)
+                                                            end_s, parts.holding)
     table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
     return SimulationResult(
         table, RunSeries([_series(replica) for replica in replicas]),
@@ -163,7 +174,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
-        scaled)
+        scaled, parts.busy_bins)
 
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:
@@ -215,19 +226,34 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     specs = _replica_specs(whole, relative_speeds(whole, believed))
     dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
-    scaling = holding = None
+    scaling = holding = deferring = None
     if fleet.scales:
         demand = DemandMeter()
+        deferring = fleet_deferral(fleet, seed)
         scaling = scaling_loop(fleet, len(replicas) + len(pools), slots, replicas, dispatcher,
                                demand, lambda index: engines.renew(
                                    slots[index].group, replicas[index]), seed,
                                None if journal_dir is None else stack.enter_context(
-                                   (journal_dir / "scaling.jsonl").open("wb")))
+                                   (journal_dir / "scaling.jsonl").open("wb")), deferring)
         holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
-                          patience_of(fleet, seed))
+                          patience_of(fleet, seed), deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
-    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling)
+    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling,
+                  _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
+                  None if deferring is None else holding)
+
+
+def _busy_bins(fleet: Fleet, slots: Sequence[Slot],
+               replicas: Sequence[SimReplica]) -> tuple[tuple[int, BusyBins], ...]:
+    """Let the replicas whose power is known keep their computing time over time. Returns each with
+    its group."""
+    found = []
+    for slot in slots:
+        if fleet.pool(fleet.replicas[slot.group].accelerator.name).power_curve is not None:
+            bins = replicas[slot.replica_id].recorder.busy_bins = BusyBins()
+            found.append((slot.group, bins))
+    return tuple(found)
 
 
 class _Engines:

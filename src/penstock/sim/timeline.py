@@ -1,7 +1,7 @@
 """End times of a replica's decode turns, stored as runs of steps instead of tokens."""
 
 from array import array
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -55,6 +55,39 @@ class TurnLog:
         del runs
         self._runs = array("q")
         self._runs.frombytes(kept)
+
+
+BUSY_BIN_S: Final = 60.0
+"""Time over which the busy share of a replica is taken, for the power that it draws."""
+
+
+class BusyBins:
+    """Computing time of a replica by bins of ``BUSY_BIN_S``."""
+
+    __slots__ = ("_bins", "_width_ps")
+
+    def __init__(self) -> None:
+        self._bins: list[int] = []
+        self._width_ps = round(BUSY_BIN_S * PS_PER_S)
+
+    def add(self, start_ps: int, end_ps: int) -> None:
+        """Add the time of steps that ran from ``start_ps`` to ``end_ps``."""
+        bins, width_ps = self._bins, self._width_ps
+        number = start_ps // width_ps
+        while len(bins) * width_ps < end_ps:
+            bins.append(0)
+        while start_ps < end_ps:
+            cut_ps = min(end_ps, (number + 1) * width_ps)
+            bins[number] += cut_ps - start_ps
+            start_ps = cut_ps
+            number += 1
+
+    def seconds(self, num_bins: int) -> FloatColumn:
+        """Return the seconds of the first bins; those of later ones count in the last."""
+        found = np.zeros(max(num_bins, len(self._bins)))
+        found[:len(self._bins)] = np.array(self._bins, dtype=np.float64) / PS_PER_S
+        found[num_bins - 1] += found[num_bins:].sum()
+        return found[:num_bins]
 
 
 class StepSamples:

@@ -29,7 +29,7 @@ def seen(at_s, demand, totals=None):
 OBSERVATIONS = [
     seen(0.0, (SeenDemand("m", "chat", 5, 50, 2, 11, recent=LENGTHS),)),
     seen(10.0, (SeenDemand("m", "chat", 9, 90, 2, 11, 1, recent=LENGTHS),
-                SeenDemand("m", "mail", 1, 9, 0, 0))),
+                SeenDemand("m", "mail", 1, 9, 0, 0, num_deferred=1))),
     seen(20.0, None, Totals(3, 30, 16, (1, 0), (0, 15))),
     seen(30.0, (SeenDemand("m", "chat", 9, 90, 3, 20, recent=(*LENGTHS, (1, 9))),)),
 ]

@@ -56,6 +56,20 @@ def test_points_are_means_over_the_seeds_and_leave_out_what_is_unknown():
     assert found[0].attainment == pytest.approx(0.85)
 
 
+def test_energy_has_a_column_where_it_is_known():
+    def titles(**more):
+        one = result("a")
+        shown = scalers_table([replace(one, scaling=replace(one.scaling, **more))])
+        return {column.title for column in shown.columns}, str(shown.notes)
+
+    unknown = {"energy_kwh": None, "carbon_kg": None, "power_coverage": 0.25}
+    found, notes = titles(**unknown)
+    assert not {"energy", "carbon"} & found
+    assert "25.00 % of the GPU-hours" in notes
+    assert "energy" in titles(**{**unknown, "energy_kwh": 3.0})[0]
+    assert "carbon" in titles(energy_kwh=3.0, carbon_kg=1.0)[0]
+
+
 def test_the_bound_is_a_mean_over_seeds_where_each_has_one():
     assert bound_gpu_hours([result("a", 0, bound=4.0), result("b", 0, bound=4.0),
                             result("a", 1, bound=6.0), result("b", 1, bound=6.0)]) == 5.0

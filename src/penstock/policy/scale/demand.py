@@ -14,11 +14,12 @@ class _Demand:
     """Counters of one model and class, and the latest lengths. ``shown`` is the view of the
     lengths, made anew after some answers."""
 
-    __slots__ = ("held_tokens", "num_arrived", "num_finished", "num_held", "num_lost", "num_met",
-                 "output_tokens", "prompt_tokens", "recent", "shown")
+    __slots__ = ("held_tokens", "num_arrived", "num_deferred", "num_finished", "num_held",
+                 "num_lost", "num_met", "output_tokens", "prompt_tokens", "recent", "shown")
 
     def __init__(self) -> None:
         self.num_arrived = 0
+        self.num_deferred = 0
         self.prompt_tokens = 0
         self.num_finished = 0
         self.output_tokens = 0
@@ -37,10 +38,12 @@ class DemandMeter:
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, str], _Demand] = {}
 
-    def arrived(self, model: str, service_class: str, prompt_tokens: int) -> None:
-        """Count an arrival."""
+    def arrived(self, model: str, service_class: str, prompt_tokens: int, *,
+                deferred: bool = False) -> None:
+        """Count an arrival. A ``deferred`` one was held back for spare capacity."""
         one = self._of(model, service_class)
         one.num_arrived += 1
+        one.num_deferred += deferred
         one.prompt_tokens += prompt_tokens
 
     def finished(self, model: str, service_class: str, prompt_tokens: int, output_tokens: int, *,
@@ -79,5 +82,5 @@ class DemandMeter:
                 one.shown = tuple(one.recent)
         return tuple(SeenDemand(model, name, one.num_arrived, one.prompt_tokens, one.num_finished,
                                 one.output_tokens, one.num_held, one.num_met, one.num_lost,
-                                one.shown, one.held_tokens)
+                                one.shown, one.held_tokens, one.num_deferred)
                      for (model, name), one in sorted(found.items()))

@@ -107,7 +107,7 @@ class _Model:
                measures: bool) -> _Wish:
         """Return the wanted replicas. Rates of replicas are computed only where it
         ``measures``."""
-        self._forecast.add(now_s, sum(one.num_arrived for one in demand))
+        self._forecast.add(now_s, sum(one.num_arrived - one.num_deferred for one in demand))
         excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
             self._margin.learn(excess)
@@ -210,10 +210,10 @@ class _Model:
 
         return None if self.predicted(counts, now_s) is None else next_best(
             counts, [(one.floor, one.ceiling) for one in self._facts],
-            [one.cost_per_hour for one in self._facts], share)
+            [one.weight for one in self._facts], share)
 
     def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
-        return cheapest_counts(need, worth, [one.cost_per_hour for one in self._facts],
+        return cheapest_counts(need, worth, [one.weight for one in self._facts],
                                [(one.floor, one.ceiling) for one in self._facts])
 
 

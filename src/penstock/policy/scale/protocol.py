@@ -34,7 +34,8 @@ only the ratios of their rates matter."""
 class GroupFacts:
     """Constant facts about a group: its bounds, its cost and how long a replica is believed to
     start. ``service_classes`` is None where it serves every class. ``power_w`` is that of a
-    replica's accelerators, None where unknown.
+    replica's accelerators, None where unknown. ``objective_per_hour`` is what a replica costs by
+    the fleet's objective (watts, gCO2), None where that is money.
 
     ``max_num_seqs`` and ``step_tokens`` are the most sequences and tokens of an engine's step, None
     where unknown.
@@ -52,6 +53,16 @@ class GroupFacts:
     step_tokens: int | None = None
     num_accelerators: int = 1
     power_w: float | None = None
+    objective_per_hour: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """Return what one replica costs in an hour by the fleet's objective."""
+        return self.cost_per_hour if self.objective_per_hour is None else self.objective_per_hour
+
+    def serves(self, service_class: str) -> bool:
+        """Whether the group serves requests of a class."""
+        return self.service_classes is None or service_class in self.service_classes
 
     def bounded(self, count: float) -> int:
         """Return a number of replicas within the group's bounds."""

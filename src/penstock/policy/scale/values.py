@@ -107,6 +107,8 @@ class SeenDemand:
     ``num_met`` of the finished requests were in time, as far as a gateway can tell; ``num_lost``
     requests were refused or given up; ``num_held`` wait for a replica, with ``held_tokens`` of
     prompts. ``recent`` has the prompt and output tokens of the latest finished requests.
+    ``num_deferred`` of the arrived requests were held back at the gateway and sent into spare
+    capacity: they ask for no replica of their own. Requests that are held back have not arrived.
     """
 
     model: str
@@ -120,6 +122,7 @@ class SeenDemand:
     num_lost: int = 0
     recent: tuple[tuple[int, int], ...] = ()
     held_tokens: int = 0
+    num_deferred: int = 0
 
 
 @dataclass(frozen=True, slots=True)

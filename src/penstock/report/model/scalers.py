@@ -9,6 +9,8 @@ from penstock.report.model import table as cell
 from penstock.report.model import wording
 from penstock.report.model.table import Column, Table, table
 
+ENERGY, CARBON = "energy", "carbon"
+
 
 @dataclass(frozen=True, slots=True)
 class ScalerResult:
@@ -93,17 +95,30 @@ def scalers_table(results: Sequence[ScalerResult], undominated: Collection[str] 
     several = len({one.seed for one in results}) > 1
     rows = [[_name(one.scale, series), *([one.seed] if several else []),
              wording.percent(one.attainment), cell.verdict(one.meets_slo),
-             f"{one.scaling.gpu_hours:,.1f}", wording.money(one.scaling.cost), _over_bound(one),
+             f"{one.scaling.gpu_hours:,.1f}", wording.money(one.scaling.cost),
+             wording.energy(one.scaling.energy_kwh), wording.carbon(one.scaling.carbon_kg),
+             _over_bound(one),
              f"{one.scaling.mean_replicas:.2f}", cell.count(one.scaling.peak_replicas),
              cell.count(one.scaling.starts),
              *([("yes" if one.scale in undominated else "no")] if undominated else [])]
             for one in results]
     bound = bound_gpu_hours(results)
-    return table("Scale policies on the same requests", [
+    found = table("Scale policies on the same requests", [
         Column("policy", left=True), *(["seed"] if several else []), "attainment", "objectives",
-        "GPU-hours", "cost", Column("over bound", 1), "mean replicas", Column("peak", 2),
-        Column("starts", 2), *(["on the front"] if undominated else [])], rows,
-        notes=[_told_bound(bound, _mean({one.seed: one.bound_low_gpu_hours for one in results}))])
+        "GPU-hours", "cost", ENERGY, CARBON, Column("over bound", 1), "mean replicas",
+        Column("peak", 2), Column("starts", 2), *(["on the front"] if undominated else [])], rows,
+        notes=[_told_bound(bound, _mean({one.seed: one.bound_low_gpu_hours for one in results})),
+               _coverage([one.scaling for one in results])])
+    return found.without(*(name for name, key in ((ENERGY, "energy_kwh"), (CARBON, "carbon_kg"))
+                           if all(getattr(one.scaling, key) is None for one in results)))
+
+
+def _coverage(found: Sequence[Scaling]) -> str:
+    """Say which share of the GPU-hours has no known power, empty where all have one or none."""
+    least = min((one.power_coverage for one in found if one.power_coverage is not None),
+                default=None)
+    return "" if not least or least == 1.0 else (
+        f"The power of {wording.percent(least)} of the GPU-hours is known.")
 
 
 def _told_bound(bound: float | None, low: float | None) -> str:

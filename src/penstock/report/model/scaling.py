@@ -19,7 +19,8 @@ def groups_table(scaling: Scaling) -> Table:
         total=["all", "", *_figures(scaling)] if several else None,
         notes=[f"Policy {wording.policy(scaling.policy, scaling.settings)}: "
                f"{wording.count(scaling.starts)} starts, {wording.count(scaling.stops)} stops"
-               f"{_faults(scaling)}.{_least(scaling)}", *_starts(scaling)])
+               f"{_faults(scaling)}.{_least(scaling)}", *_starts(scaling), _energy(scaling),
+               _deferred(scaling)])
 
 
 def _faults(scaling: Scaling) -> str:
@@ -40,6 +41,23 @@ def _starts(scaling: Scaling) -> list[str]:
             found.setdefault(text, []).append(f"{group.model} on {group.accelerator}")
     return [f"A start of {' and '.join(dict.fromkeys(names))} takes {text}."
             for text, names in found.items()]
+
+
+def _energy(scaling: Scaling) -> str:
+    """Say the energy, its carbon, and how far the power is known; empty where it is not at all."""
+    if not scaling.power_coverage:
+        return ""
+    if scaling.energy_kwh is None:
+        return f"The power of {wording.percent(scaling.power_coverage)} of the GPU-hours is known."
+    carbon = "" if scaling.carbon_kg is None else f", {wording.carbon(scaling.carbon_kg)} of CO2"
+    return f"Energy: {wording.energy(scaling.energy_kwh)}{carbon}."
+
+
+def _deferred(scaling: Scaling) -> str:
+    if not scaling.num_deferred:
+        return ""
+    return (f"{wording.count(scaling.num_deferred)} requests were held back, for "
+            f"{wording.seconds(scaling.deferred_mean_s)} on average.")
 
 
 def _least(scaling: Scaling) -> str:

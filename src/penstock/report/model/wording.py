@@ -68,6 +68,16 @@ def rate(value: float | None, unit: str = "/s") -> str:
     return ABSENT if value is None else f"{_significant(value)} {unit}".strip()
 
 
+def energy(kwh: float | None) -> str:
+    """Kilowatt-hours to three significant digits."""
+    return ABSENT if kwh is None else f"{_significant(kwh)} kWh"
+
+
+def carbon(kg: float | None) -> str:
+    """Kilograms of CO2 to three significant digits."""
+    return ABSENT if kg is None else f"{_significant(kg)} kg"
+
+
 def money(value: float | None) -> str:
     """Dollars; more decimals for sums below one."""
     if value is None:

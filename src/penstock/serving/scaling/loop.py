@@ -57,6 +57,11 @@ class LiveScaling:
         return None if self._decided_s is None else self._clock() - self._decided_s
 
     @property
+    def now_s(self) -> float:
+        """Return the loop's time, from its start."""
+        return self._clock() - self._started_s
+
+    @property
     def cost_per_hour(self) -> float:
         """Price per hour of the replicas that hold accelerators."""
         held = [self.states(number).total() - self.states(number)["waiting"]

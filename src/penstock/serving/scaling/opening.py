@@ -10,7 +10,13 @@ import aiohttp
 
 from penstock import __version__
 from penstock.engines.client.state import EngineState
-from penstock.fleet.scaler import patience_of, scaler_context, scaler_named, spending_of
+from penstock.fleet.scaler import (
+    fleet_deferral,
+    patience_of,
+    scaler_context,
+    scaler_named,
+    spending_of,
+)
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.policies import SCALERS
@@ -18,6 +24,7 @@ from penstock.serving.deployments.startable import num_places
 from penstock.serving.gateway.choice import has_engine
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.scaling.budget import LiveBudget, Room, all_may
+from penstock.serving.scaling.deferring import LiveDeferring
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
@@ -68,7 +75,7 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
             fleet.scaling.hold_s, max_queue, demand,
             lambda ask: has_engine(engines, ask, clock()), loop.on_held,
             patience_of(fleet, fleet.run.seed))
-        yield Scaling(loop, holding, demand)
+        yield Scaling(loop, holding, demand, _deferring(plan, loop, max_queue))
     finally:
         log.close()
 
@@ -84,6 +91,15 @@ def _source(fleet: Fleet, groups: Sequence[LiveGroup], observed: Sequence[Observ
     return PrometheusSource(Prometheus(session, options.prometheus, _bearer(PROMETHEUS_TOKEN)),
                             options, groups, observed, fleet.service_classes[0],
                             [group.model.name for group in fleet.replicas], time.monotonic, note)
+
+
+def _deferring(plan: ScalingPlan, loop: LiveScaling, max_queue: int) -> LiveDeferring | None:
+    """Return what holds requests back, None where no class may be or nothing is done. The fleet's
+    carbon intensity counts by the time of day, from 1970-01-01 UTC."""
+    fleet = plan.fleet
+    found = fleet_deferral(fleet, fleet.run.seed, time.time() - loop.now_s)
+    return None if found is None or plan.advise else LiveDeferring(
+        found, max_queue, loop.observe, lambda: loop.now_s)
 
 
 def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],

@@ -7,6 +7,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.demand import DemandMeter
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.scaling.deferring import LiveDeferring
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
 
@@ -14,19 +15,26 @@ from penstock.serving.scaling.loop import LiveScaling
 class Scaling:
     """The scaling of a gateway, as its requests meet it."""
 
-    def __init__(self, loop: LiveScaling, holding: LiveHolding, demand: DemandMeter) -> None:
+    def __init__(self, loop: LiveScaling, holding: LiveHolding, demand: DemandMeter,
+                 deferring: LiveDeferring | None = None) -> None:
         self.loop = loop
         self._holding = holding
         self._demand = demand
+        self._deferring = deferring
 
     @property
     def work(self) -> tuple[Callable[[], Any], ...]:
         """Work beside the requests."""
-        return self.loop.run, self.loop.tend, self._holding.run
+        deferring = self._deferring
+        return (self.loop.run, self.loop.tend, self._holding.run,
+                *(() if deferring is None else (deferring.look, deferring.run)))
 
     async def enter(self, ask: Ask) -> None:
-        """Count an arrival, and wait until a replica is ready. Raises ServiceError."""
-        self._demand.arrived(ask.model or "", ask.service_class.name, ask.prompt_tokens)
+        """Hold a deferrable request back, count its arrival, and wait until a replica is ready.
+        Raises ServiceError."""
+        deferred = self._deferring is not None and await self._deferring.enter(ask)
+        self._demand.arrived(ask.model or "", ask.service_class.name, ask.prompt_tokens,
+                             deferred=deferred)
         await self._holding.enter(ask)
 
     def ended(self, ask: Ask, outcome: dict[str, Any]) -> None:
@@ -55,4 +63,5 @@ class Scaling:
 
     def document(self) -> dict[str, Any]:
         """Return the present state as plain data."""
-        return {**self.loop.document(), "num_held": self._holding.num_waiting}
+        deferred = {} if self._deferring is None else {"num_deferred": self._deferring.num_waiting}
+        return {**self.loop.document(), "num_held": self._holding.num_waiting, **deferred}

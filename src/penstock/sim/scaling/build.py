@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from penstock import __version__
+from penstock.core.request import Request
 from penstock.core.units import to_ps
 from penstock.fleet.replica_factory import random_stream
 from penstock.fleet.scaler import scaler_of, spending_of
@@ -15,11 +16,13 @@ from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet
 from penstock.journal.scaling import ScalingJournal, header
 from penstock.metrics.scaling_summary import ScalingEvent
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.values import LearnedTimes
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.faults import Faults
+from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import Decided, Limits, Record, ScalingLoop
 from penstock.sim.scaling.meter import GroupMeter
 from penstock.sim.scaling.slots import Slot
@@ -29,7 +32,8 @@ from penstock.sim.scaling.slots import Slot
 class ScalingRun:
     """Result of a scaling loop until ``end_s``: changes of groups, one for each time and group,
     decisions, faults, and by group the replica-seconds for which accelerators were held.
-    ``learned`` are the step times that were calibrated."""
+    ``learned`` are the step times that were calibrated. ``num_deferred`` requests were held back,
+    for ``deferred_s`` together; None where none may be."""
 
     changes: tuple[ScalingEvent, ...]
     decided: tuple[Decided, ...]
@@ -41,11 +45,14 @@ class ScalingRun:
     num_reclaims: int
     end_s: float
     learned: tuple[LearnedTimes, ...] = ()
+    num_deferred: int | None = None
+    deferred_s: float = 0.0
 
 
-def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
+def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float,
+                holding: Holding | None = None) -> ScalingRun:
     """Return the result of a loop whose run ended at ``end_s``. The loop's own last moment may be
-    later."""
+    later. ``holding`` has held requests back, None where none may be."""
     # Several events of a group may share an instant: the last says what holds from then on.
     last = {(one.at_s, one.group): one for one in loop.changes if one.at_s <= end_s}
     changes = sorted(last.values(), key=lambda one: (one.at_s, one.group))
@@ -61,7 +68,9 @@ def scaling_run(loop: ScalingLoop, num_groups: int, end_s: float) -> ScalingRun:
     decided = tuple(one for one in loop.decided if one.at_s <= end_s)
     return ScalingRun(tuple(changes), decided, tuple(held_s), loop.num_starts, loop.num_stops,
                       loop.num_failed_starts, loop.num_failures, loop.num_reclaims, end_s,
-                      loop.learned)
+                      loop.learned,
+                      None if holding is None else holding.num_deferred,
+                      0.0 if holding is None else holding.deferred_s)
 
 
 def drawn_starts(fleet: Fleet, seed: int) -> Callable[[int], int]:
@@ -92,9 +101,11 @@ def _begun(fleet: Fleet, targets: Sequence[int]) -> Fleet:
 
 def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Sequence[SimReplica],
                  dispatcher: Dispatcher, demand: DemandMeter, renew: Callable[[int], None],
-                 seed: int, journal: BinaryIO | None = None) -> ScalingLoop:
+                 seed: int, journal: BinaryIO | None = None,
+                 deferral: Deferral[Request] | None = None) -> ScalingLoop:
     """Return the loop as the kernel's source of that number. ``fleet`` states the first number of
-    replicas; the other slots are closed. ``journal`` gets every decision."""
+    replicas; the other slots are closed. ``journal`` gets every decision. ``deferral`` learns the
+    spare capacity."""
     scaler = scaler_of(fleet, seed)
     names = [pool.accelerator.name for pool in fleet.accelerators]
     limits = [Limits(*bounds(fleet, group), names.index(group.accelerator.name),
@@ -112,7 +123,7 @@ def scaling_loop(fleet: Fleet, number: int, slots: Sequence[Slot], replicas: Seq
                        renew, meters, demand, drawn_faults(fleet, seed),
                        lambda targets: scaler_of(_begun(fleet, targets), seed),
                        None if journal is None else _record(fleet, seed, journal),
-                       spending_of(fleet))
+                       spending_of(fleet), deferral)
 
 
 def _record(fleet: Fleet, seed: int, journal: BinaryIO) -> Record:

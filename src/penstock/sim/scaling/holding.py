@@ -1,4 +1,4 @@
-"""Requests that wait at the gateway until a replica of their model serves."""
+"""Requests that wait at the gateway: until a replica of their model serves, or held back."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -6,7 +6,8 @@ from math import inf
 from typing import Final, NamedTuple
 
 from penstock.core.request import Request
-from penstock.core.units import to_ps
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.hopeless import HOPELESS, Patience
 from penstock.sim.kernel import NEVER_PS
@@ -27,13 +28,20 @@ class Holding:
 
     The gateway's ``demand`` counts them. ``on_refused`` gets each request that waits for longer,
     with the reason. ``on_held`` gets the time of each request that begins to wait, and returns the
-    number of the event source that this concerns.
+    number of the event source that this concerns, as does ``on_deferred`` for each request that
+    ``deferral`` holds back. Such a request has not arrived until it is sent.
     """
 
     def __init__(self, patience_ps: int, demand: DemandMeter,
                  on_refused: Callable[[Request, str], None],
-                 on_held: Callable[[int], int], patience: Patience | None = None) -> None:
+                 on_held: Callable[[int], int], patience: Patience | None = None,
+                 deferral: Deferral[Request] | None = None,
+                 on_deferred: Callable[[int], int] | None = None) -> None:
         self.demand = demand
+        self.num_deferred = 0
+        self.deferred_s = 0.0  # all requests together
+        self._deferral = deferral
+        self._on_deferred = on_deferred
         self._on_held = on_held
         self._patience_ps = patience_ps
         self._patience = patience
@@ -41,6 +49,30 @@ class Holding:
         self._held: dict[int, _Held] = {}
         self._since_ps: dict[int, int] = {}  # of requests that were released and may return
         self._ends: list[tuple[int, int, str]] = []  # (time, request id, reason) of all waits
+
+    def arrive(self, request: Request, now_ps: int) -> int | None:
+        """Count an arrival, or hold the request back. Returns the number of the event source that
+        this concerns, None where the request is to be sent."""
+        model, name = request.model, request.service_class.name
+        deferral, on_deferred = self._deferral, self._on_deferred
+        if deferral is None or on_deferred is None or not deferral.defers(model, name):
+            self.demand.arrived(model, name, request.prompt_tokens)
+            return None
+        deferral.hold(request, model, name, now_ps / PS_PER_S)
+        self.num_deferred += 1
+        return on_deferred(now_ps)
+
+    def send_deferred(self, now_ps: int) -> list[Request]:
+        """Count the arrivals of requests that are held back no longer, and return them."""
+        found: list[Request] = []
+        if self._deferral is not None:
+            for one in self._deferral.send(now_ps / PS_PER_S):
+                request: Request = one.item
+                self.demand.arrived(request.model, request.service_class.name,
+                                    request.prompt_tokens, deferred=one.deferred)
+                self.deferred_s += now_ps / PS_PER_S - request.arrival_s
+                found.append(request)
+        return found
 
     def hold(self, request: Request, now_ps: int) -> int:
         """Keep a request. Returns the number of the event source that this concerns."""

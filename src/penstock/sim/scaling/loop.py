@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.journal.scaling_view import view
 from penstock.metrics.scaling_summary import ScalingEvent, ScalingView
 from penstock.policy.scale.budget import Spending
+from penstock.policy.scale.deferral import Deferral
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.protocol import Scaler
 from penstock.policy.scale.values import (
@@ -77,6 +79,10 @@ class Gateway(Arrivals):
         """Lose a replica, and send its requests once more whose answer has not begun."""
         raise NotImplementedError
 
+    def send_deferred(self, now_ps: int) -> None:
+        """Send the requests that are held back no longer."""
+        raise NotImplementedError
+
 
 class ScalingLoop(EventSource):
     """Asks a scaler every period, and starts and drains replicas as it orders.
@@ -84,8 +90,9 @@ class ScalingLoop(EventSource):
     ``start_ps`` draws the time from the order of a group's replica until it is ready. ``renew``
     gives a slot a fresh engine. ``pools`` has the accelerators of each pool, None without a limit.
     ``spending`` is of a budget that all replicas share, None without one. ``record`` gets every
-    decision. ``faults`` happen to replicas, and ``successor`` makes a scaler
-    that begins with given targets, after one that was killed. The loop ends with the last request.
+    decision. ``faults`` happen to replicas, and ``successor`` makes a scaler that begins with given
+    targets, after one that was killed. ``deferral`` decides how long requests are held back, None
+    where none are. The loop ends with the last request.
     """
 
     def __init__(self, number: int, scaler: Scaler, slots: Sequence[Slot],
@@ -94,7 +101,8 @@ class ScalingLoop(EventSource):
                  start_ps: Callable[[int], int], renew: Callable[[int], None],
                  group_meters: Sequence[GroupMeter], demand: DemandMeter, faults: Faults,
                  successor: Callable[[Sequence[int]], Scaler],
-                 record: Record | None = None, spending: Spending | None = None) -> None:
+                 record: Record | None = None, spending: Spending | None = None,
+                 deferral: Deferral[Request] | None = None) -> None:
         super().__init__(number)
         self.due_ps = 0
         self.changes: list[ScalingEvent] = []
@@ -120,6 +128,7 @@ class ScalingLoop(EventSource):
         self._spending = spending
         self._successor = successor
         self._record = record
+        self._deferral = deferral
         self._period_ps = to_ps(scaler.period_s)
         self._next_ps = 0
         self._decided_ps = 0
@@ -158,17 +167,24 @@ class ScalingLoop(EventSource):
         if opened:
             gateway.release(now_ps)
         gateway.give_up(now_ps)
-        self._set_due()
+        if self._deferral is not None and self._deferral.num_held:
+            gateway.send_deferred(now_ps)
+        self._set_due(now_ps)
 
     def held(self, now_ps: int) -> int:
         """Decide soon, where the scaler wants that: a request found no replica. Returns the number
         of this source."""
         if self._scaler.wakes:
             self._next_ps = min(self._next_ps, max(now_ps, self._decided_ps + _APART_PS))
-            self._set_due()
+            self._set_due(now_ps)
         gateway = self._gateway
         if gateway is not None:
             self.due_ps = min(self.due_ps, max(now_ps, gateway.patience_ps))
+        return self.number
+
+    def deferred(self, now_ps: int) -> int:
+        """Look at requests that are held back in time. Returns the number of this source."""
+        self._set_due(now_ps)
         return self.number
 
     def plan(self, now_ps: int) -> None:
@@ -184,7 +200,7 @@ class ScalingLoop(EventSource):
             self._enter(slot, EMPTY, now_ps)
             self.num_stops += 1
 
-    def _set_due(self) -> None:
+    def _set_due(self, now_ps: int) -> None:
         gateway = self._gateway
         due_ps = self._next_ps if gateway is not None and gateway.busy else NEVER_PS
         if due_ps < NEVER_PS:
@@ -193,6 +209,8 @@ class ScalingLoop(EventSource):
             for slot in self._slots:
                 if slot.state >= STARTING and slot.next_ps < due_ps:
                     due_ps = slot.next_ps
+            if self._deferral is not None and self._deferral.num_held:
+                due_ps = min(due_ps, to_ps(self._deferral.next_s(now_ps / PS_PER_S)))
         self.due_ps = due_ps
 
     # -- replicas that change by themselves -----------------------------------------------------
@@ -250,6 +268,8 @@ class ScalingLoop(EventSource):
             self.decided.append(Decided(now_s, tuple(before), tuple(targets), decision,
                                         view(seen, self._seen_before, now_s)))
         self._seen_before = seen
+        if self._deferral is not None:
+            self._deferral.allow(self._deferral.spare_per_s(seen, now_s))
         for group, target in enumerate(targets):
             if target != before[group]:
                 self._note(group, now_ps)

@@ -72,6 +72,34 @@ def test_as_many_replicas_as_the_rate_needs() -> None:
     assert fleet.target == 5  # ceil(9 / 2)
 
 
+def test_requests_that_fill_spare_capacity_need_no_replicas() -> None:
+    scaler, target = built(6, rate=1.0), 6
+    for step in range(180):
+        demand = SeenDemand("m", "chat", 60 * step, 0, 60 * step, 0, 0, 60 * step, 0, LENGTHS,
+                            num_deferred=20 * step)
+        ready = tuple(SeenReplica(number, "ready", 0.0) for number in range(target))
+        target, = scaler.decide(Observation(
+            step * PERIOD_S, (SeenGroup(target, ready),), (demand,)),
+            step * PERIOD_S).targets
+    assert target == 5  # the other 4 requests/s, with some to spare
+
+
+def test_the_cheapest_replicas_are_those_of_the_least_weight() -> None:
+    def ordered(first: float | None, second: float | None) -> tuple[int, ...]:
+        groups = tuple(GroupFacts("m", 0, 100, 0, cost, 60.0, 1000, objective_per_hour=weight)
+                       for cost, weight in ((1.0, first), (3.0, second)))
+        scaler = penstock({"margin": 1.0}, ScalerContext(
+            groups, CLASSES, (lambda _: ReplicaRate(2.0, 2.5),) * 2))
+        for step in range(60):
+            demand = SeenDemand("m", "chat", 90 * step, 0, 90 * step, 0, 0, 90 * step, 0, LENGTHS)
+            found = scaler.decide(Observation(
+                step * PERIOD_S, (SeenGroup(0, ()), SeenGroup(0, ())), (demand,)), step * PERIOD_S)
+        return found.targets
+
+    assert ordered(None, None) == (5, 0)
+    assert ordered(700.0, 400.0) == (0, 5)
+
+
 def test_a_burst_is_seen_within_seconds() -> None:
     fleet = Fleet(built())
     fleet.run(8.0, 1800.0)

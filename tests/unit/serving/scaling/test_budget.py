@@ -55,8 +55,9 @@ def test_a_receiver_is_told_as_many_replicas_as_the_budget_holds() -> None:
 
     async def run() -> None:
         async with aiohttp.ClientSession() as session:
-            group = WebhookGroup(AdvisedGroup([], range(0), lambda: 0.0), lambda: 0.0, session, "http://127.0.0.1:1", {}, {},
-                                 [].append, lambda more: budget.room(0, more))
+            group = WebhookGroup(AdvisedGroup([], range(0), lambda: 0.0), lambda: 0.0, session,
+                                 "http://127.0.0.1:1", {}, {}, [].append,
+                                 lambda more: budget.room(0, more))
             budget.groups = [group, other]
             group.order(4)
             assert [one.state for one in group.replicas()] == [
