@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil, exp, log
 from typing import NamedTuple
 
-_STEP = 0.05
+_STEP = 0.025
 _LEAST, _MOST = 0.05, 8.0
 _NUM_BINS = ceil(log(_MOST / _LEAST) / _STEP) + 1
 _MIDDLES = tuple(_LEAST * exp(_STEP * place) for place in range(_NUM_BINS))
@@ -12,7 +12,7 @@ _IDLE = 0.3
 """Load up to which misses are taken not to come from load: more replicas would not help."""
 
 _FEWEST_IDLE = 200.0
-_USUAL = 200.0  # requests in a bin that outweigh the believed share
+_USUAL = 100.0  # requests in a bin that outweigh the believed share
 MEMORY_S = 24 * 3600.0
 """Time after which what was seen has lost most of its weight."""
 

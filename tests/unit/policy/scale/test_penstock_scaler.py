@@ -91,7 +91,7 @@ def test_the_cheapest_replicas_are_those_of_the_least_weight() -> None:
         scaler = penstock({"margin": 1.0}, ScalerContext(
             groups, CLASSES, (lambda _: ReplicaRate(2.0, 2.5),) * 2))
         for step in range(60):
-            demand = SeenDemand("m", "chat", 90 * step, 0, 90 * step, 0, 0, 90 * step, 0, LENGTHS)
+            demand = SeenDemand("m", "chat", 85 * step, 0, 85 * step, 0, 0, 85 * step, 0, LENGTHS)
             found = scaler.decide(Observation(
                 step * PERIOD_S, (SeenGroup(0, ()), SeenGroup(0, ())), (demand,)), step * PERIOD_S)
         return found.targets
@@ -198,10 +198,10 @@ def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
     scaler = penstock({"margin": 1.0, "stay_s": 60.0}, context)
     targets = (1, 1)
     num_missed = 0
-    for step in range(1, 3000):
-        num_missed += 100 if 2.0 * targets[0] + 4.0 * targets[1] < 10.0 else 0
-        demand = (SeenDemand("m", "chat", 100 * step, 0, 100 * step, 0, 0,
-                             100 * step - num_missed, 0, LENGTHS),)
+    for step in range(1, 120):
+        num_missed += 85 if 2.0 * targets[0] + 4.0 * targets[1] < 8.5 else 0
+        demand = (SeenDemand("m", "chat", 85 * step, 0, 85 * step, 0, 0, 85 * step - num_missed,
+                             0, LENGTHS),)
         seen = Observation(10.0 * step, tuple(SeenGroup(target, tuple(
             SeenReplica(i, "ready", 0.0) for i in range(target))) for target in targets), demand)
         targets = scaler.decide(seen, 10.0 * step).targets
