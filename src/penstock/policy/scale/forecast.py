@@ -26,7 +26,7 @@ _BURST_SIGMAS = 3.0
 _COUNTS_S = 600.0  # time whose counts tell how much chance moves them
 _FEWEST_COUNTS = 12
 _USUAL_SD = 0.08  # of the logarithm of actual over forecast rate, before any is known
-_USUAL_JUDGEMENTS = 720.0  # that outweigh it
+_USUAL_JUDGEMENTS = 2880.0  # that outweigh it: a day
 _BETTER = 0.98  # ratio of costs from which another forecast takes over
 MEMORY_S = 24 * 3600.0
 """Time after which an error of a forecast has lost most of its weight."""
@@ -156,7 +156,7 @@ class RateForecast:
             found[TREND] = max(0.0, short + slope * self._lead_s)
         ratio = self._yesterday.ratio(now_s)
         if ratio is not None:
-            found[YESTERDAY] = found[_name(WINDOWS_S[1], 0.0)] * ratio
+            found[YESTERDAY] = found[_name(max(WINDOWS_S), 0.0)] * ratio
         return found
 
     def _judge(self, now_s: float) -> None:

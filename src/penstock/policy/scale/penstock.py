@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from penstock.policy.scale.budget import BudgetSharing
 from penstock.policy.scale.cheapest import cheapest_counts, next_best
 from penstock.policy.scale.forecast import Forecast, RateForecast
+from penstock.policy.scale.grown import SETTLE_S, Grown, Growth
 from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.outcomes import Outcomes
@@ -28,6 +29,7 @@ MOST_MEASURED = 10
 """Groups for which a decision computes the rate of a replica, about 5 ms each; others wait for the
 next decision."""
 
+_MORE = 1.01  # ratio of a size that is tried over the largest from which the fleet grew
 _LATE_S = 60.0  # time whose rate says whether the ready replicas are busy
 _SHORT = 1.0
 """Share of the misses on purpose that is demand beyond the ordered rate. Demand beyond the rate
@@ -90,6 +92,7 @@ class _Model:
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
                               settings.adapt_s)
         self._outcomes = Outcomes(context.classes)
+        self._grown = Grown()
         self._needs = History[float](self._stay_s)
         self._asked_s = 0.0  # when a request was last here
 
@@ -149,23 +152,27 @@ class _Model:
         worth = [each / unit for each in rates]
         need = (rate + self._backlog_per_s(seen, demand)) / unit
         self._needs.add(now_s, need)
+        rate_since = self._forecast.rate_since(now_s - SETTLE_S, now_s) or found.expected_per_s
+        grown = self._grown.largest(now_s, rate_since, unit)
         terms = {"rate_per_s": found.expected_per_s, "margin": self._margin.value,
                  "headroom": found.bound_per_s(self._spent) / max(found.expected_per_s, 1e-12),
                  "replica_per_s": unit, "share": self._rates.share, "need": need}
         if _size(present, worth) < need - 1e-9:
+            self._grown.add(now_s, Growth(_size(present, worth), unit))
             return _Wish(self._counts(worth, need), reason, terms)
-        fewer = self._fewer(present, worth, now_s)
+        fewer = self._fewer(present, worth, grown, now_s)
         if fewer is None:
             return _Wish(present, reason, terms)
         return _Wish(fewer, f"fewer sufficed for {self._stay_s:g} s", terms)
 
-    def _fewer(self, present: tuple[int, ...], worth: Sequence[float], now_s: float
+    def _fewer(self, present: tuple[int, ...], worth: Sequence[float], grown: float, now_s: float
                ) -> tuple[int, ...] | None:
         """Return fewer replicas, None unless fewer have sufficed all the time, which must be known,
-        with some to spare."""
+        with some to spare, and are more than those from which the fleet has ``grown``."""
         if self._needs.span_s < self._stay_s:
             return None
-        counts = self._counts(worth, max(self._needs.since(now_s - self._stay_s)) * SPARE)
+        need = max(max(self._needs.since(now_s - self._stay_s)) * SPARE, grown * _MORE)
+        counts = self._counts(worth, need)
         return counts if _size(counts, worth) < _size(present, worth) - 1e-9 else None
 
     def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
