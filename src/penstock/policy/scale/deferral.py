@@ -5,8 +5,8 @@ ready replicas have capacity to spare and, with a carbon intensity that changes,
 about as clean as the forecast says that it will be within the slack. The intensity is a published
 forecast, so its future is known.
 
-Requests that are sent into spare capacity are no demand for replicas. In clean times, as many of
-them count as demand as would end the backlog within the clean time, so that the fleet grows.
+Requests that are sent into spare capacity are no demand for replicas, except for as many as would
+end the backlog within the slack, and within the clean time: the fleet grows for those.
 """
 
 from collections import deque
@@ -166,15 +166,16 @@ class Deferral(Generic[T]):
         pool.growth = min(pool.growth, 1.0) + growth_per_s * passed_s
 
     def _growth_per_s(self, pool: _Pool[T], now_s: float) -> float:
-        """Return the rate at which the backlog would end with the clean time."""
+        """Return the rate at which the backlog would end with the slack and the clean time."""
         queue = pool.first()
-        if self._carbon is None or queue is None or not self._clean(queue[0].due_s, now_s):
+        if queue is None or not self._clean(queue[0].due_s, now_s):
             return 0.0
-        from_s = self._epoch_s + now_s
-        last_s = max(one[-1].due_s for one in pool.queues.values() if one)
-        end_s = min(self._epoch_s + last_s,
-                    self._carbon.until(from_s, CLEAN * self._carbon.at(from_s)))
-        return pool.num_held / max(end_s - from_s, _LEAST_S)
+        end_s = max(one[-1].due_s for one in pool.queues.values() if one)
+        if self._carbon is not None:
+            from_s = self._epoch_s + now_s
+            dirty_s = self._carbon.until(from_s, CLEAN * self._carbon.at(from_s))
+            end_s = min(end_s, dirty_s - self._epoch_s)
+        return pool.num_held / max(end_s - now_s, _LEAST_S)
 
     def _clean(self, due_s: float, now_s: float) -> bool:
         """Whether waiting until ``due_s`` brings no electricity that is clearly cleaner."""

@@ -101,6 +101,17 @@ def test_requests_wait_for_cleaner_electricity_within_their_slack():
     assert items(late.send(1.0)) == [1]
 
 
+def test_the_fleet_grows_for_as_many_as_end_the_backlog_within_the_slack():
+    found = deferral()
+    for number in range(1200):
+        found.hold(number, "m", "night", 0.0)
+    found.allow([4.0])
+    sent = [one for second in range(100) for one in found.send(float(second))]
+    assert len(sent) == pytest.approx(400, abs=8)
+    # 1,200 requests within 6,000 s are one in 5 s.
+    assert sum(not one.deferred for one in sent) == pytest.approx(18, abs=3)
+
+
 def test_in_clean_times_the_fleet_grows_for_as_many_as_end_the_backlog():
     found = deferral(CLEANER)
     for number in range(1200):
