@@ -10,7 +10,6 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.power import CarbonIntensity, PowerCurve
-from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_energy import CarbonSection, PowerSection
 from penstock.fleet.files import FileFinder, read_text
 from penstock.fleet.marked_yaml import Path as FieldPath
@@ -111,11 +110,12 @@ def _number(where: str, name: str, text: str) -> float:
     return value
 
 
-def energy_problems(document: FleetDocument, fleet: Fleet) -> Iterable[Problem]:
-    """Yield what the objective of scaling lacks, and classes that nobody defers."""
+def energy_problems(fleet: Fleet) -> Iterable[Problem]:
+    """Yield what the objective of scaling lacks, and classes that are deferred for too long or by
+    nobody."""
     objective = fleet.scaling.objective
     if objective != "cost":
-        path = ("scaling", "objective")
+        path: FieldPath = ("scaling", "objective")
         names = dict.fromkeys(group.accelerator.name for group in fleet.replicas)
         lacks = [name for name in names if fleet.pool(name).power_curve is None]
         if lacks:
@@ -124,10 +124,16 @@ def energy_problems(document: FleetDocument, fleet: Fleet) -> Iterable[Problem]:
                                 "such as {idle_w: 100, mid_w: 250}")
         if objective == "carbon" and fleet.scaling.carbon is None:
             yield Problem(path, "carbon needs scaling.carbon, such as {gco2_per_kwh: 300}")
-    for i, section in enumerate(document.service_classes):
-        if section.defer_s is not None and not fleet.scales:
-            yield Problem(("service_classes", i, "defer_s"),
-                          "requests are deferred where a policy scales, and policies.scale is none")
+    for i, one in enumerate(fleet.service_classes):
+        path = ("service_classes", i, "defer_s")
+        for key in ("ttft_s", "e2e_s"):
+            target_s = getattr(one.slo, key)
+            if one.defer_s is not None and target_s is not None and one.defer_s >= target_s:
+                yield Problem(path, f"expected less than slo.{key}, {target_s:g} s, found "
+                                    f"{one.defer_s:g} s")
+        if one.defer_s is not None and not fleet.scales:
+            yield Problem(path, "requests are deferred where a policy scales, and policies.scale "
+                                "is none")
 
 
 def per_hour(fleet: Fleet, group: ReplicaGroup) -> float | None:

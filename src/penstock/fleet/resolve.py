@@ -66,8 +66,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
         scaling=_scaling(document, files))
-    for problem in (*energy_problems(document, fleet), *_prompt_problems(fleet),
-                    *budget_problems(fleet)):
+    for problem in (*energy_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 
