@@ -1,6 +1,6 @@
 """Calibration of a fleet's replicas while they serve, and the scaler that feeds it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from penstock.perf.calibration.step_time import parameters_of
 from penstock.perf.calibration.values import NAMES, CalibrationSettings, Prior, ServedPoint
 from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import IterationTimes, RequestSize, Variability
-from penstock.policy.scale.protocol import Scaler, Speed
+from penstock.policy.scale.protocol import Scaler, ScalerContext, Speed, StepSeconds
 from penstock.policy.scale.served import ServedPeriod, ServedPeriods, spread_of_lengths
 from penstock.policy.scale.values import (
     LearnedTimes,
@@ -154,3 +154,16 @@ def calibration_of_record(path: Path, fleet: Fleet, number: int) -> Calibration:
                          "served and the engines' counters are known; `scaling.calibrate: true` "
                          "makes `penstock serve` read them")
     return group.calibration
+
+
+def calibrating(make: Callable[[ScalerContext], Scaler], context: ScalerContext, fleet: Fleet,
+                seed: int) -> CalibratingScaler:
+    """Return the scaler that ``make`` builds, with beliefs that follow what is learned."""
+    groups = [GroupCalibration(fleet, number, seed) for number in range(len(fleet.replicas))]
+    corrected = replace(context, speeds=speeds(groups), step_s=tuple(
+        _corrected(step_s, group) for step_s, group in zip(context.step_s, groups, strict=True)))
+    return CalibratingScaler(make(corrected), groups)
+
+
+def _corrected(step_s: StepSeconds, group: GroupCalibration) -> StepSeconds:
+    return lambda features: step_s(features) / group.speed()

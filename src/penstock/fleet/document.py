@@ -71,9 +71,8 @@ class AcceleratorSection(Section):
     ownership: OwnershipSection | None = described(
         "Terms on which they are owned; left out, no cost of ownership is shown.",
         {"purchase": 30_000, "years": 4, "power_price_per_kwh": 0.12, "pue": 1.3})
-    power: PowerSection | None = described(
-        "Power of one accelerator; left out, the catalog's, which not all of them have.",
-        {"idle_w": 100, "mid_w": 250})
+    power: PowerSection | None = described("Power of one; left out, the catalog's, if any.",
+                                           {"idle_w": 100, "mid_w": 250})
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
@@ -136,8 +135,8 @@ class ServiceClassSection(Section):
     slo: SloSection = described("Targets of its requests.", {"ttft_s": 6, "itl_s": 0.05},
                                 default=SloSection.model_construct())
     defer_s: Positive | None = described(
-        "Longest time for which a request may be held back at the gateway for spare capacity or "
-        "cleaner electricity, seconds; left out, requests are sent at once.", 3600)
+        "Longest time for which a request may be held back for spare capacity or cleaner "
+        "electricity, seconds; left out, requests are sent at once.", 3600)
     confidential: bool = described(
         "Whether only replicas attested to run in confidential mode may serve it.", True,
         default=False)
@@ -206,8 +205,7 @@ class VariantSection(Section):
 
     model: Name | None = described("Model to serve; may be left out when there is only one.",
                                    "llama-3-8b")
-    accelerator: Name | None = described("Accelerator to run on, from `accelerators`.",
-                                         "a100-80gb")
+    accelerator: Name | None = described("Accelerator to run on, of `accelerators`.", "a100-80gb")
     parallelism: ReplicaParallelismSection | None = described("How a replica is spread.",
                                                               {"tensor": 2})
     precision: Precision | None = described("Number format of the weights.", "bf16")
@@ -236,8 +234,7 @@ class ReplicaSection(VariantSection):
     start_s: Positive | None = described(
         "Time from the order of a replica until it serves; left out, `scaling.start_s`.", 120)
     start: StartSection | None = described(
-        "The parts of a start, in the place of `start_s`; what is left out is of "
-        "`scaling.start`.",
+        "The parts of a start, in the place of `start_s`; what is left out is of `scaling.start`.",
         {"weights": {"source": "remote", "gb_per_s": 1}})
     spot: SpotSection | None = described(
         "Spot instances, which `policies.scale` may lose; left out, nobody takes them back.",
@@ -389,8 +386,8 @@ class FleetDocument(Section):
                                       default=EngineSection.model_construct())
     run: RunSection = described("Length and randomness of runs.", {"seed": 7},
                                 default=RunSection.model_construct())
-    gateway: GatewaySection | None = described(
-        "Tenants and model aliases of `penstock serve`.", {"tenants": [{"name": "shop"}]})
+    gateway: GatewaySection | None = described("Tenants and model aliases of `penstock serve`.",
+                                               {"tenants": [{"name": "shop"}]})
     attestation: AttestationSection | None = described(
         "How `penstock serve` verifies the evidence of replicas in confidential mode.",
         {"verifier": "nvidia", "keys": "trusted-keys.json"})

@@ -1,12 +1,10 @@
 """The scaler of a fleet, and the facts that the scaler is built with."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.fleet.calibration import CalibratingScaler, GroupCalibration, speeds
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.energy import per_hour
 from penstock.fleet.replica_factory import believed_step_time
@@ -33,14 +31,9 @@ def scaler_named(name: str, settings: Mapping[str, Any], fleet: Fleet, seed: int
     context = scaler_context(fleet, seed)
     if not fleet.scaling.calibrate:
         return make_scaler(name, settings, context)
-    groups = [GroupCalibration(fleet, number, seed) for number in range(len(fleet.replicas))]
-    corrected = replace(context, speeds=speeds(groups), step_s=tuple(
-        _corrected(step_s, group) for step_s, group in zip(context.step_s, groups, strict=True)))
-    return CalibratingScaler(make_scaler(name, settings, corrected), groups)
+    from penstock.fleet.calibration import calibrating  # loads scipy
 
-
-def _corrected(step_s: StepSeconds, group: GroupCalibration) -> StepSeconds:
-    return lambda features: step_s(features) / group.speed()
+    return calibrating(partial(make_scaler, name, settings), context, fleet, seed)
 
 
 def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:

@@ -8,7 +8,7 @@ from penstock.policy.scale.protocol import Load, ScalerContext
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.values import Observation, SeenDemand
 
-FILLED: Final = 0.75
+FILLED: Final = 0.9
 """Share of the rate within the objectives up to which ready replicas are filled."""
 
 _WINDOWS_S: Final = (10.0, 60.0)

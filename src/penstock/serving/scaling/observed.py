@@ -101,7 +101,7 @@ class ObservedGroup:
 
 
 class Observed(NamedTuple):
-    """What was seen of a group at the last reading: gauges with their age by number, totals."""
+    """Last reading of a group: gauges with their age by number, and totals."""
 
     gauges: Mapping[int, tuple[Gauges, float]]
     totals: Totals | None

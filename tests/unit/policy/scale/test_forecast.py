@@ -1,5 +1,6 @@
 """Forecasts of a rate: the best one so far is taken."""
 
+from math import exp
 from random import Random
 
 import pytest
@@ -33,11 +34,10 @@ def test_a_steady_rate_is_forecast_by_its_mean() -> None:
     assert found.covered(2.5) == pytest.approx(0.5, rel=0.05)
 
 
-def test_a_ramp_is_forecast_by_its_trend() -> None:
-    found = fed(lambda now_s: 5.0 + now_s / 100.0, 8 * 3600.0).best(8 * 3600.0)
+def test_a_ramp_is_forecast_with_its_rise_until_the_lead() -> None:
+    found = fed(lambda now_s: 5.0 * exp(now_s / 3600.0), 8 * 3600.0).best(8 * 3600.0)
     assert found is not None
-    assert found.method == "trend"
-    assert found.expected_per_s == pytest.approx(5.0 + (8 * 3600.0 + 120.0) / 100.0, rel=0.03)
+    assert found.expected_per_s == pytest.approx(5.0 * exp(8.0 + 120.0 / 3600.0), rel=0.03)
 
 
 def test_peaks_that_return_are_kept_in_mind() -> None:
