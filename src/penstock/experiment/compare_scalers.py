@@ -12,6 +12,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.bins import DemandCurve, demand_curve
 from penstock.metrics.scaling_summary import Scaling
+from penstock.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +72,23 @@ def compare_scalers(fleets: Mapping[str, Fleet], seeds: Sequence[int],
                 if bounded:
                     bound = clairvoyant(fleet, workload, seed, partial(_searching, on_run, seed))
             on_run(label, seed)
-            run = run_fleet(fleet, workload, seed)
-            summary = run.summary
-            if summary.scaling is None:
-                raise InputError("compare --scale: some requests are confidential, and the course "
-                                 "of the replicas would tell their number; expected a fleet "
-                                 "without confidential requests")
-            found.append(ScalerRun(
-                label, seed, summary.overall.attainment,
-                {name: one.attainment for name, one in summary.classes.items()},
-                summary.overall.meets_slo, bound, summary.scaling,
-                demand_curve(run.table, summary.end_s or 0.0)))
+            found.append(_one(label, fleet, workload, seed, bound))
     return found
+
+
+def _one(label: str, fleet: Fleet, workload: Workload, seed: int, bound: Clairvoyant | None
+         ) -> ScalerRun:
+    """Run one policy. Of the run itself nothing is kept, since that of a week takes gigabytes."""
+    run = run_fleet(fleet, workload, seed)
+    summary = run.summary
+    if summary.scaling is None:
+        raise InputError("compare --scale: some requests are confidential, and the course of the "
+                         "replicas would tell their number; expected a fleet without confidential "
+                         "requests")
+    return ScalerRun(label, seed, summary.overall.attainment,
+                     {name: one.attainment for name, one in summary.classes.items()},
+                     summary.overall.meets_slo, bound, summary.scaling,
+                     demand_curve(run.table, summary.end_s or 0.0))
 
 
 def _searching(on_run: Callable[[str, int], None], seed: int, text: str) -> None:
