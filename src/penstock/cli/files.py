@@ -11,10 +11,7 @@ def write_whole(path: Path, write: Callable[[Path], None], endings: tuple[str, .
 
     Raises InputError for a path that cannot be written or has none of ``endings``.
     """
-    if endings and not path.name.endswith(endings):
-        raise InputError(f"{path}: expected a name that ends in {' or '.join(endings)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file name")
+    check_name(path, endings)
     # Writers go by the ending, so the mark of an unfinished file stands in front.
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -27,6 +24,15 @@ def write_whole(path: Path, write: Callable[[Path], None], endings: tuple[str, .
         raise InputError(str(error).replace(str(partial), str(path))) from error
     finally:
         _remove(partial)
+
+
+def check_name(path: Path, endings: tuple[str, ...]) -> None:
+    """Raise InputError for the path of a folder, and for one with none of ``endings``. Commands
+    check names before long work, too."""
+    if endings and not path.name.endswith(endings):
+        raise InputError(f"{path}: expected a name that ends in {' or '.join(endings)}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file name")
 
 
 def library(self_contained: bool) -> str | None:
