@@ -171,6 +171,8 @@ class RateForecast:
             ratios = self._ratios[name]
             ratios.add(actual, forecast)
             costs[name] = ratios.headroom(self._allowed) / ratios.mean
+        if not costs:  # nothing was counted yet when that moment's forecasts were made
+            return
         if self._best not in costs:
             self._best = next(iter(costs))
         cheapest = min(costs, key=lambda one: costs[one])

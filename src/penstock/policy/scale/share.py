@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import ceil, exp, log
 from typing import NamedTuple
 
-_STEP = 0.025
-_LEAST, _MOST = 0.05, 8.0
+_STEP = 0.03
+_LEAST, _MOST = 0.1, 4.0
 _NUM_BINS = ceil(log(_MOST / _LEAST) / _STEP) + 1
 _MIDDLES = tuple(_LEAST * exp(_STEP * place) for place in range(_NUM_BINS))
 _IDLE = 0.3

@@ -25,6 +25,13 @@ def test_nothing_is_known_before_arrivals() -> None:
     assert forecast.best(0.0) is None
 
 
+def test_forecasts_of_before_any_arrival_are_not_judged() -> None:
+    forecast = RateForecast(10.0, ALLOWED)
+    for now_s in range(100, 500, 30):
+        forecast.add(float(now_s), 5.0 * now_s)
+    assert forecast.best(490.0) is not None
+
+
 def test_a_steady_rate_is_forecast_by_its_mean() -> None:
     found = fed(lambda _: 5.0, 24 * 3600.0).best(24 * 3600.0)
     assert found is not None
