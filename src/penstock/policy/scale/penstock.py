@@ -156,7 +156,8 @@ class _Model:
         grown = self._grown.largest(now_s, rate_since, unit)
         terms = {"rate_per_s": found.expected_per_s, "margin": self._margin.value,
                  "headroom": found.bound_per_s(self._spent) / max(found.expected_per_s, 1e-12),
-                 "replica_per_s": unit, "share": self._rates.share, "need": need}
+                 "replica_per_s": unit, "share": self._rates.share,
+                 "correction": self._rates.factor, "need": need}
         if _size(present, worth) < need - 1e-9:
             self._grown.add(now_s, Growth(_size(present, worth), unit))
             return _Wish(self._counts(worth, need), reason, terms)

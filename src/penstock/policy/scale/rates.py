@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from penstock.core.slo import ServiceClass
+from penstock.policy.scale.correction import RateCorrection, Served
 from penstock.policy.scale.history import History, mean_since
 from penstock.policy.scale.protocol import Load, ScalerContext
 from penstock.policy.scale.share import Ended, LoadShare
@@ -19,6 +20,7 @@ LOAD_S = 60.0
 """Time over which the load is a mean to which the requests that end are counted."""
 
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
+_LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
 _SPARE = 2.0  # misses at the largest load that is taken to be in time, over those that may be
 
 
@@ -33,8 +35,9 @@ class _Counts(NamedTuple):
 class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
-    The rate at which a replica's queue would grow without end is believed. The share of it that is
-    in time is believed at first, and then learned from the loads of the ready replicas and the
+    The rate at which a replica's queue would grow without end is believed, and corrected by what
+    saturated replicas finish (``correction``). The share of it that is in time is believed at
+    first, and then learned from the loads of the ready replicas and the
     requests that miss (``share``). Where the fleet calibrates, rates contain the learned speeds.
     ``measured_s`` is the time of the last computation.
     """
@@ -46,9 +49,11 @@ class ReplicaRates:
         self._num_measured = 0
         self._loads: Mapping[str, Load] = {}
         self._believed: list[float] = []  # at which queues would grow
-        self._saturations: list[float] = []  # the same at the calibrated speeds
+        self._saturations: list[float] = []  # the same, calibrated and corrected
         self._shares: list[float] = []
         self._in_time: list[float] = []
+        self._speed = 1.0  # mean of the calibrated speeds
+        self._correction = RateCorrection(_wait_s(context))
         self._learned: dict[str, LoadShare] = {}
         self._counts: dict[str, _Counts] = {}
         self._rate = History[float](LOAD_S)
@@ -59,6 +64,11 @@ class ReplicaRates:
     def known(self) -> bool:
         """Whether a replica of any group is believed to serve requests in time."""
         return max(self._in_time, default=0.0) > 0.0
+
+    @property
+    def factor(self) -> float:
+        """Ratio of the observed over the believed rates of saturated replicas."""
+        return self._correction.factor
 
     @property
     def share(self) -> float:
@@ -79,7 +89,9 @@ class ReplicaRates:
             self._measure(loads)
             self.measured_s, self._loads = now_s, loads
         if self._believed:
-            self._saturations = self._at_speed()
+            calibrated = self._at_speed()
+            self._correct(seen, demand, calibrated, now_s)
+            self._saturations = [rate * self._correction.factor for rate in calibrated]
             self._learn(seen, demand, now_s)
             self._in_time = [whole * self._learned_share(share) for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
@@ -105,9 +117,30 @@ class ReplicaRates:
         self._num_measured += 1
 
     def _at_speed(self) -> list[float]:
-        speeds = self._context.speeds
-        return [rate * (speeds[number]() if speeds else 1.0)
-                for number, rate in zip(self._numbers, self._believed, strict=True)]
+        """Return the believed rates at the calibrated speeds. An error of the belief that the
+        calibration finds is no longer one that the correction makes up for."""
+        if not self._context.speeds:
+            return self._believed
+        speeds = [self._context.speeds[number]() for number in self._numbers]
+        mean = sum(speeds) / len(speeds)
+        self._correction.explained(mean / self._speed)
+        self._speed = mean
+        return [rate * speed for rate, speed in zip(self._believed, speeds, strict=True)]
+
+    def _correct(self, seen: Observation, demand: Sequence[SeenDemand],
+                 calibrated: Sequence[float], now_s: float) -> None:
+        """Compare what the ready replicas finish with their believed rates. A missing gauge counts
+        as a replica without waiting requests."""
+        ready = [(number, one) for number in self._numbers
+                 for one in seen.groups[number].of("ready")]
+        believed = dict(zip(self._numbers, calibrated, strict=True))
+        gauges = [one.gauges for _, one in ready if one.gauges is not None]
+        self._correction.add(now_s, Served(
+            sum(one.num_finished for one in demand), len(ready),
+            sum(one.num_running for one in gauges),
+            # A queue at one replica alone says nothing about the others.
+            len(ready) * min((one.num_waiting for one in gauges), default=0),
+            sum(believed[number] for number, _ in ready)))
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count what ended since the last call to the load of the last minute."""
@@ -148,6 +181,12 @@ class ReplicaRates:
         if believed <= 0.0:
             return 0.0
         return min((one.largest(believed) for one in self._learned.values()), default=believed)
+
+
+def _wait_s(context: ScalerContext) -> float:
+    """Return the wait from which replicas are taken to be saturated: half of the tightest TTFT."""
+    ttfts = [one.slo.ttft_s for one in context.classes.values() if one.slo.ttft_s is not None]
+    return max(_LEAST_WAIT_S, 0.5 * min(ttfts, default=_USUAL_TTFT_S))
 
 
 def _allowed(service_class: ServiceClass) -> float:
