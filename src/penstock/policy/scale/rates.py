@@ -35,11 +35,11 @@ class _Counts(NamedTuple):
 class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
-    The rate at which a replica's queue would grow without end is believed, and corrected by what
-    saturated replicas finish (``correction``). The share of it that is in time is believed at
-    first, and then learned from the loads of the ready replicas and the
-    requests that miss (``share``). Where the fleet calibrates, rates contain the learned speeds.
-    ``measured_s`` is the time of the last computation.
+    The rate at which a replica's queue would grow without end is believed. The share of it that is
+    in time is believed at first, and then learned from the loads of the ready replicas and the
+    requests that miss (``share``); it is at most what saturated replicas finish (``correction``).
+    Where the fleet calibrates, rates contain the learned speeds. ``measured_s`` is the time of the
+    last computation.
     """
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext) -> None:
@@ -49,7 +49,7 @@ class ReplicaRates:
         self._num_measured = 0
         self._loads: Mapping[str, Load] = {}
         self._believed: list[float] = []  # at which queues would grow
-        self._saturations: list[float] = []  # the same, calibrated and corrected
+        self._saturations: list[float] = []  # the same at the calibrated speeds
         self._shares: list[float] = []
         self._in_time: list[float] = []
         self._speed = 1.0  # mean of the calibrated speeds
@@ -89,9 +89,8 @@ class ReplicaRates:
             self._measure(loads)
             self.measured_s, self._loads = now_s, loads
         if self._believed:
-            calibrated = self._at_speed()
-            self._correct(seen, demand, calibrated, now_s)
-            self._saturations = [rate * self._correction.factor for rate in calibrated]
+            self._saturations = self._at_speed()
+            self._correct(seen, demand, now_s)
             self._learn(seen, demand, now_s)
             self._in_time = [whole * self._learned_share(share) for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
@@ -128,12 +127,12 @@ class ReplicaRates:
         return [rate * speed for rate, speed in zip(self._believed, speeds, strict=True)]
 
     def _correct(self, seen: Observation, demand: Sequence[SeenDemand],
-                 calibrated: Sequence[float], now_s: float) -> None:
+                 now_s: float) -> None:
         """Compare what the ready replicas finish with their believed rates. A missing gauge counts
         as a replica without waiting requests."""
         ready = [(number, one) for number in self._numbers
                  for one in seen.groups[number].of("ready")]
-        believed = dict(zip(self._numbers, calibrated, strict=True))
+        believed = dict(zip(self._numbers, self._saturations, strict=True))
         gauges = [one.gauges for _, one in ready if one.gauges is not None]
         self._correction.add(now_s, Served(
             sum(one.num_finished for one in demand), len(ready),
@@ -177,10 +176,12 @@ class ReplicaRates:
         return ((last[1] - first[1]) / (last[0] - first[0]) + waiting / LOAD_S) / capacity
 
     def _learned_share(self, believed: float) -> float:
-        """Return the share in time of every class: the believed one, as far as nothing is seen."""
+        """Return the share in time of every class: the believed one, as far as nothing is seen. No
+        more is in time than saturated replicas finish."""
         if believed <= 0.0:
             return 0.0
-        return min((one.largest(believed) for one in self._learned.values()), default=believed)
+        learned = min((one.largest(believed) for one in self._learned.values()), default=believed)
+        return min(learned, self._correction.factor) if self._correction.factor < 1.0 else learned
 
 
 def _wait_s(context: ScalerContext) -> float:
