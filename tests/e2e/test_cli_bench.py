@@ -79,7 +79,7 @@ def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, pe
 def test_a_target_that_is_missed_is_status_1(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
         done, paced = (penstock("bench", url, "--rate", "200", "--requests", "20", target,
-                                "0.000001", "--output-tokens", "4", "--prompt-tokens", "10-20",
+                                "0.000001", "--output-tokens", "40", "--prompt-tokens", "10-20",
                                 "--no-report") for target in ("--e2e", "--tpot"))
     assert done.status == paced.status == 1
     assert "default misses its objective" in done.out
