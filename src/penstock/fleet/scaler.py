@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from penstock.core.errors import InputError
 from penstock.fleet.capacity import replica_capacity, step_tokens
 from penstock.fleet.energy import per_hour
 from penstock.fleet.replica_factory import believed_step_time
@@ -93,8 +92,4 @@ def fleet_deferral(fleet: Fleet, seed: int, epoch_s: float = 0.0) -> Deferral[An
 def start_s(fleet: Fleet, number: int) -> float:
     """Return the expected time from the order of a group's replica until it serves. Raises
     InputError where the file states none."""
-    parts = start_parts(fleet, number)
-    if not parts:
-        raise InputError(f"replicas[{number}].start_s: is left out; expected the seconds from the "
-                         "order of a replica until it serves, here or in scaling.start_s")
-    return sum(part.mean_s for part in parts)
+    return sum(part.mean_s for part in start_parts(fleet, number))

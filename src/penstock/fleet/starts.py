@@ -28,12 +28,14 @@ class StartPart(NamedTuple):
 
 def start_parts(fleet: Fleet, number: int) -> tuple[StartPart, ...]:
     """Return the parts of the start of a group's replica, the whole start where the file states no
-    parts."""
+    parts. Raises InputError where the file states neither, as one without scaling may."""
     group = fleet.replicas[number]
     parts = group.start
     if parts is None:
         found = group.start_s or fleet.scaling.start_s
-        assert found is not None, "the file states a start time"
+        if found is None:
+            raise InputError(f"replicas[{number}].start_s: is left out; expected the seconds from "
+                             "the order of a replica until it serves, here or in scaling.start_s")
         return (StartPart("start", found, fleet.scaling.start_spread),)
     size_bytes = weight_bytes_per_accelerator(group.model, group.parallelism, group.precision)
     means_s = (parts.provision_s, parts.image_s, parts.weights.seconds(size_bytes),

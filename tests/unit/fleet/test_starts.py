@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.scaler import scaler_context
+from penstock.fleet.scaler import scaler_context, start_s
 from penstock.fleet.starts import start_parts
 from penstock.fleet.write import to_yaml
 from penstock.perf.loading.model import LoadingModel
@@ -123,3 +123,17 @@ def test_a_bad_start_gets_one_clear_error(scaling, own, problem) -> None:
 def test_a_spread_of_whole_starts_does_not_hide_beside_parts() -> None:
     with pytest.raises(InputError, match=r"start_spread: is of start_s"):
         fleet_of("start_spread: 0.1, " + WHOLE)
+
+
+def test_a_fleet_that_states_no_start_has_one_clear_error():
+    # Fleets without scaling need none, until a record of them is asked of a scale policy.
+    fleet = parse_fleet("""\
+name: fixed
+accelerators: [{name: a100-80gb, count: 1}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat}]
+traffic: [{lengths: {prompt: {fixed: 9}, output: {fixed: 9}}, rate_per_s: 1, num_requests: 5}]
+replicas: [{count: 1}]
+""")
+    with pytest.raises(InputError, match=r"replicas\[0\].start_s: is left out; expected"):
+        start_s(fleet, 0)
