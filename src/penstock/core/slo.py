@@ -24,6 +24,11 @@ class Slo:
     itl: ItlMode = "paced"
     percentile: float = 99.0
 
+    @property
+    def allowed_misses(self) -> float:
+        """Share of a class's requests that may miss."""
+        return 1.0 - self.percentile / 100.0
+
     def late_allowance(self, num_tokens: int) -> int:
         """How many of ``num_tokens`` may be late before the pace counts as missed."""
         if self.itl == "mean":

@@ -200,7 +200,7 @@ def _busiest(demand: Demand, workload: Workload, due_s: FloatColumn,
     """
     missing = 0.0
     for service_class, rows in _class_rows(demand, workload):
-        number = int((1.0 - service_class.slo.percentile / 100.0) * len(rows) + _ROUNDING)
+        number = int(service_class.slo.allowed_misses * len(rows) + _ROUNDING)
         missing += float(np.sort(weights[rows])[len(rows) - number:].sum())
     order = np.flatnonzero(np.isfinite(due_s))
     order = order[np.argsort(due_s[order], kind="stable")]

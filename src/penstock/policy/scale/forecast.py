@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import exp, sqrt
 from typing import NamedTuple
 
-from penstock.policy.scale.history import History
+from penstock.policy.scale.history import History, rate_since
 from penstock.policy.scale.ratios import Ratios
 from penstock.policy.scale.yesterday import Yesterday
 
@@ -106,10 +106,7 @@ class RateForecast:
 
     def rate_since(self, from_s: float, now_s: float) -> float | None:
         """Return the mean rate from a time on, None where the counter is not known for so long."""
-        then, now = self._counts.at(from_s), self._counts.at(now_s)
-        if then is None or now is None or now[0] <= then[0]:
-            return None
-        return (now[1] - then[1]) / (now[0] - then[0])
+        return rate_since(self._counts, from_s, now_s)
 
     def burst(self, now_s: float) -> Burst:
         """Return the highest of the rates of the last seconds, each less what chance may add."""

@@ -45,6 +45,15 @@ class History(Generic[Value]):
         return self._values[-1][0] - self._values[0][0] if self._values else 0.0
 
 
+def rate_since(counts: History[float], from_s: float, now_s: float) -> float | None:
+    """Return the mean rate of a counter from a time on, or from its oldest value on; None without
+    two values."""
+    then, now = counts.at(from_s), counts.at(now_s)
+    if then is None or now is None or now[0] <= then[0]:
+        return None
+    return (now[1] - then[1]) / (now[0] - then[0])
+
+
 def mean_since(history: History[float], from_s: float) -> float | None:
     """Return the mean of the values later than ``from_s``, None without any."""
     found = history.since(from_s)

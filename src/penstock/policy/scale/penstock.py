@@ -17,7 +17,7 @@ from penstock.policy.scale.grown import SETTLE_S, Grown, Growth
 from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.outcomes import Outcomes
-from penstock.policy.scale.protocol import Load, ScalerContext
+from penstock.policy.scale.protocol import ScalerContext, recent_loads
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
 
@@ -31,13 +31,10 @@ next decision."""
 
 _MORE = 1.01  # ratio of a size that is tried over the largest from which the fleet grew
 _LATE_S = 60.0  # time whose rate says whether the ready replicas are busy
-_SHORT = 1.0
-"""Share of the misses on purpose that is demand beyond the ordered rate. Demand beyond the rate
-makes other requests miss, too, since they wait behind it."""
-
 _BUSY = 0.6
 """Share of the expected rate of the ready replicas from which misses are taken to come from load:
 below, more replicas would not prevent them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PenstockSettings:
@@ -86,7 +83,7 @@ class _Model:
         self._lead_s = max(one.start_s for one in self._facts)
         self._stay_s = max(self._lead_s, settings.stay_s)
         self._idle_s = max(self._lead_s, settings.idle_s)
-        self._spent = _SHORT * settings.miss_share * _allowed(context)
+        self._spent = settings.miss_share * _allowed(context)
         self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._spent)
         self._rates = ReplicaRates(self.numbers, context)
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
@@ -115,7 +112,7 @@ class _Model:
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
             self._margin.learn(excess)
         present = tuple(seen.groups[number].target for number in self.numbers)
-        loads, found = self._loads(demand), self._forecast.best(now_s)
+        loads, found = recent_loads(demand), self._forecast.best(now_s)
         if not loads or found is None:
             # Nothing is known of requests yet; held ones need a replica.
             needed = not sum(present) and any(one.num_held for one in demand)
@@ -139,7 +136,8 @@ class _Model:
 
     def _sized(self, seen: Observation, demand: Sequence[SeenDemand], found: Forecast,
                present: tuple[int, ...], now_s: float) -> _Wish:
-        rate = found.bound_per_s(self._spent) * self._margin.value
+        bound = found.bound_per_s(self._spent)
+        rate = bound * self._margin.value
         reason = f"forecast: {found.method}"
         burst = self._forecast.burst(now_s)
         # A burst has no margin of its own, except where experience allows less than the model.
@@ -155,7 +153,7 @@ class _Model:
         rate_since = self._forecast.rate_since(now_s - SETTLE_S, now_s) or found.expected_per_s
         grown = self._grown.largest(now_s, rate_since, unit)
         terms = {"rate_per_s": found.expected_per_s, "margin": self._margin.value,
-                 "headroom": found.bound_per_s(self._spent) / max(found.expected_per_s, 1e-12),
+                 "headroom": bound / max(found.expected_per_s, 1e-12),
                  "replica_per_s": unit, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
         if _size(present, worth) < need - 1e-9:
@@ -179,15 +177,8 @@ class _Model:
     def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
         """Return the rate at which the requests that wait, at the gateway and at engines, would be
         served within a start time."""
-        waiting = sum(one.gauges.num_waiting for number in self.numbers
-                      for one in seen.groups[number].of("ready") if one.gauges is not None)
+        waiting = sum(seen.groups[number].num_waiting for number in self.numbers)
         return (waiting + sum(one.num_held for one in demand)) / self._lead_s
-
-    def _loads(self, demand: Sequence[SeenDemand]) -> dict[str, Load]:
-        """Return the recent loads by class, without classes of which no answer is known."""
-        total = sum(one.num_arrived for one in demand)
-        return {one.service_class: Load(one.num_arrived / total, one.recent)
-                for one in demand if one.recent and one.num_arrived}
 
     def _ready(self, seen: Observation) -> list[int]:
         return [seen.groups[number].num_ready for number in self.numbers]
@@ -227,7 +218,7 @@ class _Model:
 
 def _allowed(context: ScalerContext) -> float:
     """Return the smallest share of misses that a class allows."""
-    return min((1.0 - one.slo.percentile / 100.0 for one in context.classes.values()), default=0.01)
+    return min((one.slo.allowed_misses for one in context.classes.values()), default=0.01)
 
 
 def _size(counts: Sequence[int], worth: Sequence[float]) -> float:

@@ -1,12 +1,12 @@
 """The contract of scalers, and the facts that they are built with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
 from penstock.core.step import StepFeatures
-from penstock.policy.scale.values import Observation, ScalingDecision
+from penstock.policy.scale.values import Observation, ScalingDecision, SeenDemand
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,14 @@ class Load:
 
     rate_per_s: float
     lengths: tuple[tuple[int, int], ...]
+
+
+def recent_loads(demand: Sequence[SeenDemand]) -> dict[str, Load]:
+    """Return the recent loads by class, without classes of which no answer is known. Their rates
+    are shares of all arrivals."""
+    total = sum(one.num_arrived for one in demand)
+    return {one.service_class: Load(one.num_arrived / total, one.recent)
+            for one in demand if one.recent and one.num_arrived}
 
 
 class ReplicaRate(NamedTuple):

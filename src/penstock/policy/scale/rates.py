@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from penstock.core.slo import ServiceClass
 from penstock.policy.scale.correction import RateCorrection, Served
-from penstock.policy.scale.history import History, mean_since
+from penstock.policy.scale.history import History, mean_since, rate_since
 from penstock.policy.scale.protocol import Load, ScalerContext
 from penstock.policy.scale.share import Ended, LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
@@ -56,7 +55,7 @@ class ReplicaRates:
         self._correction = RateCorrection(_wait_s(context))
         self._learned: dict[str, LoadShare] = {}
         self._counts: dict[str, _Counts] = {}
-        self._rate = History[float](LOAD_S)
+        self._arrived = History[float](LOAD_S)
         self._capacity = History[float](LOAD_S)
         self._seen_s: float | None = None
 
@@ -126,8 +125,7 @@ class ReplicaRates:
         self._speed = mean
         return [rate * speed for rate, speed in zip(self._believed, speeds, strict=True)]
 
-    def _correct(self, seen: Observation, demand: Sequence[SeenDemand],
-                 now_s: float) -> None:
+    def _correct(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Compare what the ready replicas finish with their believed rates. A missing gauge counts
         as a replica without waiting requests."""
         ready = [(number, one) for number in self._numbers
@@ -155,25 +153,24 @@ class ReplicaRates:
             learned = self._learned.get(one.service_class)
             if learned is None:
                 learned = self._learned[one.service_class] = LoadShare(
-                    _SPARE * _allowed(self._context.classes[one.service_class]))
+                    _SPARE * self._context.classes[one.service_class].slo.allowed_misses)
             learned.add(Ended(load, num_ended, num_ended - (now.num_met - before.num_met)),
                         elapsed_s)
 
     def _load(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> float | None:
         """Return arrivals, and the requests that wait, over the saturation of the ready replicas;
         None where it is not known."""
-        self._rate.add(now_s, float(sum(one.num_arrived for one in demand)))
+        self._arrived.add(now_s, float(sum(one.num_arrived for one in demand)))
         self._capacity.add(now_s, sum(
             whole * seen.groups[number].num_ready
             for number, whole in zip(self._numbers, self._saturations, strict=True)))
-        first, last = self._rate.at(now_s - LOAD_S), self._rate.at(now_s)
+        rate = rate_since(self._arrived, now_s - LOAD_S, now_s)
         capacity = mean_since(self._capacity, now_s - LOAD_S)
-        if first is None or last is None or not capacity or last[0] - first[0] < LOAD_S - 1e-9:
+        if rate is None or not capacity or self._arrived.span_s < LOAD_S - 1e-9:
             return None
         waiting = sum(one.num_held for one in demand) + sum(
-            one.gauges.num_waiting for number in self._numbers
-            for one in seen.groups[number].of("ready") if one.gauges is not None)
-        return ((last[1] - first[1]) / (last[0] - first[0]) + waiting / LOAD_S) / capacity
+            seen.groups[number].num_waiting for number in self._numbers)
+        return (rate + waiting / LOAD_S) / capacity
 
     def _learned_share(self, believed: float) -> float:
         """Return the share in time of every class: the believed one, as far as nothing is seen. No
@@ -188,7 +185,3 @@ def _wait_s(context: ScalerContext) -> float:
     """Return the wait from which replicas are taken to be saturated: half of the tightest TTFT."""
     ttfts = [one.slo.ttft_s for one in context.classes.values() if one.slo.ttft_s is not None]
     return max(_LEAST_WAIT_S, 0.5 * min(ttfts, default=_USUAL_TTFT_S))
-
-
-def _allowed(service_class: ServiceClass) -> float:
-    return 1.0 - service_class.slo.percentile / 100.0

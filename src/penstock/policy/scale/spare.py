@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from penstock.policy.scale.history import History
-from penstock.policy.scale.protocol import Load, ScalerContext
+from penstock.policy.scale.history import History, rate_since
+from penstock.policy.scale.protocol import ScalerContext, recent_loads
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.values import Observation, SeenDemand
 
@@ -28,7 +28,7 @@ class SparePool:
         self._model = context.groups[numbers[0]].model
         self._only = len({one.model for one in context.groups}) == 1
         self._rates = ReplicaRates(self.numbers, context)
-        self._counts = History[int](2.0 * max(_WINDOWS_S))
+        self._counts = History[float](2.0 * max(_WINDOWS_S))
 
     def per_s(self, seen: Observation, now_s: float, num_sent: int) -> float:
         """Return the spare requests per second. ``num_sent`` requests were sent into spare capacity
@@ -37,9 +37,7 @@ class SparePool:
             return 0.0
         demand = [one for one in seen.demand if self._counts_for(one)]
         self._counts.add(now_s, sum(one.num_arrived for one in demand) - num_sent)
-        total = sum(one.num_arrived for one in demand)
-        loads = {one.service_class: Load(one.num_arrived / total, one.recent)
-                 for one in demand if one.recent and one.num_arrived}
+        loads = recent_loads(demand)
         if not loads:
             return 0.0
         self._rates.update(seen, demand, loads, now_s, measures=True)
@@ -58,13 +56,8 @@ class SparePool:
 
     def _arrivals_per_s(self, now_s: float) -> float | None:
         """Return the present rate of arrivals, None where nothing is known of the time before."""
-        now = self._counts.at(now_s)
-        found = []
-        for window_s in _WINDOWS_S:
-            before = self._counts.at(now_s - window_s)
-            if now is not None and before is not None and now[0] > before[0]:
-                found.append((now[1] - before[1]) / (now[0] - before[0]))
-        return max(found, default=None)
+        found = [rate_since(self._counts, now_s - window_s, now_s) for window_s in _WINDOWS_S]
+        return max((rate for rate in found if rate is not None), default=None)
 
     def _waits(self, seen: Observation) -> bool:
         """Whether requests wait at the mean ready replica. A missing gauge counts as a replica

@@ -89,6 +89,11 @@ class SeenGroup:
         return tuple(one for one in self.replicas if one.state in states)
 
     @property
+    def num_waiting(self) -> int:
+        """Number of requests that wait at the ready replicas whose gauges are known."""
+        return sum(one.gauges.num_waiting for one in self.of("ready") if one.gauges is not None)
+
+    @property
     def num_ready(self) -> int:
         """Number of replicas that take requests."""
         return len(self.of("ready"))

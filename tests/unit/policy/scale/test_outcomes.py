@@ -49,13 +49,3 @@ def test_without_ends_nothing_is_missed() -> None:
     found = outcomes.add(10.0, [ended(5, 5)], 1.0)
     assert found is not None
     assert found.share == 0.0
-
-
-@pytest.mark.parametrize(("num_ended", "num_missed", "failing"), [
-    (1000, 21, True), (1000, 20, False), (99, 99, False), (100, 3, True)])
-def test_a_class_fails_that_misses_twice_what_it_may(num_ended, num_missed, failing) -> None:
-    outcomes = Outcomes(CLASSES)
-    outcomes.add(0.0, [ended(0, 0)], 1.0)
-    after = [ended(num_ended, num_ended - num_missed)]
-    outcomes.add(60.0, after, 1.0)
-    assert outcomes.failing(60.0, after) is failing
