@@ -103,8 +103,8 @@ def test_counts_stay_within_bounds_and_accelerators(one):
         assert (one["floor"], 0)[change.group] <= change.target <= (5, 3)[change.group]
     first, spot = scaling.groups
     assert scaling.cost == pytest.approx(4 * first.gpu_hours + 1 * spot.gpu_hours)
-    if one["failed"] == 1:
-        assert scaling.failed_starts >= max(0, scaling.starts - 8)
+    if one["failed"] == 1:  # a start fails, is taken back by a smaller target, or is under way
+        assert scaling.failed_starts <= scaling.starts <= scaling.failed_starts + scaling.stops + 8
 
 
 @examples(60)
