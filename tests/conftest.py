@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
 
+from penstock.policy.schedule import replica  # noqa: E402
+
 # Processes that tests start, the workers of xdist among them, share what Python compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Matrices are small here, and threads of several test processes would wait for each other's cores.
@@ -43,6 +45,9 @@ STARTERS = {"subprocess", "process", "run_on_terminal", "serve_ten"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks that follow from what a test uses, so that nobody forgets them."""
     no_browser = pytest.mark.skip(reason="chromium is not installed")
+    native = not replica.__file__.endswith(".py")
+    too_long = pytest.mark.skip(reason="long in Python: .ci/run tries it with native code, and "
+                                       "PENSTOCK_LONG=1 here")
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
@@ -52,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
         if item.get_closest_marker("browser") and shutil.which("chromium") is None:
             item.add_marker(no_browser)
+        if item.get_closest_marker("long") and not native and "PENSTOCK_LONG" not in os.environ:
+            item.add_marker(too_long)
     # Pages take longest. They come first, so that no worker is left with one at the end.
     items.sort(key=lambda item: item.path.name != "test_public_docs.py")
 

@@ -19,6 +19,7 @@ replicas: [{count: 1}]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
+@pytest.mark.long
 def test_ten_models_with_memory_for_two_are_all_served(repository, folder) -> None:
     (folder / "one.yaml").write_text(ONE)
     serve_ten(repository, folder, [*PENSTOCK, "emulate", "one.yaml", "--port", "{port}", "--set",

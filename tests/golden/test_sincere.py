@@ -16,6 +16,7 @@ def runs(shared_data: Path) -> list[SincereRun]:
     return read_runs(shared_data / "sincere")
 
 
+@pytest.mark.long
 def test_replayed_runs_come_to_what_was_logged(runs: list[SincereRun]) -> None:
     replayed = replay(runs, Options())
     figures = replay_figures(replayed)
@@ -27,6 +28,7 @@ def test_replayed_runs_come_to_what_was_logged(runs: list[SincereRun]) -> None:
         assert row["sla_received_pct"] <= row["sla_served_pct"]
 
 
+@pytest.mark.long
 def test_ours_answers_more_on_the_same_arrivals(runs: list[SincereRun]) -> None:
     few = [run for run in runs if run.pattern == "gamma"][::4]
     outcomes = what_if(few, Options())

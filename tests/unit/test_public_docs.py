@@ -37,7 +37,6 @@ import pytest
 from penstock.cli.main import main
 from penstock.core.errors import InputError
 from penstock.fleet.load import load_fleet
-from penstock.policy.schedule import replica
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [path.relative_to(REPOSITORY) for path in
@@ -48,7 +47,9 @@ NOTE = re.compile(r"exit (?P<status>\d+)|skip: (?P<reason>.+)")
 NAMED = re.compile(r"# (fleet|file): (\S+)\n")
 SHELL = re.compile(r"[|&;<>$`*?~]")
 IN_PROCESSES = {Path("README.md"), Path("docs/tutorial.md")}
-LONG = ("docs/howto/first-questions.md", "docs/howto/how-many-gpus.md")
+LONG = ("README.md", "docs/tutorial.md", "docs/howto/choose-an-autoscaler.md",
+        "docs/howto/first-questions.md", "docs/howto/how-many-gpus.md",
+        "docs/howto/your-own-model.md", "docs/howto/your-own-trace.md")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 LINKING = [*PAGES, *map(Path, ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
                                "benchmarks/README.md"))]
@@ -182,10 +183,10 @@ def check_page(text: str, page: str, folder: Path) -> None:
             check_yaml(block, folder, place)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize("page", [
+    pytest.param(page, id=str(page), marks=[pytest.mark.long] if str(page) in LONG else [])
+    for page in PAGES])
 def test_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
-    if str(page) in LONG and replica.__file__.endswith(".py") and "PENSTOCK_LONG" not in os.environ:
-        pytest.skip("a dozen plans: .ci/run tries this page with native code, PENSTOCK_LONG=1 here")
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     check_page((REPOSITORY / page).read_text(), str(page), tmp_path)
 

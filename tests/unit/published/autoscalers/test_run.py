@@ -7,6 +7,7 @@ from penstock.published.figures import Options
 from penstock.published.reproduce import reproduce
 
 
+@pytest.mark.long
 def test_the_published_figures_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "OTHERS", ())
     found = reproduce("llm-d-slo", None, Options())
