@@ -14,9 +14,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Tests import support.NAME; importlib mode puts no folder on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
-
 from penstock.policy.schedule import replica  # noqa: E402
+from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
 
 # Processes that tests start, the workers of xdist among them, share what Python compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
