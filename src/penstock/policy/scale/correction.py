@@ -60,24 +60,25 @@ class RateCorrection:
         self._saturated_s: float | None = None  # since when, with the same replicas
         self._learned_s = 0.0
 
-    def add(self, now_s: float, load: Served) -> None:
-        """Add what is seen now, and learn from it."""
+    def add(self, now_s: float, load: Served) -> float:
+        """Add what is seen now, and learn from it. Return the weight of an observation by which
+        saturated replicas finish less than was learned, 0 without one."""
         before = self._seen.at(now_s)
         self._seen.add(now_s, load)
         elapsed_s, self._learned_s = now_s - self._learned_s, now_s
         if before is None or before[1].num_ready != load.num_ready:
             self._saturated_s = None
-            return
+            return 0.0
         short, long = self._ratio(now_s, WINDOW_S), self._ratio(now_s, LONG_WINDOW_S)
         if short is not None:
             self._follow_queue(now_s, load, short)
             if self._is_settled(now_s, load, short) and short.ratio < self.factor:
-                self._follow(short.ratio, elapsed_s, _DOWN_S)
-                return
+                return self._follow(short.ratio, elapsed_s, _DOWN_S)
         if long is not None:
             least = long.ratio * (1.0 - _SIGMAS / sqrt(long.num_ended))
             if least > self.factor:
                 self._follow(least, elapsed_s, _UP_S)
+        return 0.0
 
     def explained(self, ratio: float) -> None:
         """Take back what a change of the believed rates by ``ratio`` explains of the correction."""
@@ -114,7 +115,9 @@ class RateCorrection:
         settle_s = max(SETTLE_S, RESIDENCES * load.num_running / window.rate_per_s)
         return self._saturated_s is not None and now_s - self._saturated_s >= settle_s
 
-    def _follow(self, ratio: float, elapsed_s: float, time_s: float) -> None:
+    def _follow(self, ratio: float, elapsed_s: float, time_s: float) -> float:
+        """Move towards ``ratio``, and return the weight of this step."""
         weight = 1.0 - exp(-elapsed_s / time_s)
         factor = self.factor * exp(weight * log(ratio / self.factor))
         self.factor = min(max(factor, _LEAST), _MOST)
+        return weight

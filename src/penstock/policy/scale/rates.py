@@ -36,7 +36,8 @@ class ReplicaRates:
 
     The rate at which a replica's queue would grow without end is believed. The share of it that is
     in time is believed at first, and then learned from the loads of the ready replicas and the
-    requests that miss (``share``); it is at most what saturated replicas finish (``correction``).
+    requests that miss (``share``). Replicas that are saturated at a lower load than believed
+    (``correction``) put that load in the belief's place and what was seen at higher loads in doubt.
     Where the fleet calibrates, rates contain the learned speeds. ``measured_s`` is the time of the
     last computation.
     """
@@ -91,7 +92,8 @@ class ReplicaRates:
             self._saturations = self._at_speed()
             self._correct(seen, demand, now_s)
             self._learn(seen, demand, now_s)
-            self._in_time = [whole * self._learned_share(share) for whole, share in zip(
+            learned = {share: self._learned_share(share) for share in set(self._shares)}
+            self._in_time = [whole * learned[share] for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
 
     def _measure(self, loads: Mapping[str, Load]) -> None:
@@ -132,12 +134,15 @@ class ReplicaRates:
                  for one in seen.groups[number].of("ready")]
         believed = dict(zip(self._numbers, self._saturations, strict=True))
         gauges = [one.gauges for _, one in ready if one.gauges is not None]
-        self._correction.add(now_s, Served(
+        weight = self._correction.add(now_s, Served(
             sum(one.num_finished for one in demand), len(ready),
             sum(one.num_running for one in gauges),
             # A queue at one replica alone says nothing about the others.
             len(ready) * min((one.num_waiting for one in gauges), default=0),
             sum(believed[number] for number, _ in ready)))
+        if weight:
+            for learned in self._learned.values():
+                learned.doubt(self._correction.factor, 1.0 - weight)
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count what ended since the last call to the load of the last minute."""
@@ -173,12 +178,12 @@ class ReplicaRates:
         return (rate + waiting / LOAD_S) / capacity
 
     def _learned_share(self, believed: float) -> float:
-        """Return the share in time of every class: the believed one, as far as nothing is seen. No
-        more is in time than saturated replicas finish."""
+        """Return the share in time of every class: as far as nothing is seen, the believed one, and
+        no more than saturated replicas finish."""
         if believed <= 0.0:
             return 0.0
-        learned = min((one.largest(believed) for one in self._learned.values()), default=believed)
-        return min(learned, self._correction.factor) if self._correction.factor < 1.0 else learned
+        believed = min(believed, self._correction.factor)
+        return min((one.largest(believed) for one in self._learned.values()), default=believed)
 
 
 def _wait_s(context: ScalerContext) -> float:

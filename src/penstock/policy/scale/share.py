@@ -47,6 +47,12 @@ class LoadShare:
         self._ended[place] += one.num_ended
         self._missed[place] += one.num_missed
 
+    def doubt(self, load: float, keep: float) -> None:
+        """Keep the share ``keep`` of what was seen at higher loads than this one."""
+        for place in range(_bin(load) + 1, _NUM_BINS):
+            self._ended[place] *= keep
+            self._missed[place] *= keep
+
     def largest(self, believed: float) -> float:
         """Return the largest load at which at most ``allowed`` of the requests miss because of it,
         where ``believed`` is that load before anything is seen."""

@@ -55,3 +55,12 @@ def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
     shares = [found.largest(believed) for believed in sorted((one, other))]
     assert all(0.0 < share <= 9.0 for share in shares)
     assert all(low <= high + 1e-9 for low, high in pairwise(shares))
+
+
+def test_doubt_takes_the_weight_of_what_was_seen_at_higher_loads() -> None:
+    known = LoadShare(0.05)
+    for load in (0.6, 0.8, 0.95):
+        known.add(Ended(load, 50_000, 0), 0.0)
+    assert known.largest(0.5) > 0.9
+    known.doubt(0.7, 0.0)
+    assert 0.55 < known.largest(0.5) < 0.7
