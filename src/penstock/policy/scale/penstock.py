@@ -25,7 +25,7 @@ PERIOD_S = 10.0
 SPARE = 1.05
 """Ratio of the wanted size over the greatest need of late, where the fleet shrinks."""
 
-MOST_MEASURED = 10
+MOST_MEASURED = 5
 """Groups for which a decision computes the rate of a replica, about 5 ms each; others wait for the
 next decision."""
 
