@@ -13,6 +13,7 @@ from penstock.fleet.document_attestation import (
 )
 from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
+from penstock.fleet.document_kubernetes import KubernetesSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_scaling import ScaleChoice, ScalingSection, SpotSection
@@ -255,6 +256,8 @@ class ReplicaSection(VariantSection):
         "The engine's name for the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
+    kubernetes: KubernetesSection | None = described(
+        "Their workload on a cluster (see `penstock controller`).", {"adopt": {"name": "vllm"}})
     attestation: EvidenceSection | None = described(
         "Their attestation of confidential mode; left out, they get no confidential requests.",
         {"simulated": [{"from_s": 0}]})

@@ -26,6 +26,7 @@ from penstock.fleet.values_attestation import (
 )
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
+from penstock.fleet.values_kubernetes import KubernetesOptions
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -126,6 +127,7 @@ class ReplicaGroup:
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
+    ``kubernetes`` is None where they do not run on a cluster.
     """
 
     model: ModelSpec
@@ -148,6 +150,7 @@ class ReplicaGroup:
     start_s: float | None = None
     spot: Spot | None = None
     start: StartParts | None = None
+    kubernetes: KubernetesOptions | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:
