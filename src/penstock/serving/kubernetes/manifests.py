@@ -109,7 +109,8 @@ def _template(fleet: Fleet, number: int, created: Created, found: Mapping[str, s
     annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(created.port)}
     template = {"metadata": {"labels": dict(found),
                              **({} if worker else {"annotations": annotations})}, "spec": spec}
-    return laid_over(template, created.template)
+    found_template: dict[str, Any] = laid_over(template, created.template)
+    return found_template
 
 
 def _served(created: Created, model: str) -> dict[str, Any]:

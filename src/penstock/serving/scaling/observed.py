@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 from penstock.core.slo import ServiceClass
@@ -51,6 +52,7 @@ class ObservedGroup:
         self.down_s: dict[str, float] = {}
         self._clock = clock
         self._numbers: dict[str, int] = {}
+        self._next = count()
         self._present: list[str] = []
         self._ages = Ages(clock)
 
@@ -65,8 +67,10 @@ class ObservedGroup:
         return self.target
 
     def number(self, name: str) -> int:
-        """Return the number of a replica by its name."""
-        return self._numbers.setdefault(name, len(self._numbers))
+        """Return the number of a replica by its name: no other replica ever has it."""
+        if name not in self._numbers:
+            self._numbers[name] = next(self._next)
+        return self._numbers[name]
 
     def see(self, names: Sequence[str], down: Sequence[str]) -> None:
         """Take the names of the replicas that are scraped, and of targets that cannot be scraped:
