@@ -112,5 +112,5 @@ def _several(engine: str, created: Created, worker: bool) -> list[str]:
     if engine == "sglang":
         return ["--nnodes", str(created.pods), "--node-rank", WORKER,
                 "--dist-init-addr", f"{LEADER}:{_MASTER_PORT}"]
-    raise InputError(f"replicas: kubernetes.create.pods: {engine} needs MPI for several pods, which "
-                     "penstock does not set up; expected 1, or adopt your own workload")
+    raise InputError(f"replicas: kubernetes.create.pods: {engine} needs MPI for several pods, "
+                     "which penstock does not set up; expected 1, or adopt your own workload")

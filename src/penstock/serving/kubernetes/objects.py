@@ -32,7 +32,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. ``created_s`` is a Unix time; ``address`` is its IP, empty before it has one."""
+    """A pod. ``created_s`` is a Unix time; ``address`` is its IP, empty before it has one. A pod
+    that is not ``is_placed`` waits for a machine."""
 
     name: str
     namespace: str
@@ -40,6 +41,7 @@ class Pod:
     address: str
     is_ready: bool
     is_ending: bool
+    is_placed: bool
     created_s: float
     deletion_cost: int | None = None
 
@@ -123,11 +125,12 @@ def pod(document: Document) -> Pod:
     metadata, status = document["metadata"], document.get("status") or {}
     is_ready = any(one["type"] == "Ready" and one["status"] == "True"
                    for one in status.get("conditions") or ())
+    placed = bool((document.get("spec") or {}).get("nodeName"))
     cost = (metadata.get("annotations") or {}).get(
         "controller.kubernetes.io/pod-deletion-cost", "")
     return Pod(metadata["name"], metadata.get("namespace", ""), metadata.get("labels") or {},
                status.get("podIP", ""), is_ready, "deletionTimestamp" in metadata,
-               unix_s(metadata["creationTimestamp"]),
+               placed, unix_s(metadata["creationTimestamp"]),
                int(cost) if cost.lstrip("-").isdecimal() else None)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values import PrometheusOptions
@@ -33,6 +33,25 @@ from penstock.serving.scaling.totals import TotalsMeter
 DOWN_S = 120.0
 """Time for which a replica that cannot be scraped may still serve: without its counters, demand is
 missing. Later the replica counts as one that does not serve."""
+
+
+class ScrapedGroup(Protocol):
+    """Replicas of one model by the names that Prometheus has for them. ``model`` is the engines'
+    name for it; ``down_s`` says since when replicas that may serve are not scraped."""
+
+    model: str
+    may_begin_empty: bool
+    down_s: dict[str, float]
+
+    def number(self, name: str) -> int:
+        """Return the number of a replica by its name: no other replica ever has it."""
+
+    def see(self, names: Sequence[str], down: Sequence[str]) -> None:
+        """Take the names of the replicas that are scraped, and of targets that cannot be
+        scraped."""
+
+    def may_hide(self) -> bool:
+        """Whether a replica that cannot be scraped may serve requests nevertheless."""
 
 
 class ObservedGroup:
@@ -123,7 +142,7 @@ class PrometheusSource:
     """
 
     def __init__(self, server: Prometheus, options: PrometheusOptions,
-                 groups: Sequence[LiveGroup], observed: Sequence[ObservedGroup],
+                 groups: Sequence[LiveGroup], observed: Sequence[ScrapedGroup],
                  service_class: ServiceClass, models: Sequence[str], clock: Callable[[], float],
                  note: Callable[[str], None]) -> None:
         self.problem: str | None = None
