@@ -314,8 +314,7 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
-    yield from scaling_problems(document)
-    yield from kubernetes_problems(document)
+    yield from (*scaling_problems(document), *kubernetes_problems(document))
     yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),

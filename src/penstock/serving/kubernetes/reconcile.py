@@ -23,6 +23,7 @@ from penstock.serving.kubernetes.objects import (
     Ref,
     ReplicaGroupObject,
     Workload,
+    ref_of,
 )
 
 
@@ -153,7 +154,12 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState, seen: Obs
             document["spec"]["replicas"] = first
         yield Create(document)
     if options.create is not None:
-        yield Apply(created_workload(fleet, values, state.number))
+        document = created_workload(fleet, values, state.number)
+        yield Apply(document)
+        if state.workload is None:
+            # Nobody has set replicas yet: a new workload begins with the file's number.
+            first = values.replicas[state.number].count if target is None else target
+            yield Scale(ref_of(document), first, 0)
     if state.workload is None or state.problem is not None:
         return
     wanted = target if options.act == "scale" else None
@@ -184,11 +190,12 @@ def group_status(state: GroupState, group: ReplicaGroupObject | None, target: in
         return
     status = {"replicas": 0 if state.workload is None else len(state.pods) - state.draining,
               "readyReplicas": state.ready, "observedGeneration": group.generation,
-              "desiredReplicas": target,
               "workload": "" if state.workload is None else
               f"{state.workload.ref.kind}/{state.workload.ref.name}",
               "selector": "" if state.workload is None else ",".join(
                   f"{key}={value}" for key, value in sorted(state.workload.selector.items()))}
+    if target is not None:
+        status["desiredReplicas"] = target
     if status != dict(group.status or {}):
         yield SetStatus(group.ref, status)
 

@@ -6,7 +6,7 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.policy.scale.values import (
     Gauges,
     Observation,

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.policy.scale.values import Gauges
 from penstock.serving.scaling.loop import LiveScaling
