@@ -15,6 +15,7 @@ from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus,
 from penstock.serving.kubernetes.api import Cluster, ClusterError
 from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.fleet_run import FleetRun
+from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
 from penstock.serving.kubernetes.objects import Document, FleetObject, Ref, ref_of
 from penstock.serving.kubernetes.reconcile import (
@@ -84,6 +85,11 @@ class Controller:
                 tasks.create_task(self._work())
         finally:
             await self._leave()
+
+    def wanted(self, group: Asked) -> int | None:
+        """Return the decided number of a group, None where there is none."""
+        one = self.fleets.get(Ref("Fleet", group.namespace, group.fleet))
+        return None if one is None or one.run is None else one.run.targets().get(group.group)
 
     async def _work(self) -> None:
         while True:
