@@ -1,6 +1,7 @@
 """The gRPC side of the endpoint picker (grpcio, extra ``kubernetes``)."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -72,18 +73,15 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
     """Yield the address of the gRPC server, which drains when the context ends: readiness goes
     first, then streams have ``drain_s`` to end. Raises InputError where the address cannot be
     bound."""
+    _check_free(host, port)
     server = grpc.aio.server(options=(
         ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES), ("grpc.so_reuseport", 0)))
     ext_proc_grpc.add_ExternalProcessorServicer_to_server(processor, server)
     health_pb2_grpc.add_HealthServicer_to_server(own_health.servicer, server)
     await own_health.begin()
-    try:
-        place = joined(host, port)
-        bound = server.add_insecure_port(place) if credentials is None else \
-            server.add_secure_port(place, credentials)
-    except RuntimeError as error:
-        raise InputError(f"cannot listen on {host[:60]} port {port}: the port is taken, or the "
-                         "address is not one of this machine") from error
+    place = joined(host, port)
+    bound = server.add_insecure_port(place) if credentials is None else \
+        server.add_secure_port(place, credentials)
     await server.start()
     try:
         yield joined(host, bound)
@@ -92,6 +90,18 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
         await server.stop(drain_s / 2)
     finally:
         await server.stop(0)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise InputError where an address cannot be bound. gRPC would tell it in lines of its own."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no address of this machine"
+        # The text of a failed bind repeats the address.
+        raise InputError(f"cannot listen on {host[:60]} port {port}: "
+                         f"{why.partition(' (while')[0]}") from error
 
 
 async def _settle(num_open: Callable[[], int], longest_s: float) -> None:
