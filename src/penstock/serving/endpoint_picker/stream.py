@@ -18,10 +18,10 @@ from penstock.fleet.values_gateway import Tenant
 from penstock.serving.endpoint_picker import messages
 from penstock.serving.endpoint_picker.account import Account, Books
 from penstock.serving.endpoint_picker.answer import AnswerBody
-from penstock.serving.endpoint_picker.head import DROPPED, REQUEST_ID, Head
+from penstock.serving.endpoint_picker.head import DEFAULT_FLOW, DROPPED, REQUEST_ID, Head
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.picker import NO_ENDPOINTS, SATURATED, Pick
-from penstock.serving.endpoint_picker.wishes import read_wish
+from penstock.serving.endpoint_picker.wishes import Wish, read_wish
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, parse
 from penstock.serving.overload import OverloadGuard
@@ -62,6 +62,7 @@ class PickerStream:
         self._head: Head | None = None
         self._body: list[bytes] = []
         self._has_replied = False  # to the request's headers
+        self._wish: Wish | None = None
         self._selected = ""
         self._decision_id = ""
         self._answer: AnswerBody | None = None
@@ -159,17 +160,9 @@ class PickerStream:
         """Return the choice, and the body for the engine."""
         context, begun_s = self._context, self._context.books.clock()
         content = await parse(body, context.guard.turns)
-        try:
-            wish = read_wish(content, head, context.offer())
-        except ServiceError as error:
-            self._count_error("", head, 0, error)
-            raise
-        try:
-            context.guard.check(wish.ask.service_class)
-            pick = await context.books.picker.pick(wish, head.subset)
-        except ServiceError as error:
-            self._count_error(wish.ask.model or "", head, wish.priority, error)
-            raise
+        self._wish = wish = read_wish(content, head, context.offer())
+        context.guard.check(wish.ask.service_class)
+        pick = await context.books.picker.pick(wish, head.subset)
         self._decision_id = pick.decision.decision_id
         context.books.metrics.decision_s.observe(context.books.clock() - begun_s)
         if wish.is_changed or wish.ask.body["model"] != pick.model:
@@ -230,6 +223,7 @@ class PickerStream:
         """Return the reply that ends the request, after which the stream is done."""
         if isinstance(error, BodyError):
             error = ServiceError(error.status, str(error), "body")
+        self._count(error)
         self.close()
         headers: dict[str, str] = {name.lower(): value for name, value in error.headers.items()
                                    if name.lower() != "connection"}
@@ -238,9 +232,12 @@ class PickerStream:
         return messages.immediate(error.status, orjson.dumps(error.document()), headers,
                                   f"penstock: {error.code}")
 
-    def _count_error(self, model: str, head: Head, priority: int, error: ServiceError) -> None:
-        metrics = self._context.books.metrics
-        metrics.error(metrics.flow(model, "", head.fairness_id, priority), str(error.status))
+    def _count(self, error: ServiceError) -> None:
+        """Count a request that got no endpoint, by what is known of it."""
+        wish, metrics = self._wish, self._context.books.metrics
+        model, priority = ("", 0) if wish is None else (wish.ask.model or "", wish.priority)
+        fairness_id = DEFAULT_FLOW if self._head is None else self._head.fairness_id
+        metrics.error(metrics.flow(model, "", fairness_id, priority), str(error.status))
 
     def _too_large(self) -> ServiceError:
         most_mb = self._context.options.max_body_bytes / 2**20
