@@ -141,8 +141,8 @@ def main() -> None:
                      "--drain-s", "1", "--set", f"replicas[0].endpoints={json.dumps(urls)}")
         try:
             address = picker.stdout.readline().split()[1]
-            for thread in os.listdir(f"/proc/{picker.pid}/task"):
-                os.sched_setaffinity(int(thread), cores[:1])
+            for thread in Path(f"/proc/{picker.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), cores[:1])
             os.sched_setaffinity(0, cores[1:] or cores)
             time.sleep(1.0)
             idle_s = cpu_s(picker.pid)

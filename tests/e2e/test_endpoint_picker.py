@@ -462,6 +462,34 @@ def test_the_command_serves_until_it_is_told_to_stop(repository, folder, secure)
             assert (picker_process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_changed_fleet_file_is_followed_and_a_broken_one_is_told_of(repository, folder) -> None:
+    text = (folder / "fleet.yaml").read_text()
+
+    def write(*urls):
+        (folder / "pool.yaml").write_text(text.replace(
+            "replicas: [{count: 1}]",
+            f"replicas: [{{count: {len(urls)}, endpoints: {json.dumps(urls)}}}]"))
+
+    with process(repository, folder, "emulate", "fleet.yaml", "--port", "0", "--speed", "1000",
+                 "--set", "replicas=[{count: 2}]") as engines:
+        one, two = (engines.stdout.readline().split()[1] for _ in range(2))
+        write(one)
+        with process(repository, folder, "endpoint-picker", "pool.yaml", "--port", "0",
+                     "--metrics-port", "0", "--drain-s", "1") as serving:
+            assert serving.stdout.readline().startswith("endpoint-picker ")
+            write(one, two)
+            assert serving.stderr.readline().strip().endswith(f"was read again: {two} is new")
+            write(two)
+            assert serving.stderr.readline().strip().endswith(f"{one} is being drained")
+            for urls in ((), ("http://engine:8000",)):
+                write(*urls)
+                assert serving.stderr.readline().strip().endswith(
+                    "the endpoint picker goes on with the fleet that it had")
+            serving.send_signal(signal.SIGTERM)
+            assert serving.wait(60) == 0
+
+
 def served_certificate(address):
     import ssl
     host, port = address.split(":")

@@ -20,6 +20,7 @@ pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import dispatch_of
+from penstock.serving.endpoint_picker.credentials import self_signed_credentials
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.running import Places, running_picker
 from support.small_fleet import FLEET
@@ -27,10 +28,13 @@ from support.small_fleet import FLEET
 ENVOY = os.environ.get("PENSTOCK_ENVOY") or shutil.which("envoy")
 pytestmark = pytest.mark.skipif(ENVOY is None, reason="no Envoy: set PENSTOCK_ENVOY")
 PATIENCE_S = 60.0
+QUICK = PickerOptions(drain_s=1.0)
 MODEL = "llama-3-8b"
 PAGE = "docs/howto/behind-your-gateway.md"
 ORIGINAL_DST = re.compile(r"    - name: engines\n.*?(?=    - name: penstock)", re.DOTALL)
-OVERRIDE_HOST = """\
+ENDPOINT = "{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}"
+POLICIES = "type.googleapis.com/envoy.extensions.load_balancing_policies"
+OVERRIDE_HOST = f"""\
     - name: engines
       type: STATIC
       connect_timeout: 2s
@@ -39,18 +43,25 @@ OVERRIDE_HOST = """\
           - typed_extension_config:
               name: override_host
               typed_config:
-                "@type": type.googleapis.com/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost
+                "@type": {POLICIES}.override_host.v3.OverrideHost
                 override_host_sources:
-                  - metadata: {key: envoy.lb, path: [{key: x-gateway-destination-endpoint}]}
+                  - metadata: {{key: envoy.lb, path: [{{key: x-gateway-destination-endpoint}}]}}
                 fallback_policy:
                   policies:
                     - typed_extension_config:
                         name: round_robin
                         typed_config:
-                          "@type": type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
+                          "@type": {POLICIES}.round_robin.v3.RoundRobin
       load_assignment:
         cluster_name: engines
-        endpoints: [{lb_endpoints: [ENDPOINTS]}]
+        endpoints: [{{lb_endpoints: [ENDPOINTS]}}]
+"""
+UNVERIFIED_TLS = """\
+    - name: penstock
+      transport_socket:
+        name: tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
 """
 
 
@@ -59,17 +70,18 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def configuration(repository: Path, port: int, picker: str, urls, *, fail_open: bool,
-                  override_host: bool) -> str:
+def configuration(repository: Path, port: int, picker: str, urls, *, fail_open: bool = False,
+                  override_host: bool = False, secure: bool = False) -> str:
     """The documentation's file with these addresses."""
     text = (repository / PAGE).read_text()
     block = re.search(r"```yaml\n# file: envoy.yaml\n(.*?)```", text, re.DOTALL)[1]
     found = block.replace("8088", str(port)).replace("9002", picker.rpartition(":")[2])
     if fail_open:
         found = found.replace("failure_mode_allow: false", "failure_mode_allow: true")
+    if secure:
+        found = found.replace("    - name: penstock\n", UNVERIFIED_TLS)
     if override_host:
-        endpoints = ", ".join("{endpoint: {address: {socket_address: {address: 127.0.0.1, "
-                              f"port_value: {url.rpartition(':')[2]}}}}}}}" for url in urls)
+        endpoints = ", ".join(ENDPOINT % url.rpartition(":")[2] for url in urls)
         found = ORIGINAL_DST.sub(OVERRIDE_HOST.replace("ENDPOINTS", endpoints), found)
         found = found.replace("timeout: 0s}", "timeout: 0s, retry_policy: {retry_on: "
                               "connect-failure, num_retries: 2}}")
@@ -104,19 +116,20 @@ class Client:
                                    ) as answer:
             return answer.status, await answer.read(), answer.headers
 
-    async def up(self) -> None:
+    async def up(self, envoy) -> None:
         """Wait until Envoy listens."""
         async with asyncio.timeout(PATIENCE_S):
-            while True:
+            while envoy.poll() is None:
                 try:
                     async with self._http.get(f"{self.url}/v1/models"):
                         return
                 except aiohttp.ClientConnectionError:
                     await asyncio.sleep(0.05)
+        raise AssertionError("Envoy has ended; see envoy.log")
 
 
 @asynccontextmanager
-async def gateway(repository, folder, count=2, options=PickerOptions(drain_s=1.0), dead=(), **more):
+async def gateway(repository, folder, count=2, options=QUICK, dead=(), secure=False, **more):
     """Engines, a picker and an Envoy before them."""
     fleet = parse_fleet(FLEET, overrides={"replicas": [{"count": count}]})
     async with emulated_cluster(fleet, EmulatorOptions(speed=100.0), lambda _: None) as cluster:
@@ -126,13 +139,14 @@ async def gateway(repository, folder, count=2, options=PickerOptions(drain_s=1.0
         bugs = []
         router = dispatch_of(fleet, lambda _: 0, lambda _: 0.0)
         async with running_picker(fleet, router, Places(port=0, metrics_port=0), options,
+                                  credentials=self_signed_credentials() if secure else None,
                                   on_bug=bugs.append) as running, aiohttp.ClientSession() as http:
             port = free_port()
             text = configuration(repository, port, running.address, urls,
-                                 **{"fail_open": False, "override_host": False, **more})
-            with envoy(text, folder):
+                                 secure=secure, **more)
+            with envoy(text, folder) as one:
                 client = Client(http, f"http://127.0.0.1:{port}", running)
-                await client.up()
+                await client.up(one)
                 yield client
         assert bugs == []
 
@@ -143,9 +157,13 @@ async def freed(engines) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_envoy_carries_what_the_picker_chooses(repository, tmp_path) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_envoy_carries_what_the_picker_chooses(repository, tmp_path, secure) -> None:
+    if secure:
+        pytest.importorskip("cryptography", reason="makes certificates")
+
     async def run():
-        async with gateway(repository, tmp_path) as client:
+        async with gateway(repository, tmp_path, secure=secure) as client:
             answers = await asyncio.gather(*(client.ask(
                 prompt="hello", max_tokens=5, ignore_eos=True, stream=number % 2 == 0,
                 stream_options={"include_usage": True} if number % 2 == 0 else None)
@@ -257,10 +275,12 @@ def test_without_a_picker_the_gateway_fails_closed_or_open(repository, tmp_path,
                                     ) as cluster, aiohttp.ClientSession() as http:
             urls, port = [one.url for one in cluster.replicas], free_port()
             with envoy(configuration(repository, port, f"127.0.0.1:{free_port()}", urls,
-                                     fail_open=fail_open, override_host=True), tmp_path):
+                                     fail_open=fail_open, override_host=True), tmp_path) as one:
                 client = Client(http, f"http://127.0.0.1:{port}", None)
-                await client.up()
-                status, _, _ = await client.ask(prompt="x", max_tokens=1)
-                assert status == expected
+                await client.up(one)
+                async with http.get(f"{client.url}/v1/models") as answer:
+                    assert answer.status == expected
+                # Envoy cannot have a body back that it has begun to send to the picker.
+                assert (await client.ask(prompt="x", max_tokens=1))[0] in (500, expected)
 
     asyncio.run(run())

@@ -1,5 +1,6 @@
 """``penstock endpoint-picker``: chooses the replica of each request for a gateway."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,8 +28,11 @@ from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.engines.tls import ServerTls
     from penstock.fleet.values import Fleet
+    from penstock.policy.route.protocol import Router
     from penstock.serving.endpoint_picker.limits import PickerOptions
     from penstock.serving.endpoint_picker.running import Places, Running
 
@@ -70,7 +74,7 @@ def endpoint_picker(
     of the Gateway API inference extension). The endpoints are the `endpoints` of `replicas`, each
     an IP address with a port; the fleet's routing policy chooses. The header
     x-llm-d-inference-objective names a service class. /metrics and /ready have a port of their own.
-    Needs the extra 'kubernetes'.
+    The file is read again when it changes, or on SIGHUP. Needs the extra 'kubernetes'.
     """
     from penstock.engines.http import run_server
     from penstock.serving.endpoint_picker.requirements import check_packages
@@ -89,12 +93,14 @@ def endpoint_picker(
                          "choose from; expected for example endpoints: [http://10.0.0.1:8000]")
     options = PickerOptions(max_streams, max_body_mb * 2**20, None, fallbacks, drain_s, conformance)
     places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
-    run_server(_serve(fleet, places, options, tls, self_signed=tls_self_signed, as_json=as_json))
+    run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
+                      places, options, tls, self_signed=tls_self_signed, as_json=as_json))
     return OK
 
 
-async def _serve(fleet: "Fleet", places: "Places", options: "PickerOptions",
-                 tls: "ServerTls | None", *, self_signed: bool, as_json: bool) -> None:
+async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places: "Places",
+                 options: "PickerOptions", tls: "ServerTls | None", *, self_signed: bool,
+                 as_json: bool) -> None:
     import gc
 
     import numpy as np
@@ -103,14 +109,19 @@ async def _serve(fleet: "Fleet", places: "Places", options: "PickerOptions",
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.endpoint_picker.running import running_picker
+    from penstock.serving.gateway.reload import Reload
 
     rng = np.random.default_rng(fleet.run.seed)
-    router = dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
+
+    def router_of(fleet: "Fleet") -> "Router":
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
+
     stopped = stop_signal()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    async with running_picker(fleet, router, places, options, on_bug=note,
-                              credentials=_credentials(tls, self_signed=self_signed)) as running:
+    credentials = _credentials(tls, self_signed=self_signed)
+    async with running_picker(fleet, router_of(fleet), places, options, credentials=credentials,
+                              reload=Reload(path, read, router_of), on_bug=note) as running:
         _announce(running, as_json=as_json)
         await stopped.wait()
 

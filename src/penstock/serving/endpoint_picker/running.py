@@ -32,7 +32,8 @@ from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.metrics import GatewayMetrics
-from penstock.serving.gateway.server import forecasts_of, offer_of
+from penstock.serving.gateway.reload import FleetWatch, Reload
+from penstock.serving.gateway.server import forecasts_of, offer_of, routed_part
 from penstock.serving.overload import OverloadGuard, default_limits
 
 Endpoints = Callable[[], Sequence[EngineFacts]]
@@ -65,29 +66,33 @@ class Running:
 
 @asynccontextmanager
 async def running_picker(fleet: Fleet, router: Router, places: Places, options: PickerOptions, *,
-                         endpoints: Endpoints | None = None, credentials: Any = None,
+                         endpoints: Endpoints | None = None, reload: Reload | None = None,
+                         credentials: Any = None,
                          on_bug: Callable[[str], None] = lambda _: None
                          ) -> AsyncIterator[Running]:
     """Run an endpoint picker until the context ends. ``endpoints`` are asked again and again, None
-    for those of the fleet. Raises InputError where an address cannot be bound, or where an
-    endpoint has none that the protocol can name."""
+    for those of the fleet, which ``reload`` follows. Raises InputError where an address cannot be
+    bound, or where an endpoint has none that the protocol can name."""
     facts = list(facts_of(fleet) if endpoints is None else endpoints())
     check_endpoints(facts)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session:
         engines = Engines(facts)
         books = books_of(fleet, engines, router, options, time.monotonic)
-        offer = offer_of(fleet)
-        guard = OverloadGuard(default_limits(options.max_memory_bytes), lambda: offer.classes,
+        pool = PickerFleet(fleet, books.picker)
+        guard = OverloadGuard(default_limits(options.max_memory_bytes), lambda: pool.offer.classes,
                               time.monotonic)
         health = Health()
         processor = Processor(StreamContext(
-            books, lambda: offer, guard, options,
+            books, lambda: pool.offer, guard, options,
             lambda: _refused(processor.num_open, options.max_streams), on_bug))
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         work: list[Work] = [watcher.run, guard.run, partial(keep, engines, time.monotonic, on_bug)]
         if endpoints is not None:
             work.append(partial(_follow, engines, endpoints, facts, on_bug))
+        if reload is not None:
+            work.append(FleetWatch(reload, pool.adopt, on_bug,
+                                   who="the endpoint picker").run)
         app = make_application(
             Address("Penstock endpoint picker", places.host, places.host_names),
             [operations(books, health)], on_bug)
@@ -98,6 +103,34 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
                                    options.drain_s) as address, \
                     background([partial(_become_ready, engines, health)], on_bug):
                 yield Running(address, url, engines)
+
+
+class PickerFleet:
+    """The fleet of a picker, which may change."""
+
+    def __init__(self, fleet: Fleet, picker: Picker) -> None:
+        self.offer = offer_of(fleet)
+        self._routed = routed_part(fleet)
+        self._engine_tls = fleet.gateway.engine_tls
+        self._picker = picker
+
+    def adopt(self, fleet: Fleet, router: Router) -> str:
+        """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
+        the differences. Raises InputError, and then nothing changes."""
+        facts = facts_of(fleet)
+        if not facts:
+            raise InputError("replicas: found none with endpoints; expected at least one")
+        if fleet.gateway.engine_tls != self._engine_tls:
+            raise InputError("gateway.engine_tls has changed, which needs a restart of the "
+                             "endpoint picker")
+        check_endpoints(facts)
+        self.offer = offer_of(fleet)
+        change = self._picker.engines.adopt(facts)
+        # otherwise the router keeps what it has learned
+        if (routed := routed_part(fleet)) != self._routed:
+            self._routed = routed
+            self._picker.chooser.use(router)
+        return str(change)
 
 
 def check_endpoints(facts: Sequence[EngineFacts]) -> None:
@@ -147,4 +180,4 @@ async def _follow(engines: Engines, endpoints: Endpoints, before: Sequence[Engin
         except InputError as error:
             note(f"{error}; the endpoints known before stay")
             continue
-        engines.adopt(now)
+        note(f"the pool has changed: {engines.adopt(now)}")

@@ -165,6 +165,8 @@ def test_a_body_beyond_the_limit_is_413_by_its_stated_length_or_its_own() -> Non
         assert immediate(await stream.take(request_body(b"x" * 60, at_end=False))) == (
             413, "body", None)
         assert pool.guard.load.body_bytes == 0
+        assert pool.metric("llm_d_epp_request_error_total", model_name="", target_model_name="",
+                           fairness_id="default-flow", priority="0", error_code="413") == 2
 
     asyncio.run(run())
 
