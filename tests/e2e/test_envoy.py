@@ -284,3 +284,20 @@ def test_without_a_picker_the_gateway_fails_closed_or_open(repository, tmp_path,
                 assert (await client.ask(prompt="x", max_tokens=1))[0] in (500, expected)
 
     asyncio.run(run())
+
+
+def test_no_client_chooses_its_address(repository, tmp_path) -> None:
+    async def run():
+        fleet = parse_fleet(FLEET)
+        async with emulated_cluster(fleet, EmulatorOptions(speed=100.0), lambda _: None
+                                    ) as cluster, aiohttp.ClientSession() as http:
+            url, port = cluster.replicas[0].url, free_port()
+            with envoy(configuration(repository, port, f"127.0.0.1:{free_port()}", [url],
+                                     fail_open=True), tmp_path) as one:
+                client = Client(http, f"http://127.0.0.1:{port}", None)
+                await client.up(one)
+                async with http.get(f"{client.url}/v1/models", headers={
+                        "x-gateway-destination-endpoint": url.removeprefix("http://")}) as answer:
+                    assert answer.status == 503
+
+    asyncio.run(run())

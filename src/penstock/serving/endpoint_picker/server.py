@@ -18,6 +18,12 @@ LIVENESS, READINESS = "liveness", "readiness"
 EXT_PROC = "envoy.service.ext_proc.v3.ExternalProcessor"
 _FOLLOWING_READINESS = ("", READINESS, EXT_PROC)
 _MOST_MESSAGE_BYTES = 16 * 2**20
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a second picker on the port must fail, not take half of the streams
+    # Gateways ping idle connections; by default gRPC would close those that ping within 5 minutes.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000))
 _SETTLE_S = 1.0  # without a stream, after which the gateway has learned that the picker stops
 _TICK_S = 0.05
 
@@ -74,8 +80,7 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
     first, then streams have ``drain_s`` to end. Raises InputError where the address cannot be
     bound."""
     _check_free(host, port)
-    server = grpc.aio.server(options=(
-        ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES), ("grpc.so_reuseport", 0)))
+    server = grpc.aio.server(options=_OPTIONS)
     ext_proc_grpc.add_ExternalProcessorServicer_to_server(processor, server)
     health_pb2_grpc.add_HealthServicer_to_server(own_health.servicer, server)
     await own_health.begin()

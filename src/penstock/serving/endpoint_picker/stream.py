@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from penstock.core.request import AUTO
 from penstock.engines.discreet_log import trace_of
 from penstock.engines.http_body import BodyError
 from penstock.fleet.values_gateway import Tenant
@@ -251,5 +252,7 @@ def _status(headers: Mapping[str, str]) -> int:
 
 
 def _renamed(pick: Pick) -> tuple[str, str] | None:
-    """Return the engine's name of the model and the client's, None where they are one."""
-    return None if pick.model == pick.wish.model else (pick.model, pick.wish.model)
+    """Return the engine's name of the model and the client's, None where the client may see the
+    engine's: it is the same name, or the client has left the choice of the model."""
+    name = pick.wish.model
+    return None if name in (pick.model, AUTO) else (pick.model, name)

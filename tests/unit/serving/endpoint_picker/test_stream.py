@@ -314,3 +314,15 @@ def test_the_answer_names_its_decision() -> None:
         assert "x-conformance-test-served-endpoint" not in headers
 
     asyncio.run(run())
+
+
+def test_who_leaves_the_choice_of_the_model_learns_which_it_was() -> None:
+    async def run():
+        pool = SmallPool(served_as="meta/llama")
+        stream, (_, *rest) = await pool.asked({"model": "auto", "prompt": "x"})
+        assert orjson.loads(body_of(rest, "request_body"))["model"] == "meta/llama"
+        await stream.take(response_head())
+        replies = await stream.take(response_body({"model": "meta/llama", "choices": []}))
+        assert orjson.loads(body_of(replies, "response_body"))["model"] == "meta/llama"
+
+    asyncio.run(run())
