@@ -33,8 +33,7 @@ SELECTED_RESULT = "x-conformance-test-selected-endpoint"
 _ECHO = "x-echo-set-header"
 _EVENT_STREAM = "text/event-stream"
 _REASONS = {NO_ENDPOINTS: "rejected-no-endpoints", SATURATED: "rejected-saturated",
-            "not_in_time": "rejected-saturated", "overloaded": "rejected-saturated",
-            "shutting_down": "rejected-shutting-down"}
+            "not_in_time": "rejected-saturated", "overloaded": "rejected-saturated"}
 
 
 @dataclass(frozen=True, slots=True)
