@@ -46,6 +46,8 @@ _FIRST = (
                                                 "engines."),
     Entry("controller", SERVE, "penstock.cli.controller",
           "Run fleets on a Kubernetes cluster."),
+    Entry("endpoint-picker", SERVE, "penstock.cli.endpoint_picker",
+          "Choose replicas for Envoy and other gateways."),
     Entry("bench", SERVE, "penstock.cli.bench", "Load a live endpoint and check its objectives."),
     Entry("emulate", SERVE, "penstock.cli.emulate", "Serve a fleet's engines without a GPU."),
     Entry("keys", SERVE, "penstock.cli.keys", "Make, list and revoke API keys."),

@@ -4,7 +4,7 @@ states."""
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
@@ -171,15 +171,16 @@ class Chooser:
         return any(_unfit(engine, ask) is None for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
-                     tried: Sequence[EngineState], now_s: float) -> EngineState:
-        """Choose the engine for a request, among those not ``tried`` yet. Raises ServiceError when
-        none may take it.
+                     tried: Sequence[EngineState], now_s: float,
+                     outside: Container[EngineState] = ()) -> EngineState:
+        """Choose the engine for a request, among those not ``tried`` yet and not ``outside`` of
+        those that the caller admits. Raises ServiceError when none may take it.
 
         A router that decides on batches is called once for all requests of one iteration of the
         event loop. There is no batching window, so no request waits.
         """
         while True:
-            router, able = self.router, self._able(decision, ask, tried, now_s)
+            router, able = self.router, self._able(decision, ask, tried, now_s, outside)
             # With only one possible engine there is nothing to decide in a batch.
             if self._batch_router is None or len(able) == 1:
                 snapshots = self._snapshots(able, now_s)
@@ -194,7 +195,7 @@ class Chooser:
                 return engine
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
-              now_s: float) -> list[EngineState]:
+              now_s: float, outside: Container[EngineState]) -> list[EngineState]:
         able: list[EngineState] = []
         why: dict[EngineState, str] = {}
         secret = ask.needs.confidential
@@ -203,6 +204,8 @@ class Chooser:
                       or engine.unavailable(now_s))
             if engine in tried:
                 reason = "was tried"
+            elif engine in outside:
+                reason = "is not among the endpoints that the gateway admits"
             if reason is None:
                 able.append(engine)
                 continue
@@ -213,7 +216,7 @@ class Chooser:
                 decision.rejected.setdefault(engine.facts.url, reason)
         if not able:  # an ejected engine is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and _unfit(engine, ask) is None
+                    and engine not in outside and _unfit(engine, ask) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
             raise _no_engine_error({engine: reason for engine, reason in why.items()

@@ -17,6 +17,11 @@ class Change:
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
+    def __str__(self) -> str:
+        said = [*(f"{url} is new" for url in self.added),
+                *(f"{url} is being drained" for url in self.removed)]
+        return "; ".join(said) or "the same engines"
+
 
 class Engines(Sequence[EngineState]):
     """Engines in the fleet's order. Removed engines stay until their last request has ended."""

@@ -29,7 +29,8 @@ class Reload:
 
 class FleetWatch:
     """Watches the fleet file for changes, and SIGHUP. ``adopt`` applies a new fleet and returns one
-    line about the differences, which goes to ``note``. ``audit`` gets the outcome, without texts of
+    line about the differences, which goes to ``note``, which calls the
+    server ``who``. ``audit`` gets the outcome, without texts of
     the file.
 
     A file that is unreadable or invalid changes nothing. It is reported once, and read again after
@@ -39,7 +40,8 @@ class FleetWatch:
     def __init__(self, reload: Reload, adopt: Callable[[Fleet, Router], str],
                  note: Callable[[str], None],
                  audit: Callable[[str], Awaitable[None]] | None = None,
-                 period_s: float = _LOOK_S) -> None:
+                 period_s: float = _LOOK_S, who: str = "the gateway") -> None:
+        self._who = who
         self._audit = audit
         self._reload = reload
         self._adopt = adopt
@@ -71,7 +73,7 @@ class FleetWatch:
             outcome = "done"
             self._note(f"{self._reload.path} was read again: {said}")
         except (InputError, OSError) as error:
-            self._note(f"{error}; the gateway goes on with the fleet that it had")
+            self._note(f"{error}; {self._who} goes on with the fleet that it had")
         if self._audit is not None:
             await self._audit(outcome)
 

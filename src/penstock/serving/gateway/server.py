@@ -88,7 +88,7 @@ class Gateway:
                  on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
                  scaling: Scaling | None = None) -> None:
-        self._routed = _routed(fleet)
+        self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
         self._engine_tls = fleet.gateway.engine_tls
@@ -173,12 +173,10 @@ class Gateway:
         change = self.engines.adopt(facts)
         self._tally.adopt(config.offer.classes.values())
         # otherwise the router keeps what it has learned
-        if (routed := _routed(fleet)) != self._routed:
+        if (routed := routed_part(fleet)) != self._routed:
             self._routed = routed
             self._chooser.use(router)
-        said = [*(f"{url} is new" for url in change.added),
-                *(f"{url} is being drained" for url in change.removed)]
-        return "; ".join(said) or "the same engines"
+        return str(change)
 
     async def _close(self) -> None:
         """Admit no more requests, reject those that wait for a pool, and give answers in progress
@@ -283,7 +281,7 @@ class Gateway:
         return json_response(await spending_document(self._gate, own))
 
 
-def _routed(fleet: Fleet) -> Fleet:
+def routed_part(fleet: Fleet) -> Fleet:
     """Return a fleet reduced to the parts that its router depends on."""
     # Replicas of a scaled fleet come and go while the router knows all their places.
     replicas = tuple(replace(group, endpoints=(), served_as=None, engine="auto")

@@ -1,0 +1,153 @@
+"""``penstock endpoint-picker``: chooses the replica of each request for a gateway."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.command import App
+from penstock.cli.exits import OK
+from penstock.cli.exposure import check_exposure
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import (
+    AllowedHosts,
+    AsJson,
+    DataDir,
+    FleetFile,
+    Host,
+    MaxBodyMb,
+    OpenToAll,
+    Port,
+    Seed,
+    Settings,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+)
+from penstock.cli.tls import server_tls
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.engines.tls import ServerTls
+    from penstock.fleet.values import Fleet
+    from penstock.policy.route.protocol import Router
+    from penstock.serving.endpoint_picker.limits import PickerOptions
+    from penstock.serving.endpoint_picker.running import Places, Running
+
+app = App()
+
+
+@app.command(epilog="Example: penstock endpoint-picker gateway.yaml --port 9002")
+def endpoint_picker(
+    fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 9002,
+    metrics_port: Annotated[int, typer.Option(
+        "--metrics-port", min=0, max=65535, metavar="N",
+        help="Port of /health, /ready and /metrics (HTTP); 0 takes a free port.")] = 9090,
+    open_to_all: OpenToAll = False,
+    tls_cert: TlsCert = None, tls_key: TlsKey = None, tls_client_ca: TlsClientCa = None,
+    tls_self_signed: Annotated[bool, typer.Option(
+        "--tls-self-signed", help="Speak TLS with a certificate made at the start, which gateways "
+                                  "must not verify.")] = False,
+    settings: Settings = None, allowed_hosts: AllowedHosts = None, data_dir: DataDir = None,
+    fallbacks: Annotated[int, typer.Option(
+        "--fallbacks", min=0, max=16, metavar="N",
+        help="Name this many further endpoints, for gateways that try them in order; Envoy's "
+             "ORIGINAL_DST clusters take one address alone.")] = 0,
+    max_streams: Annotated[int, typer.Option(
+        "--max-streams", min=1, max=1_000_000, metavar="N",
+        help="Most open requests; others get status 429.")] = 10_000,
+    max_body_mb: MaxBodyMb = 16,
+    drain_s: Annotated[float, typer.Option(
+        "--drain-s", min=0.0, max=3600.0, metavar="S",
+        help="Time for open requests to end after SIGTERM, seconds.")] = 30.0,
+    conformance: Annotated[bool, typer.Option(
+        "--conformance", help="For conformance tests only: any client may name its endpoint "
+                              "(test-epp-endpoint-selection), and answers tell who served "
+                              "them.")] = False,
+    seed: Seed = None, as_json: AsJson = False,
+) -> int:
+    """Choose the replica of each request for Envoy, Istio or another gateway, until interrupted.
+
+    The gateway carries the bytes and asks over gRPC (external processing, endpoint picker protocol
+    of the Gateway API inference extension). The endpoints are the `endpoints` of `replicas`, each
+    an IP address with a port; the fleet's routing policy chooses. The header
+    x-llm-d-inference-objective names a service class. /metrics and /ready have a port of their own.
+    The file is read again when it changes, or on SIGHUP. Needs the extra 'kubernetes'.
+    """
+    from penstock.engines.http import run_server
+    from penstock.serving.endpoint_picker.requirements import check_packages
+
+    check_packages()
+    from penstock.serving.endpoint_picker.limits import PickerOptions
+    from penstock.serving.endpoint_picker.running import Places
+
+    if tls_self_signed and (tls_cert or tls_key or tls_client_ca):
+        raise InputError("--tls-self-signed: expected no other option of TLS beside it")
+    tls = server_tls(tls_cert, tls_key, tls_client_ca)
+    check_exposure(host, tls_client_ca, open_to_all=open_to_all)
+    fleet = read_fleet(fleet_file, settings, data_dir, seed)
+    if not any(group.endpoints for group in fleet.replicas):
+        raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is nothing to "
+                         "choose from; expected for example endpoints: [http://10.0.0.1:8000]")
+    options = PickerOptions(max_streams, max_body_mb * 2**20, None, fallbacks, drain_s, conformance)
+    places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
+    run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
+                      places, options, tls, self_signed=tls_self_signed, as_json=as_json))
+    return OK
+
+
+async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places: "Places",
+                 options: "PickerOptions", tls: "ServerTls | None", *, self_signed: bool,
+                 as_json: bool) -> None:
+    import gc
+
+    import numpy as np
+
+    from penstock.cli.console import note
+    from penstock.engines.http import stop_signal
+    from penstock.fleet.replica_factory import dispatch_of
+    from penstock.serving.endpoint_picker.running import running_picker
+    from penstock.serving.gateway.reload import Reload
+
+    rng = np.random.default_rng(fleet.run.seed)
+
+    def router_of(fleet: "Fleet") -> "Router":
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
+
+    stopped = stop_signal()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    credentials = _credentials(tls, self_signed=self_signed)
+    async with running_picker(fleet, router_of(fleet), places, options, credentials=credentials,
+                              reload=Reload(path, read, router_of), on_bug=note) as running:
+        _announce(running, as_json=as_json)
+        await stopped.wait()
+
+
+def _credentials(tls: "ServerTls | None", *, self_signed: bool) -> Any:
+    from penstock.serving.endpoint_picker.credentials import (
+        file_credentials,
+        self_signed_credentials,
+    )
+    if self_signed:
+        return self_signed_credentials()
+    return None if tls is None else file_credentials(tls)
+
+
+def _announce(running: "Running", *, as_json: bool) -> None:
+    import sys
+    from time import monotonic
+
+    from penstock.cli.console import note, print_json
+
+    for engine in running.engines:
+        if reason := engine.unavailable(monotonic()):
+            note(f"engine {engine.facts.url} {reason}")
+    if as_json:
+        print_json({"address": running.address, "url": running.url,
+                    "engines": [engine.facts.url for engine in running.engines]})
+    else:
+        sys.stdout.write(f"endpoint-picker {running.address} {running.url}\n")
+    sys.stdout.flush()
