@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.serving.kubernetes.actions import (
     Action,
     Annotate,
@@ -20,9 +20,6 @@ from penstock.serving.kubernetes.actions import (
 )
 from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
 from penstock.serving.kubernetes.objects import Document, Ref
-
-NO_EXTRA = ("the package lightkube is not installed; in the folder of Penstock's checkout, this "
-            "installs the extra kubernetes: pip install '.[kubernetes]'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +150,15 @@ def open_cluster(kubeconfig: Path | None, context: str | None, namespace: str | 
     try:
         from lightkube import AsyncClient, KubeConfig
         from lightkube.core.exceptions import ConfigError
-    except ModuleNotFoundError:
-        raise InputError(NO_EXTRA) from None
+    except ImportError as error:
+        raise missing_extra("penstock controller", "kubernetes", error) from error
+    import yaml
+
     try:
         found = KubeConfig.from_env() if kubeconfig is None else KubeConfig.from_file(kubeconfig)
         single = found.get(context)
-    except (ConfigError, KeyError, OSError, TypeError, ValueError) as error:
+    except (ConfigError, yaml.YAMLError, AttributeError, KeyError, OSError, TypeError,
+            ValueError) as error:
         place = "" if kubeconfig is None else f"{kubeconfig}: "
         raise InputError(f"--kubeconfig: {place}cannot be read ({str(error)[:200]}); expected a "
                          "kubeconfig file") from None

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.engines.http import url_of
 
 SERVICE = "externalscaler.ExternalScaler"
@@ -158,8 +158,10 @@ class ExternalScaler:
 async def serving(scaler: ExternalScaler, host: str, port: int) -> AsyncIterator[str]:
     """Yield the address of the service, which runs until the context ends. Raises InputError where
     the address cannot be bound."""
-    import grpc
-
+    try:
+        import grpc
+    except ImportError as error:
+        raise missing_extra("--external-scaler-port", "kubernetes", error) from error
     server = grpc.aio.server(maximum_concurrent_rpcs=1000)
     server.add_generic_rpc_handlers((scaler.handler(),))
     try:

@@ -1,0 +1,134 @@
+"""The client of a cluster's API, before a server in memory."""
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+lightkube = pytest.importorskip("lightkube", reason="the extra 'kubernetes' is not installed")
+
+from penstock.core.errors import InputError  # noqa: E402
+from penstock.serving.kubernetes.actions import Annotate, Apply, Scale, SetStatus, Tell  # noqa: E402
+from penstock.serving.kubernetes.api import (  # noqa: E402
+    DEPLOYMENT,
+    POD,
+    SCALED_OBJECT,
+    Cluster,
+    ClusterError,
+    open_cluster,
+)
+from penstock.serving.kubernetes.objects import Ref  # noqa: E402
+from support import cluster_objects as cluster  # noqa: E402
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: u, user: {token: secret}}]
+"""
+
+
+class Server:
+    """Answers by method and path, and keeps what it was asked."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, []
+
+    def __call__(self, request):
+        self.asked.append(request)
+        found = self.answers.get((request.method, request.url.path))
+        if isinstance(found, Exception):
+            raise found
+        status, body = found or (404, "404 page not found")
+        return httpx2.Response(status, content=body if isinstance(body, str) else json.dumps(body))
+
+    def cluster(self, namespace="ns"):
+        config = lightkube.KubeConfig.from_server("http://server").get()
+        return Cluster(lightkube.AsyncClient(
+            config, field_manager="penstock", trust_env=False,
+            transport=httpx2.MockTransport(self)), namespace)
+
+
+PODS = "/api/v1/namespaces/ns/pods"
+CHAT = "/apis/apps/v1/namespaces/ns/deployments/chat-0"
+FLEET = "/apis/penstock.dev/v1alpha1/namespaces/ns/fleets/chat"
+
+
+def test_a_list_has_its_version_and_the_kind_of_its_entries():
+    entry = {key: value for key, value in cluster.pod("a").items() if key != "kind"}
+    server = Server({("GET", PODS): (200, {"items": [entry], "metadata": {
+        "resourceVersion": "7"}})})
+    found, version = asyncio.run(server.cluster().list(POD))
+    assert version == "7"
+    assert (found[0]["kind"], found[0]["metadata"]["name"]) == ("Pod", "a")
+
+
+def test_all_namespaces_are_followed_without_a_namespace():
+    server = Server({("GET", "/api/v1/pods"): (200, {"items": [], "metadata": {
+        "resourceVersion": "1"}})})
+    assert asyncio.run(server.cluster(None).list(POD)) == ([], "1")
+
+
+@pytest.mark.parametrize(("answer", "status"), [
+    ((404, "404 page not found"), 404),
+    ((410, {"kind": "Status", "code": 410, "message": "too old"}), 410),
+    (httpx2.ConnectError("refused"), 0)])
+def test_an_error_has_its_status(answer, status):
+    path = "/apis/keda.sh/v1alpha1/namespaces/ns/scaledobjects"
+    with pytest.raises(ClusterError) as caught:
+        asyncio.run(Server({("GET", path): answer}).cluster().list(SCALED_OBJECT))
+    assert caught.value.status == status
+
+
+def test_an_object_that_is_not_there_is_none():
+    assert asyncio.run(Server({}).cluster().get(DEPLOYMENT, "ns", "x")) is None
+
+
+@pytest.mark.parametrize(("action", "method", "path", "kind", "body"), [
+    (Apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {
+        "name": "chat-0", "namespace": "ns"}}), "PATCH", CHAT, "apply-patch+yaml", None),
+    (Scale(Ref("Deployment", "ns", "chat-0"), 3, 1), "PATCH", f"{CHAT}/scale", "merge-patch+json",
+     {"spec": {"replicas": 3}}),
+    (Annotate(Ref("Pod", "ns", "a"), "k", "v"), "PATCH", f"{PODS}/a", "merge-patch+json",
+     {"metadata": {"annotations": {"k": "v"}}}),
+    (SetStatus(Ref("Fleet", "ns", "chat"), {"policy": "hpa"}), "PATCH", f"{FLEET}/status",
+     "merge-patch+json", {"status": {"policy": "hpa"}}),
+])
+def test_an_action_is_one_request_with_penstock_s_field_manager(action, method, path, kind, body):
+    server = Server({(method, path): (200, {"metadata": {"name": "x"}})})
+    asyncio.run(server.cluster().act(action))
+    request, = server.asked
+    assert request.headers["content-type"] == f"application/{kind}"
+    assert request.url.params["fieldManager"] == "penstock"
+    if kind.startswith("apply"):
+        assert request.url.params["force"] == "true"
+    if body is not None:
+        assert json.loads(request.content) == body
+
+
+def test_an_event_is_about_the_fleet():
+    server = Server({("POST", "/api/v1/namespaces/ns/events"): (201, {"metadata": {}})})
+    asyncio.run(server.cluster().act(Tell(Ref("Fleet", "ns", "chat"), "u", "Normal", "Scaled",
+                                          "1 to 2")))
+    found = json.loads(server.asked[0].content)
+    assert found["involvedObject"]["uid"] == "u"
+    assert (found["reason"], found["message"], found["type"]) == ("Scaled", "1 to 2", "Normal")
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "contexts: 3", "current-context: x\n"])
+def test_a_file_that_is_no_kubeconfig_is_an_error(tmp_path, text):
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(InputError, match="kubeconfig"):
+        open_cluster(path, None, None)
+
+
+def test_a_context_that_is_not_in_the_file_is_an_error(tmp_path):
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG)
+    assert open_cluster(path, "here", None).own_namespace == "default"
+    with pytest.raises(InputError, match="nope"):
+        open_cluster(path, "nope", None)
