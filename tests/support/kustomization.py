@@ -5,6 +5,7 @@ labels and images. A test compares its output with kubectl's, where kubectl is i
 """
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +41,9 @@ class _Strict(yaml.SafeLoader):
 
 
 def documents(text: str) -> list[Document]:
-    """The documents of a YAML text; an empty one is left out."""
-    return [one for one in yaml.load_all(text, _Strict) if one is not None]
+    """The documents of a YAML text; an empty one is left out. An alias is a copy, so that a change
+    in one place changes no other."""
+    return [json.loads(json.dumps(one)) for one in yaml.load_all(text, _Strict) if one is not None]
 
 
 def render(folder: Path) -> list[Document]:
@@ -117,8 +119,6 @@ def merged(old: Any, new: Document) -> Document:
             result[key] = merged(result[key], value)
         elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
             result[key] = _merged_list(key, result.get(key, []), value)
-            if not result[key]:
-                del result[key]
         else:
             result[key] = copy.deepcopy(value)
     return result
