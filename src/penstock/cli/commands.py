@@ -44,6 +44,8 @@ _FIRST = (
           "Find the highest rate: by simulation, bound or queue.", ("bound",)),
     Entry("serve", SERVE, "penstock.cli.serve", "Serve OpenAI's API in front of a fleet's "
                                                 "engines."),
+    Entry("controller", SERVE, "penstock.cli.controller",
+          "Run fleets on a Kubernetes cluster."),
     Entry("bench", SERVE, "penstock.cli.bench", "Load a live endpoint and check its objectives."),
     Entry("emulate", SERVE, "penstock.cli.emulate", "Serve a fleet's engines without a GPU."),
     Entry("keys", SERVE, "penstock.cli.keys", "Make, list and revoke API keys."),

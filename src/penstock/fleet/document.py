@@ -13,8 +13,10 @@ from penstock.fleet.document_attestation import (
 )
 from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
+from penstock.fleet.document_kubernetes import KubernetesSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
+from penstock.fleet.document_run import RunSection
 from penstock.fleet.document_scaling import ScaleChoice, ScalingSection, SpotSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_starts import StartSection
@@ -255,6 +257,8 @@ class ReplicaSection(VariantSection):
         "The engine's name for the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
+    kubernetes: KubernetesSection | None = described(
+        "Their workload on a cluster (see `penstock controller`).", {"adopt": {"name": "vllm"}})
     attestation: EvidenceSection | None = described(
         "Their attestation of confidential mode; left out, they get no confidential requests.",
         {"simulated": [{"from_s": 0}]})
@@ -323,26 +327,6 @@ class EngineSection(Section):
     kv_tokens: Count | None = described(
         "Size of one replica's KV cache; left out, computed from the memory that is left.",
         410_000)
-
-
-class RunSection(Section):
-    """How long and how random a run is."""
-
-    seed: CountOrZero = described("Seed of every random choice.", 7, default=0)
-    num_requests: Count | None = described("Stop after this many requests of all traffic.", 1500)
-    duration_s: Positive | None = described("Stop arrivals after this many seconds.", 600)
-    warmup_s: NotNegative = described(
-        "Requests that arrive before this time are served but not counted.", 30, default=0.0)
-    drain_s: NotNegative | None = described(
-        "Time after the last arrival until the run ends, seconds; left out, until all requests "
-        "end.", 120)
-    step_time_noise: ShareOrZero = described(
-        "Relative standard deviation of a step's duration.", 0.05, default=0.0)
-    beliefs: Literal["exact", "uncertain", "model"] = described(
-        "Who errs about simulated step times. exact: nobody; policies and devices have the times "
-        "of the step-time model. uncertain: policies; their times are off by a random factor from "
-        "the model's interval. model: the devices; policies have the model's times.", "exact",
-        default="uncertain")
 
 
 class FleetDocument(Section):

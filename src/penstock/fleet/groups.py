@@ -18,6 +18,7 @@ from penstock.fleet.document import (
 from penstock.fleet.document_schedule import ScheduleSection, named_stock
 from penstock.fleet.engine import own_engine
 from penstock.fleet.files import FileFinder
+from penstock.fleet.kubernetes import resolve_kubernetes
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.starts import resolve_start
@@ -129,6 +130,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                    max_replicas=section.max_replicas, start_s=section.start_s,
                    start=resolve_start(section, document, have.files, (*path, "start")),
                    spot=None if section.spot is None else Spot(**section.spot.given()),
+                   kubernetes=resolve_kubernetes(section.kubernetes),
                    service_classes=_names(section.service_classes),
                    endpoints=urls, served_as=section.served_as,
                    engine="auto" if urls and section.engine == "emulated" else section.engine,

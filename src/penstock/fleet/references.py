@@ -23,6 +23,7 @@ from penstock.fleet.document_gateway import GatewaySection, RequestParametersSec
 from penstock.fleet.document_schedule import ScheduleSection, named_stock
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
+from penstock.fleet.kubernetes import kubernetes_problems
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
@@ -313,7 +314,7 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
-    yield from scaling_problems(document)
+    yield from (*scaling_problems(document), *kubernetes_problems(document))
     yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),

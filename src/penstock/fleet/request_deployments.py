@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from penstock.fleet.document import ParallelismSection, RunSection
+from penstock.fleet.document import ParallelismSection
+from penstock.fleet.document_run import RunSection
 from penstock.fleet.fields import Count, Finite, NotNegative, Positive, Section, again, described
 
 

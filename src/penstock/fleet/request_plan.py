@@ -1,6 +1,6 @@
 """Query parameters of a plan; its body is a fleet file."""
 
-from penstock.fleet.document import RunSection
+from penstock.fleet.document_run import RunSection
 from penstock.fleet.fields import Positive, Section, again, described
 
 

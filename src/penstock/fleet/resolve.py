@@ -34,13 +34,13 @@ from penstock.fleet.values import (
     ModelChoice,
     PlanOptions,
     Policies,
-    PrometheusOptions,
     ReplicaGroup,
     RunOptions,
     ScalingOptions,
     TrafficSpec,
 )
 from penstock.fleet.values_faults import Blackout, FaultOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.perf.memory import kv_capacity_tokens
 from penstock.policy.scale.protocol import Budget
 

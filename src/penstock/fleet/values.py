@@ -26,7 +26,9 @@ from penstock.fleet.values_attestation import (
 )
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
+from penstock.fleet.values_kubernetes import KubernetesOptions
 from penstock.fleet.values_multiplexing import DevicePool
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.scale.protocol import Budget
@@ -126,6 +128,7 @@ class ReplicaGroup:
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
+    ``kubernetes`` is None where they do not run on a cluster.
     """
 
     model: ModelSpec
@@ -148,6 +151,7 @@ class ReplicaGroup:
     start_s: float | None = None
     spot: Spot | None = None
     start: StartParts | None = None
+    kubernetes: KubernetesOptions | None = None
 
     @property
     def confidentiality(self) -> Confidentiality:
@@ -266,21 +270,6 @@ class Policies:
     admit: Choice = Choice("all")
     scale: Choice = Choice("none")
     explore: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PrometheusOptions:
-    """Prometheus server that observes engines: its URL, and the labels of its series. ``arrivals``
-    selects a counter of arrivals, None for those that engines show. A series counts for ``stale_s``
-    after its last sample."""
-
-    prometheus: str
-    namespace: str | None = None
-    namespace_label: str = "namespace"
-    model_label: str = "model_name"
-    replica_label: str = "pod"
-    arrivals: str | None = None
-    stale_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

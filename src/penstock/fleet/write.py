@@ -9,6 +9,7 @@ from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.energy import carbon_section, power_section
 from penstock.fleet.gateway import gateway_section
+from penstock.fleet.kubernetes import kubernetes_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
 from penstock.fleet.prices import price_section
@@ -165,7 +166,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "start_s": group.start_s,
             "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
-            "served_as": group.served_as,
+            "served_as": group.served_as, "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 

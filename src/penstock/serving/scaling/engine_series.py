@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from penstock.engines.client.counters_text import EngineCounters, read_counters
 from penstock.engines.client.metrics_text import EngineLoad, read_load
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.serving.scaling.prometheus import Sample
 
 _SHARED = ("prompt_tokens_total", "generation_tokens_total", *(

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from itertools import count
+from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.policy.scale.values import (
     Gauges,
     Observation,
@@ -34,6 +35,25 @@ DOWN_S = 120.0
 missing. Later the replica counts as one that does not serve."""
 
 
+class ScrapedGroup(Protocol):
+    """Replicas of one model by the names that Prometheus has for them. ``model`` is the engines'
+    name for it; ``down_s`` says since when replicas that may serve are not scraped."""
+
+    model: str
+    may_begin_empty: bool
+    down_s: dict[str, float]
+
+    def number(self, name: str) -> int:
+        """Return the number of a replica by its name: no other replica ever has it."""
+
+    def see(self, names: Sequence[str], down: Sequence[str]) -> None:
+        """Take the names of the replicas that are scraped, and of targets that cannot be
+        scraped."""
+
+    def may_hide(self) -> bool:
+        """Whether a replica that cannot be scraped may serve requests nevertheless."""
+
+
 class ObservedGroup:
     """Replicas of one model that Prometheus scrapes. Orders change nothing: the target is the
     number of replicas, whoever started them.
@@ -51,6 +71,7 @@ class ObservedGroup:
         self.down_s: dict[str, float] = {}
         self._clock = clock
         self._numbers: dict[str, int] = {}
+        self._next = count()
         self._present: list[str] = []
         self._ages = Ages(clock)
 
@@ -65,8 +86,10 @@ class ObservedGroup:
         return self.target
 
     def number(self, name: str) -> int:
-        """Return the number of a replica by its name."""
-        return self._numbers.setdefault(name, len(self._numbers))
+        """Return the number of a replica by its name: no other replica ever has it."""
+        if name not in self._numbers:
+            self._numbers[name] = next(self._next)
+        return self._numbers[name]
 
     def see(self, names: Sequence[str], down: Sequence[str]) -> None:
         """Take the names of the replicas that are scraped, and of targets that cannot be scraped:
@@ -119,7 +142,7 @@ class PrometheusSource:
     """
 
     def __init__(self, server: Prometheus, options: PrometheusOptions,
-                 groups: Sequence[LiveGroup], observed: Sequence[ObservedGroup],
+                 groups: Sequence[LiveGroup], observed: Sequence[ScrapedGroup],
                  service_class: ServiceClass, models: Sequence[str], clock: Callable[[], float],
                  note: Callable[[str], None]) -> None:
         self.problem: str | None = None

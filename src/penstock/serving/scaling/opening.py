@@ -1,6 +1,5 @@
 """Opens the scaling of a gateway: its groups, its loop, and the requests that wait for replicas."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,13 +35,8 @@ from penstock.serving.scaling.record import ScalingRecord
 from penstock.serving.scaling.remote import AdvisedGroup, WebhookGroup
 from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.scaling.source import GatewaySource, Source
+from penstock.serving.scaling.tokens import PROMETHEUS_TOKEN, TOKEN, bearer
 from penstock.serving.scaling.totals import CountersReader
-
-TOKEN = "PENSTOCK_SCALING_TOKEN"
-"""Environment variable with the bearer token of the webhook."""
-
-PROMETHEUS_TOKEN = "PENSTOCK_PROMETHEUS_TOKEN"
-"""Environment variable with the bearer token of ``scaling.observe.prometheus``."""
 
 
 @contextmanager
@@ -88,7 +82,7 @@ def _source(fleet: Fleet, groups: Sequence[LiveGroup], observed: Sequence[Observ
         return GatewaySource(groups, demand,
                              None if "gauges_only" in SCALERS.entry(policy.name).traits
                              else CountersReader(session))
-    return PrometheusSource(Prometheus(session, options.prometheus, _bearer(PROMETHEUS_TOKEN)),
+    return PrometheusSource(Prometheus(session, options.prometheus, bearer(PROMETHEUS_TOKEN)),
                             options, groups, observed, fleet.service_classes[0],
                             [group.model.name for group in fleet.replicas], time.monotonic, note)
 
@@ -117,9 +111,4 @@ def _group(plan: ScalingPlan, number: int, engines: Sequence[EngineState],
         return present
     return WebhookGroup(present, time.monotonic, session, fleet.scaling.webhook,
                         {"group": number, "model": group.model.name,
-                         "accelerator": group.accelerator.name}, _bearer(TOKEN), note, room)
-
-
-def _bearer(variable: str) -> dict[str, str]:
-    token = os.environ.get(variable)
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+                         "accelerator": group.accelerator.name}, bearer(TOKEN), note, room)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.serving.scaling.engine_series import (
     Key,
     arrivals_query,

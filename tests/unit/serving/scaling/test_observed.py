@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values import PrometheusOptions
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.policy.scale.values import Gauges
 from penstock.serving.scaling.loop import LiveScaling
@@ -238,3 +238,11 @@ def test_a_missing_gauge_is_missing_for_its_replica_alone():
 
     replicas = world.run(script).groups[0].replicas
     assert [one.gauges is None for one in replicas] == [True, True, False]
+
+
+def test_a_new_replica_never_has_the_number_of_another() -> None:
+    group = ObservedGroup("m", lambda: 0.0)
+    group.see(["a", "b"], [])
+    assert [one.number for one in group.replicas()] == [0, 1]
+    group.see(["b", "c"], [])
+    assert [one.number for one in group.replicas()] == [1, 2]

@@ -1,0 +1,57 @@
+"""Workload of a group of replicas on a Kubernetes cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+WorkloadKind = Literal["Deployment", "LeaderWorkerSet"]
+Acting = Literal["scale", "publish", "advise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """An existing workload, by its ``name`` or by the labels that it has."""
+
+    kind: WorkloadKind = "Deployment"
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A workload that Penstock creates from the group's variant.
+
+    ``model`` is the engine's argument for the model: a repository or a folder in the image.
+    ``pods`` is the number of pods of a replica; with more than one, the workload is a
+    LeaderWorkerSet. ``secrets`` are names of Secrets, whose entries become environment variables.
+    ``template`` is laid over the pod template.
+    """
+
+    image: str
+    model: str
+    port: int = 8000
+    pods: int = 1
+    resource: str = "nvidia.com/gpu"
+    arguments: tuple[str, ...] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> WorkloadKind:
+        """Kind of the workload."""
+        return "Deployment" if self.pods == 1 else "LeaderWorkerSet"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesOptions:
+    """How a group runs on a cluster.
+
+    ``act`` says who changes the number of replicas. scale: Penstock, by the workload's scale
+    subresource; publish: another autoscaler, which reads Penstock's number; advise: nobody. Either
+    ``adopt`` or ``create`` is stated.
+    """
+
+    act: Acting = "scale"
+    adopt: Adopted | None = None
+    create: Created | None = None

@@ -1,0 +1,60 @@
+"""Steps that bring a cluster nearer to what its fleets ask for."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from penstock.serving.kubernetes.objects import Document, Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Apply the fields that Penstock owns of an object, and create it where it does not exist."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create an object with fields that others own afterwards."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Set the replicas of a workload, by its scale subresource, which had ``before``."""
+
+    ref: Ref
+    replicas: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Annotate:
+    """Set an annotation of a pod."""
+
+    ref: Ref
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """Set the status of an object."""
+
+    ref: Ref
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Record an Event about an object."""
+
+    ref: Ref
+    uid: str
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+Action = Apply | Create | Scale | Annotate | SetStatus | Tell

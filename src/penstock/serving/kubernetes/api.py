@@ -1,0 +1,215 @@
+"""The cluster's API: lists that stay up to date, and the actions of Penstock."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.serving.kubernetes.actions import (
+    Action,
+    Annotate,
+    Apply,
+    Create,
+    Scale,
+    SetStatus,
+    Tell,
+)
+from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
+from penstock.serving.kubernetes.objects import Document, Ref
+
+NO_EXTRA = ("the package lightkube is not installed; in the folder of Penstock's checkout, this "
+            "installs the extra kubernetes: pip install '.[kubernetes]'")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object: its API group, version and plural. Objects of ``optional`` kinds are those
+    of software that a cluster may lack."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+    optional: bool = False
+
+
+FLEET = Kind("Fleet", GROUP, VERSION, "fleets")
+REPLICA_GROUP = Kind("ReplicaGroup", GROUP, VERSION, "replicagroups")
+DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
+LEADER_WORKER_SET = Kind("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "leaderworkersets",
+                         optional=True)
+POD = Kind("Pod", "", "v1", "pods")
+HPA = Kind("HorizontalPodAutoscaler", "autoscaling", "v1", "horizontalpodautoscalers")
+SCALED_OBJECT = Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", optional=True)
+EVENT = Kind("Event", "", "v1", "events")
+LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+WATCHED = (FLEET, REPLICA_GROUP, DEPLOYMENT, LEADER_WORKER_SET, POD, HPA, SCALED_OBJECT)
+_BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
+
+
+class ClusterError(Exception):
+    """The API server refused, or did not answer. ``status`` is the HTTP status, 0 without one."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(" ".join(message.split())[:400])
+        self.status = status
+
+
+class Cluster:
+    """Client of a cluster's API, over ``client`` of lightkube. ``namespace`` is None for all."""
+
+    def __init__(self, client: Any, namespace: str | None) -> None:
+        self._client = client
+        self.namespace = namespace
+        self.own_namespace: str = client.namespace
+        self._classes: dict[Kind, Any] = {}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def list(self, kind: Kind) -> tuple[list[Document], str]:
+        """Return all objects of a kind and the version of the list. Raises ClusterError."""
+        listed = self._client.list(self._of(kind), namespace=self.namespace or "*",
+                                   chunk_size=500)
+        with _told():
+            found = [self._named(kind, one) async for one in listed]
+            return found, listed.resourceVersion
+
+    async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Document]]:
+        """Yield what happens to objects of a kind after a version: ADDED, MODIFIED or DELETED, and
+        the object. Raises ClusterError, with status 410 where the version is too old."""
+        with _told():
+            async for happened, one in self._client.watch(
+                    self._of(kind), namespace=self.namespace or "*", resource_version=version,
+                    server_timeout=300):
+                yield happened, self._named(kind, one)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
+        """Return an object, None where there is none. Raises ClusterError."""
+        try:
+            with _told():
+                return self._named(kind, await self._client.get(
+                    self._of(kind), name, namespace=namespace))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    # -- acting -----------------------------------------------------------------------------------
+
+    async def create(self, kind: Kind, document: Document) -> None:
+        """Create an object. Raises ClusterError, with status 409 where it exists."""
+        with _told():
+            await self._client.create(self._of(kind)(document))
+
+    async def replace(self, kind: Kind, document: Document) -> None:
+        """Replace an object of the same version. Raises ClusterError, with status 409 where
+        somebody else has changed it."""
+        with _told():
+            await self._client.replace(self._of(kind)(document))
+
+    async def act(self, action: Action) -> None:
+        """Carry an action out. Raises ClusterError."""
+        with _told():
+            await self._act(action)
+
+    async def _act(self, action: Action) -> None:
+        client = self._client
+        match action:
+            case Apply(document):
+                await client.apply(self._of(_BY_NAME[document["kind"]])(document), force=True)
+            case Create(document):
+                await client.create(self._of(_BY_NAME[document["kind"]])(document))
+            case Scale(ref, replicas):
+                await client.patch(self._of(_BY_NAME[ref.kind]).Scale, ref.name,
+                                   {"spec": {"replicas": replicas}}, namespace=ref.namespace,
+                                   patch_type=_merge())
+            case Annotate(ref, key, value):
+                await client.patch(self._of(_BY_NAME[ref.kind]), ref.name,
+                                   {"metadata": {"annotations": {key: value}}},
+                                   namespace=ref.namespace, patch_type=_merge())
+            case SetStatus(ref, status):
+                await client.patch(self._of(_BY_NAME[ref.kind]).Status, ref.name,
+                                   {"status": status}, namespace=ref.namespace,
+                                   patch_type=_merge())
+            case Tell():
+                await client.create(self._of(EVENT)(_event(action)))
+
+    def _of(self, kind: Kind) -> Any:
+        from lightkube.generic_resource import create_namespaced_resource
+
+        if kind not in self._classes:
+            self._classes[kind] = create_namespaced_resource(
+                kind.group, kind.version, kind.name, kind.plural)
+        return self._classes[kind]
+
+    @staticmethod
+    def _named(kind: Kind, one: Any) -> Document:
+        """Return an object with its kind, which entries of a list lack."""
+        return {**one, "kind": kind.name}
+
+
+def open_cluster(kubeconfig: Path | None, context: str | None, namespace: str | None) -> Cluster:
+    """Return the client of a cluster: of a kubeconfig file, else of the pod that this runs in, else
+    of the user's own kubeconfig. Raises InputError."""
+    try:
+        from lightkube import AsyncClient, KubeConfig
+        from lightkube.core.exceptions import ConfigError
+    except ModuleNotFoundError:
+        raise InputError(NO_EXTRA) from None
+    try:
+        found = KubeConfig.from_env() if kubeconfig is None else KubeConfig.from_file(kubeconfig)
+        single = found.get(context)
+    except (ConfigError, KeyError, OSError, TypeError, ValueError) as error:
+        place = "" if kubeconfig is None else f"{kubeconfig}: "
+        raise InputError(f"--kubeconfig: {place}cannot be read ({str(error)[:200]}); expected a "
+                         "kubeconfig file") from None
+    if single is None:
+        raise InputError(f"--context {context}: is not in the kubeconfig")
+    return Cluster(AsyncClient(single, field_manager=MANAGER, trust_env=False), namespace)
+
+
+def _merge() -> Any:
+    from lightkube.types import PatchType
+
+    return PatchType.MERGE
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the client's errors into ClusterError."""
+    import httpx2
+    from lightkube import ApiError
+
+    try:
+        yield
+    except ApiError as error:
+        raise ClusterError(str(error), int(error.status.code or 0)) from None
+    except httpx2.HTTPStatusError as error:  # a path that the server does not know has no Status
+        raise ClusterError(str(error).partition(" For more")[0],
+                           error.response.status_code) from None
+    except httpx2.HTTPError as error:
+        raise ClusterError(f"the API server does not answer ({type(error).__name__}: "
+                           f"{error})") from None
+
+
+def _event(action: Tell, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Document:
+    at = now().isoformat(timespec="seconds").replace("+00:00", "Z")
+    ref = action.ref
+    return {"metadata": {"generateName": f"{ref.name}.", "namespace": ref.namespace},
+            "involvedObject": {"apiVersion": f"{GROUP}/{VERSION}", "kind": ref.kind,
+                               "namespace": ref.namespace, "name": ref.name, "uid": action.uid},
+            "reason": action.reason, "message": action.message[:1000], "type": action.kind,
+            "source": {"component": MANAGER}, "firstTimestamp": at, "lastTimestamp": at,
+            "count": 1}
+
+
+def kind_named(ref: Ref) -> Kind:
+    """Return the kind of an object."""
+    return _BY_NAME[ref.kind]

@@ -1,0 +1,213 @@
+"""The controller: keeps every Fleet's workloads as its file and its policy want them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from penstock.core.errors import InputError
+from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus, Tell
+from penstock.serving.kubernetes.api import Cluster, ClusterError
+from penstock.serving.kubernetes.election import Election
+from penstock.serving.kubernetes.fleet_run import FleetRun
+from penstock.serving.kubernetes.metrics import ControllerMetrics
+from penstock.serving.kubernetes.objects import Document, FleetObject, Ref, ref_of
+from penstock.serving.kubernetes.reconcile import (
+    GroupState,
+    group_states,
+    group_status,
+    reconcile,
+    told,
+)
+from penstock.serving.kubernetes.status import (
+    Condition,
+    accepted,
+    fleet_status,
+    group_entry,
+    ready,
+    scaling,
+)
+from penstock.serving.kubernetes.store import Store
+
+PERIOD_S = 10.0
+"""Time after which fleets are looked at again where nothing happens."""
+
+APART_S = 0.2
+"""Time for which changes are gathered before they are acted upon."""
+
+AGAIN_S = 300.0
+"""Time after which an unchanged object is applied again, in case somebody has changed it."""
+
+
+@dataclass(slots=True)
+class Controlled:
+    """A Fleet as the controller keeps it: its run, None where its file is not valid, the problem of
+    the file, the states of its groups, and what was applied last."""
+
+    fleet: FleetObject
+    run: FleetRun | None = None
+    problem: str | None = None
+    states: list[GroupState] = field(default_factory=list)
+    applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
+    warned: tuple[str, str] | None = None
+
+
+class Controller:
+    """Follows a cluster, and acts while it leads. ``records`` is the folder of the decisions'
+    records."""
+
+    def __init__(self, cluster: Cluster, election: Election, session: aiohttp.ClientSession,
+                 records: Path, metrics: ControllerMetrics, note: Callable[[str], None],
+                 now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.election = election
+        self.fleets: dict[Ref, Controlled] = {}
+        self._cluster = cluster
+        self._session = session
+        self._records = records
+        self._metrics = metrics
+        self._note = note
+        self._now = now
+        self._dirty = asyncio.Event()
+        self.store = Store(cluster, self._dirty.set, note)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.store.run())
+                tasks.create_task(self.election.run())
+                tasks.create_task(self._work())
+        finally:
+            await self._leave()
+
+    async def _work(self) -> None:
+        while True:
+            if not self.election.leads.is_set():
+                await self._leave()
+                await self.election.leads.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await self._dirty.wait()
+            await asyncio.sleep(APART_S)
+            self._dirty.clear()
+            if self.store.is_whole and self.election.leads.is_set():
+                await self.look()
+
+    async def _leave(self) -> None:
+        """Decide nothing more: another controller may lead now."""
+        for one in self.fleets.values():
+            if one.run is not None:
+                await one.run.close()
+        self.fleets.clear()
+
+    async def look(self) -> None:
+        """Look at every Fleet once."""
+        present = {fleet.ref: fleet for fleet in self.store.fleets()}
+        for ref in [ref for ref in self.fleets if ref not in present]:
+            run = self.fleets.pop(ref).run
+            if run is not None:
+                await run.close()
+        for ref, fleet in present.items():
+            with self._metrics.reconciling():
+                try:
+                    await self._look_at(ref, fleet)
+                    self._metrics.reconciled("ok")
+                except ClusterError as error:
+                    self._metrics.reconciled("error")
+                    self._note(f"{ref.namespace}/{ref.name}: {error}")
+
+    async def _look_at(self, ref: Ref, fleet: FleetObject) -> None:
+        one = self.fleets.setdefault(ref, Controlled(fleet))
+        one.fleet = fleet
+        if fleet.is_ending:
+            return
+        await self._open(one)
+        if one.run is None:
+            await self._say(one, [accepted(one.problem)])
+            return
+        run = one.run
+        seen = self.store.observed(ref.namespace, run.work())
+        one.states = group_states(fleet, run.values, seen)
+        run.follow(one.states)
+        run.start()
+        targets = run.targets()
+        actions = reconcile(fleet, run.values, one.states, seen, targets)
+        for state in one.states:
+            actions += group_status(state, seen.group(state.ref), targets.get(state.number))
+        await self._act(one, actions)
+        missing = None if run.loop is None else run.loop.problem
+        await self._say(one, [
+            accepted(None), ready(one.states, targets),
+            scaling(run.values, missing, decided=bool(targets))])
+
+    async def _open(self, one: Controlled) -> None:
+        """Open the run of a Fleet that is new, or whose file has changed."""
+        if one.run is not None and one.run.spec == one.fleet.spec:
+            return
+        if one.run is None and one.problem is not None and self._said(one.fleet):
+            return
+        try:
+            run = await asyncio.to_thread(
+                FleetRun, one.fleet, self._session, self._records, self._dirty.set, self._note)
+        except InputError as error:
+            # The replicas stay as they are, and so does the run of the file before.
+            one.problem = str(error)
+            if one.run is not None:
+                await one.run.close()
+            one.run = None
+            return
+        if one.run is not None:
+            await one.run.close()
+        one.run, one.problem, one.applied = run, None, {}
+
+    @staticmethod
+    def _said(fleet: FleetObject) -> bool:
+        """Whether the status is of the present file."""
+        return fleet.status.get("observedGeneration") == fleet.generation
+
+    async def _act(self, one: Controlled, actions: list[Action]) -> None:
+        reasons = {}
+        for state in one.states:
+            decided = None if one.run is None else one.run.decisions()
+            if state.workload is not None and decided:
+                reasons[state.workload.ref] = str(decided[-1]["reason"])
+        now_s = time.monotonic()
+        for action in actions:
+            if isinstance(action, Apply):
+                ref = ref_of(action.document)
+                known = one.applied.get(ref)
+                if known is not None and known[0] == action.document and \
+                        now_s - known[1] < AGAIN_S:
+                    continue
+                await self._cluster.act(action)
+                one.applied[ref] = (action.document, now_s)
+            else:
+                await self._cluster.act(action)
+            if isinstance(action, Scale):
+                self._metrics.scaled(up=action.replicas > action.before)
+        for event in told(one.fleet, actions, reasons):
+            await self._cluster.act(event)
+
+    async def _say(self, one: Controlled, found: list[Condition]) -> None:
+        """Write the status where it has changed, and an Event for a new problem."""
+        run, fleet = one.run, one.fleet
+        values = None if run is None else run.values
+        targets = {} if run is None else run.targets()
+        groups = [] if values is None else [
+            group_entry(values, state, targets.get(state.number)) for state in one.states]
+        status = fleet_status(fleet, values, found, groups, [] if run is None else run.decisions(),
+                              None if run is None else run.attainment(), self._now())
+        known = {key: value for key, value in status.items() if value is not None}
+        if known != dict(fleet.status):
+            await self._cluster.act(SetStatus(fleet.ref, status))
+        wrong = next(((condition.reason, condition.message) for condition in found
+                      if condition.status == "False" and condition.reason not in
+                      ("FixedReplicas", "ReplicasStarting")), None)
+        if wrong is not None and wrong != one.warned:
+            await self._cluster.act(Tell(fleet.ref, fleet.uid, "Warning", *wrong))
+        one.warned = wrong

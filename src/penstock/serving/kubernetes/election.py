@@ -1,0 +1,115 @@
+"""Election of one controller among several, by a Lease."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from penstock.serving.kubernetes.api import LEASE, Cluster, ClusterError
+from penstock.serving.kubernetes.objects import Document
+
+LEASE_NAME = "penstock-controller"
+DURATION_S = 15.0
+"""Time after which another controller may take over a Lease that is not renewed."""
+
+RENEW_S = 10.0
+"""Time after which a leader that could not renew its Lease leads no longer: less than the duration,
+so that there are never two."""
+
+RETRY_S = 2.0
+
+
+class Election:
+    """Candidate for the Lease of a namespace. ``clock`` counts seconds.
+
+    Whether the Lease of another controller has expired is judged by this machine's clock since the
+    Lease was last seen to change, as clocks of different machines differ.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, identity: str,
+                 clock: Callable[[], float], note: Callable[[str], None],
+                 now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.identity = identity
+        self.leads = asyncio.Event()
+        self._cluster = cluster
+        self._namespace = namespace
+        self._clock = clock
+        self._note = note
+        self._now = now
+        self._seen: tuple[str, float] | None = None  # the Lease's version, and since when
+        self._renewed_s = float("-inf")
+
+    async def run(self) -> None:
+        """Try to lead, until cancelled; then give the Lease up."""
+        try:
+            while True:
+                started_s = self._clock()
+                if await self._try():
+                    self._renewed_s = started_s
+                self._judge()
+                await asyncio.sleep(RETRY_S)
+        finally:
+            if self.leads.is_set():
+                self.leads.clear()
+                with suppress(ClusterError):
+                    await self._release()
+
+    def _judge(self) -> None:
+        leads = self._clock() - self._renewed_s < RENEW_S
+        if leads and not self.leads.is_set():
+            self._note(f"{self.identity} leads")
+            self.leads.set()
+        elif not leads and self.leads.is_set():
+            self._note(f"{self.identity} leads no longer: its Lease could not be renewed")
+            self.leads.clear()
+
+    async def _try(self) -> bool:
+        """Create, renew or take over the Lease. Returns whether it is ours."""
+        try:
+            found = await self._cluster.get(LEASE, self._namespace, LEASE_NAME)
+            if found is None:
+                await self._cluster.create(LEASE, self._lease(None, 0))
+                return True
+            spec = found.get("spec") or {}
+            if spec.get("holderIdentity") == self.identity:
+                await self._cluster.replace(LEASE, self._lease(found, _changes(spec)))
+                return True
+            if spec.get("holderIdentity") and not self._expired(found, spec):
+                return False
+            await self._cluster.replace(LEASE, self._lease(found, _changes(spec) + 1))
+            return True
+        except ClusterError as error:
+            if error.status != 409:  # another candidate was faster
+                self._note(f"the Lease {LEASE_NAME}: {error}")
+            return False
+
+    def _expired(self, found: Document, spec: Document) -> bool:
+        version = found["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, self._clock())
+        return self._clock() - self._seen[1] >= float(spec.get("leaseDurationSeconds", DURATION_S))
+
+    async def _release(self) -> None:
+        found = await self._cluster.get(LEASE, self._namespace, LEASE_NAME)
+        if found is not None and (found.get("spec") or {}).get("holderIdentity") == self.identity:
+            lease: dict[str, Any] = self._lease(found, _changes(found["spec"]))
+            lease["spec"]["holderIdentity"] = ""
+            await self._cluster.replace(LEASE, lease)
+
+    def _lease(self, found: Document | None, changes: int) -> dict[str, Any]:
+        at = self._now()
+        text = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        old = {} if found is None else found.get("spec") or {}
+        acquired = old.get("acquireTime") if old.get("holderIdentity") == self.identity else text
+        metadata = {"name": LEASE_NAME, "namespace": self._namespace} if found is None \
+            else dict(found["metadata"])
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+                "spec": {"holderIdentity": self.identity, "renewTime": text,
+                         "acquireTime": acquired or text, "leaseTransitions": changes,
+                         "leaseDurationSeconds": round(timedelta(
+                             seconds=DURATION_S).total_seconds())}}
+
+
+def _changes(spec: Document) -> int:
+    return int(spec.get("leaseTransitions") or 0)

@@ -1,0 +1,166 @@
+"""A Fleet under control: its values, its groups, and its scaling loop where a policy scales."""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from penstock import __version__
+from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.scaler import scaler_context, scaler_named
+from penstock.fleet.values import Fleet
+from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.kubernetes.commands import engine_name, served_name
+from penstock.serving.kubernetes.group import ClusterGroup
+from penstock.serving.kubernetes.objects import FleetObject
+from penstock.serving.kubernetes.reconcile import GroupState
+from penstock.serving.scaling.loop import LiveScaling
+from penstock.serving.scaling.observed import PrometheusSource
+from penstock.serving.scaling.prometheus import Prometheus
+from penstock.serving.scaling.record import ScalingRecord
+from penstock.serving.scaling.tokens import PROMETHEUS_TOKEN, bearer
+
+ATTAINED_S = 600.0
+"""Time over which the attainment of the status is counted."""
+
+_RETRY_S = 10.0
+
+
+class FleetRun:
+    """Values of a Fleet, and the loop that decides its numbers of replicas.
+
+    Raises InputError for a file that is not valid, or that a cluster cannot run. ``ordered`` is
+    called for every order, ``note`` for what an operator should know.
+    """
+
+    def __init__(self, fleet: FleetObject, session: aiohttp.ClientSession, records: Path,
+                 ordered: Callable[[], None], note: Callable[[str], None]) -> None:
+        self.spec = fleet.spec
+        self.values = parsed(fleet)
+        self.groups = [ClusterGroup(served_name(group), time.monotonic, ordered)
+                       for group in self.values.replicas]
+        self.loop: LiveScaling | None = None
+        self._note = note
+        self._name = f"{fleet.ref.namespace}/{fleet.ref.name}"
+        self._stack = ExitStack()
+        self._task: asyncio.Task[None] | None = None
+        self._counts: deque[tuple[float, int, int]] = deque()
+        if self.values.scales:
+            self.loop = self._opened(fleet, session, records)
+
+    def start(self) -> None:
+        """Begin to decide."""
+        if self.loop is not None and self._task is None:
+            self._task = asyncio.create_task(self._decide(self.loop))
+
+    async def close(self) -> None:
+        """Decide no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._stack.close()
+
+    def follow(self, states: list[GroupState]) -> None:
+        """Take the groups as the cluster shows them now."""
+        for state in states:
+            self.groups[state.number].follow(state)
+
+    def targets(self) -> dict[int, int]:
+        """Return the wanted replicas by group, as far as they are decided."""
+        if self.loop is None:
+            return {number: group.count for number, group in enumerate(self.values.replicas)}
+        return {number: group.wanted for number, group in enumerate(self.groups)
+                if group.wanted is not None}
+
+    def work(self) -> dict[str, int]:
+        """Return the requests at each pod by its name, as far as they are known."""
+        seen = None if self.loop is None else self.loop.observe()
+        if seen is None:
+            return {}
+        return {self.groups[number].names[one.replica_id]: one.gauges.num_running
+                + one.gauges.num_waiting
+                for number, group in enumerate(seen.groups) for one in group.replicas
+                if one.gauges is not None and one.replica_id in self.groups[number].names}
+
+    def attainment(self) -> float | None:
+        """Return the share of the last minutes' requests that met their objectives, None where none
+        is known to have ended."""
+        seen, now_s = None if self.loop is None else self.loop.observe(), time.monotonic()
+        if seen is None or seen.demand is None:
+            return None
+        counts = self._counts
+        counts.append((now_s, sum(one.num_met for one in seen.demand),
+                       sum(one.num_finished + one.num_lost for one in seen.demand)))
+        while len(counts) > 2 and counts[1][0] <= now_s - ATTAINED_S:
+            counts.popleft()
+        num_met, num_ended = (last - first for last, first in zip(
+            counts[-1][1:], counts[0][1:], strict=True))
+        return num_met / num_ended if num_ended > 0 else None
+
+    def decisions(self) -> list[Mapping[str, Any]]:
+        """Return the last decisions that changed a number."""
+        return [] if self.loop is None else [*self.loop.recent]
+
+    def _opened(self, fleet: FleetObject, session: aiohttp.ClientSession, records: Path
+                ) -> LiveScaling:
+        values, policy = self.values, self.values.policies.scale
+        options = values.scaling.observe
+        assert options is not None, "parsed has looked"
+        options = replace(options, namespace=options.namespace or fleet.ref.namespace)
+        clock = time.monotonic
+        source = PrometheusSource(
+            Prometheus(session, options.prometheus, bearer(PROMETHEUS_TOKEN)), options,
+            self.groups, self.groups, values.service_classes[0],
+            [group.model.name for group in values.replicas], clock,
+            self._note)
+        records.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = DecisionLog(records / f"{fleet.ref.namespace}.{fleet.ref.name}.jsonl", self._note)
+        self._stack.callback(log.close)
+        seed = values.run.seed
+        record = ScalingRecord(log, policy.name, dict(policy.options), seed, __version__)
+        return LiveScaling(scaler_named(policy.name, policy.options, values, seed),
+                           scaler_context(values, seed).groups, self.groups, source, record, clock,
+                           time.time, advise=False)
+
+    async def _decide(self, loop: LiveScaling) -> None:
+        """Decide again and again. A bug in a policy leaves its fleet as it is, and no other."""
+        while True:
+            try:
+                await loop.run()
+            except Exception as error:
+                self._note(f"{self._name}: {self.values.policies.scale.name} failed "
+                           f"({type(error).__name__}: {error}); the numbers stay")
+                await asyncio.sleep(_RETRY_S)
+
+
+def parsed(fleet: FleetObject) -> Fleet:
+    """Return a Fleet's values. Raises InputError where its file is not valid, or where a cluster
+    cannot run it."""
+    name = f"{fleet.ref.namespace}/{fleet.ref.name}"
+    # Its data came as JSON, on one line: an error's line number would say nothing.
+    try:
+        values = parse_fleet(json.dumps(fleet.spec), fleet.ref.name, base=None)
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{fleet.ref.name}:1: ")) from None
+    if not values.replicas:
+        raise InputError(f"{name}: replicas: is left out; expected the groups that `penstock plan` "
+                         "finds, each with the section kubernetes")
+    for number, group in enumerate(values.replicas):
+        if group.kubernetes is None:
+            raise InputError(f"replicas[{number}].kubernetes: is left out; expected adopt or "
+                             "create")
+        if group.kubernetes.create is not None:
+            engine_name(values, number)
+    if values.scales and values.scaling.observe is None:
+        raise InputError("scaling.observe: is left out, and policies.scale is "
+                         f"{values.policies.scale.name}; expected the Prometheus server that "
+                         "scrapes the engines")
+    return values

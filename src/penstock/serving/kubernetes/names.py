@@ -1,0 +1,18 @@
+"""Names that Penstock's objects have on a cluster."""
+
+GROUP = "penstock.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+MANAGER = "penstock"
+"""Field manager of what Penstock applies: its own fields, and no others."""
+
+FLEET_LABEL = f"{GROUP}/fleet"
+GROUP_LABEL = f"{GROUP}/group"
+MODEL_LABEL = f"{GROUP}/model"
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""Annotation of a pod: of pods that a ReplicaSet may delete, the least goes first."""
+
+
+def workload_name(fleet: str, number: int) -> str:
+    """Return the name of the workload, and of the ReplicaGroup, of a fleet's group."""
+    return f"{fleet}-{number}"

@@ -1,0 +1,146 @@
+"""Objects of a cluster, as far as decisions need them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+Document = Mapping[str, Any]
+"""An object of the Kubernetes API as plain data."""
+
+
+class Ref(NamedTuple):
+    """Kind, namespace and name of an object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Deployment or LeaderWorkerSet: its wanted and ready replicas, its own labels, and the
+    labels that select its pods."""
+
+    ref: Ref
+    uid: str
+    replicas: int
+    num_ready: int
+    labels: Mapping[str, str]
+    selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod. ``created_s`` is a Unix time; ``address`` is its IP, empty before it has one. A pod
+    that is not ``is_placed`` waits for a machine."""
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    address: str
+    is_ready: bool
+    is_ending: bool
+    is_placed: bool
+    created_s: float
+    deletion_cost: int | None = None
+
+    def matches(self, selector: Mapping[str, str]) -> bool:
+        """Whether the pod has the labels of a selector, which must not be empty."""
+        return bool(selector) and all(self.labels.get(key) == value
+                                      for key, value in selector.items())
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGroupObject:
+    """Replicas that somebody set on the scale of a group, None before anybody did."""
+
+    ref: Ref
+    replicas: int | None
+    generation: int = 0
+    status: Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """An HPA or a ScaledObject, and the object whose replicas it changes."""
+
+    ref: Ref
+    target_kind: str
+    target_name: str
+
+    def targets(self, ref: Ref) -> bool:
+        """Whether it changes the replicas of an object."""
+        return (self.ref.namespace, self.target_kind, self.target_name) == (
+            ref.namespace, ref.kind, ref.name)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetObject:
+    """A Fleet: its file, and the status that Penstock wrote last."""
+
+    ref: Ref
+    uid: str
+    generation: int
+    spec: Document
+    status: Document
+    is_ending: bool = False
+
+
+def ref_of(document: Document) -> Ref:
+    """Return the reference of an object."""
+    metadata = document["metadata"]
+    return Ref(document["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def fleet(document: Document) -> FleetObject:
+    """Return a Fleet."""
+    metadata = document["metadata"]
+    return FleetObject(ref_of(document), metadata["uid"], metadata.get("generation", 0),
+                       document.get("spec") or {}, document.get("status") or {},
+                       "deletionTimestamp" in metadata)
+
+
+def replica_group(document: Document) -> ReplicaGroupObject:
+    """Return a ReplicaGroup."""
+    return ReplicaGroupObject(ref_of(document), (document.get("spec") or {}).get("replicas"),
+                              document["metadata"].get("generation", 0), document.get("status"))
+
+
+def workload(document: Document) -> Workload:
+    """Return a Deployment or LeaderWorkerSet. A LeaderWorkerSet's replica is its leader's pod."""
+    ref, spec, status = ref_of(document), document["spec"], document.get("status") or {}
+    if ref.kind == "LeaderWorkerSet":
+        selector: Mapping[str, str] = {"leaderworkerset.sigs.k8s.io/name": ref.name,
+                                       "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+    else:
+        selector = spec["selector"].get("matchLabels") or {}
+    return Workload(ref, document["metadata"]["uid"], spec.get("replicas", 1),
+                    status.get("readyReplicas", 0), document["metadata"].get("labels") or {},
+                    selector)
+
+
+def pod(document: Document) -> Pod:
+    """Return a pod."""
+    metadata, status = document["metadata"], document.get("status") or {}
+    is_ready = any(one["type"] == "Ready" and one["status"] == "True"
+                   for one in status.get("conditions") or ())
+    placed = bool((document.get("spec") or {}).get("nodeName"))
+    cost = (metadata.get("annotations") or {}).get(
+        "controller.kubernetes.io/pod-deletion-cost", "")
+    return Pod(metadata["name"], metadata.get("namespace", ""), metadata.get("labels") or {},
+               status.get("podIP", ""), is_ready, "deletionTimestamp" in metadata,
+               placed, unix_s(metadata["creationTimestamp"]),
+               int(cost) if cost.lstrip("-").isdecimal() else None)
+
+
+def autoscaler(document: Document) -> Autoscaler:
+    """Return an HPA or a ScaledObject. A ScaledObject's target is a Deployment unless it says
+    otherwise."""
+    target = document["spec"].get("scaleTargetRef") or {}
+    return Autoscaler(ref_of(document), target.get("kind", "Deployment"), target.get("name", ""))
+
+
+def unix_s(text: str) -> float:
+    """Return the Unix time of a time of the API, such as 2026-11-24T10:00:00Z."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

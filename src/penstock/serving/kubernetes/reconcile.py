@@ -1,0 +1,211 @@
+"""Steps from what a cluster has to what a fleet asks for: a pure function."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_kubernetes import KubernetesOptions
+from penstock.serving.kubernetes.actions import (
+    Action,
+    Annotate,
+    Apply,
+    Create,
+    Scale,
+    SetStatus,
+    Tell,
+)
+from penstock.serving.kubernetes.manifests import created_workload, replica_group
+from penstock.serving.kubernetes.names import DELETION_COST, workload_name
+from penstock.serving.kubernetes.objects import (
+    Autoscaler,
+    FleetObject,
+    Pod,
+    Ref,
+    ReplicaGroupObject,
+    Workload,
+    ref_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Objects of a namespace, as they were seen last. ``work`` is the number of requests at each
+    pod, by name, as far as it is known."""
+
+    workloads: Sequence[Workload] = ()
+    pods: Sequence[Pod] = ()
+    groups: Sequence[ReplicaGroupObject] = ()
+    autoscalers: Sequence[Autoscaler] = ()
+    work: Mapping[str, int] = field(default_factory=dict)
+
+    def group(self, ref: Ref) -> ReplicaGroupObject | None:
+        """Return a ReplicaGroup, None where there is none."""
+        return next((one for one in self.groups if one.ref == ref), None)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A group of a fleet on the cluster: its workload, None where there is none, its pods, and the
+    problem that keeps Penstock from acting, None without."""
+
+    number: int
+    options: KubernetesOptions
+    ref: Ref
+    workload: Workload | None
+    pods: tuple[Pod, ...]
+    autoscaler: Autoscaler | None = None
+    problem: tuple[str, str] | None = None
+
+    @property
+    def starting(self) -> int:
+        """Number of pods that are not ready yet."""
+        return sum(1 for one in self.pods if not one.is_ready and not one.is_ending)
+
+    @property
+    def ready(self) -> int:
+        """Number of pods that serve."""
+        return sum(1 for one in self.pods if one.is_ready and not one.is_ending)
+
+    @property
+    def draining(self) -> int:
+        """Number of pods that end."""
+        return sum(1 for one in self.pods if one.is_ending)
+
+
+def group_states(fleet: FleetObject, values: Fleet, seen: Observed) -> list[GroupState]:
+    """Return the state of each group that has a workload on the cluster."""
+    found = []
+    for number, group in enumerate(values.replicas):
+        if group.kubernetes is not None:
+            found.append(_state(fleet, number, group.kubernetes, seen))
+    return found
+
+
+def _state(fleet: FleetObject, number: int, options: KubernetesOptions, seen: Observed
+           ) -> GroupState:
+    ref = Ref("ReplicaGroup", fleet.ref.namespace, workload_name(fleet.ref.name, number))
+    fits = [one for one in seen.workloads if _is_workload(one, fleet, number, options)]
+    if len(fits) > 1:
+        names = ", ".join(sorted(one.ref.name for one in fits)[:3])
+        return GroupState(number, options, ref, None, (), problem=(
+            "AmbiguousWorkload", f"replicas[{number}]: several workloads have the labels: {names}"))
+    if not fits:
+        missing = None if options.create is not None else (
+            "WorkloadNotFound", f"replicas[{number}]: there is no {_wanted(options)}")
+        return GroupState(number, options, ref, None, (), problem=missing)
+    one = fits[0]
+    pods = tuple(pod for pod in seen.pods
+                 if pod.namespace == one.ref.namespace and pod.matches(one.selector))
+    direct = next((other for other in seen.autoscalers if other.targets(one.ref)), None)
+    problem = None
+    if direct is not None and options.act == "scale":
+        problem = ("AnotherOwner", f"replicas[{number}]: {direct.ref.kind} {direct.ref.name} "
+                   f"changes the replicas of {one.ref.kind} {one.ref.name}, too; expected "
+                   "kubernetes.act publish, or that it is deleted")
+    return GroupState(number, options, ref, one, pods, direct, problem)
+
+
+def _is_workload(one: Workload, fleet: FleetObject, number: int, options: KubernetesOptions
+                 ) -> bool:
+    if one.ref.namespace != fleet.ref.namespace:
+        return False
+    if options.create is not None:
+        return (one.ref.kind, one.ref.name) == (options.create.kind,
+                                                workload_name(fleet.ref.name, number))
+    adopt = options.adopt
+    assert adopt is not None, "the file states one of the two"
+    if one.ref.kind != adopt.kind:
+        return False
+    if adopt.name is not None:
+        return one.ref.name == adopt.name
+    return all(one.labels.get(key) == value for key, value in adopt.labels.items())
+
+
+def _wanted(options: KubernetesOptions) -> str:
+    adopt = options.adopt
+    assert adopt is not None, "the caller has looked"
+    named = adopt.name or "with " + ", ".join(f"{key}={value}"
+                                              for key, value in adopt.labels.items())
+    return f"{adopt.kind} {named}"
+
+
+def reconcile(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], seen: Observed,
+              targets: Mapping[int, int]) -> list[Action]:
+    """Return the steps for the objects of a fleet. ``targets`` has the wanted replicas by group, as
+    far as they are decided. Raises InputError for an engine without a command line."""
+    found: list[Action] = []
+    if fleet.is_ending:
+        return found  # what Penstock created has the Fleet as owner, and goes with it
+    for state in states:
+        found += _group_steps(fleet, values, state, seen, targets.get(state.number))
+    return found
+
+
+def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState, seen: Observed,
+                 target: int | None) -> Iterator[Action]:
+    group = seen.group(state.ref)
+    options = state.options
+    if group is None:
+        document = replica_group(fleet, values, state.number)
+        if options.act == "publish":
+            # A scale without replicas is 0 to an HPA, which then rests.
+            first = state.workload.replicas if state.workload else values.replicas[
+                state.number].count
+            document["spec"]["replicas"] = first
+        yield Create(document)
+    if options.create is not None:
+        document = created_workload(fleet, values, state.number)
+        yield Apply(document)
+        if state.workload is None:
+            # Nobody has set replicas yet: a new workload begins with the file's number.
+            first = values.replicas[state.number].count if target is None else target
+            yield Scale(ref_of(document), first, 0)
+    if state.workload is None or state.problem is not None:
+        return
+    wanted = target if options.act == "scale" else None
+    if options.act == "publish" and group is not None and state.autoscaler is None and any(
+            one.targets(state.ref) for one in seen.autoscalers):
+        wanted = group.replicas
+    if wanted is not None and wanted != state.workload.replicas:
+        yield from scaled(state.workload, state.pods, wanted, seen.work)
+
+
+def scaled(workload: Workload, pods: Sequence[Pod], wanted: int, work: Mapping[str, int]
+           ) -> Iterator[Action]:
+    """Yield the steps to a number of replicas. Before replicas are taken away, every pod says what
+    its end would cost: the requests that it has. A pod whose requests are unknown costs most."""
+    if wanted < workload.replicas:
+        most = max(work.values(), default=0) + 1
+        for pod in pods:
+            cost = work.get(pod.name, most)
+            if cost != pod.deletion_cost and not pod.is_ending:
+                yield Annotate(Ref("Pod", pod.namespace, pod.name), DELETION_COST, str(cost))
+    yield Scale(workload.ref, wanted, workload.replicas)
+
+
+def group_status(state: GroupState, group: ReplicaGroupObject | None, target: int | None
+                 ) -> Iterator[Action]:
+    """Yield the status of a ReplicaGroup, where it has changed. HPAs read it."""
+    if group is None:
+        return
+    status = {"replicas": 0 if state.workload is None else len(state.pods) - state.draining,
+              "readyReplicas": state.ready, "observedGeneration": group.generation,
+              "workload": "" if state.workload is None else
+              f"{state.workload.ref.kind}/{state.workload.ref.name}",
+              "selector": "" if state.workload is None else ",".join(
+                  f"{key}={value}" for key, value in sorted(state.workload.selector.items()))}
+    if target is not None:
+        status["desiredReplicas"] = target
+    if status != dict(group.status or {}):
+        yield SetStatus(group.ref, status)
+
+
+def told(fleet: FleetObject, actions: Sequence[Action], reasons: Mapping[Ref, str]
+         ) -> Iterator[Tell]:
+    """Yield an Event of the Fleet for every change of replicas."""
+    for action in actions:
+        if isinstance(action, Scale):
+            reason = reasons.get(action.ref, "the number of the file")
+            yield Tell(fleet.ref, fleet.uid, "Normal", "Scaled",
+                       f"{action.ref.kind} {action.ref.name}: {action.before} to "
+                       f"{action.replicas} replicas: {reason}")

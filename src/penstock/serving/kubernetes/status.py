@@ -1,0 +1,115 @@
+"""Status of a Fleet: conditions in the form of metav1, groups, decisions."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from penstock.fleet.values import Fleet
+from penstock.serving.kubernetes.objects import FleetObject
+from penstock.serving.kubernetes.reconcile import GroupState
+
+MOST_DECISIONS = 10
+
+
+class Condition(NamedTuple):
+    """A condition of an object, without its times."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+def conditions(fleet: FleetObject, found: Sequence[Condition], now: datetime
+               ) -> list[dict[str, Any]]:
+    """Return conditions as the API has them. The time of the last transition moves only where the
+    status of a condition changes."""
+    before = {one["type"]: one for one in fleet.status.get("conditions") or ()}
+    at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return [{"type": one.type, "status": one.status, "observedGeneration": fleet.generation,
+             "lastTransitionTime": before[one.type]["lastTransitionTime"]
+             if one.type in before and before[one.type]["status"] == one.status else at,
+             "reason": one.reason, "message": one.message[:1000]} for one in found]
+
+
+def accepted(problem: str | None) -> Condition:
+    """Return whether the Fleet's file is valid."""
+    return Condition("Accepted", "True", "Valid", "the fleet file is valid") if problem is None \
+        else Condition("Accepted", "False", "Invalid", problem)
+
+
+def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition:
+    """Return whether as many replicas serve as are wanted."""
+    problems = [state.problem for state in states if state.problem is not None]
+    if problems:
+        return Condition("Ready", "False", problems[0][0], "; ".join(text for _, text in problems))
+    if not states:
+        return Condition("Ready", "False", "NoGroups",
+                         "no group of replicas has the section kubernetes")
+    lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve" for state in states
+               if state.ready < (wanted := targets.get(
+                   state.number, 0 if state.workload is None else state.workload.replicas))]
+    if lacking:
+        return Condition("Ready", "False", "ReplicasStarting", "; ".join(lacking))
+    return Condition("Ready", "True", "ReplicasReady", "as many replicas serve as are wanted")
+
+
+def scaling(values: Fleet, missing: str | None, *, decided: bool) -> Condition:
+    """Return whether a policy decides the numbers of replicas."""
+    if not values.scales:
+        return Condition("Scaling", "False", "FixedReplicas",
+                         "policies.scale is none: the file states the numbers")
+    if missing is not None:
+        return Condition("Scaling", "False", "MetricsMissing", missing)
+    if not decided:
+        return Condition("Scaling", "Unknown", "NoDecisionYet", "nothing has been observed yet")
+    return Condition("Scaling", "True", "Deciding", f"{values.policies.scale.name} decides")
+
+
+def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[str, Any]:
+    """Return a group's entry of the status."""
+    group = values.replicas[state.number]
+    width = group.parallelism.num_accelerators
+    price = values.pool(group.accelerator.name).price_per_hour
+    held = state.ready + state.draining + sum(
+        1 for one in state.pods if not one.is_ready and not one.is_ending and one.is_placed)
+    found: dict[str, Any] = {
+        "number": state.number, "model": group.model.name,
+        "accelerator": f"{width} x {group.accelerator.name}" if width > 1
+        else group.accelerator.name,
+        "act": state.options.act, "ready": state.ready, "starting": state.starting,
+        "draining": state.draining, "costPerHour": round(held * width * price, 6)}
+    if state.workload is not None:
+        found |= {"workload": f"{state.workload.ref.kind}/{state.workload.ref.name}",
+                  "replicas": state.workload.replicas}
+    return found if target is None else {**found, "target": target}
+
+
+def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a decision's entry of the status."""
+    at = datetime.fromtimestamp(one["at_s"], UTC).isoformat(timespec="seconds")
+    found = {"at": at.replace("+00:00", "Z"), "before": [*one["before"]],
+             "targets": [*one["targets"]], "reason": one["reason"],
+             "terms": {key: round(float(value), 6) for key, value in one["terms"].items()}}
+    if one["attainment"] is not None:
+        found["attainment"] = round(one["attainment"], 6)
+    return found
+
+
+def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condition],
+                 groups: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]],
+                 attainment: float | None, now: datetime) -> dict[str, Any]:
+    """Return the status of a Fleet."""
+    status: dict[str, Any] = {"observedGeneration": fleet.generation,
+                              "conditions": conditions(fleet, found, now)}
+    if values is None:
+        return status
+    num_ready = sum(one["ready"] for one in groups)
+    num_wanted = sum(one.get("target", one.get("replicas", 0)) for one in groups)
+    models = ", ".join(dict.fromkeys(group.model.name for group in values.replicas))
+    return {**status, "policy": values.policies.scale.name, "models": models,
+            "replicas": f"{num_ready}/{num_wanted}",
+            "costPerHour": round(sum(one["costPerHour"] for one in groups), 6),
+            "attainment": None if attainment is None else round(attainment, 6),
+            "groups": [dict(one) for one in groups],
+            "decisions": [decision_entry(one) for one in [*decisions][-MOST_DECISIONS:]]}

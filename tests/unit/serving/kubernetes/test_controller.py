@@ -1,0 +1,206 @@
+"""The controller on a cluster in memory."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import pytest
+import yaml
+
+from penstock.serving.kubernetes import controller as module
+from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
+from penstock.serving.kubernetes.controller import Controller
+from penstock.serving.kubernetes.election import Election
+from penstock.serving.kubernetes.metrics import ControllerMetrics
+from penstock.serving.kubernetes.server import shown
+from support import cluster_objects as cluster
+from support.fake_cluster import FakeCluster
+from support.fake_prometheus import FakePrometheus, engine_samples
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(module, "APART_S", 0.0)
+    monkeypatch.setattr(module, "PERIOD_S", 0.02)
+    monkeypatch.setattr("penstock.serving.kubernetes.store._RETRY_S", 0.01)
+    monkeypatch.setattr("penstock.serving.kubernetes.election.RETRY_S", 0.01)
+
+
+class Kept:
+    """A controller at work on a cluster in memory."""
+
+    def __init__(self, there, tmp_path, session, identity="one"):
+        self.notes, self.there = [], there
+        self.metrics = ControllerMetrics()
+        clock = asyncio.get_running_loop().time
+        election = Election(there, "ns", identity, clock, self.notes.append)
+        self.controller = Controller(there, election, session, tmp_path / "records", self.metrics,
+                                     self.notes.append)
+
+    async def until(self, what, play=True):
+        for _ in range(400):
+            if play:
+                self.there.play()
+            if what():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError((self.notes[-5:], self.there.actions[-5:], self.there.of("Fleet")))
+
+    def condition(self, name):
+        found = self.there.of("Fleet")["chat"].get("status", {}).get("conditions", ())
+        return next(((one["status"], one["reason"]) for one in found if one["type"] == name), None)
+
+    def replicas(self, name="chat-0"):
+        return self.there.of("Deployment").get(name, {"spec": {}})["spec"].get("replicas")
+
+
+@asynccontextmanager
+async def at_work(there, tmp_path, identity="one"):
+    async with aiohttp.ClientSession() as session:
+        kept = Kept(there, tmp_path, session, identity)
+        task = asyncio.create_task(kept.controller.run())
+        try:
+            yield kept
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def put_fleet(there, kubernetes=cluster.CREATE, text=cluster.FLEET):
+    there.put("Fleet", {"metadata": {"name": "chat", "namespace": "ns"},
+                        "spec": yaml.safe_load(cluster.text_of(kubernetes, text))})
+
+
+def lacking():
+    return FakeCluster(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+
+
+def test_a_fleet_gets_its_replicas_and_a_changed_one_others(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+            assert kept.replicas() == 2
+            assert there.of("ReplicaGroup")["chat-0"]["status"]["readyReplicas"] == 2
+            assert [one.message for one in there.events] == [
+                "Deployment chat-0: 0 to 2 replicas: the number of the file"]
+            fleet, = shown(kept.controller)
+            assert (fleet.groups[0].desired, fleet.groups[0].current) == (2, 2)
+            put_fleet(there, text=cluster.FLEET.replace("count: 2", "count: 5"))
+            await kept.until(lambda: kept.replicas() == 5)
+            await kept.until(lambda: there.of("Fleet")["chat"]["status"]["observedGeneration"] == 2)
+    asyncio.run(work())
+
+
+def test_a_broken_file_leaves_the_replicas_and_says_why(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.replicas() == 2)
+            put_fleet(there, text=cluster.FLEET.replace("llama-3.1-8b", "llama-3.1-8"))
+            await kept.until(lambda: kept.condition("Accepted") == ("False", "Invalid"))
+            message = there.of("Fleet")["chat"]["status"]["conditions"][0]["message"]
+            assert "did you mean 'llama-3.1-8b'?" in message
+            assert kept.replicas() == 2
+            await kept.until(lambda: any(one.kind == "Warning" for one in there.events))
+            put_fleet(there, text=cluster.FLEET.replace("count: 2", "count: 3"))
+            await kept.until(lambda: kept.replicas() == 3)
+            assert kept.condition("Accepted") == ("True", "Valid")
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("kubernetes", "text", "part"), [
+    ("max_replicas: 3", cluster.SCALED, "replicas[0].kubernetes: is left out"),
+    (cluster.CREATE, cluster.FLEET + "policies: {scale: penstock}\nscaling: {start_s: 9}\n",
+     "scaling.observe: is left out"),
+    (cluster.CREATE, cluster.FLEET.replace("lengths: {prompt: {fixed: 300}, output: {fixed: 40}}",
+                                           "trace: {file: a.csv}"), "a.csv"),
+])
+def test_a_file_that_a_cluster_cannot_run_is_refused(tmp_path, kubernetes, text, part):
+    async def work():
+        there = lacking()
+        put_fleet(there, kubernetes, text)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.condition("Accepted") == ("False", "Invalid"))
+            message = there.of("Fleet")["chat"]["status"]["conditions"][0]["message"]
+            assert part in message, message
+            assert not there.of("Deployment")
+    asyncio.run(work())
+
+
+def test_only_the_leader_acts_and_another_takes_over(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there)
+        async with at_work(there, tmp_path, "one") as first:
+            await first.until(lambda: first.replicas() == 2)
+            async with at_work(there, tmp_path, "two") as second:
+                await second.until(lambda: second.controller.store.is_whole)
+                assert not second.controller.election.leads.is_set()
+                assert second.controller.fleets == {}
+                lease = there.of("Lease")["penstock-controller"]
+                there.put("Lease", {**lease, "spec": {**lease["spec"], "holderIdentity": "two"}})
+                await second.until(second.controller.election.leads.is_set)
+                put_fleet(there, text=cluster.FLEET.replace("count: 2", "count: 4"))
+                await second.until(lambda: second.replicas() == 4)
+    asyncio.run(work())
+
+
+def test_a_server_that_fails_or_hangs_up_is_asked_again(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.replicas() == 2)
+            there.failing = ClusterError("the API server does not answer")
+            there.hang_up()
+            await asyncio.sleep(0.05)
+            there.failing = None
+            put_fleet(there, text=cluster.FLEET.replace("count: 2", "count: 3"))
+            await kept.until(lambda: kept.replicas() == 3)
+            assert any("does not answer" in note for note in kept.notes)
+    asyncio.run(work())
+
+
+SCALED = cluster.SCALED.replace("start_s: 60", "start_s: 1")
+
+
+def test_a_policy_decides_by_what_prometheus_has_seen(tmp_path):
+    async def work():
+        there, prometheus = lacking(), FakePrometheus()
+        for pod in ("chat-0-0", "chat-0-1"):
+            prometheus.engines += engine_samples(pod, running=20, model="llama-3.1-8b",
+                                                 at_s=prometheus.clock())
+        async with prometheus.server() as url:
+            text = SCALED.replace("http://127.0.0.1:9", url).replace(
+                "scale: penstock", "scale: {name: hpa, target: 5}")
+            put_fleet(there, cluster.CREATE.replace("kubernetes", "max_replicas: 6, kubernetes"),
+                      text)
+            async with at_work(there, tmp_path) as kept:
+                await kept.until(lambda: (kept.replicas() or 0) > 2)
+                await kept.until(lambda: there.of("Fleet")["chat"]["status"].get("decisions"))
+                status = there.of("Fleet")["chat"]["status"]
+                assert "running" in status["decisions"][-1]["reason"]
+                record = (tmp_path / "records/ns.chat.jsonl").read_text().splitlines()
+                assert json.loads(record[0])["policy"] == "hpa"
+    asyncio.run(work())
+
+
+def test_missing_metrics_are_told_and_change_nothing(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there, text=SCALED)
+        there.put("Deployment", cluster.deployment(replicas=4))
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.condition("Scaling") == ("False", "MetricsMissing"))
+            assert kept.replicas() == 4
+            await asyncio.sleep(0.1)
+            num_acted = len(there.actions)
+            await asyncio.sleep(0.2)
+            assert len(there.actions) == num_acted  # what has been said is not said again
+            assert shown(kept.controller)[0].is_missing
+    asyncio.run(work())
