@@ -1,10 +1,13 @@
-"""Writes what deploy/ derives: Grafana's dashboards, and the PrometheusRule of the rules file."""
+"""Writes what deploy/ derives: Grafana's dashboards, the PrometheusRule of the rules file, and the
+custom resource definitions of the controller."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from penstock.serving.kubernetes.crd import definitions
 
 FOLDER = Path(__file__).resolve().parent
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -132,6 +135,11 @@ def texts() -> dict[str, str]:
     found["kustomize/overlays/monitoring/prometheusrule.yaml"] = (
         "# Written by deploy/generate.py from deploy/prometheus/rules.yaml.\n"
         + yaml.safe_dump(prometheus_rule(), sort_keys=False, width=1000))
+    for one in definitions():
+        name = one["spec"]["names"]["plural"]
+        found[f"kustomize/base/crds/{name}.yaml"] = (
+            "# Written by deploy/generate.py from the declaration of the fleet file.\n"
+            + yaml.safe_dump(one, sort_keys=False, width=100))
     return found
 
 

@@ -1,4 +1,5 @@
-"""Series that Penstock's /metrics show, with their labels: from the real collectors of a gateway.
+"""Series that Penstock's /metrics show, with their labels: from the real collectors of a gateway
+and of the controller.
 
 Collectors read stand-ins of what they watch. Each stand-in has one of everything, so that every
 series has a sample, and each sample has its labels.
@@ -14,6 +15,8 @@ from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
+from penstock.serving.kubernetes.metrics import ControllerMetrics, ShownFleet, ShownGroup
+from penstock.serving.kubernetes.objects import Ref
 from penstock.serving.multiplex.counts import Counts
 from penstock.serving.scaling.groups import LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
@@ -23,18 +26,13 @@ from support.scaled_loop import Group, Record, Scripted, source_of
 
 Series = dict[str, set[str]]
 
-_GROUP = {"namespace", "fleet", "group", "model", "accelerator"}
-_FLEET = {"namespace", "fleet"}
-CONTROLLER: Series = {
-    "penstock_desired_replicas": _GROUP, "penstock_current_replicas": _GROUP,
-    "penstock_desired_ratio": _GROUP, "penstock_decisions_total": {*_FLEET, "direction"},
-    "penstock_fleet_cost_per_hour": _FLEET, "penstock_fleet_attainment": _FLEET,
-    "penstock_metrics_missing": _FLEET, "penstock_leader": set(),
-    "penstock_reconcile_total": {"result"}, "penstock_reconcile_seconds_bucket": {"le"},
-    "penstock_reconcile_seconds_sum": set(), "penstock_reconcile_seconds_count": set(),
-    "wva_desired_replicas": set(), "wva_current_replicas": set(), "wva_desired_ratio": set(),
-}
-"""Series of the controller, as agreed with its metrics module; its tests compare the names."""
+
+def controller_series() -> Series:
+    """Series of the controller with a Fleet of one group."""
+    metrics, fleet = ControllerMetrics(), Ref("Fleet", "n", "f")
+    group = ShownGroup(fleet, 0, "m", "a", "f-0", 2, 1)
+    metrics.show(lambda: [ShownFleet(fleet, [group], 2.0, 0.9, False)], lambda: True)
+    return series_of(metrics.text().decode())
 
 
 def gateway_series() -> Series:

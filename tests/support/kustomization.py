@@ -17,7 +17,7 @@ Document = dict[str, Any]
 KEYS = {"apiVersion", "kind", "resources", "patches", "configMapGenerator", "generatorOptions",
         "namespace", "labels", "images"}
 CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace"}
-MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name",
+MERGE_KEYS = {"containers": "name", "env": "name", "ports": "containerPort", "volumes": "name",
               "volumeMounts": "mountPath"}
 """Lists whose elements a patch finds by a key. Any other list of mappings is refused, since the
 schema of Kubernetes may or may not have a key for it."""
@@ -125,15 +125,17 @@ def merged(old: Any, new: Document) -> Document:
 
 
 def _merged_list(name: str, old: list[Document], new: list[Document]) -> list[Document]:
-    if name not in MERGE_KEYS:
+    if not all(MERGE_KEYS.get(name) in one for one in (*old, *new)):
         raise FormError(f"{name}: no merge key")
-    key, result = MERGE_KEYS[name], {one[MERGE_KEYS[name]]: one for one in old}
+    key, kept, added = MERGE_KEYS[name], {one[MERGE_KEYS[name]]: one for one in old}, []
     for one in new:
         if one.get("$patch") == "delete":
-            del result[one[key]]
+            del kept[one[key]]
+        elif one[key] in kept:
+            kept[one[key]] = merged(kept[one[key]], one)
         else:
-            result[one[key]] = merged(result.get(one[key], {}), one)
-    return list(result.values())
+            added.append(one)
+    return [*added, *kept.values()]  # kustomize's order
 
 
 def _set_namespace(objects: list[Document], namespace: str) -> None:

@@ -1,39 +1,20 @@
 """Rendered kustomizations of deploy/, and the checks that hold for each."""
 
-import shutil
 from pathlib import Path
 
 from support.kustomization import Document, pod_templates, render
 
 REPOSITORY = Path(__file__).parents[2]
 KUSTOMIZE = REPOSITORY / "deploy" / "kustomize"
-CRDS = ("fleets.yaml", "replicagroups.yaml")
 NAMES = ("base", "overlays/gateway", "overlays/endpoint-picker", "overlays/monitoring",
-         "overlays/local")
+         "overlays/local", "overlays/external-scaler")
 HARDENED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]}}
 
 
-def missing_crds() -> list[str]:
-    """Files of CRDs that the base names and that are not there."""
-    return [name for name in CRDS if not (KUSTOMIZE / "base" / "crds" / name).exists()]
-
-
-def copied(folder: Path) -> Path:
-    """A copy of all kustomizations, without the CRDs where their files are missing."""
-    copy = folder / "kustomize"
-    shutil.copytree(KUSTOMIZE, copy)
-    if missing_crds():
-        file = copy / "base" / "crds" / "kustomization.yaml"
-        file.write_text("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-                        "resources: []\n")
-    return copy
-
-
-def rendered(folder: Path) -> dict[str, list[Document]]:
+def rendered() -> dict[str, list[Document]]:
     """Objects by kustomization."""
-    copy = copied(folder)
-    return {name: render(copy / name) for name in NAMES}
+    return {name: render(KUSTOMIZE / name) for name in NAMES}
 
 
 def of_kind(objects: list[Document], kind: str) -> list[Document]:

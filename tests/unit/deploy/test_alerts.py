@@ -35,7 +35,8 @@ AGE = 'penstock:scaling_decision_age_seconds{namespace="p",instance="a"}'
 SPENT = 'penstock:tenant_budget_spent{namespace="p",tenant="t"}'
 BUDGET = SPENT.replace("_spent", "")
 REFUSED = 'penstock:tenant_refused_total{namespace="p",tenant="t",reason="budget_exhausted"}'
-RECONCILES = 'penstock_reconcile_total{instance="a",result="x"}'
+RECONCILES = 'penstock_reconcile_total{instance="a",result="ok"}'
+FAILED = RECONCILES.replace("ok", "error")
 # Values are Prometheus' notation: "0+60x400" starts at 0 and grows by 60 in each of 400 minutes.
 # Alert, minute, series under which it fires, and changes of these after which it does not.
 CASES = [
@@ -52,6 +53,8 @@ CASES = [
     ("PenstockControllerTwoLeaders", 5, {LEADER: "1x400", OTHER: "1x400"}, [{OTHER: "0x400"}]),
     ("PenstockControllerStalled", 30, {LEADER: "1x400", RECONCILES: "7x400"},
      [{RECONCILES: "0+1x400"}, {LEADER: "0x400"}]),
+    ("PenstockReconcilesFail", 30, {FAILED: "0+1x400", RECONCILES: "0+3x400"},
+     [{FAILED: "0+1x400", RECONCILES: "0+9x400"}]),
     ("PenstockMetricsMissing", 15, {LEADER: "1x400", MISSING: "1x400"},
      [{MISSING: "0x400"}, {MISSING: "1x8 0x400"}, {LEADER: "0x400"}]),
     ("PenstockReplicasNotRunning", 30, {LEADER: "1x400", DESIRED: "3x400", CURRENT: "2x400"},

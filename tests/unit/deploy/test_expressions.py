@@ -1,6 +1,5 @@
 """Dashboards, rules and alerts ask for series that exist, by labels that these have."""
 
-import ast
 import json
 import re
 from functools import cache
@@ -14,7 +13,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 from penstock.serving.gateway.metrics import OUTCOMES
 from penstock.serving.gateway.tally import _JUDGED
 from penstock.serving.scaling.loop import STATES
-from support.exposed_metrics import CONTROLLER, gateway_series
+from support.exposed_metrics import controller_series, gateway_series
 from support.promql import read
 
 REPOSITORY = Path(__file__).parents[3]
@@ -24,6 +23,7 @@ TARGET = {"instance", "job", "namespace", "pod"}
 """Labels that Prometheus gives to every series of a target."""
 VALUES = {("penstock:requests_total", "outcome"): set(OUTCOMES),
           ("penstock:replicas", "state"): set(STATES),
+          ("penstock_reconcile_total", "result"): {"ok", "error"},
           ("penstock:model_loads_total", "outcome"): {"loaded", "failed"},
           ("penstock:tenant_refused_total", "reason"): {"budget_exhausted", "budget_reserved"}}
 """Values of labels that matchers may ask for."""
@@ -36,7 +36,7 @@ def rules(key):
 @cache
 def known():
     """Labels by series, those that rules record included."""
-    series = {**gateway_series(), **CONTROLLER}
+    series = {**gateway_series(), **controller_series()}
     for rule in rules("record"):
         series[rule["record"]] = read(rule["expr"]).grouping - {"instance"}
     return series
@@ -59,7 +59,7 @@ def problems(text, series):
             if allowed is not None and not set(value.split("|")) <= allowed:
                 found.append(f"{one.metric}: {label} is never {value}")
             if allowed is None and not value.startswith("$"):
-                found.append(f"{one.metric}: values of {label} are not listed here")
+                found.append(f"{one.metric}: values of {label} are not listed")
     return found + [f"no label {label}" for label in sorted(expression.grouping - labels)]
 
 
@@ -94,18 +94,17 @@ def test_every_series_and_label_is_shown():
     ("sum by (url) (penstock:ledger_available)", "no label url"),
     ('penstock:replicas{stat="ready"}', "penstock:replicas has no label stat"),
     ('penstock:replicas{state="redy"}', "penstock:replicas: state is never redy"),
-    ('penstock:retries_total{url="x"}', "penstock:retries_total: values of url are not listed here")])
+    ('penstock:retries_total{url="x"}', "penstock:retries_total: values of url are not listed")])
 def test_a_false_expression_is_noticed(text, problem):
     assert problem in problems(text, known())
 
 
-def test_dashboards_use_what_rules_record_and_every_collector_is_tried():
+def test_everything_of_the_controller_is_looked_at():
+    """All but what repeats other series: sums of a histogram, and the names of llm-d's WVA."""
     names = {one.metric for _, text in expressions() for one in read(text).selectors}
-    assert set(CONTROLLER) - names <= {
-        "penstock_reconcile_seconds_sum", "penstock_reconcile_seconds_count",
-        "wva_desired_replicas", "wva_current_replicas", "wva_desired_ratio"}
-    assert {"penstock:tenant_budget", "penstock:model_loads_total", "penstock:replicas",
-            "penstock:e2e_request_latency_seconds_bucket"} <= set(gateway_series())
+    assert {one for one in set(controller_series()) - names
+            if not re.search(r"^wva_|_created$|_sum$|_count$", one)} == set()
+    assert len(controller_series()) > 10
 
 
 def test_attainment_counts_the_outcomes_that_the_gateway_judges():
@@ -121,17 +120,6 @@ def test_the_window_of_a_recorded_series_is_in_its_name():
     for rule in rules("record"):
         ranges = set(re.findall(r"\[(\w+)\]", rule["expr"]))
         assert ranges == set(re.findall(r"_rate(\d+\w)$", rule["record"])), rule["record"]
-
-
-def test_the_contract_holds_for_the_controller():
-    """Names of series stand as texts in the controller's module of metrics."""
-    module = REPOSITORY / "src/penstock/serving/kubernetes/metrics.py"
-    if not module.exists():
-        pytest.skip("src/penstock/serving/kubernetes/metrics.py is not there yet")
-    texts = {node.value for node in ast.walk(ast.parse(module.read_text()))
-             if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    base = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in CONTROLLER}
-    assert base <= {text.removesuffix("_total") for text in texts}
 
 
 @pytest.mark.parametrize("name", ["fleet", "gateway", "controller"])

@@ -6,7 +6,8 @@ from support.promql import PromqlError, Selector, read
 
 
 def test_metrics_labels_and_groups_are_found():
-    found = read("""sum by (model_name, le) (rate(penstock:a_bucket{x="1", y=~"b|c",}[5m] offset 1h))
+    found = read("""sum by (model_name, le) (rate(
+        penstock:a_bucket{x="1", y=~"b|c",}[5m] offset 1h))
         / on (model_name) group_left (z) max without (q) (b{} == bool 2) # remark(
         and histogram_quantile(0.99, c) unless absent(d) or topk(3, e)""")
     assert found.selectors == [

@@ -7,31 +7,26 @@ import pytest
 from support.kustomization import FormError
 from support.manifests import of_kind, rendered
 
-READ = {"get", "list", "watch"}
+READ = {"list", "watch"}
 OWN = READ | {"create", "patch"}
 RIGHTS = {
     "penstock-controller": {
         ("penstock.dev", "fleets"): READ,
-        ("penstock.dev", "fleets/status"): {"get", "patch"},
+        ("penstock.dev", "fleets/status"): {"patch"},
         ("penstock.dev", "replicagroups"): OWN,
-        ("penstock.dev", "replicagroups/status"): {"get", "patch"},
+        ("penstock.dev", "replicagroups/status"): {"patch"},
         ("apps", "deployments"): OWN,
-        ("apps", "deployments/scale"): {"get", "patch"},
+        ("apps", "deployments/scale"): {"patch"},
         ("leaderworkerset.x-k8s.io", "leaderworkersets"): OWN,
-        ("leaderworkerset.x-k8s.io", "leaderworkersets/scale"): {"get", "patch"},
+        ("leaderworkerset.x-k8s.io", "leaderworkersets/scale"): {"patch"},
         ("", "pods"): READ | {"patch"},
         ("autoscaling", "horizontalpodautoscalers"): READ,
         ("keda.sh", "scaledobjects"): READ,
-        ("", "events"): {"create", "patch"},
+        ("", "events"): {"create"},
     },
     "penstock-controller-leader": {
         ("coordination.k8s.io", "leases"): {"create"},
-        ("coordination.k8s.io", "leases", "penstock-controller"): {"get", "patch", "update"},
-    },
-    "penstock-endpoint-picker": {
-        ("", "pods"): READ,
-        ("inference.networking.k8s.io", "inferencepools"): READ,
-        ("inference.networking.x-k8s.io", "inferenceobjectives"): READ,
+        ("coordination.k8s.io", "leases", "penstock-controller"): {"get", "update"},
     },
 }
 """Verbs by role and by group, resource and name. docs/reference/deploy.md has the reasons."""
@@ -40,8 +35,8 @@ OF_NAMESPACE = {"penstock-controller-leader"}
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory):
-    return rendered(tmp_path_factory.mktemp("rendered"))
+def objects():
+    return rendered()
 
 
 def rights(role):
@@ -80,8 +75,7 @@ def test_every_account_is_bound_to_its_own_roles_alone(objects):
              for one in of_kind(found, kind) for subject in one["subjects"]}
     assert bound == {
         ("ClusterRoleBinding", "penstock-controller", "penstock-controller"),
-        ("RoleBinding", "penstock-controller", "penstock-controller-leader"),
-        ("ClusterRoleBinding", "penstock-endpoint-picker", "penstock-endpoint-picker")}
+        ("RoleBinding", "penstock-controller", "penstock-controller-leader")}
 
 
 @pytest.mark.parametrize("rule", [
