@@ -39,9 +39,9 @@ class ApiServer:
     """Client of an API server, with all rights."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        config = yaml.safe_load(kubeconfig.read_text())
-        cluster = config["clusters"][0]["cluster"]
-        self._url, self._token = cluster["server"], config["users"][0]["user"]["token"]
+        self.config = yaml.safe_load(kubeconfig.read_text())
+        cluster = self.config["clusters"][0]["cluster"]
+        self._url, self._token = cluster["server"], self.config["users"][0]["user"]["token"]
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(
                 context=ssl.create_default_context(cafile=cluster["certificate-authority"])))
@@ -49,8 +49,9 @@ class ApiServer:
     def ask(self, method: str, path: str, body: Any = None,
             content_type: str = "application/json") -> Answer:
         """Send a request."""
+        data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            self._url + path, method=method, data=None if body is None else json.dumps(body).encode(),
+            self._url + path, method=method, data=data,
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": content_type})
         try:
             with self._opener.open(request, timeout=30) as answer:
@@ -69,6 +70,17 @@ class ApiServer:
         return self.ask("PATCH", path + ("&dryRun=All" if dry_run else ""), one,
                         "application/apply-patch+yaml")
 
+    def kubeconfig_of(self, namespace: str, account: str) -> dict[str, Any]:
+        """Kubeconfig of a service account, with a token that the server makes."""
+        made = self.ask("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"audiences": [], "expirationSeconds": 3600}})
+        (context,) = self.config["contexts"]
+        return {**self.config,
+                "users": [{"name": account, "user": {"token": made.document["status"]["token"]}}],
+                "contexts": [{"name": context["name"], "context": {
+                    **context["context"], "user": account, "namespace": namespace}}]}
+
     def may(self, user: str, verb: str, group: str, resource: str, namespace: str = "",
             name: str = "") -> bool:
         """Whether a user has a right, by the server's own judgement."""
@@ -83,10 +95,12 @@ class ApiServer:
 
 @contextmanager
 def api_server(folder: Path) -> Iterator[ApiServer]:
-    """An API server with its state in a folder, without controllers. Raises AbsentError."""
+    """An API server with its state in a folder, without controllers, and with the check of owners'
+    references that OpenShift has. Raises AbsentError."""
     if not SCRIPT.exists():
         raise AbsentError(f"no script to start an API server at {SCRIPT}")
-    environment = {**os.environ, "K8S_TEST_KCM": "0"}
+    environment = {**os.environ, "K8S_TEST_KCM": "0", "K8S_TEST_EXTRA":
+                   "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"}
     started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True,
                              env=environment, check=False)
     if started.returncode == 77:

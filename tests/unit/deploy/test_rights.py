@@ -13,6 +13,7 @@ RIGHTS = {
     "penstock-controller": {
         ("penstock.dev", "fleets"): READ,
         ("penstock.dev", "fleets/status"): {"patch"},
+        ("penstock.dev", "fleets/finalizers"): {"update"},
         ("penstock.dev", "replicagroups"): OWN,
         ("penstock.dev", "replicagroups/status"): {"patch"},
         ("apps", "deployments"): OWN,
