@@ -130,7 +130,10 @@ spec:
   traffic: [{lengths: azure-2023-conv, rate_per_s: 10}]
   engine: {name: vllm, max_num_seqs: 256}
   replicas:
-    - {count: 2, min_replicas: 1, max_replicas: 4, kubernetes: {create: {image: "vllm:1", model: m}}}
+    - count: 2
+      min_replicas: 1
+      max_replicas: 4
+      kubernetes: {create: {image: "vllm:1", model: m}}
   scaling: {start_s: 180, observe: {prometheus: "http://127.0.0.1:1"}}
   policies: {scale: penstock}
 """)
