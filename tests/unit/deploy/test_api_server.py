@@ -36,8 +36,8 @@ def server(tmp_path_factory, objects):
     """An API server with the namespace, the roles and the bindings."""
     try:
         with api_server(tmp_path_factory.mktemp("kube")) as found:
-            for kind in ("CustomResourceDefinition", "Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding",
-                         "ClusterRoleBinding"):
+            for kind in ("CustomResourceDefinition", "Namespace", "ServiceAccount", "Role",
+                         "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
                 for name in NAMES[:3]:
                     for one in of_kind(objects[name], kind):
                         answer = found.apply(one, dry_run=False)
