@@ -14,7 +14,7 @@ RIGHTS = {
         ("penstock.dev", "fleets"): READ,
         ("penstock.dev", "fleets/status"): {"patch"},
         ("penstock.dev", "fleets/finalizers"): {"update"},
-        ("penstock.dev", "replicagroups"): OWN,
+        ("penstock.dev", "replicagroups"): READ | {"create"},
         ("penstock.dev", "replicagroups/status"): {"patch"},
         ("apps", "deployments"): OWN,
         ("apps", "deployments/scale"): {"patch"},
