@@ -33,6 +33,9 @@ def controller(
         help="Folder of the records of decisions, which `penstock lab replay` reads.")] =
     Path("penstock-records"),
     host: Host = "127.0.0.1", port: Port = 8080,
+    external_scaler_port: Annotated[int | None, typer.Option(
+        "--external-scaler-port", min=0, max=65535, metavar="PORT", show_default=False,
+        help="Port of KEDA's external scaler (gRPC); default: there is none.")] = None,
     identity: Annotated[str | None, typer.Option(
         "--identity", metavar="NAME", show_default=False,
         help="Name in the Lease that chooses one of several controllers; default: the host's "
@@ -58,7 +61,7 @@ def controller(
 
     cluster = open_cluster(kubeconfig, context, namespace)
     name = identity or f"{socket.gethostname()}-{os.urandom(3).hex()}"
-    run_server(_control(cluster, name, records, host, port))
+    run_server(_control(cluster, name, records, host, port, external_scaler_port))
     return OK
 
 
@@ -73,9 +76,11 @@ def _print_crds() -> int:
     return OK
 
 
-async def _control(cluster: "Cluster", identity: str, records: Path, host: str, port: int) -> None:
+async def _control(cluster: "Cluster", identity: str, records: Path, host: str, port: int,
+                   scaler_port: int | None) -> None:
     import asyncio
     import time
+    from contextlib import AsyncExitStack
 
     import aiohttp
 
@@ -83,6 +88,7 @@ async def _control(cluster: "Cluster", identity: str, records: Path, host: str, 
     from penstock.engines.http import listening, stop_signal
     from penstock.serving.kubernetes.controller import Controller
     from penstock.serving.kubernetes.election import Election
+    from penstock.serving.kubernetes.keda import ExternalScaler, serving
     from penstock.serving.kubernetes.metrics import ControllerMetrics
     from penstock.serving.kubernetes.server import make_app
 
@@ -90,9 +96,14 @@ async def _control(cluster: "Cluster", identity: str, records: Path, host: str, 
     async with aiohttp.ClientSession() as session:
         election = Election(cluster, cluster.own_namespace, identity, time.monotonic, note)
         kept = Controller(cluster, election, session, records, metrics, note)
-        async with listening(make_app(kept, metrics, host, note), host, port, _SHUTDOWN_S
-                             ) as url:
+        async with AsyncExitStack() as servers:
+            url = await servers.enter_async_context(listening(
+                make_app(kept, metrics, host, note), host, port, _SHUTDOWN_S))
             note(f"controller {identity} listens on {url}")
+            if scaler_port is not None:
+                address = await servers.enter_async_context(serving(
+                    ExternalScaler(kept.wanted), host, scaler_port))
+                note(f"external scaler listens on {address}")
             task = asyncio.create_task(kept.run())
             ended = asyncio.create_task(stopped.wait())
             await asyncio.wait([task, ended], return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,6 @@ class Cluster:
         self._client = client
         self.namespace = namespace
         self.own_namespace: str = client.namespace
-        self._classes: dict[Kind, Any] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -75,7 +75,7 @@ class Cluster:
 
     async def list(self, kind: Kind) -> tuple[list[Document], str]:
         """Return all objects of a kind and the version of the list. Raises ClusterError."""
-        listed = self._client.list(self._of(kind), namespace=self.namespace or "*",
+        listed = self._client.list(_class_of(kind), namespace=self.namespace or "*",
                                    chunk_size=500)
         with _told():
             found = [self._named(kind, one) async for one in listed]
@@ -86,7 +86,7 @@ class Cluster:
         the object. Raises ClusterError, with status 410 where the version is too old."""
         with _told():
             async for happened, one in self._client.watch(
-                    self._of(kind), namespace=self.namespace or "*", resource_version=version,
+                    _class_of(kind), namespace=self.namespace or "*", resource_version=version,
                     server_timeout=300):
                 yield happened, self._named(kind, one)
 
@@ -95,7 +95,7 @@ class Cluster:
         try:
             with _told():
                 return self._named(kind, await self._client.get(
-                    self._of(kind), name, namespace=namespace))
+                    _class_of(kind), name, namespace=namespace))
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -106,13 +106,13 @@ class Cluster:
     async def create(self, kind: Kind, document: Document) -> None:
         """Create an object. Raises ClusterError, with status 409 where it exists."""
         with _told():
-            await self._client.create(self._of(kind)(document))
+            await self._client.create(_class_of(kind)(document))
 
     async def replace(self, kind: Kind, document: Document) -> None:
         """Replace an object of the same version. Raises ClusterError, with status 409 where
         somebody else has changed it."""
         with _told():
-            await self._client.replace(self._of(kind)(document))
+            await self._client.replace(_class_of(kind)(document))
 
     async def act(self, action: Action) -> None:
         """Carry an action out. Raises ClusterError."""
@@ -123,31 +123,23 @@ class Cluster:
         client = self._client
         match action:
             case Apply(document):
-                await client.apply(self._of(_BY_NAME[document["kind"]])(document), force=True)
+                await client.apply(_class_of(_BY_NAME[document["kind"]])(document), force=True)
             case Create(document):
-                await client.create(self._of(_BY_NAME[document["kind"]])(document))
+                await client.create(_class_of(_BY_NAME[document["kind"]])(document))
             case Scale(ref, replicas):
-                await client.patch(self._of(_BY_NAME[ref.kind]).Scale, ref.name,
+                await client.patch(_class_of(_BY_NAME[ref.kind]).Scale, ref.name,
                                    {"spec": {"replicas": replicas}}, namespace=ref.namespace,
                                    patch_type=_merge())
             case Annotate(ref, key, value):
-                await client.patch(self._of(_BY_NAME[ref.kind]), ref.name,
+                await client.patch(_class_of(_BY_NAME[ref.kind]), ref.name,
                                    {"metadata": {"annotations": {key: value}}},
                                    namespace=ref.namespace, patch_type=_merge())
             case SetStatus(ref, status):
-                await client.patch(self._of(_BY_NAME[ref.kind]).Status, ref.name,
+                await client.patch(_class_of(_BY_NAME[ref.kind]).Status, ref.name,
                                    {"status": status}, namespace=ref.namespace,
                                    patch_type=_merge())
             case Tell():
-                await client.create(self._of(EVENT)(_event(action)))
-
-    def _of(self, kind: Kind) -> Any:
-        from lightkube.generic_resource import create_namespaced_resource
-
-        if kind not in self._classes:
-            self._classes[kind] = create_namespaced_resource(
-                kind.group, kind.version, kind.name, kind.plural)
-        return self._classes[kind]
+                await client.create(_class_of(EVENT)(_event(action)))
 
     @staticmethod
     def _named(kind: Kind, one: Any) -> Document:
@@ -173,6 +165,13 @@ def open_cluster(kubeconfig: Path | None, context: str | None, namespace: str | 
     if single is None:
         raise InputError(f"--context {context}: is not in the kubeconfig")
     return Cluster(AsyncClient(single, field_manager=MANAGER, trust_env=False), namespace)
+
+
+@cache  # lightkube keeps one class for each kind in a process
+def _class_of(kind: Kind) -> Any:
+    from lightkube.generic_resource import create_namespaced_resource
+
+    return create_namespaced_resource(kind.group, kind.version, kind.name, kind.plural)
 
 
 def _merge() -> Any:

@@ -15,6 +15,7 @@ from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus,
 from penstock.serving.kubernetes.api import Cluster, ClusterError
 from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.fleet_run import FleetRun
+from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
 from penstock.serving.kubernetes.objects import Document, FleetObject, Ref, ref_of
 from penstock.serving.kubernetes.reconcile import (
@@ -85,6 +86,11 @@ class Controller:
         finally:
             await self._leave()
 
+    def wanted(self, group: Asked) -> int | None:
+        """Return the decided number of a group, None where there is none."""
+        one = self.fleets.get(Ref("Fleet", group.namespace, group.fleet))
+        return None if one is None or one.run is None else one.run.targets().get(group.group)
+
     async def _work(self) -> None:
         while True:
             if not self.election.leads.is_set():
@@ -132,18 +138,25 @@ class Controller:
             return
         run = one.run
         seen = self.store.observed(ref.namespace, run.work())
-        one.states = group_states(fleet, run.values, seen)
+        one.states = group_states(fleet, run.values, seen, self._taken(ref))
         run.follow(one.states)
         run.start()
         targets = run.targets()
         actions = reconcile(fleet, run.values, one.states, seen, targets)
+        groups = {group.ref: group for group in seen.groups}
         for state in one.states:
-            actions += group_status(state, seen.group(state.ref), targets.get(state.number))
+            actions += group_status(state, groups.get(state.ref), targets.get(state.number))
         await self._act(one, actions)
         missing = None if run.loop is None else run.loop.problem
         await self._say(one, [
             accepted(None), ready(one.states, targets),
             scaling(run.values, missing, decided=bool(targets))])
+
+    def _taken(self, ref: Ref) -> dict[Ref, str]:
+        """Return the workloads of the other Fleets."""
+        return {state.workload.ref: f"the Fleet {other.name}"
+                for other, one in self.fleets.items() if other != ref
+                for state in one.states if state.workload is not None}
 
     async def _open(self, one: Controlled) -> None:
         """Open the run of a Fleet that is new, or whose file has changed."""

@@ -69,11 +69,6 @@ class Autoscaler:
     target_kind: str
     target_name: str
 
-    def targets(self, ref: Ref) -> bool:
-        """Whether it changes the replicas of an object."""
-        return (self.ref.namespace, self.target_kind, self.target_name) == (
-            ref.namespace, ref.kind, ref.name)
-
 
 @dataclass(frozen=True, slots=True)
 class FleetObject:

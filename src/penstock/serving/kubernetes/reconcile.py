@@ -1,7 +1,8 @@
 """Steps from what a cluster has to what a fleet asks for: a pure function."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_kubernetes import KubernetesOptions
@@ -26,6 +27,8 @@ from penstock.serving.kubernetes.objects import (
     ref_of,
 )
 
+NOTHING_TAKEN: Mapping[Ref, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -38,15 +41,12 @@ class Observed:
     autoscalers: Sequence[Autoscaler] = ()
     work: Mapping[str, int] = field(default_factory=dict)
 
-    def group(self, ref: Ref) -> ReplicaGroupObject | None:
-        """Return a ReplicaGroup, None where there is none."""
-        return next((one for one in self.groups if one.ref == ref), None)
-
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
     """A group of a fleet on the cluster: its workload, None where there is none, its pods, and the
-    problem that keeps Penstock from acting, None without."""
+    problem that keeps Penstock from acting, None without. ``autoscaler`` changes the workload, and
+    the group ``follows`` the one that changes its ReplicaGroup."""
 
     number: int
     options: KubernetesOptions
@@ -55,6 +55,7 @@ class GroupState:
     pods: tuple[Pod, ...]
     autoscaler: Autoscaler | None = None
     problem: tuple[str, str] | None = None
+    follows: Autoscaler | None = None
 
     @property
     def starting(self) -> int:
@@ -72,19 +73,70 @@ class GroupState:
         return sum(1 for one in self.pods if one.is_ending)
 
 
-def group_states(fleet: FleetObject, values: Fleet, seen: Observed) -> list[GroupState]:
-    """Return the state of each group that has a workload on the cluster."""
-    found = []
+def group_states(fleet: FleetObject, values: Fleet, seen: Observed,
+                 taken: Mapping[Ref, str] = NOTHING_TAKEN) -> list[GroupState]:
+    """Return the state of each group that has a workload on the cluster. A workload is of one group
+    alone: the first of the file, and none whose workload is ``taken`` by another Fleet."""
+    index, owners, found = _Index(fleet.ref.namespace, seen), dict(taken), []
     for number, group in enumerate(values.replicas):
-        if group.kubernetes is not None:
-            found.append(_state(fleet, number, group.kubernetes, seen))
+        if group.kubernetes is None:
+            continue
+        state = _state(fleet, number, group.kubernetes, index)
+        if state.workload is not None:
+            ref = state.workload.ref
+            if ref in owners:
+                state = replace(state, workload=None, pods=(), problem=(
+                    "SharedWorkload", f"replicas[{number}]: {ref.kind} {ref.name} is the workload "
+                    f"of {owners[ref]}, too"))
+            else:
+                owners[ref] = f"replicas[{number}]"
+        found.append(state)
     return found
 
 
-def _state(fleet: FleetObject, number: int, options: KubernetesOptions, seen: Observed
+class _Index:
+    """The objects of a namespace, found without a look at all of them for each group."""
+
+    def __init__(self, namespace: str, seen: Observed) -> None:
+        self._workloads = {one.ref: one for one in seen.workloads
+                           if one.ref.namespace == namespace}
+        self._autoscalers = {(one.target_kind, one.target_name): one for one in seen.autoscalers
+                             if one.ref.namespace == namespace}
+        self._pods: dict[tuple[str, str], list[Pod]] = {}
+        for pod in seen.pods:
+            if pod.namespace == namespace:
+                for label in pod.labels.items():
+                    self._pods.setdefault(label, []).append(pod)
+
+    def workloads(self, fleet: FleetObject, number: int, options: KubernetesOptions
+                  ) -> list[Workload]:
+        """Return the workloads that a group may mean."""
+        adopt = options.adopt
+        if adopt is not None and adopt.name is None:
+            return [one for one in self._workloads.values() if one.ref.kind == adopt.kind and all(
+                one.labels.get(key) == value for key, value in adopt.labels.items())]
+        if adopt is not None:
+            kind, name = adopt.kind, adopt.name or ""
+        else:
+            assert options.create is not None, "the file states one of the two"
+            kind, name = options.create.kind, workload_name(fleet.ref.name, number)
+        found = self._workloads.get(Ref(kind, fleet.ref.namespace, name))
+        return [] if found is None else [found]
+
+    def pods(self, selector: Mapping[str, str]) -> tuple[Pod, ...]:
+        """Return the pods that a selector selects."""
+        candidates = [self._pods.get(label, []) for label in selector.items()]
+        return tuple(one for one in min(candidates, key=len, default=[]) if one.matches(selector))
+
+    def autoscaler(self, ref: Ref) -> Autoscaler | None:
+        """Return the autoscaler of an object, None where there is none."""
+        return self._autoscalers.get((ref.kind, ref.name))
+
+
+def _state(fleet: FleetObject, number: int, options: KubernetesOptions, index: _Index
            ) -> GroupState:
     ref = Ref("ReplicaGroup", fleet.ref.namespace, workload_name(fleet.ref.name, number))
-    fits = [one for one in seen.workloads if _is_workload(one, fleet, number, options)]
+    fits = index.workloads(fleet, number, options)
     if len(fits) > 1:
         names = ", ".join(sorted(one.ref.name for one in fits)[:3])
         return GroupState(number, options, ref, None, (), problem=(
@@ -94,31 +146,14 @@ def _state(fleet: FleetObject, number: int, options: KubernetesOptions, seen: Ob
             "WorkloadNotFound", f"replicas[{number}]: there is no {_wanted(options)}")
         return GroupState(number, options, ref, None, (), problem=missing)
     one = fits[0]
-    pods = tuple(pod for pod in seen.pods
-                 if pod.namespace == one.ref.namespace and pod.matches(one.selector))
-    direct = next((other for other in seen.autoscalers if other.targets(one.ref)), None)
+    direct = index.autoscaler(one.ref)
     problem = None
     if direct is not None and options.act == "scale":
         problem = ("AnotherOwner", f"replicas[{number}]: {direct.ref.kind} {direct.ref.name} "
                    f"changes the replicas of {one.ref.kind} {one.ref.name}, too; expected "
                    "kubernetes.act publish, or that it is deleted")
-    return GroupState(number, options, ref, one, pods, direct, problem)
-
-
-def _is_workload(one: Workload, fleet: FleetObject, number: int, options: KubernetesOptions
-                 ) -> bool:
-    if one.ref.namespace != fleet.ref.namespace:
-        return False
-    if options.create is not None:
-        return (one.ref.kind, one.ref.name) == (options.create.kind,
-                                                workload_name(fleet.ref.name, number))
-    adopt = options.adopt
-    assert adopt is not None, "the file states one of the two"
-    if one.ref.kind != adopt.kind:
-        return False
-    if adopt.name is not None:
-        return one.ref.name == adopt.name
-    return all(one.labels.get(key) == value for key, value in adopt.labels.items())
+    return GroupState(number, options, ref, one, index.pods(one.selector), direct, problem,
+                      index.autoscaler(ref))
 
 
 def _wanted(options: KubernetesOptions) -> str:
@@ -136,14 +171,16 @@ def reconcile(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], s
     found: list[Action] = []
     if fleet.is_ending:
         return found  # what Penstock created has the Fleet as owner, and goes with it
+    groups = {one.ref: one for one in seen.groups}
     for state in states:
-        found += _group_steps(fleet, values, state, seen, targets.get(state.number))
+        found += _group_steps(fleet, values, state, groups.get(state.ref), seen.work,
+                              targets.get(state.number))
     return found
 
 
-def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState, seen: Observed,
-                 target: int | None) -> Iterator[Action]:
-    group = seen.group(state.ref)
+def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState,
+                 group: ReplicaGroupObject | None, work: Mapping[str, int], target: int | None
+                 ) -> Iterator[Action]:
     options = state.options
     if group is None:
         document = replica_group(fleet, values, state.number)
@@ -153,7 +190,7 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState, seen: Obs
                 state.number].count
             document["spec"]["replicas"] = first
         yield Create(document)
-    if options.create is not None:
+    if options.create is not None and (state.problem is None or state.workload is not None):
         document = created_workload(fleet, values, state.number)
         yield Apply(document)
         if state.workload is None:
@@ -163,11 +200,11 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState, seen: Obs
     if state.workload is None or state.problem is not None:
         return
     wanted = target if options.act == "scale" else None
-    if options.act == "publish" and group is not None and state.autoscaler is None and any(
-            one.targets(state.ref) for one in seen.autoscalers):
+    if options.act == "publish" and group is not None and state.follows is not None \
+            and state.autoscaler is None:
         wanted = group.replicas
     if wanted is not None and wanted != state.workload.replicas:
-        yield from scaled(state.workload, state.pods, wanted, seen.work)
+        yield from scaled(state.workload, state.pods, wanted, work)
 
 
 def scaled(workload: Workload, pods: Sequence[Pod], wanted: int, work: Mapping[str, int]

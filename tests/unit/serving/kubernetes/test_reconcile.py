@@ -143,3 +143,18 @@ def test_the_status_of_a_group_has_its_selector_and_is_written_once():
     again = objects.replica_group({"kind": "ReplicaGroup", "metadata": cluster.metadata("chat-0"),
                                    "spec": {}, "status": found[0].status})
     assert [*group_status(states[0], again, 3)] == []
+
+
+def test_a_workload_is_of_one_group_and_of_one_fleet():
+    text = cluster.FLEET.replace("KUBERNETES}", "kubernetes: {adopt: {name: a}}}, {count: 1, "
+                                 "kubernetes: {adopt: {labels: {team: x}}}}")
+    values, observed = cluster.values_of(text=text), seen(
+        cluster.deployment("a", labels={"team": "x"}), groups=())
+    first, second = group_states(FLEET, values, observed)
+    assert first.workload is not None
+    assert second.problem == ("SharedWorkload", "replicas[1]: Deployment a is the workload of "
+                              "replicas[0], too")
+    assert [step.ref.name for step in reconcile(FLEET, values, [first, second], observed,
+                                                {0: 3, 1: 5}) if isinstance(step, Scale)] == ["a"]
+    first, _ = group_states(FLEET, values, observed, {Ref("Deployment", "ns", "a"): "Fleet b"})
+    assert first.problem[0] == "SharedWorkload"

@@ -1,0 +1,174 @@
+"""KEDA's external scaler: a gRPC service that tells KEDA Penstock's number of replicas.
+
+The service and its messages are those of KEDA's ``externalscaler.proto``, declared here because no
+package has them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from penstock.core.errors import InputError
+from penstock.engines.http import url_of
+
+SERVICE = "externalscaler.ExternalScaler"
+METRIC = "penstock-desired-replicas"
+LOOK_S = 1.0
+"""Time between two looks for a stream whose number may have changed."""
+
+_STRING, _INT64, _DOUBLE, _BOOL, _MESSAGE = 9, 3, 1, 8, 11  # numbers of protobuf's types
+_ONE, _MANY = 1, 3
+_MAP = "ScaledObjectRef.ScalerMetadataEntry"
+_MESSAGES: Mapping[str, tuple[tuple[str, int, int, int, str], ...]] = {
+    "ScaledObjectRef": (("name", 1, _STRING, _ONE, ""), ("namespace", 2, _STRING, _ONE, ""),
+                        ("scalerMetadata", 3, _MESSAGE, _MANY, _MAP)),
+    "IsActiveResponse": (("result", 1, _BOOL, _ONE, ""),),
+    "MetricSpec": (("metricName", 1, _STRING, _ONE, ""), ("targetSize", 2, _INT64, _ONE, ""),
+                   ("targetSizeFloat", 3, _DOUBLE, _ONE, "")),
+    "GetMetricSpecResponse": (("metricSpecs", 1, _MESSAGE, _MANY, "MetricSpec"),),
+    "GetMetricsRequest": (("scaledObjectRef", 1, _MESSAGE, _ONE, "ScaledObjectRef"),
+                          ("metricName", 2, _STRING, _ONE, "")),
+    "MetricValue": (("metricName", 1, _STRING, _ONE, ""), ("metricValue", 2, _INT64, _ONE, ""),
+                    ("metricValueFloat", 3, _DOUBLE, _ONE, "")),
+    "GetMetricsResponse": (("metricValues", 1, _MESSAGE, _MANY, "MetricValue"),)}
+
+
+class Asked(NamedTuple):
+    """Group of a Fleet that a ScaledObject asks for."""
+
+    namespace: str
+    fleet: str
+    group: int
+
+
+@cache
+def messages() -> Mapping[str, Any]:
+    """Return the message classes by their name."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="penstock/externalscaler.proto",
+                                              package="externalscaler", syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind, label, of in fields:
+            message.field.add(name=field, number=number, type=kind, label=label,
+                              type_name=f".externalscaler.{of}" if of else None)
+    entry = file.message_type[0].nested_type.add(name=_MAP.rpartition(".")[2])
+    entry.options.map_entry = True
+    for number, field in enumerate(("key", "value"), 1):
+        entry.field.add(name=field, number=number, type=_STRING, label=_ONE)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {name: message_factory.GetMessageClass(
+        pool.FindMessageTypeByName(f"externalscaler.{name}")) for name in _MESSAGES}
+
+
+def asked(ref: Any) -> Asked:
+    """Return the group that a ScaledObject's trigger names. Raises InputError."""
+    metadata = dict(ref.scalerMetadata)
+    fleet, group = metadata.get("fleet", ""), metadata.get("group", "0")
+    if not fleet:
+        raise InputError("the trigger's metadata: fleet is left out; expected the name of a Fleet "
+                         "in the ScaledObject's namespace")
+    if not group.isdecimal():
+        raise InputError(f"the trigger's metadata: group: found {group[:20]!r}; expected the "
+                         "number of a group in the Fleet's replicas")
+    return Asked(ref.namespace, fleet, int(group))
+
+
+class ExternalScaler:
+    """The service. ``wanted`` returns the number of a group, None before a decision: KEDA then gets
+    an error, and keeps what there is."""
+
+    def __init__(self, wanted: Callable[[Asked], int | None]) -> None:
+        self._wanted = wanted
+
+    async def is_active(self, request: Any, context: Any) -> Any:
+        """Return whether any replica is wanted."""
+        return messages()["IsActiveResponse"](result=await self._number(request, context) > 0)
+
+    async def stream_is_active(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Yield whether any replica is wanted, now and whenever that changes."""
+        told: bool | None = None
+        while True:
+            active = await self._number(request, context) > 0
+            if active != told:
+                told = active
+                yield messages()["IsActiveResponse"](result=active)
+            await asyncio.sleep(LOOK_S)
+
+    async def get_metric_spec(self, request: Any, context: Any) -> Any:
+        """Return the metric's name, and the target 1: one replica for each."""
+        await self._asked(request, context)
+        kinds = messages()
+        return kinds["GetMetricSpecResponse"](metricSpecs=[kinds["MetricSpec"](
+            metricName=METRIC, targetSize=1, targetSizeFloat=1.0)])
+
+    async def get_metrics(self, request: Any, context: Any) -> Any:
+        """Return the number of replicas. KEDA takes the float where it is above 0."""
+        number = await self._number(request.scaledObjectRef, context)
+        kinds = messages()
+        return kinds["GetMetricsResponse"](metricValues=[kinds["MetricValue"](
+            metricName=request.metricName or METRIC, metricValue=number,
+            metricValueFloat=float(number))])
+
+    async def _asked(self, ref: Any, context: Any) -> Asked:
+        import grpc
+
+        try:
+            return asked(ref)
+        except InputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+
+    async def _number(self, ref: Any, context: Any) -> int:
+        import grpc
+
+        group = await self._asked(ref, context)
+        number = self._wanted(group)
+        if number is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, (
+                f"nothing is decided for the group {group.group} of the Fleet "
+                f"{group.namespace}/{group.fleet}"))
+            raise AssertionError("abort raises")
+        return number
+
+    def handler(self) -> Any:
+        """Return the service for a gRPC server."""
+        import grpc
+
+        kinds = messages()
+
+        def unary(method: Any, request: str) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                method, kinds[request].FromString, lambda answer: answer.SerializeToString())
+
+        return grpc.method_handlers_generic_handler(SERVICE, {
+            "IsActive": unary(self.is_active, "ScaledObjectRef"),
+            "GetMetricSpec": unary(self.get_metric_spec, "ScaledObjectRef"),
+            "GetMetrics": unary(self.get_metrics, "GetMetricsRequest"),
+            "StreamIsActive": grpc.unary_stream_rpc_method_handler(
+                self.stream_is_active, kinds["ScaledObjectRef"].FromString,
+                lambda answer: answer.SerializeToString())})
+
+
+@asynccontextmanager
+async def serving(scaler: ExternalScaler, host: str, port: int) -> AsyncIterator[str]:
+    """Yield the address of the service, which runs until the context ends. Raises InputError where
+    the address cannot be bound."""
+    import grpc
+
+    server = grpc.aio.server(maximum_concurrent_rpcs=1000)
+    server.add_generic_rpc_handlers((scaler.handler(),))
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise InputError(f"--external-scaler-port {port}: cannot be bound on {host} "
+                         f"({str(error)[:100]})") from None
+    await server.start()
+    try:
+        yield url_of(host, bound, "grpc")
+    finally:
+        await server.stop(grace=1.0)
