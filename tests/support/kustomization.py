@@ -17,8 +17,8 @@ Document = dict[str, Any]
 KEYS = {"apiVersion", "kind", "resources", "patches", "configMapGenerator", "generatorOptions",
         "namespace", "labels", "images"}
 CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace"}
-MERGE_KEYS = {"containers": "name", "env": "name", "ports": "containerPort", "volumes": "name",
-              "volumeMounts": "mountPath"}
+MERGE_KEYS = {"containers": ["name"], "env": ["name"], "ports": ["containerPort", "port"],
+              "volumes": ["name"], "volumeMounts": ["mountPath"]}
 """Lists whose elements a patch finds by a key. Any other list of mappings is refused, since the
 schema of Kubernetes may or may not have a key for it."""
 
@@ -125,9 +125,10 @@ def merged(old: Any, new: Document) -> Document:
 
 
 def _merged_list(name: str, old: list[Document], new: list[Document]) -> list[Document]:
-    if not all(MERGE_KEYS.get(name) in one for one in (*old, *new)):
+    keys = [key for key in MERGE_KEYS.get(name, ()) if all(key in one for one in (*old, *new))]
+    if not keys:
         raise FormError(f"{name}: no merge key")
-    key, kept, added = MERGE_KEYS[name], {one[MERGE_KEYS[name]]: one for one in old}, []
+    key, kept, added = keys[0], {one[keys[0]]: one for one in old}, []
     for one in new:
         if one.get("$patch") == "delete":
             del kept[one[key]]

@@ -24,9 +24,7 @@ from support.manifests import (
 )
 
 AWAITED = {
-    ("overlays/endpoint-picker", "endpoint-picker"): "penstock endpoint-picker is not there yet",
-    ("overlays/external-scaler", "controller"):
-        "penstock controller --external-scaler-port is not there yet"}
+    ("overlays/endpoint-picker", "endpoint-picker"): "penstock endpoint-picker is not there yet"}
 """Commands and options that manifests use and that another change brings."""
 
 
@@ -160,6 +158,14 @@ def test_replicated_workloads_have_a_budget_that_lets_a_node_drain(objects):
                          if found["metadata"]["name"] == one["metadata"]["name"]]
             assert budget["apiVersion"] == "policy/v1"
             assert one["spec"]["replicas"] > budget["spec"]["maxUnavailable"] == 1
+
+
+def test_the_external_scaler_is_the_leader(objects):
+    """A replica that does not lead knows no numbers, and KEDA may be connected to it."""
+    (one,) = of_kind(objects["overlays/external-scaler"], "Deployment")
+    assert one["spec"]["replicas"] == 1
+    (service,) = of_kind(objects["overlays/external-scaler"], "Service")
+    assert {port["port"] for port in service["spec"]["ports"]} == {8080, 9005}
 
 
 def test_secrets_are_named_and_never_held(objects):
