@@ -1,0 +1,112 @@
+"""A real Kubernetes API server of this machine's own, where a script to start one is at hand.
+
+The script is that of `shared/k8s` beside the repository, or that of `PENSTOCK_KUBE_API_SERVER`.
+"""
+
+import json
+import os
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = Path(os.environ.get("PENSTOCK_KUBE_API_SERVER")
+              or REPOSITORY.parent / "shared" / "k8s" / "start-apiserver.sh")
+PLURALS = {"NetworkPolicy": "networkpolicies"}
+CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace",
+                 "SubjectAccessReview"}
+
+
+class AbsentError(Exception):
+    """No API server can be started here; the text says why."""
+
+
+class Answer(NamedTuple):
+    """Status and document of an answer."""
+
+    status: int
+    document: dict[str, Any]
+
+
+class ApiServer:
+    """Client of an API server, with all rights."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.config = yaml.safe_load(kubeconfig.read_text())
+        cluster = self.config["clusters"][0]["cluster"]
+        self._url, self._token = cluster["server"], self.config["users"][0]["user"]["token"]
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(
+                context=ssl.create_default_context(cafile=cluster["certificate-authority"])))
+
+    def ask(self, method: str, path: str, body: Any = None,
+            content_type: str = "application/json") -> Answer:
+        """Send a request."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self._url + path, method=method, data=data,
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": content_type})
+        try:
+            with self._opener.open(request, timeout=30) as answer:
+                return Answer(answer.status, json.load(answer))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, json.load(error))
+
+    def apply(self, one: dict[str, Any], *, dry_run: bool) -> Answer:
+        """Apply an object as kubectl does on the server. Unknown fields are refused."""
+        kind, metadata = one["kind"], one["metadata"]
+        path = "/api/v1" if one["apiVersion"] == "v1" else f"/apis/{one['apiVersion']}"
+        if kind not in CLUSTER_KINDS:
+            path += f"/namespaces/{metadata['namespace']}"
+        path += f"/{PLURALS.get(kind, kind.lower() + 's')}/{metadata['name']}?fieldManager=test"
+        return self.ask("PATCH", path + ("&dryRun=All" if dry_run else ""), one,
+                        "application/apply-patch+yaml")
+
+    def kubeconfig_of(self, namespace: str, account: str) -> dict[str, Any]:
+        """Kubeconfig of a service account, with a token that the server makes."""
+        made = self.ask("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"audiences": [], "expirationSeconds": 3600}})
+        (context,) = self.config["contexts"]
+        return {**self.config,
+                "users": [{"name": account, "user": {"token": made.document["status"]["token"]}}],
+                "contexts": [{"name": context["name"], "context": {
+                    **context["context"], "user": account, "namespace": namespace}}]}
+
+    def may(self, user: str, verb: str, group: str, resource: str, namespace: str = "",
+            name: str = "") -> bool:
+        """Whether a user has a right, by the server's own judgement."""
+        resource, _, subresource = resource.partition("/")
+        answer = self.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": {
+                "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+                "namespace": namespace, "name": name}}})
+        return bool(answer.document["status"]["allowed"])
+
+
+@contextmanager
+def api_server(folder: Path) -> Iterator[ApiServer]:
+    """An API server with its state in a folder, without controllers, and with the check of owners'
+    references that OpenShift has. Raises AbsentError."""
+    if not SCRIPT.exists():
+        raise AbsentError(f"no script to start an API server at {SCRIPT}")
+    environment = {**os.environ, "K8S_TEST_KCM": "0", "K8S_TEST_EXTRA":
+                   "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"}
+    started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True,
+                             env=environment, check=False)
+    if started.returncode == 77:
+        raise AbsentError(started.stderr.strip())
+    assert started.returncode == 0, started.stderr
+    try:
+        yield ApiServer(Path(started.stdout.strip()))
+    finally:
+        subprocess.run([SCRIPT, "stop", folder], check=True, env=environment)
