@@ -11,8 +11,8 @@ import yaml
 from lightkube import ApiError
 from lightkube.types import PatchType
 
-from support import api_server
 from support import cluster_objects as cluster
+from support import kube_api_server, kube_clients
 from support.fake_prometheus import FakePrometheus, engine_samples
 
 pytestmark = pytest.mark.long
@@ -21,14 +21,12 @@ PENSTOCK = [sys.executable, "-m", "penstock"]
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory):
-    reason = api_server.why_not()
-    if reason is not None:
-        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("cluster")
     try:
-        yield api_server.start(folder)
-    finally:
-        api_server.stop(folder)
+        with kube_api_server.api_server(folder, controllers=True) as one:
+            yield one.kubeconfig
+    except kube_api_server.AbsentError as reason:
+        pytest.skip(str(reason))
 
 
 class Cluster:
@@ -41,7 +39,7 @@ class Cluster:
 
     async def put(self, text, kubernetes=cluster.CREATE):
         spec = yaml.safe_load(cluster.text_of(kubernetes, text))
-        await self.there.apply(api_server.FLEET({
+        await self.there.apply(kube_clients.FLEET({
             "apiVersion": "penstock.dev/v1alpha1", "kind": "Fleet",
             "metadata": {"name": "chat", "namespace": self.namespace}, "spec": spec}), force=True)
 
@@ -52,11 +50,11 @@ class Cluster:
             return {}
 
     async def replicas(self, name="chat-0"):
-        found = await self.get(api_server.DEPLOYMENT, name)
+        found = await self.get(kube_clients.DEPLOYMENT, name)
         return found.get("spec", {}).get("replicas"), found.get("status", {}).get("readyReplicas")
 
     async def condition(self, name):
-        found = (await self.get(api_server.FLEET, "chat")).get("status", {}).get("conditions", ())
+        found = (await self.get(kube_clients.FLEET, "chat")).get("status", {}).get("conditions", ())
         return next(((one["status"], one["reason"]) for one in found if one["type"] == name), None)
 
     async def until(self, what, expected):
@@ -84,10 +82,10 @@ class Cluster:
 
 @asynccontextmanager
 async def in_namespace(kubeconfig, folder):
-    async with api_server.client(kubeconfig) as there, api_server.client(
+    async with kube_clients.client(kubeconfig) as there, kube_clients.client(
             kubeconfig, "nodes") as nodes:
         found = await new_namespace(there, kubeconfig, folder)
-        async with api_server.nodes(nodes):
+        async with kube_clients.nodes(nodes):
             yield found
 
 
@@ -96,14 +94,14 @@ async def new_namespace(there, kubeconfig, folder):
                                                    stdout=asyncio.subprocess.PIPE)
     text, _ = await process.communicate()
     for one in yaml.safe_load_all(text):
-        await there.apply(api_server.CRD(one), force=True)
+        await there.apply(kube_clients.CRD(one), force=True)
     name = f"t-{os.urandom(4).hex()}"
-    await there.create(api_server.NAMESPACE({"metadata": {"name": name}}))
+    await there.create(kube_clients.NAMESPACE({"metadata": {"name": name}}))
     found = Cluster(there, name, kubeconfig, folder)
 
     async def known():
         try:
-            return [one async for one in there.list(api_server.FLEET, namespace=name)]
+            return [one async for one in there.list(kube_clients.FLEET, namespace=name)]
         except ApiError:
             return None
 
@@ -127,15 +125,15 @@ def test_a_fleet_runs_changes_and_outlives_its_controller(kubeconfig, tmp_path):
             async with one.controller("two"):
                 await one.until(one.replicas, (1, 1))
                 events = [event async for event in one.there.list(
-                    api_server.EVENT, namespace=one.namespace)
+                    kube_clients.EVENT, namespace=one.namespace)
                     if event.get("source", {}).get("component") == "penstock"]
                 assert any("4 to 1 replicas" in event["message"] for event in events)
-                deployment = await one.get(api_server.DEPLOYMENT, "chat-0")
+                deployment = await one.get(kube_clients.DEPLOYMENT, "chat-0")
                 applied = [entry for entry in deployment["metadata"]["managedFields"]
                            if entry["operation"] == "Apply"]
                 assert [entry["manager"] for entry in applied] == ["penstock"]
                 assert "f:replicas" not in applied[0]["fieldsV1"]["f:spec"]
-                await one.there.delete(api_server.FLEET, "chat", namespace=one.namespace)
+                await one.there.delete(kube_clients.FLEET, "chat", namespace=one.namespace)
                 await one.until(one.replicas, (None, None))  # by its owner
     asyncio.run(work())
 
@@ -143,7 +141,7 @@ def test_a_fleet_runs_changes_and_outlives_its_controller(kubeconfig, tmp_path):
 def test_a_group_follows_an_autoscaler_and_two_owners_are_told(kubeconfig, tmp_path):
     def hpa(kind, name):
         version = {"Deployment": "apps/v1", "ReplicaGroup": "penstock.dev/v1alpha1"}[kind]
-        return api_server.HPA({
+        return kube_clients.HPA({
             "metadata": {"name": kind.lower()},
             "spec": {"scaleTargetRef": {"apiVersion": version, "kind": kind, "name": name},
                      "minReplicas": 1, "maxReplicas": 9}})
@@ -154,11 +152,11 @@ def test_a_group_follows_an_autoscaler_and_two_owners_are_told(kubeconfig, tmp_p
             await one.put(cluster.FLEET, create)
             await one.until(one.replicas, (2, 2))
             await one.there.create(hpa("ReplicaGroup", "chat-0"), namespace=one.namespace)
-            await one.there.patch(api_server.REPLICA_GROUP.Scale, "chat-0",
+            await one.there.patch(kube_clients.REPLICA_GROUP.Scale, "chat-0",
                                   {"spec": {"replicas": 5}}, namespace=one.namespace,
                                   patch_type=PatchType.MERGE)
             await one.until(one.replicas, (5, 5))
-            scale = await one.there.get(api_server.REPLICA_GROUP.Scale, "chat-0",
+            scale = await one.there.get(kube_clients.REPLICA_GROUP.Scale, "chat-0",
                                         namespace=one.namespace)
             assert "penstock.dev/fleet=chat" in scale.status.selector
             await one.there.create(hpa("Deployment", "chat-0"), namespace=one.namespace)
@@ -176,7 +174,7 @@ def test_a_policy_follows_the_load_of_a_cluster(kubeconfig, tmp_path):
             async def scrape():
                 while True:
                     pods = [pod async for pod in one.there.list(
-                        api_server.POD, namespace=one.namespace)]
+                        kube_clients.POD, namespace=one.namespace)]
                     prometheus.engines = [sample for pod in pods for sample in engine_samples(
                         pod["metadata"]["name"], running=load["running"], model="llama-3.1-8b",
                         at_s=prometheus.clock())]
@@ -189,7 +187,8 @@ def test_a_policy_follows_the_load_of_a_cluster(kubeconfig, tmp_path):
                 await one.put(text, f"max_replicas: 4, {cluster.CREATE}")
                 await one.until(one.replicas, (4, 4))
                 await one.until(lambda: one.condition("Scaling"), ("True", "Deciding"))
-                status = (await one.get(api_server.FLEET, "chat"))["status"]
+                await one.until(lambda: one.condition("Ready"), ("True", "ReplicasReady"))
+                status = (await one.get(kube_clients.FLEET, "chat"))["status"]
                 assert status["replicas"] == "4/4"
                 assert status["decisions"][-1]["targets"] == [4]
             scraping.cancel()

@@ -19,6 +19,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(os.environ.get("PENSTOCK_KUBE_API_SERVER")
               or REPOSITORY.parent / "shared" / "k8s" / "start-apiserver.sh")
+CACHE = Path(os.environ.get("K8S_TEST_CACHE", Path.home() / ".cache" / "k8s-apiserver-test"))
 PLURALS = {"NetworkPolicy": "networkpolicies"}
 CLUSTER_KINDS = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace",
                  "SubjectAccessReview"}
@@ -39,6 +40,7 @@ class ApiServer:
     """Client of an API server, with all rights."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         self.config = yaml.safe_load(kubeconfig.read_text())
         cluster = self.config["clusters"][0]["cluster"]
         self._url, self._token = cluster["server"], self.config["users"][0]["user"]["token"]
@@ -94,19 +96,22 @@ class ApiServer:
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """An API server with its state in a folder, without controllers, and with the check of owners'
-    references that OpenShift has. Raises AbsentError."""
+def api_server(folder: Path, *, controllers: bool = False) -> Iterator[ApiServer]:
+    """An API server with its state in a folder: with Kubernetes' controllers, or with the check of
+    owners' references that OpenShift has. Raises AbsentError."""
     if not SCRIPT.exists():
         raise AbsentError(f"no script to start an API server at {SCRIPT}")
-    environment = {**os.environ, "K8S_TEST_KCM": "0", "K8S_TEST_EXTRA":
-                   "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"}
+    if not [*CACHE.glob("bin-*/.done")]:
+        raise AbsentError(f"the API server is not built: {SCRIPT} build takes five minutes")
+    environment = dict(os.environ) if controllers else {
+        **os.environ, "K8S_TEST_KCM": "0", "K8S_TEST_EXTRA":
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"}
     started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True,
                              env=environment, check=False)
     if started.returncode == 77:
         raise AbsentError(started.stderr.strip())
     assert started.returncode == 0, started.stderr
     try:
-        yield ApiServer(Path(started.stdout.strip()))
+        yield ApiServer(Path(started.stdout.strip().splitlines()[-1]))
     finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, env=environment)
+        subprocess.run([SCRIPT, "stop", folder], check=True, capture_output=True, env=environment)

@@ -13,6 +13,7 @@ import yaml
 from support.kube_api_server import AbsentError, api_server
 from support.manifests import NAMES, of_kind, rendered
 
+pytestmark = pytest.mark.long
 OPERATOR = "monitoring.coreos.com/v1"
 ACCOUNT = "system:serviceaccount:penstock:penstock-"
 

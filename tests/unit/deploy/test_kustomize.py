@@ -23,10 +23,6 @@ from support.manifests import (
     rendered,
 )
 
-AWAITED = {
-    ("overlays/endpoint-picker", "endpoint-picker"): "penstock endpoint-picker is not there yet"}
-"""Commands and options that manifests use and that another change brings."""
-
 
 @pytest.fixture(scope="module")
 def objects():
@@ -222,9 +218,6 @@ def test_arguments_are_those_of_the_command(name, objects):
         unknown = {text.split("=")[0] for text in arguments if text.startswith("-")}
         if command in FIRST_PAGE:
             unknown -= options_of(command)
-        if reason := AWAITED.get((name, command)):
-            assert unknown, f"it is there now: take {name} out of AWAITED"
-            pytest.skip(reason)
         assert not unknown
 
 

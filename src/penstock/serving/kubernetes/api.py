@@ -162,8 +162,9 @@ def open_cluster(kubeconfig: Path | None, context: str | None, namespace: str | 
         place = "" if kubeconfig is None else f"{kubeconfig}: "
         raise InputError(f"--kubeconfig: {place}cannot be read ({str(error)[:200]}); expected a "
                          "kubeconfig file") from None
-    if single is None:
-        raise InputError(f"--context {context}: is not in the kubeconfig")
+    if single is None or single.user is None:
+        raise InputError(f"--context {context or 'of the kubeconfig'}: names no user; expected a "
+                         "cluster and a user")
     return Cluster(AsyncClient(single, field_manager=MANAGER, trust_env=False), namespace)
 
 

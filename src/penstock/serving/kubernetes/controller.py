@@ -87,9 +87,16 @@ class Controller:
             await self._leave()
 
     def wanted(self, group: Asked) -> int | None:
-        """Return the decided number of a group, None where there is none."""
-        one = self.fleets.get(Ref("Fleet", group.namespace, group.fleet))
-        return None if one is None or one.run is None else one.run.targets().get(group.group)
+        """Return the decided number of a group, None where there is none. A controller that does
+        not lead has the leader's number, from the Fleet's status."""
+        ref = Ref("Fleet", group.namespace, group.fleet)
+        one = self.fleets.get(ref)
+        if one is not None and one.run is not None:
+            return one.run.targets().get(group.group)
+        fleet = next((fleet for fleet in self.store.fleets() if fleet.ref == ref), None)
+        entries = () if fleet is None else fleet.status.get("groups") or ()
+        return next((entry.get("target") for entry in entries
+                     if entry["number"] == group.group), None)
 
     async def _work(self) -> None:
         while True:
@@ -126,6 +133,7 @@ class Controller:
                 except ClusterError as error:
                     self._metrics.reconciled("error")
                     self._note(f"{ref.namespace}/{ref.name}: {error}")
+                    await self._say_refused(ref, error)
 
     async def _look_at(self, ref: Ref, fleet: FleetObject) -> None:
         one = self.fleets.setdefault(ref, Controlled(fleet))
@@ -150,7 +158,8 @@ class Controller:
         missing = None if run.loop is None else run.loop.problem
         await self._say(one, [
             accepted(None), ready(one.states, targets),
-            scaling(run.values, missing, decided=bool(targets))])
+            scaling(run.values, missing,
+                    decided=run.loop is not None and run.loop.num_decisions > 0)])
 
     def _taken(self, ref: Ref) -> dict[Ref, str]:
         """Return the workloads of the other Fleets."""
@@ -205,6 +214,15 @@ class Controller:
                 self._metrics.scaled(up=action.replicas > action.before)
         for event in told(one.fleet, actions, reasons):
             await self._cluster.act(event)
+
+    async def _say_refused(self, ref: Ref, error: ClusterError) -> None:
+        """Write into the status that the API server has refused a step."""
+        one = self.fleets.get(ref)
+        if one is None or one.run is None or error.status in (0, 404, 409):
+            return  # the server is gone, or the next look has newer objects
+        with suppress(ClusterError):
+            await self._say(one, [accepted(None),
+                                  Condition("Ready", "False", "Refused", str(error))])
 
     async def _say(self, one: Controlled, found: list[Condition]) -> None:
         """Write the status where it has changed, and an Event for a new problem."""

@@ -74,11 +74,16 @@ class FleetRun:
             self.groups[state.number].follow(state)
 
     def targets(self) -> dict[int, int]:
-        """Return the wanted replicas by group, as far as they are decided."""
+        """Return the wanted replicas by group, as far as they are decided. The bounds of the file
+        hold before any decision, and while metrics are missing."""
         if self.loop is None:
             return {number: group.count for number, group in enumerate(self.values.replicas)}
-        return {number: group.wanted for number, group in enumerate(self.groups)
-                if group.wanted is not None}
+        found = {}
+        for number, (group, facts) in enumerate(zip(self.groups, self.loop.facts, strict=True)):
+            bounded = facts.bounded(group.target)
+            if group.wanted is not None or (group.is_known and bounded != group.target):
+                found[number] = bounded
+        return found
 
     def work(self) -> dict[str, int]:
         """Return the requests at each pod by its name, as far as they are known."""

@@ -27,6 +27,7 @@ class ClusterGroup:
         self.wanted: int | None = None
         self._clock = clock
         self._ordered = ordered
+        self.is_known = False  # whether the cluster has its workload
         self._replicas = 0
         self._pods: Sequence[Pod] = ()
         self._numbers: dict[str, int] = {}
@@ -50,6 +51,7 @@ class ClusterGroup:
 
     def follow(self, state: GroupState) -> None:
         """Take the workload and the pods as the cluster shows them now."""
+        self.is_known = state.workload is not None
         self._replicas = 0 if state.workload is None else state.workload.replicas
         self._pods = state.pods
         present = {one.name for one in state.pods}

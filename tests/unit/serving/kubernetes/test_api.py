@@ -5,6 +5,7 @@ import json
 
 import httpx2
 import pytest
+import yaml
 
 lightkube = pytest.importorskip("lightkube", reason="the extra 'kubernetes' is not installed")
 
@@ -43,10 +44,12 @@ class Server:
         if isinstance(found, Exception):
             raise found
         status, body = found or (404, "404 page not found")
-        return httpx2.Response(status, content=body if isinstance(body, str) else json.dumps(body))
+        if isinstance(body, str):
+            return httpx2.Response(status, text=body)
+        return httpx2.Response(status, json=body)
 
     def cluster(self, namespace="ns"):
-        config = lightkube.KubeConfig.from_server("http://server").get()
+        config = lightkube.KubeConfig.from_dict(yaml.safe_load(KUBECONFIG)).get()
         return Cluster(lightkube.AsyncClient(
             config, field_manager="penstock", trust_env=False,
             transport=httpx2.MockTransport(self)), namespace)
@@ -132,3 +135,6 @@ def test_a_context_that_is_not_in_the_file_is_an_error(tmp_path):
     assert open_cluster(path, "here", None).own_namespace == "default"
     with pytest.raises(InputError, match="nope"):
         open_cluster(path, "nope", None)
+    path.write_text(KUBECONFIG.replace(", user: u}", "}"))
+    with pytest.raises(InputError, match="names no user"):
+        open_cluster(path, None, None)

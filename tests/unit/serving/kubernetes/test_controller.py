@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from penstock.serving.kubernetes import controller as module
+from penstock.serving.kubernetes.actions import Scale
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
 from penstock.serving.kubernetes.controller import Controller
 from penstock.serving.kubernetes.election import Election
+from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
 from penstock.serving.kubernetes.server import shown
 from support import cluster_objects as cluster
@@ -203,4 +205,50 @@ def test_missing_metrics_are_told_and_change_nothing(tmp_path):
             await asyncio.sleep(0.2)
             assert len(there.actions) == num_acted  # what has been said is not said again
             assert shown(kept.controller)[0].is_missing
+    asyncio.run(work())
+
+
+def test_the_bounds_of_the_file_hold_while_metrics_are_missing(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there, "max_replicas: 3, " + cluster.CREATE, text=SCALED)
+        there.put("Deployment", cluster.deployment(replicas=6))
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.replicas() == 3)
+            put_fleet(there, "max_replicas: 8, min_replicas: 5, " + cluster.CREATE,
+                      text=SCALED.replace("count: 2", "count: 6"))
+            await kept.until(lambda: kept.replicas() == 5)
+    asyncio.run(work())
+
+
+def test_a_refused_step_is_in_the_status(tmp_path):
+    class Strict(FakeCluster):
+        async def act(self, action):
+            if isinstance(action, Scale):
+                raise ClusterError("deployments.apps is forbidden", 403)
+            await super().act(action)
+
+    async def work():
+        there = Strict(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+        put_fleet(there)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.condition("Ready") == ("False", "Refused"))
+            assert "forbidden" in there.of("Fleet")["chat"]["status"]["conditions"][1]["message"]
+    asyncio.run(work())
+
+
+def test_a_controller_that_does_not_lead_knows_the_leader_s_number(tmp_path):
+    async def work():
+        there = lacking()
+        put_fleet(there)
+        async with at_work(there, tmp_path, "one") as first, \
+                at_work(there, tmp_path, "two") as second:
+            await first.until(lambda: first.condition("Ready") == ("True", "ReplicasReady"))
+            both = (first, second) if first.controller.election.leads.is_set() else (second, first)
+            await first.until(lambda: both[1].controller.store.is_whole)
+            for one in both:
+                assert one.controller.wanted(Asked("ns", "chat", 0)) == 2
+            assert both[1].controller.fleets == {}
+            assert both[1].controller.wanted(Asked("ns", "chat", 4)) is None
+            assert both[1].controller.wanted(Asked("ns", "other", 0)) is None
     asyncio.run(work())

@@ -1,17 +1,12 @@
-"""A real Kubernetes API server on this machine, and a program that plays its nodes."""
+"""Clients of a real API server (``kube_api_server``), and a program that plays its nodes."""
 
 import asyncio
-import os
-import subprocess
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import PatchType
-
-SCRIPT = Path(__file__).resolve().parents[2].parent / "shared" / "k8s" / "start-apiserver.sh"
-CACHE = Path(os.environ.get("K8S_TEST_CACHE", Path.home() / ".cache" / "k8s-apiserver-test"))
 
 CRD = create_global_resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition",
                              "customresourcedefinitions")
@@ -26,27 +21,6 @@ HPA = create_namespaced_resource("autoscaling", "v1", "HorizontalPodAutoscaler",
 FLEET = create_namespaced_resource("penstock.dev", "v1alpha1", "Fleet", "fleets")
 REPLICA_GROUP = create_namespaced_resource("penstock.dev", "v1alpha1", "ReplicaGroup",
                                            "replicagroups")
-
-
-def why_not() -> str | None:
-    """The reason why there is no API server here, None where there is one."""
-    if not SCRIPT.exists():
-        return f"{SCRIPT} is not here"
-    if not [*CACHE.glob("bin-*/.done")]:
-        return f"the API server is not built: {SCRIPT} build takes five minutes"
-    return None
-
-
-def start(folder: Path) -> Path:
-    """Start a server whose state is in a folder; the path of its kubeconfig."""
-    done = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True, timeout=120,
-                          check=True)
-    return Path(done.stdout.strip().splitlines()[-1])
-
-
-def stop(folder: Path) -> None:
-    """Stop the server."""
-    subprocess.run([SCRIPT, "stop", folder], capture_output=True, timeout=60, check=False)
 
 
 def client(kubeconfig: Path, manager: str = "user") -> AsyncClient:
