@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
 import yaml
 from lightkube import ApiError
@@ -102,7 +103,7 @@ async def new_namespace(there, kubeconfig, folder):
     async def known():
         try:
             return [one async for one in there.list(kube_clients.FLEET, namespace=name)]
-        except ApiError:
+        except httpx2.HTTPStatusError:  # the definition is not served yet
             return None
 
     found.notes.touch()

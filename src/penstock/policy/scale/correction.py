@@ -24,7 +24,10 @@ _DOWN_S, _UP_S = 30.0, 600.0
 costs replicas; too high a rate costs objectives."""
 
 _SIGMAS = 3.0
-_LEAST, _MOST = 0.1, 10.0
+_LEAST, _MOST = 0.5, 10.0
+"""Bounds of the correction. A few requests of much longer prompts than those that ended before look
+like slow replicas; a belief that is more than twice too high shows in the requests that miss."""
+
 _FEWEST = 20  # finished requests below which chance decides
 
 

@@ -1,5 +1,6 @@
 """Rates of one replica of each group of a model within the objectives, believed and observed."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ SHARE_S = 3600.0
 LOAD_S = 60.0
 """Time over which the load is a mean to which the requests that end are counted."""
 
+DELAY_S = 120.0
+"""Time after which requests that ended are counted: the rates follow the lengths of requests that
+have ended, so the load of a moment is known only later."""
+
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
 _SPARE = 2.0  # misses at the largest load that is taken to be in time, over those that may be
@@ -29,6 +34,24 @@ class _Counts(NamedTuple):
     num_arrived: int
     num_ended: int
     num_met: int
+
+
+class _Offered(NamedTuple):
+    """Arrivals and waiting requests per second of a minute, and the mean number of replicas of each
+    group that were ready."""
+
+    rate_per_s: float
+    ready: tuple[float, ...]
+
+
+class _Kept(NamedTuple):
+    """Requests of a class that ended, and those of them that missed, with the load then."""
+
+    at_s: float
+    service_class: str
+    offered: _Offered
+    num_ended: int
+    num_missed: int
 
 
 class ReplicaRates:
@@ -57,8 +80,9 @@ class ReplicaRates:
         self._learned: dict[str, LoadShare] = {}
         self._counts: dict[str, _Counts] = {}
         self._arrived = History[float](LOAD_S)
-        self._capacity = History[float](LOAD_S)
-        self._seen_s: float | None = None
+        self._ready = [History[float](LOAD_S) for _ in numbers]
+        self._kept: deque[_Kept] = deque()
+        self._counted_s: dict[str, float] = {}
 
     @property
     def known(self) -> bool:
@@ -145,37 +169,48 @@ class ReplicaRates:
                 learned.doubt(self._correction.factor, 1.0 - weight)
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
-        """Count what ended since the last call to the load of the last minute."""
-        load = self._load(seen, demand, now_s)
-        elapsed_s = 0.0 if self._seen_s is None else now_s - self._seen_s
-        self._seen_s = now_s
+        """Keep what ended since the last call, and count what has been kept for long enough that
+        the saturations are of the lengths that ended then."""
+        offered = self._offered(seen, demand, now_s)
         for one in demand:
             now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
             before, self._counts[one.service_class] = self._counts.get(one.service_class), now
             num_ended = 0 if before is None else now.num_ended - before.num_ended
-            if before is None or load is None or num_ended <= 0:
-                continue
-            learned = self._learned.get(one.service_class)
-            if learned is None:
-                learned = self._learned[one.service_class] = LoadShare(
-                    _SPARE * self._context.classes[one.service_class].slo.allowed_misses)
-            learned.add(Ended(load, num_ended, num_ended - (now.num_met - before.num_met)),
-                        elapsed_s)
+            if before is not None and offered is not None and num_ended > 0:
+                self._kept.append(_Kept(now_s, one.service_class, offered, num_ended, num_ended
+                                        - (now.num_met - before.num_met)))
+        while self._kept and self._kept[0].at_s <= now_s - DELAY_S:
+            self._count(self._kept.popleft())
 
-    def _load(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> float | None:
-        """Return arrivals, and the requests that wait, over the saturation of the ready replicas;
-        None where it is not known."""
+    def _count(self, kept: _Kept) -> None:
+        """Count requests that ended to the load at which they did."""
+        capacity = sum(whole * ready for whole, ready in zip(
+            self._saturations, kept.offered.ready, strict=True))
+        if capacity <= 0.0:
+            return
+        learned = self._learned.get(kept.service_class)
+        if learned is None:
+            slo = self._context.classes[kept.service_class].slo
+            learned = self._learned[kept.service_class] = LoadShare(_SPARE * slo.allowed_misses)
+        last_s = self._counted_s.get(kept.service_class, kept.at_s)
+        self._counted_s[kept.service_class] = kept.at_s
+        learned.add(Ended(kept.offered.rate_per_s / capacity, kept.num_ended, kept.num_missed),
+                    kept.at_s - last_s)
+
+    def _offered(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
+                 ) -> _Offered | None:
+        """Return the arrivals and waiting requests of the last minute, and the replicas that were
+        ready; None where they are not known for so long."""
         self._arrived.add(now_s, float(sum(one.num_arrived for one in demand)))
-        self._capacity.add(now_s, sum(
-            whole * seen.groups[number].num_ready
-            for number, whole in zip(self._numbers, self._saturations, strict=True)))
+        for history, number in zip(self._ready, self._numbers, strict=True):
+            history.add(now_s, float(seen.groups[number].num_ready))
         rate = rate_since(self._arrived, now_s - LOAD_S, now_s)
-        capacity = mean_since(self._capacity, now_s - LOAD_S)
-        if rate is None or not capacity or self._arrived.span_s < LOAD_S - 1e-9:
+        if rate is None or self._arrived.span_s < LOAD_S - 1e-9:
             return None
         waiting = sum(one.num_held for one in demand) + sum(
             seen.groups[number].num_waiting for number in self._numbers)
-        return (rate + waiting / LOAD_S) / capacity
+        return _Offered(rate + waiting / LOAD_S, tuple(
+            mean_since(history, now_s - LOAD_S) or 0.0 for history in self._ready))
 
     def _learned_share(self, believed: float) -> float:
         """Return the share in time of every class: as far as nothing is seen, the believed one, and

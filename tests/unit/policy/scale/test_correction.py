@@ -18,7 +18,7 @@ def learned(rate_per_s, waiting, *, believed_per_s=10.0, for_s=300.0, num_ready=
     return found.factor
 
 
-@pytest.mark.parametrize("ratio", [0.4, 0.8, 1.0])
+@pytest.mark.parametrize("ratio", [0.6, 0.8, 1.0])
 def test_saturated_replicas_tell_their_rate(ratio) -> None:
     assert learned(10.0 * ratio, waiting=100) == pytest.approx(ratio, rel=0.03)
 
@@ -52,4 +52,4 @@ def test_few_ends_and_unknown_rates_teach_nothing() -> None:
 
 def test_the_factor_has_bounds() -> None:
     assert learned(10.0, waiting=1000, believed_per_s=1e-3, for_s=3000.0) == 10.0
-    assert learned(2.0, waiting=1000, believed_per_s=1e3, for_s=3000.0) == 0.1
+    assert learned(2.0, waiting=1000, believed_per_s=1e3, for_s=3000.0) == 0.5
