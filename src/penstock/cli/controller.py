@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import Host, Port
+from penstock.cli.options import Host, Kubeconfig, KubeContext, Port
 
 if TYPE_CHECKING:
     from penstock.serving.kubernetes.api import Cluster
@@ -18,13 +18,7 @@ _SHUTDOWN_S = 2.0
 
 @app.command(epilog="Example: penstock controller --namespace inference --records records")
 def controller(
-    kubeconfig: Annotated[Path | None, typer.Option(
-        "--kubeconfig", metavar="FILE", show_default=False,
-        help="Kubeconfig of the cluster; default: the pod's own credentials, or your own "
-             "kubeconfig.")] = None,
-    context: Annotated[str | None, typer.Option(
-        "--context", metavar="NAME", show_default=False,
-        help="Context of the kubeconfig; default: its current one.")] = None,
+    kubeconfig: Kubeconfig = None, context: KubeContext = None,
     namespace: Annotated[str | None, typer.Option(
         "--namespace", metavar="NAME", show_default=False,
         help="Namespace of the Fleets; default: all.")] = None,

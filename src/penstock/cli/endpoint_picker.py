@@ -15,6 +15,8 @@ from penstock.cli.options import (
     DataDir,
     FleetFile,
     Host,
+    Kubeconfig,
+    KubeContext,
     MaxBodyMb,
     OpenToAll,
     Port,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from penstock.policy.route.protocol import Router
     from penstock.serving.endpoint_picker.limits import PickerOptions
     from penstock.serving.endpoint_picker.running import Places, Running
+    from penstock.serving.kubernetes.api import Cluster
 
 app = App()
 
@@ -66,15 +69,23 @@ def endpoint_picker(
         "--conformance", help="For conformance tests only: any client may name its endpoint "
                               "(test-epp-endpoint-selection), and answers tell who served "
                               "them.")] = False,
+    pods: Annotated[bool, typer.Option(
+        "--pods", help="The endpoints are the ready pods of the groups' workloads on a cluster "
+                       "(replicas[].kubernetes).")] = False,
+    kubeconfig: Kubeconfig = None, context: KubeContext = None,
+    namespace: Annotated[str | None, typer.Option(
+        "--namespace", metavar="NAME", show_default=False,
+        help="Namespace of the pods; default: the one of this pod or of the kubeconfig.")] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Choose the replica of each request for Envoy, Istio or another gateway, until interrupted.
 
     The gateway carries the bytes and asks over gRPC (external processing, endpoint picker protocol
     of the Gateway API inference extension). The endpoints are the `endpoints` of `replicas`, each
-    an IP address with a port; the fleet's routing policy chooses. The header
-    x-llm-d-inference-objective names a service class. /metrics and /ready have a port of their own.
-    The file is read again when it changes, or on SIGHUP. Needs the extra 'kubernetes'.
+    an IP address with a port, or with --pods the pods of a cluster; the fleet's routing policy
+    chooses. The header x-llm-d-inference-objective names a service class. /metrics and /ready have
+    a port of their own. The file is read again when it changes, or on SIGHUP; with --pods it is
+    not. Needs the extra 'kubernetes'.
     """
     from penstock.engines.http import run_server
     from penstock.serving.endpoint_picker.requirements import check_packages
@@ -88,26 +99,35 @@ def endpoint_picker(
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     check_exposure(host, tls_client_ca, open_to_all=open_to_all)
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if not any(group.endpoints for group in fleet.replicas):
+    if pods:
+        from penstock.serving.endpoint_picker.pods import check_pods
+        from penstock.serving.kubernetes.api import open_cluster
+
+        check_pods(fleet)
+        cluster = open_cluster(kubeconfig, context, namespace)
+    elif not any(group.endpoints for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is nothing to "
                          "choose from; expected for example endpoints: [http://10.0.0.1:8000]")
     options = PickerOptions(max_streams, max_body_mb * 2**20, None, fallbacks, drain_s, conformance)
     places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      places, options, tls, self_signed=tls_self_signed, as_json=as_json))
+                      places, options, tls, cluster if pods else None,
+                      self_signed=tls_self_signed, as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places: "Places",
-                 options: "PickerOptions", tls: "ServerTls | None", *, self_signed: bool,
-                 as_json: bool) -> None:
+                 options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None", *,
+                 self_signed: bool, as_json: bool) -> None:
     import gc
+    from contextlib import AsyncExitStack
 
     import numpy as np
 
     from penstock.cli.console import note
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
+    from penstock.serving.endpoint_picker.pods import pod_endpoints
     from penstock.serving.endpoint_picker.running import running_picker
     from penstock.serving.gateway.reload import Reload
 
@@ -120,8 +140,15 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     credentials = _credentials(tls, self_signed=self_signed)
-    async with running_picker(fleet, router_of(fleet), places, options, credentials=credentials,
-                              reload=Reload(path, read, router_of), on_bug=note) as running:
+    async with AsyncExitStack() as stack:
+        pods = None if cluster is None else await stack.enter_async_context(
+            pod_endpoints(fleet, cluster, note))
+        fleet = fleet if pods is None else pods.fleet
+        # A file's change of endpoints is followed; pods change by themselves.
+        reload = Reload(path, read, router_of) if pods is None else None
+        running = await stack.enter_async_context(running_picker(
+            fleet, router_of(fleet), places, options, credentials=credentials, endpoints=pods,
+            reload=reload, on_bug=note))
         _announce(running, as_json=as_json)
         await stopped.wait()
 

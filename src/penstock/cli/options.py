@@ -282,3 +282,11 @@ Design = Annotated[str, _DESIGN]
 MaybeDesign = Annotated[str | None, _DESIGN]
 Depths = Annotated[str | None, worded("--depths", "profile:depths", "N[,N...]")]
 BudgetS = Annotated[float | None, states("--budget-s", "profile:budget_s", "SECONDS")]
+
+Kubeconfig = Annotated[Path | None, typer.Option(
+    "--kubeconfig", metavar="FILE", show_default=False,
+    help="Kubeconfig of the cluster; default: the pod's own credentials, or your own "
+         "kubeconfig.")]
+KubeContext = Annotated[str | None, typer.Option(
+    "--context", metavar="NAME", show_default=False,
+    help="Context of the kubeconfig; default: its current one.")]

@@ -8,6 +8,7 @@ from penstock.fleet.fields import Count, Section, described
 
 ObjectName = Annotated[str, Field(
     min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
 LabelKey = Annotated[str, Field(max_length=317, pattern=r"^([a-z0-9][-a-z0-9.]*/)?"
                                                         r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
@@ -23,6 +24,8 @@ class AdoptSection(Section):
     name: ObjectName | None = described("Name of the workload.", "vllm-llama")
     labels: dict[LabelKey, LabelValue] | None = described(
         "Labels that one workload has and no other one of the namespace.", {"app": "vllm-llama"})
+    port: PortNumber = described("Port of the engines, for `penstock endpoint-picker --pods`.",
+                                 8000, default=8000)
 
 
 class CreateSection(Section):
@@ -33,8 +36,7 @@ class CreateSection(Section):
     model: Text = described(
         "The engine's argument for the model: a repository, or a folder in the image or a volume.",
         "meta-llama/Llama-3.1-8B-Instruct", default=...)
-    port: Annotated[int, Field(ge=1, le=65535)] = described("Port of the engine.", 8000,
-                                                            default=8000)
+    port: PortNumber = described("Port of the engine.", 8000, default=8000)
     pods: Count = described(
         "Pods of one replica, each on a machine of its own; more than one makes a LeaderWorkerSet.",
         2, default=1)

@@ -50,7 +50,8 @@ def resolve_kubernetes(section: KubernetesSection | None) -> KubernetesOptions |
     adopt, create = section.adopt, section.create
     return KubernetesOptions(
         section.act,
-        None if adopt is None else Adopted(adopt.kind, adopt.name, adopt.labels or {}),
+        None if adopt is None else Adopted(adopt.kind, adopt.name, adopt.labels or {},
+                                              adopt.port),
         None if create is None else Created(
             create.image, create.model, create.port, create.pods, create.resource,
             tuple(create.arguments), create.node_selector, tuple(create.secrets),
@@ -65,7 +66,7 @@ def kubernetes_section(options: KubernetesOptions | None) -> dict[str, Any] | No
     if options.adopt is not None:
         adopt = options.adopt
         found["adopt"] = {"kind": adopt.kind, "name": adopt.name,
-                          "labels": dict(adopt.labels) or None}
+                          "labels": dict(adopt.labels) or None, "port": adopt.port}
     if options.create is not None:
         create = options.create
         found["create"] = {

@@ -10,11 +10,13 @@ Acting = Literal["scale", "publish", "advise"]
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """An existing workload, by its ``name`` or by the labels that it has."""
+    """An existing workload, by its ``name`` or by the labels that it has. Its engines listen on
+    ``port``."""
 
     kind: WorkloadKind = "Deployment"
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    port: int = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,10 @@ class KubernetesOptions:
     act: Acting = "scale"
     adopt: Adopted | None = None
     create: Created | None = None
+
+    @property
+    def port(self) -> int:
+        """Port of the engines."""
+        found = self.adopt or self.create
+        assert found is not None, "the file states one of the two"
+        return found.port

@@ -1,7 +1,7 @@
 """The objects of a cluster, kept up to date by lists and watches."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.serving.kubernetes import objects
@@ -29,11 +29,12 @@ _RETRY_S, _ABSENT_S = 2.0, 60.0
 
 
 class Store:
-    """Objects of the kinds that decisions need. ``changed`` is called for every change."""
+    """Objects of some kinds. ``changed`` is called for every change."""
 
     def __init__(self, cluster: Cluster, changed: Callable[[], None],
-                 note: Callable[[str], None]) -> None:
-        self.unknown = set(WATCHED)
+                 note: Callable[[str], None], kinds: Sequence[Kind] = WATCHED) -> None:
+        self.unknown = set(kinds)
+        self._kinds = kinds
         self._cluster = cluster
         self._changed = changed
         self._note = note
@@ -61,7 +62,7 @@ class Store:
     async def run(self) -> None:
         """Follow all kinds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for kind in WATCHED:
+            for kind in self._kinds:
                 tasks.create_task(self._follow(kind))
 
     async def _follow(self, kind: Kind) -> None:
