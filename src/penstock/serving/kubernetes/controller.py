@@ -55,7 +55,7 @@ class Controlled:
     problem: str | None = None
     states: list[GroupState] = field(default_factory=list)
     applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
-    warned: tuple[str, str] | None = None
+    warned: tuple[str, int] | None = None
 
 
 class Controller:
@@ -239,6 +239,8 @@ class Controller:
         wrong = next(((condition.reason, condition.message) for condition in found
                       if condition.status == "False" and condition.reason not in
                       ("FixedReplicas", "ReplicasStarting")), None)
-        if wrong is not None and wrong != one.warned:
+        # One Event for each kind of problem and file: the names in a message may change all the time.
+        warned = None if wrong is None else (wrong[0], fleet.generation)
+        if wrong is not None and warned != one.warned:
             await self._cluster.act(Tell(fleet.ref, fleet.uid, "Warning", *wrong))
-        one.warned = wrong
+        one.warned = warned

@@ -110,6 +110,6 @@ def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condi
     return {**status, "policy": values.policies.scale.name, "models": models,
             "replicas": f"{num_ready}/{num_wanted}",
             "costPerHour": round(sum(one["costPerHour"] for one in groups), 6),
-            "attainment": None if attainment is None else round(attainment, 6),
+            "attainment": None if attainment is None else round(attainment, 4),
             "groups": [dict(one) for one in groups],
             "decisions": [decision_entry(one) for one in [*decisions][-MOST_DECISIONS:]]}
