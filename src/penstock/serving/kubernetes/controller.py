@@ -239,7 +239,7 @@ class Controller:
         wrong = next(((condition.reason, condition.message) for condition in found
                       if condition.status == "False" and condition.reason not in
                       ("FixedReplicas", "ReplicasStarting")), None)
-        # One Event for each kind of problem and file: the names in a message may change all the time.
+        # One Event for each kind of problem and file: names in a message may change all the time.
         warned = None if wrong is None else (wrong[0], fleet.generation)
         if wrong is not None and warned != one.warned:
             await self._cluster.act(Tell(fleet.ref, fleet.uid, "Warning", *wrong))

@@ -15,8 +15,9 @@ import aiohttp
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.scaler import scaler_context, scaler_named
+from penstock.fleet.scaler import scaler_context, scaler_named, spending_of
 from penstock.fleet.values import Fleet
+from penstock.policy.scale.budget import Spending
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.kubernetes.commands import engine_name, served_name
 from penstock.serving.kubernetes.group import ClusterGroup
@@ -53,6 +54,7 @@ class FleetRun:
         self._stack = ExitStack()
         self._task: asyncio.Task[None] | None = None
         self._counts: deque[tuple[float, int, int]] = deque()
+        self._spending = spending_of(self.values)
         if self.values.scales:
             self.loop = self._opened(fleet, session, records)
 
@@ -83,6 +85,18 @@ class FleetRun:
             bounded = facts.bounded(group.target)
             if group.wanted is not None or (group.is_known and bounded != group.target):
                 found[number] = bounded
+        return found if self._spending is None else self._afforded(found, self._spending)
+
+    def _afforded(self, targets: Mapping[int, int], spending: Spending) -> dict[int, int]:
+        """Return the targets as far as the budget has room beside what holds machines now: replicas
+        that drain among them."""
+        held, found = [group.num_held for group in self.groups], dict(targets)
+        for number, target in targets.items():
+            present = self.groups[number].inherited
+            while present < target and spending.has_room(held, number):
+                held[number] += 1
+                present += 1
+            found[number] = min(target, max(present, self.groups[number].inherited))
         return found
 
     def work(self) -> dict[str, int]:

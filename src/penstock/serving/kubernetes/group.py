@@ -45,6 +45,11 @@ class ClusterGroup:
         return self._replicas
 
     @property
+    def num_held(self) -> int:
+        """Number of replicas that hold machines, or will: the workload's, and those that end."""
+        return self._replicas + sum(1 for one in self._pods if one.is_ending)
+
+    @property
     def names(self) -> Mapping[int, str]:
         """Names of the pods by their number."""
         return {number: name for name, number in self._numbers.items()}

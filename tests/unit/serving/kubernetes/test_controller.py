@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from penstock.serving.kubernetes import controller as module
+from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.actions import Scale
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
 from penstock.serving.kubernetes.controller import Controller
@@ -251,4 +252,25 @@ def test_a_controller_that_does_not_lead_knows_the_leader_s_number(tmp_path):
             assert both[1].controller.fleets == {}
             assert both[1].controller.wanted(Asked("ns", "chat", 4)) is None
             assert both[1].controller.wanted(Asked("ns", "other", 0)) is None
+    asyncio.run(work())
+
+
+def test_a_budget_holds_at_every_moment(tmp_path):
+    async def work():
+        there = lacking()
+        text = SCALED.replace("scaling: {", "scaling: {budget: {cost_per_hour: 12}, ")
+        put_fleet(there, "max_replicas: 9, kubernetes: {adopt: {name: chat-0}}", text=text)
+        there.put("Deployment", cluster.deployment(replicas=2))
+        there.put("Pod", cluster.pod("old", {"app": "chat-0"}, ending=True))
+        async with at_work(there, tmp_path) as kept:
+            ref = objects.Ref("Fleet", "ns", "chat")
+            await kept.until(lambda: ref in kept.controller.fleets
+                             and kept.controller.fleets[ref].run is not None, play=False)
+            kept.controller.fleets[ref].run.groups[0].order(5)
+            await asyncio.sleep(0.1)
+            assert kept.replicas() == 2  # with the pod that ends there are three
+            there.delete("Pod", "old")
+            await kept.until(lambda: kept.replicas() == 3, play=False)
+            await asyncio.sleep(0.1)
+            assert kept.replicas() == 3
     asyncio.run(work())
