@@ -21,8 +21,8 @@ from pathlib import Path
 import grpc
 import orjson
 from common import REPOSITORY, show
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
-from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as ext_proc_grpc
+
+from penstock.serving.endpoint_picker import external_processor as ext_proc
 
 NUM_ENGINES = 10
 FLEET = """\
@@ -62,9 +62,9 @@ def answer_messages() -> list[ext_proc.ProcessingRequest]:
         body=ANSWER, end_of_stream=True))]
 
 
-async def one(stub, request, answer) -> float:
+async def one(process, request, answer) -> float:
     """Seconds from the body's end to the last piece of it in reply."""
-    call = stub.Process()
+    call = process()
     for message in request[:-1]:
         await call.write(message)
     begun_s = time.perf_counter()
@@ -87,11 +87,11 @@ async def one(stub, request, answer) -> float:
 async def load(address: str, prompt_tokens: int, requests: int, workers: int) -> list[float]:
     request, answer = request_of(prompt_tokens), answer_messages()
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = ext_proc_grpc.ExternalProcessorStub(channel)
+        process = ext_proc.client(channel)
         left = iter(range(requests))
 
         async def work() -> list[float]:
-            return [await one(stub, request, answer) for _ in left]
+            return [await one(process, request, answer) for _ in left]
 
         return [s for part in await asyncio.gather(*(work() for _ in range(workers)))
                 for s in part]

@@ -17,17 +17,17 @@ import orjson
 import pytest
 
 pytest.importorskip("grpc", reason="the extra 'kubernetes' is not installed")
-pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
+pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
 import grpc
-from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as ext_proc_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import dispatch_of
+from penstock.serving.endpoint_picker import external_processor as ext_proc
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.running import Places, running_picker
 from support.fake_http_engines import nobody
@@ -54,7 +54,7 @@ class Stream:
     """One stream of a gateway."""
 
     def __init__(self, channel) -> None:
-        self.call = ext_proc_grpc.ExternalProcessorStub(channel).Process(timeout=PATIENCE_S)
+        self.call = ext_proc.client(channel)(timeout=PATIENCE_S)
 
     async def say(self, *messages) -> None:
         for message in messages:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 pytest.importorskip("grpc", reason="the extra 'kubernetes' is not installed")
-pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
+pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster

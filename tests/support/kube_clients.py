@@ -5,21 +5,32 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from lightkube import ApiError, AsyncClient, KubeConfig
-from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.generic_resource import (
+    create_global_resource,
+    create_namespaced_resource,
+    get_generic_resource,
+)
 from lightkube.types import PatchType
 
-CRD = create_global_resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition",
+
+def kind_of(create, group, version, name, plural):
+    """Lightkube's class of a kind, of which it keeps one in a process."""
+    whole = f"{group}/{version}" if group else version
+    return get_generic_resource(whole, name) or create(group, version, name, plural)
+
+
+CRD = kind_of(create_global_resource, "apiextensions.k8s.io", "v1", "CustomResourceDefinition",
                              "customresourcedefinitions")
-NAMESPACE = create_global_resource("", "v1", "Namespace", "namespaces")
-NODE = create_global_resource("", "v1", "Node", "nodes")
-POD = create_namespaced_resource("", "v1", "Pod", "pods")
-BINDING = create_namespaced_resource("", "v1", "Binding", "bindings")
-EVENT = create_namespaced_resource("", "v1", "Event", "events")
-DEPLOYMENT = create_namespaced_resource("apps", "v1", "Deployment", "deployments")
-HPA = create_namespaced_resource("autoscaling", "v1", "HorizontalPodAutoscaler",
+NAMESPACE = kind_of(create_global_resource, "", "v1", "Namespace", "namespaces")
+NODE = kind_of(create_global_resource, "", "v1", "Node", "nodes")
+POD = kind_of(create_namespaced_resource, "", "v1", "Pod", "pods")
+BINDING = kind_of(create_namespaced_resource, "", "v1", "Binding", "bindings")
+EVENT = kind_of(create_namespaced_resource, "", "v1", "Event", "events")
+DEPLOYMENT = kind_of(create_namespaced_resource, "apps", "v1", "Deployment", "deployments")
+HPA = kind_of(create_namespaced_resource, "autoscaling", "v1", "HorizontalPodAutoscaler",
                                  "horizontalpodautoscalers")
-FLEET = create_namespaced_resource("penstock.dev", "v1alpha1", "Fleet", "fleets")
-REPLICA_GROUP = create_namespaced_resource("penstock.dev", "v1alpha1", "ReplicaGroup",
+FLEET = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "Fleet", "fleets")
+REPLICA_GROUP = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "ReplicaGroup",
                                            "replicagroups")
 
 

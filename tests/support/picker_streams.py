@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
 
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineFacts
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.endpoint_picker import external_processor as ext_proc
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.running import books_of
 from penstock.serving.endpoint_picker.stream import PickerStream, StreamContext

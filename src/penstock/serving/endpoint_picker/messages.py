@@ -1,10 +1,9 @@
-"""Messages of Envoy's external processing: what a gateway says, and the replies (xds-protos)."""
+"""Messages of Envoy's external processing: what a gateway says, and the replies."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
-
+from penstock.serving.endpoint_picker import external_processor as ext_proc
 from penstock.serving.endpoint_picker.head import DESTINATION, SERVED, SUBSET, Head, listed
 
 MOST_PIECE_BYTES = 62_000
@@ -40,8 +39,7 @@ def body_modes(message: Any) -> Iterator[tuple[str, str]]:
         return
     config = message.protocol_config
     for name in ("request_body_mode", "response_body_mode"):
-        field = config.DESCRIPTOR.fields_by_name[name]
-        mode = field.enum_type.values_by_number[getattr(config, name)].name
+        mode = ext_proc.BODY_MODES.get(getattr(config, name), "another mode")
         if mode not in (_STREAMED, "NONE"):
             yield name, mode
 
@@ -139,4 +137,4 @@ def _set(mutation: Any, headers: Mapping[str, str]) -> None:
         one.header.key = name
         one.header.raw_value = value.encode()
         # The default would append to a header that the client has sent.
-        one.append_action = 2  # OVERWRITE_IF_EXISTS_OR_ADD
+        one.append_action = ext_proc.OVERWRITE_IF_EXISTS_OR_ADD

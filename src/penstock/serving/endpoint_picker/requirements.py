@@ -4,8 +4,7 @@ from importlib import import_module
 
 from penstock.core.errors import missing_extra
 
-_MODULES = ("grpc", "grpc_health.v1.health",
-            "envoy.service.ext_proc.v3.external_processor_pb2_grpc")
+_MODULES = ("grpc", "grpc_health.v1.health", "google.protobuf.struct_pb2")
 
 
 def check_packages() -> None:

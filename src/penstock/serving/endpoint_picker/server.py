@@ -7,16 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as ext_proc_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from penstock.core.errors import InputError
 from penstock.serving.endpoint_picker.addresses import joined
+from penstock.serving.endpoint_picker.external_processor import SERVICE, handler
 from penstock.serving.endpoint_picker.stream import PickerStream, StreamContext
 
 LIVENESS, READINESS = "liveness", "readiness"
-EXT_PROC = "envoy.service.ext_proc.v3.ExternalProcessor"
-_FOLLOWING_READINESS = ("", READINESS, EXT_PROC)
+_FOLLOWING_READINESS = ("", READINESS, SERVICE)
 _MOST_MESSAGE_BYTES = 16 * 2**20
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
@@ -28,14 +27,14 @@ _SETTLE_S = 1.0  # without a stream, after which the gateway has learned that th
 _TICK_S = 0.05
 
 
-class Processor(ext_proc_grpc.ExternalProcessorServicer):  # type: ignore[misc]
+class Processor:
     """Serves the streams of gateways. One event loop owns the processor."""
 
     def __init__(self, context: StreamContext) -> None:
         self._context = context
         self.num_open = 0
 
-    async def Process(self, request_iterator: AsyncIterator[Any],  # noqa: N802
+    async def process(self, request_iterator: AsyncIterator[Any],
                       context: Any) -> AsyncIterator[Any]:
         """Serve one stream until its end, or until the gateway closes it."""
         stream = PickerStream(self._context)
@@ -81,7 +80,7 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
     bound."""
     _check_free(host, port)
     server = grpc.aio.server(options=_OPTIONS)
-    ext_proc_grpc.add_ExternalProcessorServicer_to_server(processor, server)
+    server.add_generic_rpc_handlers((handler(processor.process),))
     health_pb2_grpc.add_HealthServicer_to_server(own_health.servicer, server)
     await own_health.begin()
     place = joined(host, port)

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +167,13 @@ def open_cluster(kubeconfig: Path | None, context: str | None, namespace: str | 
     return Cluster(AsyncClient(single, field_manager=MANAGER, trust_env=False), namespace)
 
 
-@cache  # lightkube keeps one class for each kind in a process
 def _class_of(kind: Kind) -> Any:
-    from lightkube.generic_resource import create_namespaced_resource
+    """Return lightkube's class of a kind, of which it keeps one in a process."""
+    from lightkube.generic_resource import create_namespaced_resource, get_generic_resource
 
-    return create_namespaced_resource(kind.group, kind.version, kind.name, kind.plural)
+    version = f"{kind.group}/{kind.version}" if kind.group else kind.version
+    return get_generic_resource(version, kind.name) or create_namespaced_resource(
+        kind.group, kind.version, kind.name, kind.plural)
 
 
 def _merge() -> Any:

@@ -12,27 +12,25 @@ from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError, missing_extra
 from penstock.engines.http import url_of
+from penstock.serving.grpc_messages import Field, Message, declared
 
 SERVICE = "externalscaler.ExternalScaler"
 METRIC = "penstock-desired-replicas"
 LOOK_S = 1.0
 """Time between two looks for a stream whose number may have changed."""
 
-_STRING, _INT64, _DOUBLE, _BOOL, _MESSAGE = 9, 3, 1, 8, 11  # numbers of protobuf's types
-_ONE, _MANY = 1, 3
-_MAP = "ScaledObjectRef.ScalerMetadataEntry"
-_MESSAGES: Mapping[str, tuple[tuple[str, int, int, int, str], ...]] = {
-    "ScaledObjectRef": (("name", 1, _STRING, _ONE, ""), ("namespace", 2, _STRING, _ONE, ""),
-                        ("scalerMetadata", 3, _MESSAGE, _MANY, _MAP)),
-    "IsActiveResponse": (("result", 1, _BOOL, _ONE, ""),),
-    "MetricSpec": (("metricName", 1, _STRING, _ONE, ""), ("targetSize", 2, _INT64, _ONE, ""),
-                   ("targetSizeFloat", 3, _DOUBLE, _ONE, "")),
-    "GetMetricSpecResponse": (("metricSpecs", 1, _MESSAGE, _MANY, "MetricSpec"),),
-    "GetMetricsRequest": (("scaledObjectRef", 1, _MESSAGE, _ONE, "ScaledObjectRef"),
-                          ("metricName", 2, _STRING, _ONE, "")),
-    "MetricValue": (("metricName", 1, _STRING, _ONE, ""), ("metricValue", 2, _INT64, _ONE, ""),
-                    ("metricValueFloat", 3, _DOUBLE, _ONE, "")),
-    "GetMetricsResponse": (("metricValues", 1, _MESSAGE, _MANY, "MetricValue"),)}
+_MESSAGES: Mapping[str, Message] = {
+    "ScaledObjectRef": {"name": Field(1, "string"), "namespace": Field(2, "string"),
+                        "scalerMetadata": Field(3, "string", keyed=True)},
+    "IsActiveResponse": {"result": Field(1, "bool")},
+    "MetricSpec": {"metricName": Field(1, "string"), "targetSize": Field(2, "int64"),
+                   "targetSizeFloat": Field(3, "double")},
+    "GetMetricSpecResponse": {"metricSpecs": Field(1, "MetricSpec", many=True)},
+    "GetMetricsRequest": {"scaledObjectRef": Field(1, "ScaledObjectRef"),
+                          "metricName": Field(2, "string")},
+    "MetricValue": {"metricName": Field(1, "string"), "metricValue": Field(2, "int64"),
+                    "metricValueFloat": Field(3, "double")},
+    "GetMetricsResponse": {"metricValues": Field(1, "MetricValue", many=True)}}
 
 
 class Asked(NamedTuple):
@@ -43,26 +41,10 @@ class Asked(NamedTuple):
     group: int
 
 
-@cache
+@cache  # the extra may be absent, so nothing is declared on import
 def messages() -> Mapping[str, Any]:
     """Return the message classes by their name."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    file = descriptor_pb2.FileDescriptorProto(name="penstock/externalscaler.proto",
-                                              package="externalscaler", syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind, label, of in fields:
-            message.field.add(name=field, number=number, type=kind, label=label,
-                              type_name=f".externalscaler.{of}" if of else None)
-    entry = file.message_type[0].nested_type.add(name=_MAP.rpartition(".")[2])
-    entry.options.map_entry = True
-    for number, field in enumerate(("key", "value"), 1):
-        entry.field.add(name=field, number=number, type=_STRING, label=_ONE)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {name: message_factory.GetMessageClass(
-        pool.FindMessageTypeByName(f"externalscaler.{name}")) for name in _MESSAGES}
+    return vars(declared("externalscaler", _MESSAGES))
 
 
 def asked(ref: Any) -> Asked:

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
+pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
 from penstock.policy.route.simple import LeastLoaded

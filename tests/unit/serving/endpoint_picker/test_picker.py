@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
+pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
 from penstock.core.errors import InputError

@@ -5,9 +5,10 @@ import asyncio
 import orjson
 import pytest
 
-pytest.importorskip("envoy.service.ext_proc.v3.external_processor_pb2",
+pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
+from penstock.serving.endpoint_picker.external_processor import BODY_MODES
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.errors import ServiceError
 from support.picker_streams import (
@@ -213,8 +214,8 @@ def test_another_body_mode_is_told_at_once() -> None:
 def test_the_right_body_modes_are_taken() -> None:
     async def run():
         message = request_head()
-        modes = message.protocol_config.DESCRIPTOR.fields_by_name["request_body_mode"].enum_type
-        full = modes.values_by_name["FULL_DUPLEX_STREAMED"].number
+        full = next(number for number, name in BODY_MODES.items()
+                    if name == "FULL_DUPLEX_STREAMED")
         message.protocol_config.request_body_mode = full
         message.protocol_config.response_body_mode = full
         assert await SmallPool().stream().take(message) == []
