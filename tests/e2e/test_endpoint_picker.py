@@ -290,17 +290,26 @@ def test_an_engine_that_dies_after_the_choice_is_avoided_and_the_rest_serves() -
     asyncio.run(run())
 
 
-def test_limits_on_bodies_and_on_streams() -> None:
+def test_a_body_has_a_limit() -> None:
     async def run():
-        options = PickerOptions(max_body_bytes=1000, max_streams=1, drain_s=2.0)
+        options = PickerOptions(max_body_bytes=1000, drain_s=2.0)
         async with emulated(1) as urls, picker(urls, options) as gateway:
             stream = gateway.stream()
             await stream.say(request_head(), request_body(b"x" * 600, at_end=False),
                              request_body(b"x" * 600, at_end=False))
             assert await stream.refusal() == (413, None)
-            first, second = gateway.stream(), gateway.stream()
+
+    asyncio.run(run())
+
+
+def test_open_streams_have_a_limit() -> None:
+    async def run():
+        options = PickerOptions(max_streams=1, drain_s=2.0)
+        async with emulated(1) as urls, picker(urls, options) as gateway:
+            first = gateway.stream()
             await first.say(request_head(), request_body({"model": MODEL, "prompt": "x"}))
             await first.head()
+            second = gateway.stream()
             await second.say(request_head())
             assert await second.refusal() == (429, "rejected-saturated")
             first.call.cancel()

@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import Host, Kubeconfig, KubeContext, Port
+from penstock.cli.options import Host, Kubeconfig, KubeContext, KubeNamespace, Port
 
 if TYPE_CHECKING:
     from penstock.serving.kubernetes.api import Cluster
@@ -19,9 +19,7 @@ _SHUTDOWN_S = 2.0
 @app.command(epilog="Example: penstock controller --namespace inference --records records")
 def controller(
     kubeconfig: Kubeconfig = None, context: KubeContext = None,
-    namespace: Annotated[str | None, typer.Option(
-        "--namespace", metavar="NAME", show_default=False,
-        help="Namespace of the Fleets; default: all.")] = None,
+    namespace: KubeNamespace = None,
     records: Annotated[Path, typer.Option(
         "--records", metavar="DIR",
         help="Folder of the records of decisions, which `penstock lab replay` reads.")] =

@@ -17,6 +17,7 @@ from penstock.cli.options import (
     Host,
     Kubeconfig,
     KubeContext,
+    KubeNamespace,
     MaxBodyMb,
     OpenToAll,
     Port,
@@ -73,9 +74,7 @@ def endpoint_picker(
         "--pods", help="The endpoints are the ready pods of the groups' workloads on a cluster "
                        "(replicas[].kubernetes).")] = False,
     kubeconfig: Kubeconfig = None, context: KubeContext = None,
-    namespace: Annotated[str | None, typer.Option(
-        "--namespace", metavar="NAME", show_default=False,
-        help="Namespace of the pods; default: the one of this pod or of the kubeconfig.")] = None,
+    namespace: KubeNamespace = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Choose the replica of each request for Envoy, Istio or another gateway, until interrupted.

@@ -287,6 +287,10 @@ Kubeconfig = Annotated[Path | None, typer.Option(
     "--kubeconfig", metavar="FILE", show_default=False,
     help="Kubeconfig of the cluster; default: the pod's own credentials, or your own "
          "kubeconfig.")]
+KubeNamespace = Annotated[str | None, typer.Option(
+    "--namespace", metavar="NAME", show_default=False,
+    help="Namespace of the objects; default: all for `controller`, and for pods the one of this "
+         "pod or of the kubeconfig.")]
 KubeContext = Annotated[str | None, typer.Option(
     "--context", metavar="NAME", show_default=False,
     help="Context of the kubeconfig; default: its current one.")]
