@@ -154,6 +154,11 @@ class ReplicaGroup:
     kubernetes: KubernetesOptions | None = None
 
     @property
+    def served_name(self) -> str:
+        """The engine's name for the model."""
+        return self.served_as or self.model.name
+
+    @property
     def confidentiality(self) -> Confidentiality:
         """State of each simulated replica for confidential requests."""
         return in_simulation(self.attestation.simulated, mode_on=self.accelerator.confidential)

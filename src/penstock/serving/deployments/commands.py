@@ -34,6 +34,10 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
 })
 """Kinds of engines, with the options of each that ``--with`` may state."""
 
+PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
+    "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"})
+"""Engines' names of the number formats that are not quantised."""
+
 _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
 ONE_ACCELERATOR = frozenset({"llamacpp"})
@@ -149,7 +153,7 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
     argv = ["vllm", "serve", one.options["model"], "--served-model-name", one.name, "--host",
             "127.0.0.1", "--port", str(port), "--tensor-parallel-size", str(spread.tensor),
             "--pipeline-parallel-size", str(spread.pipeline), "--gpu-memory-utilization",
-            f"{min(1.0, share):.3f}", *_vllm_formats(one.configuration.precision,
+            f"{min(1.0, share):.3f}", *vllm_formats(one.configuration.precision,
                                                      one.configuration.kv_precision)]
     for key, option in (("max_model_len", "--max-model-len"), ("max_num_seqs", "--max-num-seqs")):
         if key in one.options:
@@ -164,10 +168,9 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
     return Command(tuple(argv), one.name, environment)
 
 
-def _vllm_formats(precision: str, kv_precision: str) -> list[str]:
+def vllm_formats(precision: str, kv_precision: str) -> list[str]:
     """Return vLLM's names of the number formats. A quantised checkpoint states its own format."""
-    plain = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
-    argv = ["--dtype", plain.get(precision, "auto")]
+    argv = ["--dtype", PLAIN_FORMATS.get(precision, "auto")]
     if precision == "fp8":
         argv += ["--quantization", "fp8"]
     if kv_precision in ("fp8", "int8"):

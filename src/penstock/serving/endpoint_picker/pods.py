@@ -7,6 +7,7 @@ from dataclasses import replace
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts
+from penstock.engines.http import url_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet
 from penstock.serving.gateway.background import background
@@ -59,7 +60,7 @@ class PodEndpoints:
                 self._left_out.add(name)
                 self._note(f"pod {name} gets no requests: replicas[{number}] has {len(places)} "
                            "places; expected a larger max_replicas")
-        return [replace(places[place], url=_url(ready[name].address, port))
+        return [replace(places[place], url=url_of(ready[name].address, port))
                 for name, place in taken.items()]
 
 
@@ -69,10 +70,6 @@ def _places(fleet: Fleet) -> list[list[EngineFacts]]:
         replace(group, endpoints=(_NOWHERE,) * group.count) for group in fleet.replicas))
     facts = iter(facts_of(everywhere))
     return [[next(facts) for _ in range(group.count)] for group in fleet.replicas]
-
-
-def _url(address: str, port: int) -> str:
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def check_pods(fleet: Fleet) -> None:

@@ -1,6 +1,6 @@
 """The cluster's API: lists that stay up to date, and the actions of Penstock."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from penstock.serving.kubernetes.actions import (
     SetStatus,
     Tell,
 )
-from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
-from penstock.serving.kubernetes.objects import Document, Ref
+from penstock.serving.kubernetes.names import API_VERSION, GROUP, MANAGER, VERSION
+from penstock.serving.kubernetes.objects import Document, time_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +200,12 @@ def _told() -> Iterator[None]:
                            f"{error})") from None
 
 
-def _event(action: Tell, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Document:
-    at = now().isoformat(timespec="seconds").replace("+00:00", "Z")
+def _event(action: Tell) -> Document:
+    at = time_text(datetime.now(UTC))
     ref = action.ref
     return {"metadata": {"generateName": f"{ref.name}.", "namespace": ref.namespace},
-            "involvedObject": {"apiVersion": f"{GROUP}/{VERSION}", "kind": ref.kind,
+            "involvedObject": {"apiVersion": API_VERSION, "kind": ref.kind,
                                "namespace": ref.namespace, "name": ref.name, "uid": action.uid},
             "reason": action.reason, "message": action.message[:1000], "type": action.kind,
             "source": {"component": MANAGER}, "firstTimestamp": at, "lastTimestamp": at,
             "count": 1}
-
-
-def kind_named(ref: Ref) -> Kind:
-    """Return the kind of an object."""
-    return _BY_NAME[ref.kind]

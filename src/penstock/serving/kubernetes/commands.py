@@ -7,12 +7,12 @@ from penstock.core.errors import InputError, nearest
 from penstock.fleet.stock import base_engine
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_kubernetes import Created
+from penstock.serving.deployments.commands import PLAIN_FORMATS, vllm_formats
 
 LEADER, WORKER = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
 """Environment variables that a LeaderWorkerSet gives its pods, in the form that a pod's arguments
 take."""
 
-_PLAIN = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _MASTER_PORT = "20000"
 
 
@@ -41,24 +41,15 @@ def engine_command(fleet: Fleet, number: int, *, worker: bool = False) -> list[s
             *created.arguments]
 
 
-def served_name(group: ReplicaGroup) -> str:
-    """Return the engine's name for the group's model."""
-    return group.served_as or group.model.name
-
-
 def _vllm(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
     engine, spread = fleet.engine_of(group), group.parallelism
-    found = ["vllm", "serve", created.model, "--served-model-name", served_name(group),
+    found = ["vllm", "serve", created.model, "--served-model-name", group.served_name,
              "--host", "0.0.0.0", "--port", str(created.port),
              "--tensor-parallel-size", str(spread.tensor),
              "--pipeline-parallel-size", str(spread.pipeline),
              "--gpu-memory-utilization", f"{engine.memory_fraction:g}",
              "--max-model-len", str(group.model.max_context_tokens),
-             "--dtype", _PLAIN.get(group.precision, "auto")]
-    if group.precision == "fp8":
-        found += ["--quantization", "fp8"]
-    if group.kv_precision in ("fp8", "int8"):
-        found += ["--kv-cache-dtype", "fp8"]
+             *vllm_formats(group.precision, group.kv_precision)]
     if engine.max_num_seqs is not None:
         found += ["--max-num-seqs", str(engine.max_num_seqs)]
     if not engine.prefix_caching:
@@ -69,12 +60,12 @@ def _vllm(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
 def _sglang(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
     engine, spread = fleet.engine_of(group), group.parallelism
     found = ["python3", "-m", "sglang.launch_server", "--model-path", created.model,
-             "--served-model-name", served_name(group), "--host", "0.0.0.0",
+             "--served-model-name", group.served_name, "--host", "0.0.0.0",
              "--port", str(created.port), "--tp-size", str(spread.tensor),
              "--pp-size", str(spread.pipeline),
              "--mem-fraction-static", f"{engine.memory_fraction:g}",
              "--context-length", str(group.model.max_context_tokens),
-             "--dtype", _PLAIN.get(group.precision, "auto"), "--enable-metrics"]
+             "--dtype", PLAIN_FORMATS.get(group.precision, "auto"), "--enable-metrics"]
     if group.precision == "fp8":
         found += ["--quantization", "fp8"]
     if group.kv_precision == "fp8":

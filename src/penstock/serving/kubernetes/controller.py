@@ -193,11 +193,6 @@ class Controller:
         return fleet.status.get("observedGeneration") == fleet.generation
 
     async def _act(self, one: Controlled, actions: list[Action]) -> None:
-        reasons = {}
-        for state in one.states:
-            decided = None if one.run is None else one.run.decisions()
-            if state.workload is not None and decided:
-                reasons[state.workload.ref] = str(decided[-1]["reason"])
         now_s = time.monotonic()
         for action in actions:
             if isinstance(action, Apply):
@@ -212,7 +207,9 @@ class Controller:
                 await self._cluster.act(action)
             if isinstance(action, Scale):
                 self._metrics.scaled(up=action.replicas > action.before)
-        for event in told(one.fleet, actions, reasons):
+        decided = [] if one.run is None else one.run.decisions()
+        reason = str(decided[-1]["reason"]) if decided else "the number of the file"
+        for event in told(one.fleet, actions, reason):
             await self._cluster.act(event)
 
     async def _say_refused(self, ref: Ref, error: ClusterError) -> None:

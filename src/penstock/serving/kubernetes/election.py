@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from penstock.serving.kubernetes.api import LEASE, Cluster, ClusterError
@@ -107,8 +107,7 @@ class Election:
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
                 "spec": {"holderIdentity": self.identity, "renewTime": text,
                          "acquireTime": acquired or text, "leaseTransitions": changes,
-                         "leaseDurationSeconds": round(timedelta(
-                             seconds=DURATION_S).total_seconds())}}
+                         "leaseDurationSeconds": round(DURATION_S)}}
 
 
 def _changes(spec: Document) -> int:

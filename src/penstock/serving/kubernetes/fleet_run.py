@@ -19,7 +19,7 @@ from penstock.fleet.scaler import scaler_context, scaler_named, spending_of
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.budget import Spending
 from penstock.serving.gateway.decision_log import DecisionLog
-from penstock.serving.kubernetes.commands import engine_name, served_name
+from penstock.serving.kubernetes.commands import engine_name
 from penstock.serving.kubernetes.group import ClusterGroup
 from penstock.serving.kubernetes.objects import FleetObject
 from penstock.serving.kubernetes.reconcile import GroupState
@@ -46,7 +46,7 @@ class FleetRun:
                  ordered: Callable[[], None], note: Callable[[str], None]) -> None:
         self.spec = fleet.spec
         self.values = parsed(fleet)
-        self.groups = [ClusterGroup(served_name(group), time.monotonic, ordered)
+        self.groups = [ClusterGroup(group.served_name, time.monotonic, ordered)
                        for group in self.values.replicas]
         self.loop: LiveScaling | None = None
         self._note = note

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_kubernetes import Created
-from penstock.serving.kubernetes.commands import engine_command, served_name
+from penstock.serving.kubernetes.commands import engine_command
 from penstock.serving.kubernetes.names import (
     API_VERSION,
     FLEET_LABEL,
@@ -33,7 +33,7 @@ def owner(fleet: FleetObject) -> list[dict[str, Any]]:
 
 def labels(fleet: FleetObject, values: Fleet, number: int) -> dict[str, str]:
     """Return the labels of a group's objects."""
-    model = served_name(values.replicas[number])
+    model = values.replicas[number].served_name
     # A label's value has at most 63 letters, digits, dashes, dots and underscores.
     shown = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)[:63].strip("-._")
     return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: str(number), MODEL_LABEL: shown,
@@ -97,7 +97,7 @@ def _template(fleet: Fleet, number: int, created: Created, found: Mapping[str, s
     if created.secrets:
         container["envFrom"] = [{"secretRef": {"name": name}} for name in created.secrets]
     if not worker:
-        container |= _served(created, served_name(group))
+        container |= _served(created, group.served_name)
     spec: dict[str, Any] = {
         "containers": [container],
         # Tensor parallelism exchanges tensors through shared memory; a container has 64 MiB of it.

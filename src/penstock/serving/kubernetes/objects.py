@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+from penstock.serving.kubernetes.names import DELETION_COST
 
 Document = Mapping[str, Any]
 """An object of the Kubernetes API as plain data."""
@@ -19,21 +21,19 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment or LeaderWorkerSet: its wanted and ready replicas, its own labels, and the
-    labels that select its pods."""
+    """A Deployment or LeaderWorkerSet: its wanted replicas, its own labels, and the labels that
+    select its pods."""
 
     ref: Ref
-    uid: str
     replicas: int
-    num_ready: int
     labels: Mapping[str, str]
     selector: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. ``created_s`` is a Unix time; ``address`` is its IP, empty before it has one. A pod
-    that is not ``is_placed`` waits for a machine."""
+    """A pod. ``address`` is its IP, empty before it has one. A pod that is not ``is_placed`` waits
+    for a machine."""
 
     name: str
     namespace: str
@@ -42,7 +42,6 @@ class Pod:
     is_ready: bool
     is_ending: bool
     is_placed: bool
-    created_s: float
     deletion_cost: int | None = None
 
     def matches(self, selector: Mapping[str, str]) -> bool:
@@ -104,14 +103,13 @@ def replica_group(document: Document) -> ReplicaGroupObject:
 
 def workload(document: Document) -> Workload:
     """Return a Deployment or LeaderWorkerSet. A LeaderWorkerSet's replica is its leader's pod."""
-    ref, spec, status = ref_of(document), document["spec"], document.get("status") or {}
+    ref, spec = ref_of(document), document["spec"]
     if ref.kind == "LeaderWorkerSet":
         selector: Mapping[str, str] = {"leaderworkerset.sigs.k8s.io/name": ref.name,
                                        "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     else:
         selector = spec["selector"].get("matchLabels") or {}
-    return Workload(ref, document["metadata"]["uid"], spec.get("replicas", 1),
-                    status.get("readyReplicas", 0), document["metadata"].get("labels") or {},
+    return Workload(ref, spec.get("replicas", 1), document["metadata"].get("labels") or {},
                     selector)
 
 
@@ -121,12 +119,10 @@ def pod(document: Document) -> Pod:
     is_ready = any(one["type"] == "Ready" and one["status"] == "True"
                    for one in status.get("conditions") or ())
     placed = bool((document.get("spec") or {}).get("nodeName"))
-    cost = (metadata.get("annotations") or {}).get(
-        "controller.kubernetes.io/pod-deletion-cost", "")
+    cost = (metadata.get("annotations") or {}).get(DELETION_COST, "")
     return Pod(metadata["name"], metadata.get("namespace", ""), metadata.get("labels") or {},
                status.get("podIP", ""), is_ready, "deletionTimestamp" in metadata,
-               placed, unix_s(metadata["creationTimestamp"]),
-               int(cost) if cost.lstrip("-").isdecimal() else None)
+               placed, int(cost) if cost.lstrip("-").isdecimal() else None)
 
 
 def autoscaler(document: Document) -> Autoscaler:
@@ -136,6 +132,6 @@ def autoscaler(document: Document) -> Autoscaler:
     return Autoscaler(ref_of(document), target.get("kind", "Deployment"), target.get("name", ""))
 
 
-def unix_s(text: str) -> float:
-    """Return the Unix time of a time of the API, such as 2026-11-24T10:00:00Z."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+def time_text(at: datetime) -> str:
+    """Return a time as the API writes it, such as 2026-11-24T10:00:00Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

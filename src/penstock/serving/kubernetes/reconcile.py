@@ -237,12 +237,10 @@ def group_status(state: GroupState, group: ReplicaGroupObject | None, target: in
         yield SetStatus(group.ref, status)
 
 
-def told(fleet: FleetObject, actions: Sequence[Action], reasons: Mapping[Ref, str]
-         ) -> Iterator[Tell]:
+def told(fleet: FleetObject, actions: Sequence[Action], reason: str) -> Iterator[Tell]:
     """Yield an Event of the Fleet for every change of replicas."""
     for action in actions:
         if isinstance(action, Scale):
-            reason = reasons.get(action.ref, "the number of the file")
             yield Tell(fleet.ref, fleet.uid, "Normal", "Scaled",
                        f"{action.ref.kind} {action.ref.name}: {action.before} to "
                        f"{action.replicas} replicas: {reason}")

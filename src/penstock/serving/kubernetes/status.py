@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from penstock.fleet.scaling import replica_per_hour
 from penstock.fleet.values import Fleet
-from penstock.serving.kubernetes.objects import FleetObject
+from penstock.serving.kubernetes.objects import FleetObject, time_text
 from penstock.serving.kubernetes.reconcile import GroupState
 
 MOST_DECISIONS = 10
@@ -25,7 +26,7 @@ def conditions(fleet: FleetObject, found: Sequence[Condition], now: datetime
     """Return conditions as the API has them. The time of the last transition moves only where the
     status of a condition changes."""
     before = {one["type"]: one for one in fleet.status.get("conditions") or ()}
-    at = now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = time_text(now)
     return [{"type": one.type, "status": one.status, "observedGeneration": fleet.generation,
              "lastTransitionTime": before[one.type]["lastTransitionTime"]
              if one.type in before and before[one.type]["status"] == one.status else at,
@@ -70,15 +71,14 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
     """Return a group's entry of the status."""
     group = values.replicas[state.number]
     width = group.parallelism.num_accelerators
-    price = values.pool(group.accelerator.name).price_per_hour
-    held = state.ready + state.draining + sum(
-        1 for one in state.pods if not one.is_ready and not one.is_ending and one.is_placed)
+    num_held = sum(1 for one in state.pods if one.is_ready or one.is_ending or one.is_placed)
     found: dict[str, Any] = {
         "number": state.number, "model": group.model.name,
         "accelerator": f"{width} x {group.accelerator.name}" if width > 1
         else group.accelerator.name,
         "act": state.options.act, "ready": state.ready, "starting": state.starting,
-        "draining": state.draining, "costPerHour": round(held * width * price, 6)}
+        "draining": state.draining,
+        "costPerHour": round(num_held * replica_per_hour(values, group), 6)}
     if state.workload is not None:
         found |= {"workload": f"{state.workload.ref.kind}/{state.workload.ref.name}",
                   "replicas": state.workload.replicas}
@@ -87,8 +87,7 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
 
 def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return a decision's entry of the status."""
-    at = datetime.fromtimestamp(one["at_s"], UTC).isoformat(timespec="seconds")
-    found = {"at": at.replace("+00:00", "Z"), "before": [*one["before"]],
+    found = {"at": time_text(datetime.fromtimestamp(one["at_s"], UTC)), "before": [*one["before"]],
              "targets": [*one["targets"]], "reason": one["reason"],
              "terms": {key: round(float(value), 6) for key, value in one["terms"].items()}}
     if one["attainment"] is not None:

@@ -47,7 +47,7 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     fleet, policy = plan.fleet, plan.fleet.policies.scale
     context = scaler_context(fleet, fleet.run.seed)
     demand, clock = DemandMeter(), time.monotonic
-    observed = [ObservedGroup(group.served_as or group.model.name, clock,
+    observed = [ObservedGroup(group.served_name, clock,
                               may_begin_empty=group.count == 0) for group in fleet.replicas]
     spending = spending_of(fleet)
     budget = None if spending is None else LiveBudget(spending)

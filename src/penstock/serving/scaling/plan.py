@@ -42,7 +42,7 @@ def _check_observed(fleet: Fleet) -> None:
             raise InputError(f"replicas[{number}].engine: {group.engine} is started and observed "
                              "by penstock itself; expected no scaling.observe, or an engine that "
                              "others start")
-        name = group.served_as or group.model.name
+        name = group.served_name
         if (other := first.setdefault(name, number)) != number:
             raise InputError(f"replicas[{number}].served_as: {name} is the name of the model of "
                              f"replicas[{other}], too; expected another name, by which "
