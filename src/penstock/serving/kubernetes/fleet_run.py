@@ -12,10 +12,9 @@ from typing import Any
 
 import aiohttp
 
-from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.scaler import scaler_context, scaler_named, spending_of
+from penstock.fleet.scaler import spending_of
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.budget import Spending
 from penstock.serving.gateway.decision_log import DecisionLog
@@ -24,10 +23,7 @@ from penstock.serving.kubernetes.group import ClusterGroup
 from penstock.serving.kubernetes.objects import FleetObject
 from penstock.serving.kubernetes.reconcile import GroupState
 from penstock.serving.scaling.loop import LiveScaling
-from penstock.serving.scaling.observed import PrometheusSource
-from penstock.serving.scaling.prometheus import Prometheus
-from penstock.serving.scaling.record import ScalingRecord
-from penstock.serving.scaling.tokens import PROMETHEUS_TOKEN, bearer
+from penstock.serving.scaling.opening import loop_of, prometheus_source
 
 ATTAINED_S = 600.0
 """Time over which the attainment of the status is counted."""
@@ -130,24 +126,15 @@ class FleetRun:
 
     def _opened(self, fleet: FleetObject, session: aiohttp.ClientSession, records: Path
                 ) -> LiveScaling:
-        values, policy = self.values, self.values.policies.scale
-        options = values.scaling.observe
+        options = self.values.scaling.observe
         assert options is not None, "parsed has looked"
         options = replace(options, namespace=options.namespace or fleet.ref.namespace)
-        clock = time.monotonic
-        source = PrometheusSource(
-            Prometheus(session, options.prometheus, bearer(PROMETHEUS_TOKEN)), options,
-            self.groups, self.groups, values.service_classes[0],
-            [group.model.name for group in values.replicas], clock,
-            self._note)
+        source = prometheus_source(self.values, options, self.groups, self.groups, session,
+                                   self._note)
         records.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = DecisionLog(records / f"{fleet.ref.namespace}.{fleet.ref.name}.jsonl", self._note)
         self._stack.callback(log.close)
-        seed = values.run.seed
-        record = ScalingRecord(log, policy.name, dict(policy.options), seed, __version__)
-        return LiveScaling(scaler_named(policy.name, policy.options, values, seed),
-                           scaler_context(values, seed).groups, self.groups, source, record, clock,
-                           time.time, advise=False)
+        return loop_of(self.values, self.groups, source, log)
 
     async def _decide(self, loop: LiveScaling) -> None:
         """Decide again and again. A bug in a policy leaves its fleet as it is, and no other."""

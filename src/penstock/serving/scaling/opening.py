@@ -17,6 +17,7 @@ from penstock.fleet.scaler import (
     spending_of,
 )
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_observe import PrometheusOptions
 from penstock.policy.scale.demand import DemandMeter
 from penstock.registry.policies import SCALERS
 from penstock.serving.deployments.startable import num_places
@@ -27,7 +28,7 @@ from penstock.serving.scaling.deferring import LiveDeferring
 from penstock.serving.scaling.groups import LiveGroup
 from penstock.serving.scaling.holding import LiveHolding
 from penstock.serving.scaling.loop import LiveScaling
-from penstock.serving.scaling.observed import ObservedGroup, PrometheusSource
+from penstock.serving.scaling.observed import ObservedGroup, PrometheusSource, ScrapedGroup
 from penstock.serving.scaling.plan import ScalingPlan
 from penstock.serving.scaling.processes import ProcessGroup
 from penstock.serving.scaling.prometheus import Prometheus
@@ -44,8 +45,7 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
                  session: aiohttp.ClientSession, max_queue: int, note: Callable[[str], None]
                  ) -> Iterator[Scaling]:
     """Yield the scaling of a gateway over its engines."""
-    fleet, policy = plan.fleet, plan.fleet.policies.scale
-    context = scaler_context(fleet, fleet.run.seed)
+    fleet = plan.fleet
     demand, clock = DemandMeter(), time.monotonic
     observed = [ObservedGroup(group.served_name, clock,
                               may_begin_empty=group.count == 0) for group in fleet.replicas]
@@ -59,11 +59,8 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
     plan.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = DecisionLog(plan.record, note)
     try:
-        loop = LiveScaling(
-            scaler_named(policy.name, policy.options, fleet, fleet.run.seed), context.groups,
-            groups, _source(fleet, groups, observed, demand, session, note),
-            ScalingRecord(log, policy.name, dict(policy.options), fleet.run.seed, __version__),
-            clock, time.time, advise=plan.advise)
+        loop = loop_of(fleet, groups, _source(fleet, groups, observed, demand, session, note), log,
+                       advise=plan.advise)
         holding = LiveHolding(
             () if plan.advise else {group.model.name for group in fleet.replicas},
             fleet.scaling.hold_s, max_queue, demand,
@@ -74,6 +71,25 @@ def open_scaling(plan: ScalingPlan, engines: Sequence[EngineState],
         log.close()
 
 
+def loop_of(fleet: Fleet, groups: Sequence[LiveGroup], source: Source, log: DecisionLog, *,
+            advise: bool = False) -> LiveScaling:
+    """Return the loop of a fleet's scaler over its groups, whose decisions go to ``log``."""
+    policy, seed = fleet.policies.scale, fleet.run.seed
+    return LiveScaling(
+        scaler_named(policy.name, policy.options, fleet, seed), scaler_context(fleet, seed).groups,
+        groups, source, ScalingRecord(log, policy.name, dict(policy.options), seed, __version__),
+        time.monotonic, time.time, advise=advise)
+
+
+def prometheus_source(fleet: Fleet, options: PrometheusOptions, groups: Sequence[LiveGroup],
+                      scraped: Sequence[ScrapedGroup], session: aiohttp.ClientSession,
+                      note: Callable[[str], None]) -> PrometheusSource:
+    """Return a fleet's observation through a Prometheus server."""
+    return PrometheusSource(Prometheus(session, options.prometheus, bearer(PROMETHEUS_TOKEN)),
+                            options, groups, scraped, fleet.service_classes[0],
+                            [group.model.name for group in fleet.replicas], time.monotonic, note)
+
+
 def _source(fleet: Fleet, groups: Sequence[LiveGroup], observed: Sequence[ObservedGroup],
             demand: DemandMeter, session: aiohttp.ClientSession,
             note: Callable[[str], None]) -> Source:
@@ -82,9 +98,7 @@ def _source(fleet: Fleet, groups: Sequence[LiveGroup], observed: Sequence[Observ
         return GatewaySource(groups, demand,
                              None if "gauges_only" in SCALERS.entry(policy.name).traits
                              else CountersReader(session))
-    return PrometheusSource(Prometheus(session, options.prometheus, bearer(PROMETHEUS_TOKEN)),
-                            options, groups, observed, fleet.service_classes[0],
-                            [group.model.name for group in fleet.replicas], time.monotonic, note)
+    return prometheus_source(fleet, options, groups, observed, session, note)
 
 
 def _deferring(plan: ScalingPlan, loop: LiveScaling, max_queue: int) -> LiveDeferring | None:
