@@ -11,8 +11,8 @@ _KEPT = ("type", "description", "enum", "minimum", "maximum", "minLength", "maxL
 ANYTHING: Mapping[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 """Schema of a value of which the API server checks nothing; Penstock does."""
 
-# What these sections leave out has another meaning than their default: an engine's own default, or
-# the engine's own schedule. The API server would write the default into the object.
+# In these sections, a field that is left out means an engine's own default or schedule, not the
+# field's default. The API server would write the field's default into the object.
 _WITHOUT_DEFAULTS = frozenset({"EngineSection", "PoliciesSection"})
 
 _INTEGER, _NUMBER, _STRING = {"type": "integer"}, {"type": "number"}, {"type": "string"}

@@ -1,12 +1,11 @@
 """A group of replicas on a cluster, as the scaling loop observes and orders it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 
 from penstock.policy.scale.values import State
 from penstock.serving.kubernetes.objects import Pod
 from penstock.serving.kubernetes.reconcile import GroupState
-from penstock.serving.scaling.groups import Ages, LiveReplica
+from penstock.serving.scaling.groups import Ages, LiveReplica, Numbers
 from penstock.serving.scaling.observed import DOWN_S
 
 
@@ -30,8 +29,7 @@ class ClusterGroup:
         self.is_known = False  # whether the cluster has its workload
         self._replicas = 0
         self._pods: Sequence[Pod] = ()
-        self._numbers: dict[str, int] = {}
-        self._next = count()
+        self._numbers = Numbers()
         self._ages = Ages(clock)
 
     @property
@@ -52,22 +50,19 @@ class ClusterGroup:
     @property
     def names(self) -> Mapping[int, str]:
         """Names of the pods by their number."""
-        return {number: name for name, number in self._numbers.items()}
+        return self._numbers.names()
 
     def follow(self, state: GroupState) -> None:
         """Take the workload and the pods as the cluster shows them now."""
         self.is_known = state.workload is not None
         self._replicas = 0 if state.workload is None else state.workload.replicas
         self._pods = state.pods
-        present = {one.name for one in state.pods}
-        for name in [name for name in self._numbers if name not in present]:
-            self._ages.forget(self._numbers.pop(name))
+        for number in self._numbers.keep({one.name for one in state.pods}):
+            self._ages.forget(number)
 
     def number(self, name: str) -> int:
         """Return the number of a pod by its name: no other pod ever has it."""
-        if name not in self._numbers:
-            self._numbers[name] = next(self._next)
-        return self._numbers[name]
+        return self._numbers.of(name)
 
     def see(self, names: Sequence[str], down: Sequence[str]) -> None:
         """Take the names of the pods that Prometheus scrapes. A ready pod that it does not scrape

@@ -1,6 +1,7 @@
 """Groups of replicas that a live scaling loop observes and changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from penstock.engines.client.state import NEVER_S, EngineState
@@ -69,6 +70,29 @@ class LiveGroup(Protocol):
 
     async def tend(self) -> None:
         """Carry orders out, a step further with every call."""
+
+
+class Numbers:
+    """Numbers of replicas by their names: no other replica ever has a replica's number."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, int] = {}
+        self._next = count()
+
+    def of(self, name: str) -> int:
+        """Return the number of a replica."""
+        if name not in self._by_name:
+            self._by_name[name] = next(self._next)
+        return self._by_name[name]
+
+    def keep(self, names: Container[str]) -> list[int]:
+        """Forget all other names, and return their numbers."""
+        gone = [name for name in self._by_name if name not in names]
+        return [self._by_name.pop(name) for name in gone]
+
+    def names(self) -> dict[int, str]:
+        """Return the names by number."""
+        return {number: name for name, number in self._by_name.items()}
 
 
 class Ages:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import count
 from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
@@ -26,7 +25,7 @@ from penstock.serving.scaling.engine_series import (
     read_figures,
     replica_name,
 )
-from penstock.serving.scaling.groups import Ages, LiveGroup, LiveReplica
+from penstock.serving.scaling.groups import Ages, LiveGroup, LiveReplica, Numbers
 from penstock.serving.scaling.prometheus import Prometheus, PrometheusError, Sample
 from penstock.serving.scaling.totals import TotalsMeter
 
@@ -70,8 +69,7 @@ class ObservedGroup:
         self.may_begin_empty = may_begin_empty
         self.down_s: dict[str, float] = {}
         self._clock = clock
-        self._numbers: dict[str, int] = {}
-        self._next = count()
+        self._numbers = Numbers()
         self._present: list[str] = []
         self._ages = Ages(clock)
 
@@ -87,9 +85,7 @@ class ObservedGroup:
 
     def number(self, name: str) -> int:
         """Return the number of a replica by its name: no other replica ever has it."""
-        if name not in self._numbers:
-            self._numbers[name] = next(self._next)
-        return self._numbers[name]
+        return self._numbers.of(name)
 
     def see(self, names: Sequence[str], down: Sequence[str]) -> None:
         """Take the names of the replicas that are scraped, and of targets that cannot be scraped:
@@ -97,8 +93,8 @@ class ObservedGroup:
         known = [name for name in down if name in self._present and name not in names]
         self._present = [*names, *known]
         self.down_s = {name: self.down_s.get(name, self._clock()) for name in known}
-        for name in [name for name in self._numbers if name not in self._present]:
-            self._ages.forget(self._numbers.pop(name))
+        for number in self._numbers.keep(self._present):
+            self._ages.forget(number)
 
     def may_hide(self) -> bool:
         """Whether a replica that cannot be scraped may serve requests nevertheless."""
