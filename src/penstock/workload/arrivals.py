@@ -1,5 +1,6 @@
 """Arrival processes: independent gaps of mean 1, stretched by a rate that may change over time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,8 @@ from penstock.workload.profile import RateProfile, SteadyRate
 from penstock.workload.workload import FloatColumn
 
 MAX_REQUESTS = 100_000_000
+BLOCK_REQUESTS = 1 << 17
+"""Requests that are drawn, and simulated, as one block of columns, about."""
 MAX_GAP_CV = 100.0
 
 
@@ -29,22 +32,33 @@ class ArrivalProcess:
 
     def arrivals(self, rng: np.random.Generator, rate_per_s: float, *,
                  num_requests: int | None = None, duration_s: float | None = None) -> FloatColumn:
-        """Sorted arrival times in seconds from 0: ``num_requests`` of them, or all up to
-        ``duration_s``, or whichever bound is met first.
+        """Return the arrival times of ``blocks`` as one column."""
+        return np.concatenate([np.zeros(0), *self.blocks(
+            rng, rate_per_s, num_requests=num_requests, duration_s=duration_s)])
+
+    def blocks(self, rng: np.random.Generator, rate_per_s: float, *,
+               num_requests: int | None = None, duration_s: float | None = None
+               ) -> Iterator[FloatColumn]:
+        """Draw sorted arrival times in seconds from 0, block by block: ``num_requests`` of them, or
+        all up to ``duration_s``, or whichever bound is met first.
 
         The draws depend on neither rate nor length: a higher rate presses the same process
-        together, and a longer one has the shorter as its beginning (unless ``exact_rate``).
-        Raises InputError for a rate or a bound that is not positive.
+        together, and a longer one has the shorter as its beginning (unless ``exact_rate``, which
+        makes one block). Raises InputError for a rate or a bound that is not positive.
         """
         self._check()
         _check_bounds(rate_per_s, num_requests, duration_s)
-        gap_rng, *profile_rngs = _split(rng)
+        gap_seed, profile_seed = (int(word) for word in rng.integers(0, 2**63, 2))
         limit = np.inf
         if duration_s is not None:
-            limit = self.profile.expected(duration_s, rate_per_s, profile_rngs[0])
+            limit = self.profile.expected(duration_s, rate_per_s,
+                                          np.random.default_rng(profile_seed))
             _check_number(limit if num_requests is None else min(limit, num_requests))
-        work = self._work(gap_rng, num_requests, limit)
-        return self.profile.times_s(work, rate_per_s, profile_rngs[1])
+        gap_rng = np.random.default_rng(gap_seed)
+        for work in (self._exact(gap_rng, num_requests, limit) if self.exact_rate else
+                     self._work(gap_rng, num_requests, limit)):
+            # The profile is realised anew, and equally, for every block.
+            yield self.profile.times_s(work, rate_per_s, np.random.default_rng(profile_seed))
 
     def _check(self) -> None:
         if not 0.0 <= self.gap_cv <= MAX_GAP_CV:
@@ -54,29 +68,27 @@ class ArrivalProcess:
             raise InputError(f"gap_cap is {self.gap_cap:g}; expected a positive multiple of the "
                              "mean gap")
 
-    def _work(self, rng: np.random.Generator, num_requests: int | None,
-              limit: float) -> FloatColumn:
-        """Arrivals of the unit-rate process, at most ``num_requests`` and none after ``limit``."""
-        if self.exact_rate:
-            num = min(round(min(limit, 1e15)), num_requests or 2**62)
-            work = np.cumsum(self._gaps(rng, num))
-            return work * (min(num, limit) / work[-1]) if num else work
-        if num_requests is not None:
-            work = np.cumsum(self._gaps(rng, num_requests))
-        else:
-            work = self._until(rng, limit)
-        return work[:int(np.searchsorted(work, limit, "right"))]
+    def _exact(self, rng: np.random.Generator, num_requests: int | None, limit: float
+               ) -> Iterator[FloatColumn]:
+        """Yield all arrivals of the unit-rate process, stretched to the expected number."""
+        num = min(round(min(limit, 1e15)), num_requests or 2**62)
+        work = np.cumsum(self._gaps(rng, num))
+        yield work * (min(num, limit) / work[-1]) if num else work
 
-    def _until(self, rng: np.random.Generator, limit: float) -> FloatColumn:
-        parts: list[FloatColumn] = []
-        reached, block = 0.0, int(limit + 4.0 * np.sqrt(limit)) + 16
-        while reached <= limit:
+    def _work(self, rng: np.random.Generator, num_requests: int | None, limit: float
+              ) -> Iterator[FloatColumn]:
+        """Yield arrivals of the unit-rate process, at most ``num_requests`` and none after
+        ``limit``."""
+        usual = int(min(limit + 4.0 * np.sqrt(limit) + 16.0, BLOCK_REQUESTS))
+        reached, left = 0.0, num_requests
+        while reached <= limit and left != 0:
             # One running sum over all blocks, so that the block size leaves no trace in the result.
-            gaps = self._gaps(rng, block)
+            gaps = self._gaps(rng, usual if left is None else min(usual, left))
             gaps[0] += reached
-            parts.append(np.cumsum(gaps))
-            reached, block = float(parts[-1][-1]), max(block // 4, 16)
-        return np.concatenate(parts)
+            work = np.cumsum(gaps)
+            reached = float(work[-1])
+            left = None if left is None else left - len(work)
+            yield work[:int(np.searchsorted(work, limit, "right"))]
 
     def _gaps(self, rng: np.random.Generator, num: int) -> FloatColumn:
         if self.gap_cv == 0.0:
@@ -120,9 +132,3 @@ def _check_number(expected: float) -> None:
     if expected > MAX_REQUESTS:
         raise InputError(f"rate and bounds ask for {expected:.3g} requests; at most "
                          f"{MAX_REQUESTS:,} fit into memory")
-
-
-def _split(rng: np.random.Generator) -> list[np.random.Generator]:
-    """A stream for the gaps and two equal ones for the profile, which is realised twice."""
-    gap_seed, profile_seed = (int(word) for word in rng.integers(0, 2**63, 2))
-    return [np.random.default_rng(seed) for seed in (gap_seed, profile_seed, profile_seed)]

@@ -1,11 +1,14 @@
 """Puts several workloads into one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.workload.loops import joined_loops
+from penstock.workload.select import COLUMNS, part_of
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
 from penstock.workload.workload import IntColumn, Workload
 
@@ -32,6 +35,43 @@ def merged(parts: Sequence[Workload]) -> Workload:
         prefixes.offsets, prefixes.values, prefixes.block_tokens,
         loops=joined_loops([(len(part), part.loops) for part in parts], order),
     )
+
+
+def joined(parts: Sequence[Workload]) -> Workload:
+    """Consecutive blocks of one source, without prefix hashes and loops where there are several."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    return replace(parts[0], **columns)
+
+
+def merged_blocks(streams: Sequence[Iterator[Workload]]) -> Iterator[Workload]:
+    """Merge blocks of several sources by arrival as ``merged`` does, a block at a time.
+
+    Each stream yields at least one block, and the same names with each. A round hands over all
+    requests before the earliest end of the blocks that are at hand, and takes the next block where
+    that end was.
+    """
+    present = [next(stream) for stream in streams]
+    open_ = [True] * len(present)
+    while any(open_):
+        first = min((place for place, is_open in enumerate(open_) if is_open),
+                    key=lambda place: present[place].duration_s)
+        until_s = present[first].duration_s
+        cuts = [int(one.arrival_s.searchsorted(until_s, "left")) for one in present]
+        due = merged([part_of(one, slice(0, cut)) for one, cut in zip(present, cuts, strict=True)])
+        if len(due):
+            yield due
+        present = [part_of(one, slice(cut, None)) for one, cut in zip(present, cuts, strict=True)]
+        following = next(streams[first], None)
+        if following is None:
+            open_[first] = False
+        else:
+            present[first] = joined([present[first], following])
+    rest = merged(present)
+    if len(rest):
+        yield rest
 
 
 def _joined(parts: Sequence[Labels]) -> Labels:

@@ -1,14 +1,19 @@
 """Turns traffic sources into one workload."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.workload.lengths import LengthModel, LengthPairs, TraceLengths
-from penstock.workload.merge import merged
+from penstock.workload.lengths import (
+    LengthDistribution,
+    LengthModel,
+    LengthPairs,
+    TraceLengths,
+)
+from penstock.workload.merge import joined, merged
 from penstock.workload.sessions import Sessions, sessions_of
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
@@ -27,12 +32,17 @@ def generate(sources: Sequence[TrafficSource], seed: int) -> Workload:
         raise InputError("no traffic sources are given")
     if seed < 0:
         raise InputError(f"seed is {seed}; expected a whole number from 0")
+    check_names(sources)
+    parts = [_generated(source, seed) for source in sources]
+    return parts[0] if len(parts) == 1 else merged(parts)
+
+
+def check_names(sources: Sequence[TrafficSource]) -> None:
+    """Raise InputError for two sources of one name."""
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two traffic sources are named {name!r}; their draws would be equal")
-    parts = [_generated(source, seed) for source in sources]
-    return parts[0] if len(parts) == 1 else merged(parts)
 
 
 def scale_rate(workload: Workload, factor: float) -> Workload:
@@ -42,34 +52,95 @@ def scale_rate(workload: Workload, factor: float) -> Workload:
     return replace(workload, arrival_s=workload.arrival_s / factor)
 
 
+def drawable(source: TrafficSource) -> bool:
+    """Whether the requests of a source can be drawn block by block.
+
+    Not where a trace is repeated, where clients wait for answers, and where the number of requests
+    decides the times."""
+    if source.clients is not None:
+        return source.num_requests is None
+    return (source.arrivals is not None and not source.arrivals.exact_rate
+            and isinstance(source.lengths, LengthDistribution) and source.trace is None)
+
+
+def source_blocks(source: TrafficSource, seed: int) -> Iterator[Workload]:
+    """Draw the requests of a source in blocks of columns; in one block where it is not
+    ``drawable``."""
+    if not drawable(source):
+        yield _whole(source, seed)
+        return
+    drawing = _Drawing(source, seed)
+    if source.clients is not None:
+        for trace in source.clients.blocks(seed, source.name, source.rate_per_s,
+                                           source.duration_s, source.from_s):
+            assert trace.arrival_s is not None, "clients draw times"
+            lengths = TraceLengths(trace, shuffled=False)
+            yield drawing.workload(trace.arrival_s, lengths.draw(drawing.lengths, len(trace)),
+                                   trace)
+        return
+    check_source(source)
+    assert source.arrivals is not None, "the source is drawable"
+    assert source.lengths is not None, "the source is drawable"
+    assert source.rate_per_s is not None, "check_source saw to it"
+    for times in source.arrivals.blocks(stream(seed, source.name, "arrivals"), source.rate_per_s,
+                                        num_requests=source.num_requests,
+                                        duration_s=source.duration_s):
+        yield drawing.workload(times, source.lengths.draw(drawing.lengths, len(times)), None)
+
+
 def _generated(source: TrafficSource, seed: int) -> Workload:
+    return joined(list(source_blocks(source, seed)))
+
+
+def _whole(source: TrafficSource, seed: int) -> Workload:
+    """Draw all requests of a source together."""
     if source.clients is not None:
         trace = source.clients.trace(seed, source.name, source.rate_per_s, source.duration_s,
                                      source.from_s)
-        source = replace(source, trace=trace, clients=None, rate_per_s=None, duration_s=None)
+        source = replace(source, trace=trace, clients=None, rate_per_s=None, duration_s=None,
+                         max_tokens=max(source.max_tokens or 0, source.clients.max_output_tokens))
     check_source(source)
+    drawing = _Drawing(source, seed)
     arrival_s = _arrivals(source, seed)
-    num = len(arrival_s)
-    lengths = _length_model(source)
-    pairs = lengths.draw(stream(seed, source.name, "lengths"), num)
-    models = _labels(source, "model", {source.model: 1.0} if source.model else {}, pairs, seed)
-    classes = _labels(source, "service_class", source.mix, pairs, seed)
-    tenants = _labels(source, "tenant", source.tenants, pairs, seed)
-    prefixes = _prefixes(source.trace, pairs)
-    max_tokens = max(source.max_tokens or 0, lengths.max_output_tokens)
-    loops = None
+    pairs = _length_model(source).draw(drawing.lengths, len(arrival_s))
+    found = drawing.workload(arrival_s, pairs, source.trace)
     if source.loop is not None:
-        thinks_s = source.loop.thinks_s(stream(seed, source.name, "thinks"), num)
-        loops = Loops((source.loop.starts_s(source.start_s),), np.zeros(num, np.int64), thinks_s,
-                      np.zeros(num))
-    elif source.sessions is not None:
-        loops = _sessions(source, source.sessions, arrival_s, pairs, seed)
-    return Workload(
-        arrival_s + source.start_s if source.start_s else arrival_s,
-        pairs.prompt_tokens, pairs.output_tokens, np.full(num, max_tokens, np.int64),
-        models.names, models.index, classes.names, classes.index, tenants.names, tenants.index,
-        prefixes.offsets, prefixes.values, prefixes.block_tokens, loops=loops,
-    )
+        thinks_s = source.loop.thinks_s(stream(seed, source.name, "thinks"), len(found))
+        return replace(found, loops=Loops(
+            (source.loop.starts_s(source.start_s),), np.zeros(len(found), np.int64), thinks_s,
+            np.zeros(len(found))))
+    if source.sessions is not None:
+        return replace(found, loops=_sessions(source, source.sessions, arrival_s, pairs, seed))
+    return found
+
+
+class _Drawing:
+    """The random streams of a source, one for each purpose, and its requests from their draws."""
+
+    def __init__(self, source: TrafficSource, seed: int) -> None:
+        self.lengths = stream(seed, source.name, "lengths")
+        self._source = source
+        self._labels = {column: stream(seed, source.name, column)
+                        for column in ("model", "service_class", "tenant")}
+        longest = (_length_model(source).max_output_tokens if source.clients is None
+                   else source.clients.max_output_tokens)
+        self._max_tokens = max(source.max_tokens or 0, longest)
+
+    def workload(self, arrival_s: FloatColumn, pairs: LengthPairs, trace: Trace | None
+                 ) -> Workload:
+        """Return requests at these times; those of a trace keep its names and prefixes."""
+        source = self._source
+        models, classes, tenants = (
+            _named(self._labels[column], column, shares, pairs, trace)
+            for column, shares in (("model", {source.model: 1.0} if source.model else {}),
+                                   ("service_class", source.mix), ("tenant", source.tenants)))
+        prefixes = _prefixes(trace, pairs)
+        return Workload(
+            arrival_s + source.start_s if source.start_s else arrival_s,
+            pairs.prompt_tokens, pairs.output_tokens,
+            np.full(len(arrival_s), self._max_tokens, np.int64),
+            models.names, models.index, classes.names, classes.index, tenants.names,
+            tenants.index, prefixes.offsets, prefixes.values, prefixes.block_tokens)
 
 
 def _length_model(source: TrafficSource) -> LengthModel:
@@ -138,12 +209,12 @@ def _sessions(source: TrafficSource, sessions: Sessions, arrival_s: FloatColumn,
                           stream(seed, source.name, "thinks"))
 
 
-def _labels(source: TrafficSource, column: str, shares: Mapping[str, float], pairs: LengthPairs,
-            seed: int) -> Labels:
+def _named(rng: np.random.Generator, column: str, shares: Mapping[str, float],
+           pairs: LengthPairs, trace: Trace | None) -> Labels:
     """Names drawn by share; without shares the trace's own column, or ``default`` throughout."""
     num = len(pairs.prompt_tokens)
     if not shares:
-        own: Labels | None = getattr(source.trace, column, None)
+        own: Labels | None = getattr(trace, column, None)
         if own is not None and pairs.rows is not None:
             return own.take(pairs.rows)
         return Labels(("" if column == "model" else "default",), np.zeros(num, np.int64))
@@ -151,8 +222,7 @@ def _labels(source: TrafficSource, column: str, shares: Mapping[str, float], pai
     if len(names) == 1:
         return Labels(names, np.zeros(num, np.int64))
     upper = np.cumsum([shares[name] for name in names])
-    drawn = stream(seed, source.name, column).random(num) * upper[-1]
-    index = np.searchsorted(upper[:-1], drawn, "right")
+    index = np.searchsorted(upper[:-1], rng.random(num) * upper[-1], "right")
     return Labels(names, index.astype(np.int64))
 
 

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from penstock.workload.loops import loops_of
 from penstock.workload.workload import Workload
 
-_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_index",
+COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_index",
             "class_index", "tenant_index")
 
 
-def _columns(workload: Workload, rows: NDArray[Any]) -> dict[str, Any]:
-    return {name: getattr(workload, name)[rows] for name in _COLUMNS}
+def _columns(workload: Workload, rows: NDArray[Any] | slice) -> dict[str, Any]:
+    return {name: getattr(workload, name)[rows] for name in COLUMNS}
+
+
+def part_of(workload: Workload, rows: slice) -> Workload:
+    """Consecutive requests of a workload without prefix hashes, loops and answers, as views."""
+    return replace(workload, **_columns(workload, rows))
 
 
 def rearranged(workload: Workload, order: NDArray[np.int64], arrival_s: NDArray[np.float64]

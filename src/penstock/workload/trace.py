@@ -1,5 +1,6 @@
 """Recorded requests as columns: what a trace file says, before it becomes traffic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,6 +113,26 @@ class Trace:
             session=self.session and self.session.take(rows),
             prefixes=self.prefixes.take(rows),
         )
+
+
+def joined_traces(parts: Sequence[Trace]) -> Trace:
+    """Consecutive parts of one trace as one, without prefix hashes. All have the same columns and
+    names."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    def labels(name: str) -> Labels | None:
+        found = [getattr(part, name) for part in parts]
+        return found[0] and Labels(found[0].names, np.concatenate([one.index for one in found]))
+
+    times = [part.arrival_s for part in parts if part.arrival_s is not None]
+    return replace(
+        first, arrival_s=np.concatenate(times) if times else None,
+        prompt_tokens=np.concatenate([part.prompt_tokens for part in parts]),
+        output_tokens=np.concatenate([part.output_tokens for part in parts]),
+        service_class=labels("service_class"), tenant=labels("tenant"), model=labels("model"),
+        session=labels("session"))
 
 
 def workload_trace(workload: Workload) -> Trace:
