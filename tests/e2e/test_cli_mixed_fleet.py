@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from penstock.report.files import read_requests
+from penstock.metrics.request_file import read_requests
 
 FEW = ("--set", "traffic[0].num_requests=60", "--set", "traffic[1].num_requests=20")
 

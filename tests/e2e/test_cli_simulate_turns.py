@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from penstock.fleet.load import load_fleet
-from penstock.report.files import read_requests
+from penstock.metrics.request_file import read_requests
 from support.html_pages import headings_descend_by_one, outline
 
 NAMES = ("llama-3-8b", "llama-2-7b", "mistral-7b")

@@ -13,7 +13,7 @@ from penstock.metrics.run_summary import RunSummary
 def compare_runs(folders: list[Path], seed: int, telling: Telling) -> int:
     """Print the figures of runs with their differences to the first, and write the page."""
     from penstock.experiment.compare_runs import compare_runs as differences
-    from penstock.report.files import read_requests
+    from penstock.metrics.request_file import read_requests
     from penstock.report.model.run_comparison import run_comparison_blocks
     from penstock.report.run_files import REQUESTS, read_summary
 

@@ -75,7 +75,7 @@ def _read(folder: Path, document: dict[str, Any]) -> "RunSummary":
 def _blocks(summary: "RunSummary", folder: Path) -> "list[Block]":
     """The tables. Raises InputError with the key of a document within the summary that is of
     another form: a summary has the fleet, the plan and the load as they were."""
-    from penstock.report.files import read_requests
+    from penstock.metrics.request_file import read_requests
     from penstock.report.run_files import REQUESTS, SUMMARY
     from penstock.report.terminal.run import run_blocks
 

@@ -1,5 +1,6 @@
 """``penstock run``: size the fleet where its file states no replicas, then simulate it."""
 
+from typing import TYPE_CHECKING
 
 from penstock.cli.command import App
 from penstock.cli.fleets import check_journal, read_fleet
@@ -14,6 +15,9 @@ from penstock.cli.options import (
     Settings,
     WithJournal,
 )
+
+if TYPE_CHECKING:
+    from penstock.workload.workload import Traffic
 
 app = App()
 
@@ -35,18 +39,20 @@ def run(
     from penstock.cli.console import progress
     from penstock.cli.files import library
     from penstock.cli.single_run import simulate_and_report
-    from penstock.fleet.sources import fleet_workload
+    from penstock.fleet.sources import fleet_traffic, fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
     check_journal(fleet, journal=journal)
-    workload = fleet_workload(fleet)
     sized = plan = None
-    if not fleet.replicas and not fleet.multiplexing:  # else a run needs no solver
+    if fleet.replicas or fleet.multiplexing:  # a run needs no solver
+        traffic: Traffic = fleet_traffic(fleet)
+    else:
         from penstock.plan.assign.solve import solve
         from penstock.plan.replicas import find_replicas
 
+        traffic = workload = fleet_workload(fleet)
         with progress("sizing" if fleet.sizing.stated else "planning") as update:
             found = find_replicas(fleet, workload, solve, on_step=update)
         fleet, sized, plan = found.fleet, found.sized, found.plan
-    return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
+    return simulate_and_report(fleet, traffic, sized, out, plan=plan, as_json=as_json,
                                page=not no_report, library=library(self_contained), journal=journal)

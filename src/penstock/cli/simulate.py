@@ -34,10 +34,10 @@ def simulate(
     """
     from penstock.cli.files import library
     from penstock.cli.single_run import simulate_and_report
-    from penstock.fleet.sources import fleet_workload
+    from penstock.fleet.sources import fleet_traffic
 
     fleet = read_fleet(fleet_file, settings, data, seed)
     check_journal(fleet, journal=journal)
     fleet = with_replicas(fleet, replicas)
-    return simulate_and_report(fleet, fleet_workload(fleet), None, out, as_json=as_json,
+    return simulate_and_report(fleet, fleet_traffic(fleet), None, out, as_json=as_json,
                                page=not no_report, library=library(self_contained), journal=journal)

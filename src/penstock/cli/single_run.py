@@ -15,7 +15,8 @@ from penstock.experiment.summary import whole_summary
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import to_yaml
-from penstock.report.run_files import staged, write_run_files
+from penstock.report.run_files import REQUESTS, staged, write_run_files
+from penstock.workload.workload import Workload
 
 if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
@@ -23,32 +24,36 @@ if TYPE_CHECKING:
     from penstock.metrics.table import RequestTable
     from penstock.plan.plan import FleetPlan
     from penstock.plan.sizing import Sized
-    from penstock.workload.workload import Workload
+    from penstock.workload.workload import Traffic
 
 
-def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | None",
+def simulate_and_report(fleet: "Fleet", traffic: "Traffic", sized: "Sized | None",
                         out: Path | None, *, plan: "FleetPlan | None" = None, as_json: bool,
                         page: bool, library: str | None, journal: bool) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
-    if journal and confidential_rows(fleet, workload).any():
+    held = traffic if isinstance(traffic, Workload) else None
+    if journal and held is not None and confidential_rows(fleet, held).any():
         raise InputError("--journal: a journal holds every request, and some are confidential")
     with staged(folder) as staging:
-        with progress("simulating", len(workload)) as update:
-            run = run_fleet(fleet, workload, fleet.run.seed,
+        with progress("simulating", len(traffic)) as update:
+            run = run_fleet(fleet, traffic, fleet.run.seed,
                             journal_dir=staging if journal else None,
-                            on_progress=lambda done: update(f"{done:,} requests", done))
+                            on_progress=lambda done: update(f"{done:,} requests", done),
+                            store=staging / REQUESTS if held is None else None)
         summary = whole_summary(run, sized, plan)
-        if plan is None and is_uncertain(fleet) and len(workload) <= MOST_REQUESTS:
-            summary = replace(summary, certainty=certainty_of(run, workload))
-        write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
+        if plan is None and is_uncertain(fleet) and held is not None \
+                and len(held) <= MOST_REQUESTS:
+            summary = replace(summary, certainty=certainty_of(run, held))
+        table = run.table
+        write_run_files(staging, summary, table, run.series, to_yaml(fleet),
                         page=page, library=library)
-    status = _ended(summary, run.table, folder, as_json=as_json)
+    status = _ended(summary, table, folder, as_json=as_json)
     if plan is not None:  # prices chose the replicas
         for line in price_warnings(fleet, today()):
             note(line)
-    if not as_json:
-        _tell_of_ours_inside(fleet, workload, summary)
+    if not as_json and held is not None:  # requests that are not held take long to simulate
+        _tell_of_ours_inside(fleet, held, summary)
     return status
 
 

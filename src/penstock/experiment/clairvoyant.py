@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
-from penstock.experiment.run import run_fleet
+from penstock.experiment.run import passing_run, run_fleet
 from penstock.fleet.scaler import start_s
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Choice, Fleet, ReplicaGroup
-from penstock.plan.bound import request_work_s
+from penstock.plan.bound import WorkRates, work_rates
+from penstock.plan.scaling_bound import SAMPLE_REQUESTS
+from penstock.workload.merge import joined, sampled
 from penstock.workload.select import rearranged, select
-from penstock.workload.workload import Workload
+from penstock.workload.workload import Traffic, Workload
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -50,21 +52,21 @@ _HOUR_S = 3600.0
 class Demand:
     """Requests of one model on the group that serves them with the fewest accelerators.
 
-    ``work_s`` are the replica-seconds of each request in steps of the throughput bound.
-    ``in_time_share`` is the highest utilization at which a steady stream meets its objectives.
+    ``work_s`` are the replica-seconds of the requests in steps of the throughput bound, by bins of
+    ``BIN_S`` in which they arrive. ``in_time_share`` is the highest utilization at which a steady
+    stream meets its objectives.
     """
 
     number: int
-    arrival_s: Floats
     work_s: Floats
     in_time_share: float
 
 
 class Part(NamedTuple):
-    """Requests of a workload from a time on, with arrivals since then."""
+    """Requests from a time on, with arrivals since then."""
 
     begin_s: float
-    workload: Workload
+    traffic: Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +83,53 @@ class Clairvoyant:
         return self.low_gpu_hours if self.schedule_gpu_hours is None else self.schedule_gpu_hours
 
 
-def clairvoyant(fleet: Fleet, workload: Workload, seed: int,
+def clairvoyant(fleet: Fleet, traffic: Traffic, seed: int,
                 on_progress: Progress = lambda _: None) -> Clairvoyant | None:
     """Return what a clairvoyant needs for these requests, None where no bound is known: closed
     loops of clients, prefix caching, groups for some classes only, step times without a bound."""
-    if workload.loops is not None or any(one.service_classes is not None
-                                         for one in fleet.replicas):
+    if (isinstance(traffic, Workload) and traffic.loops is not None) or any(
+            one.service_classes is not None for one in fleet.replicas):
         return None
     on_progress("the bound")
+    sample = traffic if isinstance(traffic, Workload) else sampled(traffic, SAMPLE_REQUESTS)[0]
     try:
-        demands = [_demand(fleet, workload, index, seed) for index in range(len(workload.models))
-                   if (workload.model_index == index).any()]
+        demands = [_demand(fleet, traffic, sample, index, seed)
+                   for index in range(len(sample.models)) if (sample.model_index == index).any()]
     except InputError:
         return None
     if not demands or any(one is None for one in demands):
         return None
     known = [one for one in demands if one is not None]
-    return Clairvoyant(_bound(fleet, workload, known),
-                       _scheduled(fleet, workload, known, seed, on_progress))
+    return Clairvoyant(_bound(fleet, traffic, known),
+                       _scheduled(fleet, traffic, known, seed, on_progress))
 
 
 # -- from below ---------------------------------------------------------------------------------
 
 
-def _demand(fleet: Fleet, workload: Workload, index: int, seed: int) -> Demand | None:
-    name = workload.models[index]
-    own = select(workload, workload.model_index == index)
+def _demand(fleet: Fleet, traffic: Traffic, sample: Workload, index: int, seed: int
+            ) -> Demand | None:
+    name = sample.models[index]
+    own = select(sample, sample.model_index == index)
     found = []
     for number, group in enumerate(fleet.replicas):
         if name in ("", group.model.name):
-            work_s = request_work_s(fleet, group, own)
-            share = _in_time_share(fleet, group, own, work_s, seed)
+            rates = work_rates(fleet, group, own)
+            share = _in_time_share(fleet, group, own, rates.seconds(own), seed)
             if share is not None:
-                found.append(Demand(number, own.arrival_s, work_s, share))
+                found.append(Demand(number, _binned(traffic, index, rates), share))
     return min(found, key=lambda one: (
         float(one.work_s.sum()) / one.in_time_share * _width(fleet, one)), default=None)
+
+
+def _binned(traffic: Traffic, index: int, rates: WorkRates) -> Floats:
+    """Return the work of a model's requests by bin of their arrivals, seconds."""
+    found = np.zeros(int(traffic.duration_s // BIN_S) + 1)
+    for block in traffic.blocks():
+        own = block.model_index == index
+        found += np.bincount((block.arrival_s[own] // BIN_S).astype(np.int64),
+                             rates.seconds(block)[own], len(found))
+    return found
 
 
 def _width(fleet: Fleet, one: Demand) -> int:
@@ -147,25 +161,25 @@ def _in_time_share(fleet: Fleet, group: ReplicaGroup, own: Workload, work_s: Flo
     return high
 
 
-def _bound(fleet: Fleet, workload: Workload, demands: Sequence[Demand]) -> float:
+def _bound(fleet: Fleet, traffic: Traffic, demands: Sequence[Demand]) -> float:
     computed = sum(float(one.work_s.sum()) / one.in_time_share * _width(fleet, one)
                    for one in demands)
     held = sum(bounds(fleet, group)[0] * group.parallelism.num_accelerators
-               for group in fleet.replicas) * workload.duration_s
+               for group in fleet.replicas) * traffic.duration_s
     return max(computed, held) / _HOUR_S
 
 
 # -- from above ---------------------------------------------------------------------------------
 
 
-def _scheduled(fleet: Fleet, workload: Workload, demands: Sequence[Demand], seed: int,
+def _scheduled(fleet: Fleet, traffic: Traffic, demands: Sequence[Demand], seed: int,
                on_progress: Progress) -> float | None:
     """Return the accelerator-hours of the cheapest schedule that is found and confirmed.
 
     Headrooms are tried on parts of a long workload; the whole confirms the least, and asks for more
     where needed.
     """
-    parts = _parts(workload)
+    parts = _parts(traffic)
     found = _least_headroom(fleet, parts, demands, seed, on_progress)
     if found is None:
         return None
@@ -174,7 +188,7 @@ def _scheduled(fleet: Fleet, workload: Workload, demands: Sequence[Demand], seed
         return hours
     for _ in range(_MOST_CONFIRMATIONS):
         on_progress(f"a clairvoyant at {1 / headroom:.0%}, the whole")
-        whole = [Part(0.0, workload)]
+        whole = [Part(0.0, traffic)]
         confirmed = _simulated(fleet, whole, _timetables(fleet, whole, demands, headroom), seed)
         if confirmed is not None:
             return confirmed
@@ -182,18 +196,22 @@ def _scheduled(fleet: Fleet, workload: Workload, demands: Sequence[Demand], seed
     return None
 
 
-def _parts(workload: Workload) -> list[Part]:
-    """Return the whole of a short workload, else equal parts of it that are spread evenly."""
-    if len(workload) <= _SAMPLE:
-        return [Part(0.0, workload)]
-    length_s = workload.duration_s * _SAMPLE / len(workload) / _NUM_PARTS
-    found = []
-    for number in range(_NUM_PARTS):
-        begin_s = (workload.duration_s - length_s) * (number + 0.5) / _NUM_PARTS
-        rows = (workload.arrival_s >= begin_s) & (workload.arrival_s < begin_s + length_s)
-        own = select(workload, rows)
-        found.append(Part(begin_s, replace(own, arrival_s=own.arrival_s - begin_s)))
-    return [one for one in found if len(one.workload)]
+def _parts(traffic: Traffic) -> list[Part]:
+    """Return the whole of short traffic, else equal parts of it that are spread evenly."""
+    if len(traffic) <= _SAMPLE:
+        return [Part(0.0, traffic)]
+    length_s = traffic.duration_s * _SAMPLE / len(traffic) / _NUM_PARTS
+    begins_s = [(traffic.duration_s - length_s) * (number + 0.5) / _NUM_PARTS // BIN_S * BIN_S
+                for number in range(_NUM_PARTS)]
+    chosen: list[list[Workload]] = [[] for _ in begins_s]
+    for block in traffic.blocks():
+        for own, begin_s in zip(chosen, begins_s, strict=True):
+            rows = (block.arrival_s >= begin_s) & (block.arrival_s < begin_s + length_s)
+            if rows.any():
+                own.append(select(block, rows))
+    return [Part(begin_s, replace(whole, arrival_s=whole.arrival_s - begin_s))
+            for own, begin_s in zip(chosen, begins_s, strict=True) if own
+            for whole in [joined(own)]]
 
 
 def _least_headroom(fleet: Fleet, parts: Sequence[Part], demands: Sequence[Demand], seed: int,
@@ -220,7 +238,7 @@ def _least_headroom(fleet: Fleet, parts: Sequence[Part], demands: Sequence[Deman
 
 def _timetables(fleet: Fleet, parts: Sequence[Part], demands: Sequence[Demand], headroom: float
                 ) -> list[Timetable]:
-    return [schedule(fleet, demands, headroom, part.begin_s, part.workload.duration_s)
+    return [schedule(fleet, demands, headroom, part.begin_s, part.traffic.duration_s)
             for part in parts]
 
 
@@ -236,7 +254,8 @@ def _simulated(fleet: Fleet, parts: Sequence[Part], timetables: Sequence[Timetab
                        for group, count in zip(fleet.replicas, rows[0][1:], strict=True))
         scheduled = replace(fleet, replicas=groups, policies=replace(
             fleet.policies, scale=Choice("schedule", {"steps": rows, "period_s": BIN_S})))
-        summary = run_fleet(scheduled, part.workload, seed).summary
+        with passing_run(scheduled, part.traffic, seed) as run:
+            summary = run.summary
         if summary.scaling is None:  # of confidential requests, which are not told
             return None
         hours += summary.scaling.gpu_hours
@@ -273,8 +292,9 @@ def _peaks(one: Demand, begin_s: float, num_bins: int, ahead_s: float) -> Floats
     before and of the time ahead. Work of the half minute before may still be computed."""
     num_mean = round(_MEAN_S / BIN_S)
     num_around = num_mean // 2 + ceil(ahead_s / BIN_S) + 1
-    edges = begin_s - _MEAN_S + BIN_S * np.arange(num_bins + num_around - 1 + num_mean)
-    total = np.concatenate(([0.0], np.cumsum(one.work_s)))[np.searchsorted(one.arrival_s, edges)]
+    total = np.concatenate(([0.0], np.cumsum(one.work_s)))
+    edges = round(begin_s / BIN_S) - num_mean + np.arange(num_bins + num_around - 1 + num_mean)
+    total = total[np.clip(edges, 0, len(one.work_s))]
     mean = (total[num_mean:] - total[:-num_mean]) / _MEAN_S
     found: Floats = np.lib.stride_tricks.sliding_window_view(mean, num_around).max(axis=1)
     return found

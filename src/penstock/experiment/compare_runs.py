@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.metrics.attainment import observed_window_s, per_second
+from penstock.metrics.attainment import per_second
+from penstock.metrics.counts import span_of
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.workload.streams import stream
@@ -48,7 +49,7 @@ def _alike(one: RequestTable, other: RequestTable) -> bool:
 
 def _of_class(whole: Sequence[RequestTable], name: str, seed: int) -> dict[str, Any]:
     tables = [table.of_class(name) for table in whole]
-    windows_s = [observed_window_s(table) for table in whole]
+    windows_s = [span_of(table).whole_window_s for table in whole]
     columns = [_columns(table) for table in tables]
     found: dict[str, Any] = {
         "num_requests": [len(table) for table in tables],

@@ -7,12 +7,12 @@ from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.experiment.clairvoyant import Clairvoyant, clairvoyant
-from penstock.experiment.run import run_fleet
-from penstock.fleet.sources import fleet_workload
+from penstock.experiment.run import passing_run
+from penstock.fleet.sources import fleet_traffic
 from penstock.fleet.values import Fleet
 from penstock.metrics.bins import DemandCurve, demand_curve
 from penstock.metrics.scaling_summary import Scaling
-from penstock.workload.workload import Workload
+from penstock.workload.workload import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +60,35 @@ def compare_scalers(fleets: Mapping[str, Fleet], seeds: Sequence[int],
     """Run every scale policy, by label, on every seed's requests, in order of seed.
 
     ``on_run`` is called before each run, and while the bound is searched, where ``bounded``. Raises
-    InputError as ``fleet_workload`` does, and where confidential requests forbid to tell the course
+    InputError as ``fleet_traffic`` does, and where confidential requests forbid to tell the course
     of the replicas.
     """
     found = []
     for seed in seeds:
-        workload = bound = None
+        traffic = bound = None
         for label, fleet in fleets.items():
-            if workload is None:
-                workload = fleet_workload(fleet, seed)
+            if traffic is None:
+                traffic = fleet_traffic(fleet, seed)
                 if bounded:
-                    bound = clairvoyant(fleet, workload, seed, partial(_searching, on_run, seed))
+                    bound = clairvoyant(fleet, traffic, seed, partial(_searching, on_run, seed))
             on_run(label, seed)
-            found.append(_one(label, fleet, workload, seed, bound))
+            found.append(_one(label, fleet, traffic, seed, bound))
     return found
 
 
-def _one(label: str, fleet: Fleet, workload: Workload, seed: int, bound: Clairvoyant | None
+def _one(label: str, fleet: Fleet, traffic: Traffic, seed: int, bound: Clairvoyant | None
          ) -> ScalerRun:
-    """Run one policy. Of the run itself nothing is kept, since that of a week takes gigabytes."""
-    run = run_fleet(fleet, workload, seed)
-    summary = run.summary
-    if summary.scaling is None:
-        raise InputError("compare --scale: some requests are confidential, and the course of the "
-                         "replicas would tell their number; expected a fleet without confidential "
-                         "requests")
-    return ScalerRun(label, seed, summary.overall.attainment,
-                     {name: one.attainment for name, one in summary.classes.items()},
-                     summary.overall.meets_slo, bound, summary.scaling,
-                     demand_curve(run.table, summary.end_s or 0.0))
+    """Run one policy. Of the run itself nothing is kept."""
+    with passing_run(fleet, traffic, seed) as run:
+        summary = run.summary
+        if summary.scaling is None:
+            raise InputError("compare --scale: some requests are confidential, and the course of "
+                             "the replicas would tell their number; expected a fleet without "
+                             "confidential requests")
+        return ScalerRun(label, seed, summary.overall.attainment,
+                         {name: one.attainment for name, one in summary.classes.items()},
+                         summary.overall.meets_slo, bound, summary.scaling,
+                         demand_curve(run.requests, summary.end_s or 0.0))
 
 
 def _searching(on_run: Callable[[str, int], None], seed: int, text: str) -> None:

@@ -16,6 +16,7 @@ from penstock.experiment.pools import (
 from penstock.experiment.scaled import scaling_summary, usage_of
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
+from penstock.metrics.request_file import StoredRequests
 from penstock.metrics.run_summary import (
     Confidential,
     Cost,
@@ -29,7 +30,7 @@ from penstock.metrics.run_summary import (
 )
 from penstock.metrics.series import RunSeries
 from penstock.metrics.summary import Usage, summarise
-from penstock.metrics.table import NAMES, STATUSES, RequestTable
+from penstock.metrics.table import NAMES, STATUSES, Requests, RequestTable
 from penstock.sim.simulation import SimulationResult
 
 
@@ -38,7 +39,7 @@ class Redacted:
     """Results of a run without secrets: figures, requests, replicas over time."""
 
     summary: RunSummary
-    table: RequestTable
+    requests: Requests
     series: RunSeries
 
 
@@ -49,14 +50,17 @@ def redacted_share(fleet: Fleet, service_class: str, share: float | None) -> flo
     return share
 
 
-def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
-    """The result without what must not leave a confidential run."""
+def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None = None
+           ) -> Redacted:
+    """The result without what must not leave a confidential run. ``stored`` are its requests where
+    the result has none; none of them is confidential."""
     busy_s = np.concatenate((result.busy_s, pool_busy_s(result)))
     usage = Usage(busy_s, cost_per_hour(fleet), range(len(busy_s)))
     if result.scaling is not None:
         usage = usage_of(fleet, result, result.scaling)
     whole = replace(
-        summarise(counted(fleet, result.table), fleet.service_classes, usage),
+        summarise(stored or result.table, fleet.service_classes, usage,
+                  from_s=fleet.run.warmup_s or None),
         refusals=tuple(Refusal(reason=reason, num_requests=count)
                        for reason, count in sorted(result.reasons.items())),
         end_s=result.end_s, steps=Steps(
@@ -70,7 +74,7 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
         whole = replace(whole, multiplexing=pool_figures(fleet, result, whole.window_s))
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
-        return Redacted(whole, result.table, result.series)
+        return Redacted(whole, stored or result.table, result.series)
     # A replica that served a confidential request would reveal when, and how much.
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]

@@ -1,45 +1,71 @@
 """One run of a fleet: simulate, then say what happened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.disclosed import redact
 from penstock.fleet.replica_factory import belief_factor, kind_of
 from penstock.fleet.values import Fleet
+from penstock.metrics.request_file import RequestWriter, StoredRequests
 from penstock.metrics.run_summary import Bound, Origin, OverallSummary, RunSummary
 from penstock.metrics.series import RunSeries
-from penstock.metrics.table import RequestTable
+from penstock.metrics.table import Requests, RequestTable
 from penstock.plan.fleet_bound import fleet_bound_per_s
-from penstock.plan.scaling_bound import least_gpu_hours
+from penstock.plan.scaling_bound import SAMPLE_REQUESTS, least_gpu_hours
 from penstock.sim.simulation import Beliefs, SimulationResult, simulate
-from penstock.workload.workload import Workload
+from penstock.workload.merge import sampled
+from penstock.workload.workload import Traffic, Workload
 
 Progress = Callable[[int], None]
 AS_THEY_ARE = Beliefs()
+SAMPLE_ROWS = 200_000
+"""Requests of which a page tells where all are too many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A fleet and its simulation. ``result`` is complete, for searches; ``summary``, ``table`` and
-    ``series`` are redacted."""
+    """A fleet and its simulation. ``result`` is complete, for searches; ``summary``, ``requests``
+    and ``series`` are redacted. Where ``requests`` are in a file, the result has none."""
 
     fleet: Fleet
     seed: int
     result: SimulationResult
     summary: RunSummary
-    table: RequestTable
+    requests: Requests
     series: RunSeries
 
+    @property
+    def table(self) -> RequestTable:
+        """All requests; of those in a file an even sample."""
+        if isinstance(self.requests, StoredRequests):
+            return self.requests.sample(SAMPLE_ROWS)
+        assert isinstance(self.requests, RequestTable), "requests are in memory or in a file"
+        return self.requests
 
-def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
-              journal_dir: Path | None = None, on_progress: Progress | None = None) -> Run:
-    """Simulate a fleet whose replicas and pools are known."""
-    result = simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir, seed=seed,
-                      on_progress=on_progress)
-    found = redact(fleet, result)
+
+def run_fleet(fleet: Fleet, workload: Traffic, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
+              journal_dir: Path | None = None, on_progress: Progress | None = None,
+              store: Path | None = None) -> Run:
+    """Simulate a fleet whose replicas and pools are known.
+
+    ``store`` is the file of the requests, which are not held in memory then. It is for runs without
+    confidential requests.
+    """
+    simulated = partial(simulate, fleet, workload, beliefs=beliefs, journal_dir=journal_dir,
+                        seed=seed, on_progress=on_progress)
+    if store is None:
+        result, stored = simulated(), None
+    else:
+        with RequestWriter(store) as writer:
+            result = simulated(on_over=writer.write)
+        stored = StoredRequests(store)
+    found = redact(fleet, result, stored)
     origin = Origin(name=fleet.name, version=__version__, engine="sim", seed=seed)
     summary = replace(found.summary, origin=origin, believed_step_times=_believed(fleet, seed))
     if summary.confidential is None:
@@ -51,7 +77,18 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
             summary = replace(summary, scaling=replace(
                 summary.scaling, least_gpu_hours=least,
                 over_least=summary.scaling.gpu_hours / least if least else None))
-    return Run(fleet, seed, result, summary, found.table, found.series)
+    return Run(fleet, seed, result, summary, found.requests, found.series)
+
+
+@contextmanager
+def passing_run(fleet: Fleet, traffic: Traffic, seed: int) -> Iterator[Run]:
+    """Simulate a fleet. Requests of traffic that is not held are in a temporary file until the end
+    of the block."""
+    if isinstance(traffic, Workload):
+        yield run_fleet(fleet, traffic, seed)
+        return
+    with TemporaryDirectory(prefix="penstock-") as folder:
+        yield run_fleet(fleet, traffic, seed, store=Path(folder) / "requests.parquet")
 
 
 def _believed(fleet: Fleet, seed: int) -> dict[str, float] | None:
@@ -62,12 +99,14 @@ def _believed(fleet: Fleet, seed: int) -> dict[str, float] | None:
     return {kind_of(group): belief_factor(fleet, group, seed) for group in fleet.replicas} or None
 
 
-def _of_bound(fleet: Fleet, workload: Workload, overall: OverallSummary) -> Bound:
+def _of_bound(fleet: Fleet, workload: Traffic, overall: OverallSummary) -> Bound:
     """The throughput bound of the fleet, and the share of it that the arrivals take; ``None`` where
     no bound is known."""
     try:
         # Replicas that come and go have no one bound.
-        bound_per_s = None if fleet.scales else fleet_bound_per_s(fleet, workload)
+        bound_per_s = None if fleet.scales else fleet_bound_per_s(
+            fleet, workload if isinstance(workload, Workload)
+            else sampled(workload, SAMPLE_REQUESTS)[0])
     except InputError:  # not every step time and cache has one
         bound_per_s = None
     received_per_s = overall.received_requests_per_s

@@ -12,16 +12,18 @@ from penstock.fleet.values import ClientFiles, Fleet, RunOptions, TraceFile, Tra
 from penstock.registry.sources import assumed_clock, read_trace
 from penstock.workload.client_files import read_clients
 from penstock.workload.column_map import ColumnMap
+from penstock.workload.drawn import drawn
 from penstock.workload.length_tables import length_table
 from penstock.workload.lengths import LengthDistribution
-from penstock.workload.mixing import generate
+from penstock.workload.mixing import drawable, expected_requests, generate
 from penstock.workload.select import select
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Trace
-from penstock.workload.workload import Workload
+from penstock.workload.workload import Traffic, Workload
 
 _Traces = dict[tuple[str, str, ColumnMap], Trace]
 
+NOTHING = "traffic: no request arrives within the run's num_requests and duration_s"
 DEFAULT_NUM_REQUESTS = 1000
 """Default duration of drawn traffic without a bound."""
 
@@ -34,11 +36,41 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
     workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
     workload = _cut(workload, fleet.run)
     if not len(workload):
-        raise InputError("traffic: no request arrives within the run's num_requests and duration_s")
+        raise InputError(NOTHING)
     _check_names(fleet, workload)
     _check_times(workload)
     _check_prompts(fleet, workload)
     return workload
+
+
+LONG_REQUESTS = 1_000_000
+"""Expected requests from which on traffic that can be drawn again is not held."""
+
+
+def fleet_traffic(fleet: Fleet, seed: int | None = None) -> Traffic:
+    """Return the requests of ``fleet_workload``, drawn block by block where they are many and can
+    be drawn so. Confidential requests are held, since a run states less about them.
+
+    Raises InputError as ``fleet_workload`` does.
+    """
+    sources = traffic_sources(fleet)
+    secret = fleet.gateway.confidential_tenants or any(
+        one.confidential for one in fleet.service_classes)
+    if (secret or fleet.multiplexing or not all(map(drawable, sources))
+            or sum(map(expected_requests, sources)) < LONG_REQUESTS):
+        return fleet_workload(fleet, seed)
+
+    def check(block: Workload, first: int) -> None:
+        if not first:
+            _check_names(fleet, block)
+        _check_times(block)
+        _check_prompts(fleet, block, first)
+
+    found = drawn(sources, fleet.run.seed if seed is None else seed, most=fleet.run.num_requests,
+                  until_s=fleet.run.duration_s, check=check)
+    if found is None:
+        raise InputError(NOTHING)
+    return found
 
 
 def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
@@ -140,13 +172,14 @@ def _cut(workload: Workload, run: RunOptions) -> Workload:
     return select(workload, np.arange(len(workload)) < num)
 
 
-def _check_prompts(fleet: Fleet, workload: Workload) -> None:
+def _check_prompts(fleet: Fleet, workload: Workload, first: int = 0) -> None:
     for index, name in enumerate(workload.models):
         context = fleet.longest_context_tokens(name)
         too_long = (workload.model_index == index) & (workload.prompt_tokens > context)
         if too_long.any():
             row = int(too_long.argmax())
             raise InputError(
-                f"traffic: request {row} has a prompt of {workload.prompt_tokens[row]:,} tokens, "
-                f"as have {int(too_long.sum()) - 1} more of such length; the context of {name} is "
-                f"{context:,} (models[].max_context_tokens sets another)")
+                f"traffic: request {first + row} has a prompt of "
+                f"{workload.prompt_tokens[row]:,} tokens, as have {int(too_long.sum()) - 1} more "
+                f"of such length; the context of {name} is {context:,} "
+                "(models[].max_context_tokens sets another)")

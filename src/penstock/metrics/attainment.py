@@ -1,11 +1,7 @@
-"""Attainment with its interval, goodput and the windows of rates."""
+"""Attainment with its interval, and goodput."""
 
 from dataclasses import dataclass
 from math import sqrt
-
-import numpy as np
-
-from penstock.metrics.table import RequestTable
 
 # Two-sided 95 % of the standard normal distribution.
 Z_95 = 1.959963984540054
@@ -41,32 +37,6 @@ class Attainment:
         if not self.received:
             return None
         return self.met * 100.0 >= percentile * self.received - 1e-9
-
-
-def observed_span_s(table: RequestTable) -> tuple[float, float]:
-    """Return the first arrival, and the last arrival or token, whichever is later; two zeros when
-    empty."""
-    if not len(table):
-        return 0.0, 0.0
-    moments = np.concatenate((table.arrival_s, table.last_token_s))
-    return float(table.arrival_s.min()), float(np.nanmax(moments))
-
-
-def observed_window_s(table: RequestTable) -> float:
-    """Return the time from the first arrival to the last arrival or token, whichever is later; 0
-    when empty.
-
-    The time a fleet takes to drain its last requests counts: otherwise a run that accepts a burst
-    and serves it an hour later would show the burst's own rate as goodput.
-    """
-    began_s, ended_s = observed_span_s(table)
-    return ended_s - began_s
-
-
-def arrival_window_s(table: RequestTable) -> float:
-    """Return the time from the first to the last arrival, 0 when empty. Arrival rates are over this
-    window."""
-    return float(np.ptp(table.arrival_s)) if len(table) else 0.0
 
 
 def per_second(amount: float, window_s: float) -> float | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.metrics.definitions import FloatColumn
-from penstock.metrics.table import RequestTable
+from penstock.metrics.table import Requests, RequestTable
 
 MAX_BINS = 10_000
 USUAL_REQUESTS = 30
@@ -36,22 +36,24 @@ class DemandCurve:
     attainment: FloatColumn
 
 
-def demand_curve(table: RequestTable, end_s: float, max_bins: int = MAX_BINS) -> DemandCurve:
+def demand_curve(requests: Requests, end_s: float, max_bins: int = MAX_BINS) -> DemandCurve:
     """Return the demand from 0 to ``end_s``. Output tokens are those produced for the arrivals of
     a bin, whenever they came."""
-    most = int(np.clip(len(table) // USUAL_REQUESTS, 1, max_bins))
-    edges = bin_edges(0.0, max(end_s, float(table.arrival_s.max(initial=0.0))), most)
+    last_s = max(end_s, *(float(block.arrival_s.max(initial=0.0)) for block in requests.blocks()))
+    edges = bin_edges(0.0, last_s, int(np.clip(len(requests) // USUAL_REQUESTS, 1, max_bins)))
     width_s = float(edges[1] - edges[0])
-    bins = np.minimum((table.arrival_s / width_s).astype(np.int64), len(edges) - 2)
-
-    def total(weights: FloatColumn) -> FloatColumn:
-        found: FloatColumn = np.bincount(bins, weights, len(edges) - 1).astype(np.float64)
-        return found
-
-    arrived = total(np.ones(len(table)))
-    met = total(table.met_slo.astype(np.float64))
+    arrived, met, prompt, output = sum((_totals(block, width_s, len(edges) - 1)
+                                        for block in requests.blocks()), np.zeros(()))
     return DemandCurve(
-        (edges[:-1] + edges[1:]) / 2, arrived / width_s,
-        total(table.prompt_tokens.astype(np.float64)) / width_s,
-        total(table.output_tokens.astype(np.float64)) / width_s,
+        (edges[:-1] + edges[1:]) / 2, arrived / width_s, prompt / width_s, output / width_s,
         np.divide(met, arrived, out=np.full(len(arrived), np.nan), where=arrived > 0))
+
+
+def _totals(table: RequestTable, width_s: float, num_bins: int) -> FloatColumn:
+    """Return by bin the requests, those that met their targets, prompt and output tokens: shape
+    (4, bins)."""
+    bins = np.minimum((table.arrival_s / width_s).astype(np.int64), num_bins - 1)
+    columns = (np.ones(len(table)), table.met_slo, table.prompt_tokens, table.output_tokens)
+    found: FloatColumn = table.stands_for * np.array([
+        np.bincount(bins, column.astype(np.float64), num_bins) for column in columns])
+    return found

@@ -1,21 +1,17 @@
 """A run in numbers: per class and overall."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 
 from penstock.core.slo import ServiceClass
 from penstock.core.units import SECONDS_PER_HOUR
-from penstock.metrics.attainment import (
-    Attainment,
-    arrival_window_s,
-    observed_window_s,
-    per_second,
-)
+from penstock.metrics.attainment import Attainment, per_second
+from penstock.metrics.counts import Counts, Span, counts_of, served_by, span_of
 from penstock.metrics.definitions import FloatColumn
-from penstock.metrics.misses import late_token_shares, missed_targets
+from penstock.metrics.misses import late_token_shares
+from penstock.metrics.percentiles import percentiles_by_key
 from penstock.metrics.run_summary import (
     ClassSummary,
     Cost,
@@ -26,9 +22,8 @@ from penstock.metrics.run_summary import (
     ReplicaUse,
     RunSummary,
 )
-from penstock.metrics.table import STATUSES, RequestTable
+from penstock.metrics.table import Requests, RequestTable
 
-PERCENTILES = (50, 90, 95, 99)
 MILLION = 1_000_000
 
 
@@ -63,52 +58,95 @@ class Usage:
         return float(self.busy_s.sum()) / held_s if held_s > 0 else None
 
 
-def summarise(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage,
-              window_s: float | None = None) -> RunSummary:
+def summarise(requests: Requests, classes: Sequence[ServiceClass], usage: Usage,
+              window_s: float | None = None, from_s: float | None = None) -> RunSummary:
     """The outcome of a run.
 
-    ``window_s`` defaults to the observed window. Cost and busy time of a class are its share of
-    the run's computed tokens (prompt and output alike), since replicas serve classes together.
+    ``window_s`` defaults to the observed window. Requests that arrive before ``from_s`` are left
+    out. Cost and busy time of a class are its share of the run's computed tokens (prompt and output
+    alike), since replicas serve classes together.
     """
-    windows = Windows(arrival_window_s(table),
-                      observed_window_s(table) if window_s is None else window_s)
-    total_tokens = computed_tokens(table)
+    def blocks() -> Iterator[RequestTable]:
+        for block in requests.blocks():
+            yield block if from_s is None else block.take(block.arrival_s >= from_s)
+
+    found = reduce(add, (_sums(block, classes, usage) for block in blocks()))
+    latencies = _latencies(blocks, classes)
+    windows = Windows(found.span.arrival_window_s,
+                      found.span.whole_window_s if window_s is None else window_s)
+    total_tokens = found.whole.computed_tokens
     by_class = {}
-    for service_class in classes:
-        rows = table.of_class(service_class.name)
-        share = computed_tokens(rows) / total_tokens if total_tokens else 0.0
+    for service_class, counts in zip(classes, found.by_class, strict=True):
+        share = counts.computed_tokens / total_tokens if total_tokens else 0.0
         by_class[service_class.name] = ClassSummary(
             priority=service_class.priority, weight=service_class.weight, slo=service_class.slo,
-            **vars(_outcome(rows, windows, usage, share)),
-            missed=missed_targets(rows, service_class.slo),
-            late_token_share=percentiles(late_token_shares(rows, service_class.slo)),
-            meets_slo=_attainment(rows).meets(service_class.slo.percentile))
+            **vars(_outcome(counts, latencies[service_class.name], windows, usage, share)),
+            missed=counts.missed, late_token_share=latencies[service_class.name][_LATE],
+            meets_slo=_attainment(counts).meets(service_class.slo.percentile))
     verdicts = [entry.meets_slo for entry in by_class.values()]
     overall = OverallSummary(
-        **vars(_outcome(table, windows, usage, 1.0)),
+        **vars(_outcome(found.whole, latencies[None], windows, usage, 1.0)),
         meets_slo=None if all(v is None for v in verdicts) else False not in verdicts)
     return RunSummary(arrival_window_s=windows.arrival_s, window_s=windows.whole_s,
                       overall=overall, classes=by_class,
-                      replicas=_replicas(table, usage, windows.whole_s))
+                      replicas=_replicas(found.served, usage, windows.whole_s))
 
 
-def percentiles(values: FloatColumn) -> Percentiles:
-    """Return p50, p90, p95 and p99 by nearest rank over the values that exist."""
-    known = np.sort(values[~np.isnan(values)])
-    p50, p90, p95, p99 = (float(known[ceil(q * len(known) / 100) - 1]) if len(known) else None
-                          for q in PERCENTILES)
-    return Percentiles(p50=p50, p90=p90, p95=p95, p99=p99)
+_LATE = "late_token_share"
 
 
-def _attainment(table: RequestTable) -> Attainment:
-    return Attainment(int(table.met_slo.sum()), len(table))
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over requests: of all, by class and by replica."""
+
+    span: Span
+    whole: Counts
+    by_class: tuple[Counts, ...]
+    served: tuple[int, ...]
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.span + other.span, self.whole + other.whole,
+                     tuple(map(add, self.by_class, other.by_class)),
+                     tuple(map(add, self.served, other.served)))
 
 
-def computed_tokens(table: RequestTable) -> int:
-    """Return the prompt and output tokens of requests that started."""
-    # A client of a live engine observes the start only by the first token.
-    started = ~(np.isnan(table.first_scheduled_s) & np.isnan(table.first_token_s))
-    return int(table.prompt_tokens[started].sum() + table.output_tokens[started].sum())
+def _sums(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage) -> _Sums:
+    numbers = _numbers(usage)
+    served = served_by(table, 1 + max(numbers, default=-1))
+    return _Sums(span_of(table), counts_of(table),
+                 tuple(counts_of(table.of_class(one.name), one.slo) for one in classes),
+                 tuple(int(served[number]) for number in numbers))
+
+
+def _latencies(blocks: Callable[[], Iterator[RequestTable]], classes: Sequence[ServiceClass]
+               ) -> dict[str | None, dict[str, Percentiles]]:
+    """Return the percentiles of each latency by class, and of all requests under None."""
+    def columns() -> Iterator[dict[tuple[str | None, str], FloatColumn]]:
+        for block in blocks():
+            found: dict[tuple[str | None, str], FloatColumn] = {
+                (None, name): column for name, column in _columns(block).items()}
+            for one in classes:
+                rows = block.of_class(one.name)
+                found |= {(one.name, name): column for name, column in _columns(rows).items()}
+                found[one.name, _LATE] = late_token_shares(rows, one.slo)
+            yield found
+
+    by_name: dict[str | None, dict[str, Percentiles]] = {}
+    for (class_name, name), value in percentiles_by_key(columns).items():
+        by_name.setdefault(class_name, {})[name] = value
+    return by_name
+
+
+def _columns(table: RequestTable) -> dict[str, FloatColumn]:
+    """Return latencies: TTFT of every request with a first token, others of finished requests."""
+    finished = table.take(table.finished)
+    return {"ttft_s": table.ttft_s, "queue_s": table.queue_s, "tpot_s": finished.tpot_s,
+            "itl_mean_s": finished.itl_mean_s, "itl_p99_s": finished.itl_p99_s,
+            "itl_max_s": finished.itl_max_s, "e2e_s": finished.e2e_s}
+
+
+def _attainment(counts: Counts) -> Attainment:
+    return Attainment(counts.met, counts.received)
 
 
 def cost_per_million_tokens(cost_per_hour: float, window_s: float, tokens: int) -> float | None:
@@ -117,53 +155,47 @@ def cost_per_million_tokens(cost_per_hour: float, window_s: float, tokens: int) 
     return _ratio(cost_per_hour * window_s / SECONDS_PER_HOUR * MILLION, tokens)
 
 
-def _outcome(table: RequestTable, windows: Windows, usage: Usage, share: float) -> Outcome:
-    attainment = _attainment(table)
+def _outcome(counts: Counts, latencies: Mapping[str, Percentiles], windows: Windows, usage: Usage,
+             share: float) -> Outcome:
+    attainment = _attainment(counts)
     low, high = attainment.interval or (None, None)
     window_s, busy = windows.whole_s, usage.busy(windows.whole_s)
-    statuses = {name: int((table.status == code).sum()) for code, name in enumerate(STATUSES)}
     return Outcome(
-        received=len(table), **statuses, met=attainment.met, attainment=attainment.share,
-        attainment_low=low, attainment_high=high,
-        goodput_requests_per_s=per_second(attainment.met, window_s),
-        goodput_tokens_per_s=per_second(int(table.output_tokens[table.met_slo].sum()), window_s),
-        received_requests_per_s=per_second(len(table), windows.arrival_s),
-        output_tokens_per_s=per_second(int(table.output_tokens.sum()), window_s),
-        prompt_tokens=int(table.prompt_tokens.sum()),
-        output_tokens=int(table.output_tokens.sum()),
-        num_late_tokens=int(table.num_late_tokens.sum()),
-        num_preemptions=int(table.num_preemptions.sum()),
-        num_relegations=int(table.num_relegations.sum()), latency=_latencies(table),
+        received=counts.received, finished=counts.finished, rejected=counts.rejected,
+        shed=counts.shed, unfinished=counts.unfinished, met=counts.met,
+        attainment=attainment.share, attainment_low=low, attainment_high=high,
+        goodput_requests_per_s=per_second(counts.met, window_s),
+        goodput_tokens_per_s=per_second(counts.met_tokens, window_s),
+        received_requests_per_s=per_second(counts.received, windows.arrival_s),
+        output_tokens_per_s=per_second(counts.output_tokens, window_s),
+        prompt_tokens=counts.prompt_tokens, output_tokens=counts.output_tokens,
+        num_late_tokens=counts.num_late_tokens, num_preemptions=counts.num_preemptions,
+        num_relegations=counts.num_relegations,
+        latency=Latencies(**{one.name: latencies[one.name] for one in fields(Latencies)}),
         busy=None if busy is None else busy * share,
-        cost=_cost(table, usage.cost_per_hour * share, window_s))
+        cost=_cost(counts, usage.cost_per_hour * share, window_s))
 
 
-def _latencies(table: RequestTable) -> Latencies:
-    """Return latencies: TTFT of every request with a first token, others of finished requests."""
-    finished = table.take(table.finished)
-    return Latencies(
-        ttft_s=percentiles(table.ttft_s), queue_s=percentiles(table.queue_s),
-        tpot_s=percentiles(finished.tpot_s), itl_mean_s=percentiles(finished.itl_mean_s),
-        itl_p99_s=percentiles(finished.itl_p99_s), itl_max_s=percentiles(finished.itl_max_s),
-        e2e_s=percentiles(finished.e2e_s))
-
-
-def _cost(table: RequestTable, per_hour: float, window_s: float) -> Cost:
+def _cost(counts: Counts, per_hour: float, window_s: float) -> Cost:
     total = per_hour * window_s / SECONDS_PER_HOUR
     return Cost(
         per_hour=per_hour, total=total,
-        per_million_tokens=cost_per_million_tokens(per_hour, window_s, computed_tokens(table)),
-        per_million_output_tokens=_ratio(total * MILLION, int(table.output_tokens.sum())),
-        per_finished_request=_ratio(total, int(table.finished.sum())),
-        per_met_request=_ratio(total, int(table.met_slo.sum())))
+        per_million_tokens=cost_per_million_tokens(per_hour, window_s, counts.computed_tokens),
+        per_million_output_tokens=_ratio(total * MILLION, counts.output_tokens),
+        per_finished_request=_ratio(total, counts.finished),
+        per_met_request=_ratio(total, counts.met))
 
 
 def _ratio(amount: float, count: int) -> float | None:
     return amount / count if count else None
 
 
-def _replicas(table: RequestTable, usage: Usage, window_s: float) -> tuple[ReplicaUse, ...]:
-    numbers = usage.replicas or range(len(usage.busy_s))
-    return tuple(ReplicaUse(replica=int(number), requests=int((table.replica == number).sum()),
-                            busy_s=float(busy_s), busy=per_second(float(busy_s), window_s))
-                 for number, busy_s in zip(numbers, usage.busy_s, strict=True))
+def _numbers(usage: Usage) -> Sequence[int]:
+    return usage.replicas or range(len(usage.busy_s))
+
+
+def _replicas(served: Sequence[int], usage: Usage, window_s: float) -> tuple[ReplicaUse, ...]:
+    return tuple(ReplicaUse(replica=int(number), requests=requests, busy_s=float(busy_s),
+                            busy=per_second(float(busy_s), window_s))
+                 for number, requests, busy_s in zip(_numbers(usage), served, usage.busy_s,
+                                                     strict=True))

@@ -1,8 +1,8 @@
 """Outcome of every request: the columns of ``requests.parquet``."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ class RequestTable:
 
     ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Times are seconds on
     the run's clock, NaN when they never happened. ``replica`` is NO_REPLICA for a request that was
-    never routed. ``output_tokens`` counts produced tokens, also of unfinished requests.
+    never routed. ``output_tokens`` counts produced tokens, also of unfinished requests. In an even
+    sample each row ``stands_for`` so many requests.
     """
 
     request_id: IntColumn
@@ -50,9 +51,14 @@ class RequestTable:
     models: tuple[str, ...]
     service_classes: tuple[str, ...]
     tenants: tuple[str, ...]
+    stands_for: int = 1
 
     def __len__(self) -> int:
         return len(self.request_id)
+
+    def blocks(self) -> "Iterator[RequestTable]":
+        """Yield the rows in blocks of consecutive ones: all as one block."""
+        yield self
 
     @property
     def finished(self) -> BoolColumn:
@@ -103,7 +109,17 @@ class RequestTable:
 NAMES: Final = {"model_index": "models", "class_index": "service_classes",
                 "tenant_index": "tenants"}
 COLUMNS: Final = tuple(field.name for field in fields(RequestTable)
-                       if field.name not in NAMES.values())
+                       if field.name not in {*NAMES.values(), "stands_for"})
+
+
+class Requests(Protocol):
+    """Requests in order of arrival: a RequestTable, or rows of a file, read block by block."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self) -> Iterator[RequestTable]:
+        """Yield the rows in blocks of consecutive ones, the same each time. There is at least one
+        block."""
 
 
 def _met(table: RequestTable, slo: Slo) -> BoolColumn:
@@ -128,7 +144,7 @@ def concat(tables: Iterable[RequestTable]) -> RequestTable:
                  _renumbered(getattr(block, column), getattr(block, kind), names[kind])
                  for block in blocks]
         columns[column] = np.concatenate(parts)
-    return RequestTable(**columns, **names)
+    return RequestTable(**columns, **names, stands_for=blocks[0].stands_for)
 
 
 def _merged(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

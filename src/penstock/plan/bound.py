@@ -98,20 +98,34 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
     return finished(best, kv_limited=False)
 
 
-def request_work_s(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> Seconds:
-    """Return the seconds that each request takes of one replica of ``group`` in the steps of the
-    throughput bound, shape (requests,). Their mean is the inverse of the bound's rate. Raises
-    InputError as ``throughput_bound`` does."""
+@dataclass(frozen=True, slots=True)
+class WorkRates:
+    """Seconds that requests take of one replica in the steps of a throughput bound: for each token,
+    for each unit of attention work and for each token of context."""
+
+    token_s: float
+    work_s: float
+    context_s: float
+
+    def seconds(self, workload: Workload) -> Seconds:
+        """Return the seconds that each request takes, shape (requests,)."""
+        prompt = workload.prompt_tokens.astype(np.float64)
+        decodes = np.maximum(workload.output_tokens - 1, 0).astype(np.float64)
+        found: Seconds = ((prompt + decodes) * self.token_s + self.work_s * prompt * prompt / 2
+                          + self.context_s * decodes * (prompt + (decodes + 1) / 2))
+        return found
+
+
+def work_rates(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> WorkRates:
+    """Return what requests take of one replica of ``group`` in the steps of the throughput bound.
+    The mean of the seconds is the inverse of the bound's rate. Raises InputError as
+    ``throughput_bound`` does."""
     bound = throughput_bound(fleet, group, workload)
     model = step_time(group)
     slopes = model.slopes
     assert slopes is not None, "there is a bound"
-    prompt = workload.prompt_tokens.astype(np.float64)
-    decodes = np.maximum(workload.output_tokens - 1, 0).astype(np.float64)
-    token_s = _base_s(model, bound.step_tokens, bound.decode_seqs) / bound.step_tokens
-    found: Seconds = ((prompt + decodes) * token_s + slopes.work_s * prompt * prompt / 2
-                      + slopes.context_s * decodes * (prompt + (decodes + 1) / 2))
-    return found
+    return WorkRates(_base_s(model, bound.step_tokens, bound.decode_seqs) / bound.step_tokens,
+                     slopes.work_s, slopes.context_s)
 
 
 def _busiest(group: ReplicaGroup, model: StepTimeModel, features: StepFeatures) -> Resource:

@@ -8,9 +8,9 @@ import numpy as np
 from penstock.fleet.judge import attainment_by_class, counted, meets_all
 from penstock.fleet.replica_factory import kind_of
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.metrics.attainment import Attainment, observed_span_s
+from penstock.metrics.attainment import Attainment
+from penstock.metrics.counts import computed_tokens, span_of
 from penstock.metrics.definitions import FloatColumn
-from penstock.metrics.summary import computed_tokens
 from penstock.metrics.table import UNFINISHED, RequestTable
 from penstock.plan.demands import Demand
 from penstock.plan.slower import sigmas_of, slower
@@ -114,7 +114,13 @@ def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed
         for number, workload in enumerate(workloads))
     return Verdict(meets and lasts, len(tables),
                    tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes),
-                   not lasts, *observed_span_s(tables[0]), computed_tokens(tables[0]))
+                   not lasts, *_observed_s(tables[0]), computed_tokens(tables[0]))
+
+
+def _observed_s(table: RequestTable) -> tuple[float, float]:
+    """Return the first arrival, and the last arrival or token; two zeros when empty."""
+    span = span_of(table)
+    return (span.first_s, span.end_s) if len(table) else (0.0, 0.0)
 
 
 def chance(workload: Workload) -> float:

@@ -6,13 +6,18 @@ from penstock.core.errors import InputError
 from penstock.fleet.scaling import bounds
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.bound import throughput_bound
+from penstock.workload.merge import sampled
 from penstock.workload.select import select
-from penstock.workload.workload import Workload
+from penstock.workload.workload import Traffic, Workload
 
 SECONDS_PER_HOUR = 3600.0
 
 
-def least_gpu_hours(fleet: Fleet, workload: Workload) -> float | None:
+SAMPLE_REQUESTS = 1_000_000
+"""Requests of which a bound is computed where traffic is not held."""
+
+
+def least_gpu_hours(fleet: Fleet, traffic: Traffic) -> float | None:
     """Return accelerator-hours below which no policy meets the objectives, not even one that knows
     all requests; None where no bound is known.
 
@@ -20,14 +25,18 @@ def least_gpu_hours(fleet: Fleet, workload: Workload) -> float | None:
     computed at the rate that no schedule exceeds, on the group that needs the fewest accelerators,
     without deadlines, whole replicas, starts and drains. The fewest replicas of every group are
     held all the time. The work of a request is its tokens, its attention and its context at the
-    step size of the bound, so the choice of the requests is that of the bound, not every one.
+    step size of the bound, so the choice of the requests is that of the bound, not every one. Of
+    traffic that is not held, an even sample stands for all.
     """
+    workload, stands_for = (traffic, 1) if isinstance(traffic, Workload) \
+        else sampled(traffic, SAMPLE_REQUESTS)
     try:
-        computed = sum(_of_model(fleet, workload, index) for index in range(len(workload.models)))
+        computed = stands_for * sum(_of_model(fleet, workload, index)
+                                    for index in range(len(workload.models)))
     except InputError:
         return None
     held = sum(bounds(fleet, group)[0] * group.parallelism.num_accelerators
-               for group in fleet.replicas) * workload.duration_s / SECONDS_PER_HOUR
+               for group in fleet.replicas) * traffic.duration_s / SECONDS_PER_HOUR
     return max(computed, held)
 
 

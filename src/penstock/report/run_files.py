@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from penstock.core.errors import InputError
+from penstock.metrics.request_file import RequestWriter
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
-from penstock.report.files import LIBRARY, RequestWriter, write_summary, write_text
+from penstock.report.files import LIBRARY, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
 PLAN, SOLUTION = "plan.json", "solution-data.json"
@@ -96,12 +97,15 @@ def write_run_files(folder: Path, summary: RunSummary, table: RequestTable,
                     series: RunSeries, fleet_yaml: str | None, *, page: bool = True,
                     library: str | None = ".") -> None:
     """Write summary, requests, resolved fleet file if there is one and, with ``page``, the HTML
-    report, whose plot library is in the folder ``library``, seen from this one, or within it."""
+    report, whose plot library is in the folder ``library``, seen from this one, or within it.
+
+    A ``table`` that is a sample belongs to a file of requests that is already in the folder."""
     write_summary(folder / SUMMARY, summary.document())
     if fleet_yaml is not None:
         write_text(folder / FLEET, fleet_yaml)
-    with RequestWriter(folder / REQUESTS) as writer:
-        writer.write(table)
+    if table.stands_for == 1:
+        with RequestWriter(folder / REQUESTS) as writer:
+            writer.write(table)
     if page:
         from penstock.report.html.run_page import write_page
 
@@ -143,7 +147,7 @@ def write_stored_page(path: Path, folder: Path, summary: RunSummary,
     A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
     InputError when the requests are missing.
     """
-    from penstock.report.files import read_requests
+    from penstock.metrics.request_file import read_requests
     from penstock.report.html.run_page import write_page
 
     write_page(path, summary, read_requests(folder / REQUESTS), RunSeries(), library)

@@ -86,6 +86,11 @@ class RoutedReplica(EventSource):
                 self.on_ended(request.request_id, now_ps)
         self._num_shed = len(shed)
 
+    def forget_shed(self) -> None:
+        """Forget the shed requests, which are all reported."""
+        self._replica.shed.clear()
+        self._num_shed = 0
+
     def _tell_drained(self, now_ps: int) -> None:
         if self.scaling is not None and self._replica.idle:
             self.scaling.drained(self.number, now_ps)
@@ -215,6 +220,11 @@ class Cluster:
             for one in self._replicas:
                 one.scaling = scaling
         self.now_ps = 0
+
+    def flushed(self, number: int) -> None:
+        """Forget the requests of a replica that ended or were shed, which its caller has stored."""
+        self._replicas[number].forget_shed()
+        self._dispatcher.flushed(number)
 
     def run(self, upcoming: Upcoming, on_instant: Callable[[int], None] | None = None,
             until_ps: int = NEVER_PS) -> None:

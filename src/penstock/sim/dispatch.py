@@ -154,8 +154,9 @@ class Dispatcher:
         self._num_shed_known[index] = len(replica.shed)
 
     def flushed(self, index: int) -> None:
-        """The replica's recorder has been emptied."""
+        """The replica's ended and shed requests have been taken."""
         self._num_known[index] = 0
+        self._num_shed_known[index] = 0
 
     # -- records --------------------------------------------------------------------------------
 

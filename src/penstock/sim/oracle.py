@@ -6,6 +6,26 @@ from collections.abc import Mapping, Sequence
 from penstock.core.step import StepPlan
 
 
+class TrueLengths:
+    """True output tokens of the requests of some blocks, by number."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._tokens: list[int] = []
+
+    def add(self, tokens: list[int]) -> None:
+        """Take the tokens of the next requests."""
+        self._tokens += tokens
+
+    def forget_before(self, request_id: int) -> None:
+        """Forget the requests before a number."""
+        del self._tokens[:request_id - self._first]
+        self._first = request_id
+
+    def __getitem__(self, request_id: int) -> int:
+        return self._tokens[request_id - self._first]
+
+
 class Oracle:
     """Determines which requests end with a step.
 
@@ -14,7 +34,8 @@ class Oracle:
     visiting other members.
     """
 
-    def __init__(self, output_tokens: Mapping[int, int] | Sequence[int]) -> None:
+    def __init__(self, output_tokens: TrueLengths | Mapping[int, int] | Sequence[int]
+                 ) -> None:
         self._outputs = output_tokens
         self._remaining: dict[int, int] = {}  # remaining tokens of requests outside groups
         self._end: dict[int, tuple[int, int]] = {}  # member -> (group, turn of its last token)

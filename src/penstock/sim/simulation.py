@@ -1,16 +1,17 @@
 """Simulates a fleet on a workload."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.core.request import AUTO
+from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.fleet.replica_factory import (
     belief_factor,
@@ -41,13 +42,14 @@ from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
-from penstock.sim.columns import Outcomes
+from penstock.sim.columns import OnOver, Outcomes
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.dispatch import Dispatcher, ReplicaSpec
+from penstock.sim.flusher import Flusher, Lost
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
-from penstock.sim.oracle import Oracle
+from penstock.sim.oracle import Oracle, TrueLengths
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
@@ -58,11 +60,8 @@ from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins
 from penstock.sim.upcoming import InOrder, Looped
 from penstock.workload.requests import requests as requests_of
-from penstock.workload.workload import Workload
+from penstock.workload.workload import Traffic, Workload
 
-_FLUSH_REQUESTS = 50_000
-_LOOKS = 10
-"""How often at most ``lost`` is asked."""
 _NUM_SAMPLES = 2000
 
 
@@ -117,9 +116,9 @@ class _Parts:
     """A cluster ready to run, with the parts that are read afterwards."""
 
     cluster: Cluster
-    dispatcher: Dispatcher
     replicas: list[SimReplica]
     kvs: Mapping[int, KvAllocator]
+    lengths: Mapping[str, TrueLengths]  # of each model's answers
     outcomes: Outcomes
     pools: list[SimulatedPool]
     scaling: ScalingLoop | None
@@ -127,42 +126,42 @@ class _Parts:
     holding: Holding | None  # where requests are held back
 
 
-def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
+def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
              journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
              on_progress: Callable[[int], None] | None = None,
-             lost: Callable[[RequestTable], bool] | None = None) -> SimulationResult:
-    """Run ``workload`` on the replicas and the pools of ``fleet``, in one order of time.
+             lost: Callable[[RequestTable], bool] | None = None,
+             on_over: OnOver | None = None) -> SimulationResult:
+    """Run ``traffic`` on the replicas and the pools of ``fleet``, in one order of time.
 
     ``journal_dir`` gets one journal per replica. ``log_steps`` keeps every step. ``on_progress`` is
     called occasionally with the number of ended requests. ``lost`` gets the table so far, now and
-    then, and ends the run where it returns true; it is for fleets without pools. Raises InputError
-    for requests of a model that neither a pool nor a replica has.
+    then, and ends the run where it returns true; it is for fleets without pools. ``on_over`` gets
+    the requests in order, block by block, once they are over; the table of the result is empty
+    then. Raises InputError for requests of a model that neither a pool nor a replica has.
     """
-    _check_models(fleet, workload)
+    _check_models(fleet, traffic)
     with ExitStack() as stack:
-        parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
+        parts = _assemble(fleet, traffic, beliefs, journal_dir, seed, stack, on_over)
+        replicas = parts.replicas
         if log_steps:
-            for replica in parts.replicas:
+            for replica in replicas:
                 replica.recorder.steps = StepLog()
-        watch = _Flusher(parts, on_progress, lost, len(workload))
+        flusher = Flusher(parts.cluster, replicas, parts.pools, parts.outcomes,
+                          tuple(parts.lengths.values()), on_progress, lost, len(traffic))
         drain_s = fleet.run.drain_s
         until_ps = NEVER_PS
         if drain_s is not None:
-            until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
-        classes = {c.name: c for c in fleet.service_classes}
+            until_ps = min(NEVER_PS, to_ps(traffic.duration_s + drain_s))
         with no_cycle_search():
-            requests = requests_of(workload, classes, fleet.gateway.confidential_tenants,
-                                   fleet.gateway.prefix_domain)
-            loops = workload.loops
+            requests = chain.from_iterable(_coming(fleet, traffic, parts))
+            loops = traffic.loops if isinstance(traffic, Workload) else None
             upcoming = InOrder(requests) if loops is None else Looped(requests, loops)
-            with suppress(_Lost):
-                parts.cluster.run(upcoming, watch.on_instant, until_ps)
-        watch.flush()
-    replicas = parts.replicas
-    for replica in replicas:
-        parts.outcomes.shed(replica.replica_id, replica.shed)
+            with suppress(Lost):
+                parts.cluster.run(upcoming, flusher.on_instant, until_ps)
+        flusher.flush()
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
-    end_s = _end_s(parts, pools, workload)
+    parts.outcomes.hand_over(end=True)
+    end_s = _end_s(parts, pools, traffic)
     scaled = None if parts.scaling is None else scaling_run(parts.scaling, len(fleet.replicas),
                                                             end_s, parts.holding)
     table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
@@ -173,13 +172,28 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
-        len(workload) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
+        len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
         scaled, parts.busy_bins)
 
 
-def _check_models(fleet: Fleet, workload: Workload) -> None:
+def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[Request]]:
+    """Yield the requests of each block, once the simulation has come to it."""
+    classes = {c.name: c for c in fleet.service_classes}
+    first = 0
+    for block in traffic.blocks():
+        parts.outcomes.expect(block)
+        for model, lengths in parts.lengths.items():
+            column = block.output_tokens if block.answers is None \
+                else block.answers.tokens_of(model)
+            lengths.add(column.tolist())
+        yield requests_of(block, classes, fleet.gateway.confidential_tenants,
+                          fleet.gateway.prefix_domain, first)
+        first += len(block)
+
+
+def _check_models(fleet: Fleet, workload: Traffic) -> None:
     """Raises InputError for requests of a model that neither a pool nor a replica has."""
-    if not fleet.multiplexing:
+    if not fleet.multiplexing or not isinstance(workload, Workload):
         return
     known = {AUTO, *(group.model.name for group in fleet.replicas),
              *(model.spec.name for pool in fleet.multiplexing for model in pool.models)}
@@ -189,7 +203,7 @@ def _check_models(fleet: Fleet, workload: Workload) -> None:
                              + (" and has no replicas" if fleet.replicas else ""))
 
 
-def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float:
+def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Traffic) -> float:
     """Return when the last request arrived or ended, or the last load ended. Timers of pools and of
     the scaling loop may be later."""
     if not pools and parts.scaling is None:
@@ -205,17 +219,17 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
     """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
-        return _assemble(fleet, workload, Beliefs(), None, 0, stack).cluster
+        return _assemble(fleet, workload, Beliefs(), None, 0, stack, None).cluster
 
 
-def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: Path | None,
-              seed: int, stack: ExitStack) -> _Parts:
-    outcomes = Outcomes(workload, [fleet.service_class(name).slo
-                                   for name in workload.service_classes])
+def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Path | None,
+              seed: int, stack: ExitStack, on_over: OnOver | None) -> _Parts:
+    outcomes = Outcomes({name: fleet.service_class(name).slo for name in traffic.service_classes},
+                        on_over)
     whole = slotted(fleet)
     replicas: list[SimReplica] = []
     slots: list[Slot] = []
-    engines = _Engines(whole, workload, beliefs, journal_dir, seed, stack)
+    engines = _Engines(whole, traffic, beliefs, journal_dir, seed, stack)
     for number, group in enumerate(whole.replicas):
         for _ in range(group.count):
             slots.append(Slot(len(replicas), number))
@@ -225,7 +239,8 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     router = dispatch_of(whole, lambda n: int(rng.integers(n)), believed=believed)
     specs = _replica_specs(whole, relative_speeds(whole, believed))
     dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
-    pools = simulated_pools(fleet, workload, seed, len(replicas))
+    pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
+        if isinstance(traffic, Workload) else []
     scaling = holding = deferring = None
     if fleet.scales:
         demand = DemandMeter()
@@ -239,7 +254,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
                           patience_of(fleet, seed), deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
-    return _Parts(cluster, dispatcher, replicas, engines.kvs, outcomes, pools, scaling,
+    return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
                   None if deferring is None else holding)
 
@@ -260,17 +275,18 @@ class _Engines:
     """Makes the engines of simulated replicas: at the start, and again in slots whose replica has
     stopped."""
 
-    def __init__(self, fleet: Fleet, workload: Workload, beliefs: Beliefs,
+    def __init__(self, fleet: Fleet, traffic: Traffic, beliefs: Beliefs,
                  journal_dir: Path | None, seed: int, stack: ExitStack) -> None:
+        self.lengths = {group.model.name: TrueLengths() for group in fleet.replicas}
         self.kvs: dict[int, KvAllocator] = {}  # of the present life of each replica
         self._fleet = fleet
         self._beliefs = beliefs
         self._journal_dir = journal_dir
         self._seed = seed
         self._stack = stack
-        self._outputs = _outputs(fleet, workload)
         # How long a closed loop lasts is not known before.
-        period_s = workload.duration_s / _NUM_SAMPLES if workload.loops is None else 1.0
+        closed = isinstance(traffic, Workload) and traffic.loops is not None
+        period_s = 1.0 if closed else traffic.duration_s / _NUM_SAMPLES
         self._period_ps = max(1, to_ps(period_s))
         self._models = [step_time(group) for group in fleet.replicas]
         self._factors = [beliefs.step_time_factor * belief_factor(fleet, group, seed)
@@ -285,7 +301,7 @@ class _Engines:
         clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
         return SimReplica(
             replica_id, self._scheduler(number, replica_id), clock,
-            Oracle(self._outputs[group.model.name]),
+            Oracle(self.lengths[group.model.name]),
             ReplicaRecorder(self._period_ps, to_ps(fleet.run.warmup_s)),
             self._journal(number, replica_id), group.intake)
 
@@ -311,62 +327,6 @@ class _Engines:
         stream = self._stack.enter_context((self._journal_dir / name).open("wb"))
         return Journal(stream, journal_header(self._fleet, self._fleet.replicas[number],
                                               replica_id, self._factors[number]))
-
-
-def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
-    """Return the true output tokens of all requests, by model."""
-    models = {group.model.name for group in fleet.replicas}
-    if workload.answers is None:
-        return dict.fromkeys(models, workload.output_tokens.tolist())
-    return {model: workload.answers.tokens_of(model).tolist() for model in models}
-
-
-class _Lost(Exception):  # noqa: N818 - no error: it ends a run that needs no more steps
-    """The caller knows enough."""
-
-
-class _Flusher:
-    """Moves ended requests from the recorders to the columns, to limit memory and to show them."""
-
-    def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None,
-                 lost: Callable[[RequestTable], bool] | None, num_requests: int) -> None:
-        self._dispatcher = parts.dispatcher
-        self._replicas = parts.replicas
-        self._outcomes = parts.outcomes
-        self._pools = parts.pools
-        self._on_progress = on_progress
-        self._lost = lost
-        self._look_requests = max(1, num_requests // _LOOKS)
-        self._instants = 0
-
-    def on_instant(self, now_ps: int) -> None:
-        self._instants += 1
-        if self._lost is not None and not self._instants & 0x3F:
-            self._look(self._lost)
-        if self._instants & 0xFFF:
-            return
-        for replica in self._replicas:
-            if replica.recorder.num_ended >= _FLUSH_REQUESTS:
-                self._store(replica)
-        if self._on_progress is not None:
-            pending = sum(replica.recorder.num_ended for replica in self._replicas)
-            pending += sum(pool.record.num_ended for pool in self._pools)
-            self._on_progress(self._outcomes.num_stored + pending)
-
-    def _look(self, lost: Callable[[RequestTable], bool]) -> None:
-        if sum(replica.recorder.num_ended for replica in self._replicas) >= self._look_requests:
-            self.flush()
-            if lost(self._outcomes.table()):
-                raise _Lost
-
-    def flush(self) -> None:
-        for replica in self._replicas:
-            self._store(replica)
-
-    def _store(self, replica: SimReplica) -> None:
-        unfinished = replica.recorder.unfinished
-        self._outcomes.store(replica.replica_id, replica.recorder.flush(), unfinished)
-        self._dispatcher.flushed(replica.replica_id)
 
 
 def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpec]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.core.units import ceil_div
 from penstock.workload.loops import joined_loops
 from penstock.workload.select import COLUMNS, part_of
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
-from penstock.workload.workload import IntColumn, Workload
+from penstock.workload.workload import IntColumn, Traffic, Workload
 
 
 def merged(parts: Sequence[Workload]) -> Workload:
@@ -44,6 +45,19 @@ def joined(parts: Sequence[Workload]) -> Workload:
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     return replace(parts[0], **columns)
+
+
+def sampled(traffic: Traffic, most: int) -> tuple[Workload, int]:
+    """Return at most ``most`` requests, evenly spread over the traffic, and the number of requests
+    that each stands for. Requests that are not more are returned as they are."""
+    if isinstance(traffic, Workload) and len(traffic) <= most:
+        return traffic, 1
+    step = max(1, ceil_div(len(traffic), most))
+    parts, first = [], 0
+    for block in traffic.blocks():
+        parts.append(part_of(block, slice(-first % step, None, step)))
+        first += len(block)
+    return joined(parts), step
 
 
 def merged_blocks(streams: Sequence[Iterator[Workload]]) -> Iterator[Workload]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
@@ -61,6 +62,15 @@ def drawable(source: TrafficSource) -> bool:
         return source.num_requests is None
     return (source.arrivals is not None and not source.arrivals.exact_rate
             and isinstance(source.lengths, LengthDistribution) and source.trace is None)
+
+
+def expected_requests(source: TrafficSource) -> float:
+    """Return about how many requests a drawable source draws."""
+    if source.clients is not None:
+        return source.clients.expected(source.rate_per_s, source.duration_s, source.from_s)
+    by_time = inf if source.duration_s is None or source.rate_per_s is None \
+        else source.duration_s * source.rate_per_s
+    return min(by_time, inf if source.num_requests is None else source.num_requests)
 
 
 def source_blocks(source: TrafficSource, seed: int) -> Iterator[Workload]:

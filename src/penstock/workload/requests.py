@@ -14,8 +14,10 @@ _BLOCK_ROWS = 1 << 14
 
 def requests(workload: Workload, classes: Mapping[str, ServiceClass],
              confidential_tenants: Collection[str] = (),
-             prefix_domain: Callable[[str], str] = lambda _: "") -> Iterator[Request]:
-    """The workload's requests in order of arrival, numbered from 0, made as they are asked for.
+             prefix_domain: Callable[[str], str] = lambda _: "", first: int = 0
+             ) -> Iterator[Request]:
+    """The workload's requests in order of arrival, numbered from ``first``, made as they are asked
+    for.
 
     They are confidential where their class or their tenant is. ``prefix_domain`` names the tenants
     that share prefix caches with a tenant. Raises InputError at once when
@@ -31,18 +33,18 @@ def requests(workload: Workload, classes: Mapping[str, ServiceClass],
     domains = [prefix_domain(name) for name in workload.tenants]
     if len(set(domains)) < 2:  # everybody shares, so the hashes may stay as they are
         domains = []
-    return chain.from_iterable(_block(workload, by_index, barred, domains, start)
+    return chain.from_iterable(_block(workload, by_index, barred, domains, start, first)
                                for start in starts)
 
 
 def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
-           domains: list[str], start: int) -> Iterator[Request]:
+           domains: list[str], start: int, first: int) -> Iterator[Request]:
     # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
     rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
     models = ["" if name == AUTO else name for name in workload.models]
     answers = workload.answers
     fields = zip(
-        range(rows.start, rows.stop),
+        range(first + rows.start, first + rows.stop),
         workload.arrival_s[rows].tolist(),
         workload.prompt_tokens[rows].tolist(),
         workload.max_tokens[rows].tolist(),

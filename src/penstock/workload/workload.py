@@ -1,6 +1,8 @@
 """Traffic as columns: one row per request, sorted by arrival."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,10 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
+    def blocks(self) -> "Iterator[Workload]":
+        """Yield the requests in blocks of consecutive ones: all as one block."""
+        yield self
+
     @property
     def duration_s(self) -> float:
         """From the clock's start to the last arrival, seconds."""
@@ -67,3 +73,29 @@ class Workload:
     def rate_per_s(self) -> float:
         """Mean arrival rate over the workload's own span."""
         return len(self) / self.duration_s if self.duration_s > 0 else 0.0
+
+
+class Traffic(Protocol):
+    """Requests to come, in order of arrival: a Workload, or requests that are drawn block by block
+    and never held whole. ``duration_s`` is the time of the last arrival."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+
+    @property
+    def service_classes(self) -> tuple[str, ...]:
+        """Names of the service classes."""
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Names of the tenants."""
+
+    @property
+    def duration_s(self) -> float:
+        """From the clock's start to the last arrival, seconds."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self) -> Iterator[Workload]:
+        """Yield the requests in blocks of consecutive ones, the same each time."""

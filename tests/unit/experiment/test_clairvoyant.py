@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from penstock.experiment.clairvoyant import Demand, clairvoyant, schedule
+from penstock.experiment.clairvoyant import BIN_S, Demand, clairvoyant, schedule
 from penstock.experiment.run import run_fleet
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
@@ -54,8 +54,10 @@ def test_groups_for_some_classes_only_have_no_bound() -> None:
 
 def timetable(*spans: tuple[float, float], load: float = 2.5) -> list[list[float]]:
     """The timetable of work that comes at ``load`` replicas within each (start, end)."""
-    times = np.concatenate([np.arange(a, b, 0.1) for a, b in spans])
-    demand = Demand(0, times, np.full(len(times), 0.1 * load), 0.9)
+    work_s = np.zeros(100)
+    for begin_s, end_s in spans:
+        work_s[round(begin_s / BIN_S):round(end_s / BIN_S)] = BIN_S * load
+    demand = Demand(0, work_s, 0.9)
     return schedule(parse_fleet(FLEET), [demand], 1.0, 0.0, 1000.0)
 
 

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.slo import ServiceClass, Slo
-from penstock.metrics.attainment import Attainment, observed_window_s
-from penstock.metrics.summary import Usage, percentiles, summarise
+from penstock.metrics.attainment import Attainment
+from penstock.metrics.counts import span_of
+from penstock.metrics.percentiles import percentiles
+from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import FINISHED, REJECTED, SHED, RequestTable
 
 CLASSES = (ServiceClass("interactive", Slo(ttft_s=1.5)),
@@ -66,9 +68,9 @@ def test_nothing_received_has_no_share():
 
 
 def test_window_runs_to_the_last_token():
-    assert observed_window_s(make_table(10)) == 11.0
-    assert observed_window_s(make_table(10, [REJECTED] * 10)) == 9.0
-    assert observed_window_s(make_table(0)) == 0.0
+    assert span_of(make_table(10)).whole_window_s == 11.0
+    assert span_of(make_table(10, [REJECTED] * 10)).whole_window_s == 9.0
+    assert span_of(make_table(0)).whole_window_s == 0.0
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300))

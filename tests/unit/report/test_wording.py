@@ -64,7 +64,7 @@ def test_only_binding_targets_judge(percentile, latency, targets, over):
 
 
 def no_requests():
-    columns = [np.zeros(0)] * 18
+    columns = [np.zeros(0, np.int64)] * 18
     return RequestTable(*columns, np.zeros(0, np.bool_), (), (), ())
 
 

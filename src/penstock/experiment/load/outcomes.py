@@ -19,8 +19,8 @@ from penstock.engines.client.answer import (
 )
 from penstock.metrics import table as tables
 from penstock.metrics.definitions import FloatColumn, Latencies, request_latencies
+from penstock.metrics.percentiles import percentiles
 from penstock.metrics.run_summary import Failures, Generator, Lateness, Refusal, Sent, Spread
-from penstock.metrics.summary import percentiles
 from penstock.metrics.table import NO_REPLICA, STATUSES, RequestTable
 from penstock.workload.workload import Workload
 

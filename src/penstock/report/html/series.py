@@ -42,11 +42,11 @@ def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS
     arrivals, waiting, running = {}, {}, {}
     for name in table.service_classes:
         rows = table.of_class(name)
-        arrivals[name] = np.histogram(rows.arrival_s, edges)[0] / width
+        arrivals[name] = table.stands_for * np.histogram(rows.arrival_s, edges)[0] / width
         queued = _queued(rows)
-        waiting[name] = (_count(queued.arrival_s, middle)
-                         - _count(_known(queued.first_scheduled_s), middle))
-        running[name] = _in_service(rows, middle)
+        waiting[name] = table.stands_for * (_count(queued.arrival_s, middle)
+                                            - _count(_known(queued.first_scheduled_s), middle))
+        running[name] = table.stands_for * _in_service(rows, middle)
     replica_waiting, kv_use = _replica_curves(table, series, middle)
     return LoadCurves(middle, arrivals, waiting, running, replica_waiting, kv_use)
 

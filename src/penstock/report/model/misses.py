@@ -48,12 +48,19 @@ def _causes(requests: RequestTable, slos: Mapping[str, Slo], missed: Misses) -> 
     rows = []
     for series, name in enumerate(slos):
         of_class = _is_of(requests, name)
-        counts = [int((missed.cause[of_class] == place).sum()) for place in seen]
+        counts = [requests.stands_for * int((missed.cause[of_class] == place).sum())
+                  for place in seen]
         rows.append([cell.name(name, series), wording.count(sum(counts)),
                      *map(cell.count, counts)])
     return table("Why requests missed", [
         "class", "missed", *(_HEADINGS.get(CAUSES[place], CAUSES[place]) for place in seen)],
-        rows, notes=[CAUSES_NOTE])
+        rows, notes=[CAUSES_NOTE, *_sampled(requests)])
+
+
+def _sampled(requests: RequestTable) -> list[str]:
+    """Return the note on a sample, none for all requests."""
+    return [] if requests.stands_for == 1 else [
+        f"From every {requests.stands_for:,}th request; numbers are scaled to all."]
 
 
 def _is_of(requests: RequestTable, name: str) -> BoolColumn:

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.metrics.attainment import Attainment, per_second
+from penstock.metrics.percentiles import percentiles
 from penstock.metrics.run_summary import RunSummary
-from penstock.metrics.summary import percentiles
 from penstock.metrics.table import RequestTable
 from penstock.report.model import wording
 from penstock.report.model.misses import counted
@@ -26,12 +26,14 @@ def models_split(summary: RunSummary, requests: RequestTable) -> Table | None:
         return None
     rows = [_row(name, requests.take(np.flatnonzero(served == name)), summary.window_s)
             for name in sorted(names)]
+    sampled = [] if requests.stands_for == 1 else [
+        f"From every {requests.stands_for:,}th request; numbers are scaled to all."]
     return table("By model", [
         "model", "attainment", Column("95 % interval", 3), "received", Column("finished", 4),
         Column("goodput", 1), Column("TTFT p50", 3), "TTFT p99", Column("ITL p99", 2),
         Column("e2e p99", 1)], rows, notes=[
         "By the model that served a request, all classes together. ITL p99 is the p99 over "
-        "requests of a request's p99 gap."])
+        "requests of a request's p99 gap.", *sampled])
 
 
 def _served_by(summary: RunSummary, requests: RequestTable) -> NDArray[np.str_]:
@@ -53,7 +55,9 @@ def _row(name: str, of_model: RequestTable, window_s: float) -> tuple[str, ...]:
     finished = of_model.take(np.asarray(of_model.finished))
     ttft = percentiles(of_model.ttft_s)
     return (name, wording.percent(found.share), wording.interval(low, high),
-            wording.count(len(of_model)), wording.count(len(finished)),
-            wording.rate(per_second(found.met, window_s)), wording.seconds(ttft.p50),
-            wording.seconds(ttft.p99), wording.seconds(percentiles(finished.itl_p99_s).p99),
+            wording.count(of_model.stands_for * len(of_model)),
+            wording.count(of_model.stands_for * len(finished)),
+            wording.rate(per_second(of_model.stands_for * found.met, window_s)),
+            wording.seconds(ttft.p50), wording.seconds(ttft.p99),
+            wording.seconds(percentiles(finished.itl_p99_s).p99),
             wording.seconds(percentiles(finished.e2e_s).p99))

@@ -1,0 +1,90 @@
+"""Runs of traffic that is not held are the runs of the same traffic in memory."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.experiment.clairvoyant import clairvoyant
+from penstock.experiment.compare_scalers import compare_scalers
+from penstock.experiment.run import run_fleet
+from penstock.fleet import sources
+from penstock.fleet.load import load_fleet
+from penstock.fleet.sources import fleet_traffic, fleet_workload
+from penstock.fleet.values import Fleet
+from penstock.metrics import request_file
+from penstock.metrics.table import COLUMNS, concat
+from penstock.sim import flusher
+from penstock.workload.drawn import Drawn
+
+TEXT = """
+accelerators: [{name: h100-80gb, count: 8}]
+models: [{name: llama-3.1-8b}]
+service_classes:
+  - {name: chat, slo: {ttft_s: 2, itl_s: 0.05}}
+  - {name: batch, slo: {e2e_s: 120, percentile: 90}}
+traffic:
+  - {name: a, lengths: azure-2023-conv, rate_per_s: 6, duration_s: 200,
+     mix: {chat: 0.5, batch: 0.5}}
+  - {name: b, lengths: azure-2023-code, rate_per_s: 20, duration_s: 90, start_s: 60, mix: {chat: 1}}
+run: {warmup_s: 15, seed: 3}
+"""
+BOUNDS = "min_replicas: 1, max_replicas: 6"
+SCALED = TEXT + f"replicas: [{{count: 1, {BOUNDS}}}]\n" + (
+    "scaling: {start_s: 30}\npolicies: {scale: penstock}\n")
+FIXED = TEXT + "replicas: [{count: 2}]\n"
+SHEDDING = TEXT + "replicas: [{count: 1}]\npolicies: {schedule: niyama}\n"
+
+
+def fleet(tmp_path: Path, text: str) -> Fleet:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text)
+    return load_fleet(path)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LONG_REQUESTS", 100)
+    monkeypatch.setattr("penstock.workload.arrivals.BLOCK_REQUESTS", 150)
+    monkeypatch.setattr(flusher, "_FLUSH_REQUESTS", 40)
+    monkeypatch.setattr(request_file, "ROWS_PER_GROUP", 90)
+
+
+@pytest.mark.parametrize("text", [SCALED, FIXED, SHEDDING])
+@pytest.mark.usefixtures("small_blocks")
+def test_summary_requests_and_replicas_are_equal(tmp_path: Path, text: str) -> None:
+    one = fleet(tmp_path, text)
+    traffic = fleet_traffic(one)
+    assert isinstance(traffic, Drawn)
+    held = run_fleet(one, fleet_workload(one), 3)
+    drawn = run_fleet(one, traffic, 3, store=tmp_path / "requests.parquet")
+    assert drawn.summary.document() == held.summary.document()
+    assert len(drawn.result.table) == 0
+    stored = concat(drawn.requests.blocks())
+    for name in COLUMNS:
+        if not name.endswith("_index"):
+            np.testing.assert_array_equal(getattr(stored, name), getattr(held.table, name), name)
+    assert [replica.step_end_s.tolist() for replica in drawn.series.replicas] == \
+        [replica.step_end_s.tolist() for replica in held.series.replicas]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_policies_are_compared_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                            ) -> None:
+    whole = fleet(tmp_path, SCALED)
+    one = replace(whole, run=replace(whole.run, num_requests=500))
+    drawn = compare_scalers({"penstock": one}, [3], lambda *_: None)[0]
+    assert clairvoyant(one, fleet_workload(one, 3), 3) == drawn.bound
+    monkeypatch.setattr(sources, "LONG_REQUESTS", 10**9)
+    held = compare_scalers({"penstock": one}, [3], lambda *_: None)[0]
+    assert drawn.document() == held.document()
+    np.testing.assert_array_equal(drawn.demand.arrivals_per_s, held.demand.arrivals_per_s)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_confidential_requests_are_held(tmp_path: Path) -> None:
+    plain = fleet(tmp_path, FIXED)
+    secret = replace(plain, service_classes=tuple(
+        replace(one, confidential=True) for one in plain.service_classes))
+    assert not isinstance(fleet_traffic(secret), Drawn)
