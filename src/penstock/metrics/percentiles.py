@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from math import ceil
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.run_summary import Percentiles
 
 PERCENTILES: Final = (50, 90, 95, 99)
-_LEADING_BITS: Final = 20
+_LEADING_BITS: Final = 24
+"""Leading bits of a number that sort it: values in one bin differ by less than 1 in 4,000."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -61,43 +63,55 @@ class _Search:
     """
 
     def __init__(self) -> None:
-        self._counts = np.zeros(1 << _LEADING_BITS, np.int64)
+        self._bins = _Numbered(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self._kept = _Numbered(np.zeros(0), np.zeros(0, np.int64))
         self._sought: IntColumn | None = None  # leading bits of the percentiles
-        self._kept = np.zeros(0)
-        self._numbers = np.zeros(0, np.int64)
 
     def count(self, values: FloatColumn) -> None:
         """First pass: take note of the values that exist."""
-        places, numbers = np.unique(_leading(_known(values)), return_counts=True)
-        self._counts[places] += numbers
+        self._bins = self._bins.with_more(_leading(_known(values)))
 
     def keep(self, values: FloatColumn) -> None:
         """Second pass: keep the values among which the percentiles are."""
         if self._sought is None:
-            self._sought = self._bins()
+            self._sought = np.array([self._bins.at(rank)[0] for rank in self._ranks()], np.int64)
         known = _known(values)
-        near = known[np.isin(_leading(known), self._sought)]
-        self._kept, places = np.unique(np.concatenate((self._kept, near)), return_inverse=True)
-        weights = np.concatenate((self._numbers, np.ones(len(near), np.int64)))
-        self._numbers = np.bincount(places.reshape(-1), weights, len(self._kept)).astype(np.int64)
+        self._kept = self._kept.with_more(known[np.isin(_leading(known), self._sought)])
 
     def percentiles(self) -> Percentiles:
         """Return the percentiles of all values."""
-        return _named(map(self._at, _ranks(int(self._counts.sum()))))
+        leading = _leading(self._kept.values)
+        found = []
+        for rank in self._ranks():
+            place, before = self._bins.at(rank)
+            own = leading == place
+            of_bin = _Numbered(self._kept.values[own], self._kept.numbers[own])
+            found.append(float(of_bin.at(rank - before)[0]))
+        return _named(iter(found))
 
-    def _bins(self) -> IntColumn:
-        ends = np.cumsum(self._counts)
-        found: IntColumn = np.searchsorted(ends, _ranks(int(ends[-1])), "right")
-        return found
+    def _ranks(self) -> list[int]:
+        return _ranks(int(self._bins.numbers.sum()))
 
-    def _at(self, rank: int) -> float:
-        """Return the value at a place among all sorted values."""
-        ends = np.cumsum(self._counts)
-        place = int(np.searchsorted(ends, rank, "right"))
-        before = int(ends[place - 1]) if place else 0
-        own = _leading(self._kept) == place
-        row = np.searchsorted(np.cumsum(self._numbers[own]), rank - before, "right")
-        return float(self._kept[own][row])
+
+class _Numbered(NamedTuple):
+    """Distinct values in order, and how often each is there."""
+
+    values: NDArray[Any]
+    numbers: IntColumn
+
+    def with_more(self, values: NDArray[Any]) -> "_Numbered":
+        """Return these values and more."""
+        new, numbers = np.unique(values, return_counts=True)
+        merged, places = np.unique(np.concatenate((self.values, new)), return_inverse=True)
+        weights = np.concatenate((self.numbers, numbers)).astype(np.float64)
+        return _Numbered(merged, np.bincount(places.reshape(-1), weights, len(merged)
+                                             ).astype(np.int64))
+
+    def at(self, rank: int) -> tuple[Any, int]:
+        """Return the value at a place among all in order, and how many come before that value."""
+        ends = np.cumsum(self.numbers)
+        row = int(np.searchsorted(ends, rank, "right"))
+        return self.values[row], int(ends[row - 1]) if row else 0
 
 
 def _known(values: FloatColumn) -> FloatColumn:
