@@ -36,7 +36,7 @@ def server_labels(name: str, service_class: str = "Premium", model: str = "small
             **load_labels(**load, nominal="nominal.")}
 
 
-def deployment(name: str, labels: dict[str, str], replicas: int = 2,
+def deployment(name: str, labels: dict[str, str], replicas: int = 1,
                namespace: str = "infer") -> dict[str, Any]:
     """A Deployment of an engine that does nothing."""
     pods = {"app": name}

@@ -74,7 +74,7 @@ def control(
         "--min-replicas", min=0, max=_MOST, metavar="N",
         help="Least replicas of each server; with 0, one without load has none.")] = 0,
     max_batch: Annotated[int, typer.Option(
-        "--max-batch", min=0, max=_MOST, metavar="N", envvar="DEFAULT_MAX_BATCH_SIZE",
+        "--pin-batch", min=0, max=_MOST, metavar="N", envvar="DEFAULT_MAX_BATCH_SIZE",
         help="Batch size of all servers; 0 takes that of the model data.")] = 0,
     with_cost: Annotated[bool, typer.Option(
         "--with-cost", help="State the cost of present replicas in currentAlloc, which Inferno's "

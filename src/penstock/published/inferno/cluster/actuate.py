@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from penstock.published.inferno.cluster.decide import Order
 from penstock.published.inferno.cluster.labels import ACCELERATOR, MAX_BATCH, carries_labels
 from penstock.serving.kubernetes.actions import Label
+from penstock.serving.kubernetes.api import Cluster, ClusterError
 from penstock.serving.kubernetes.objects import Pod, Ref
+
+_GONE = 404
 
 
 def patches(order: Order, pods: Sequence[Pod]) -> list[Label]:
@@ -26,3 +29,12 @@ def patches(order: Order, pods: Sequence[Pod]) -> list[Label]:
                   if carries_labels(pod.labels)
                   and any(pod.labels.get(key) != value for key, value in order.labels.items())]
     return found
+
+
+async def patched(cluster: Cluster, patch: Label) -> None:
+    """Carry a patch out; an object that is gone by now needs none. Raises ClusterError."""
+    try:
+        await cluster.act(patch)
+    except ClusterError as error:
+        if error.status != _GONE:
+            raise

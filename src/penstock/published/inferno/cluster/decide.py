@@ -1,6 +1,6 @@
 """The optimizer's part of a cycle: allocations as ``/optimizeOne`` gives them, as orders."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,13 +12,14 @@ from penstock.published.inferno.doubts import doubts
 from penstock.published.inferno.operations import TIME_LIMIT_S
 from penstock.published.inferno.read import system_from
 from penstock.published.inferno.solve import InfernoPlan, settings_of, solve
-from penstock.published.inferno.values import Allocation, Server, System
+from penstock.published.inferno.values import Allocation, System
 
 Unserved = Literal["keep", "zero", "abort"]
 UNSERVED: tuple[Unserved, ...] = ("keep", "zero", "abort")
 """Outcome for a server without an allocation: it keeps its replicas; it gets 0, as by Inferno's
 actuator; the whole cycle is given up, as by optimizer-light's answer."""
 
+_SATURATED = "more arrives than its replicas serve within their targets"
 _MIXED = "a Deployment has one accelerator, and the program mixes several"
 
 
@@ -37,7 +38,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order for a server: its replicas and labels, and remarks on it. ``desired`` is None
+    """The order for a server: its replicas and labels, and a remark on it. ``desired`` is None
     without an allocation."""
 
     observed: Observed
@@ -74,7 +75,7 @@ def decide(parts: Parts, servers: Sequence[Observed], rules: Rules) -> Decision:
         raise AbortedError(plan.upstream_error or "no feasible allocation for servers: "
                            f"[{', '.join(sorted(missing))}]")
     body = {"system": {name: part.document for name, part in whole.items()}}
-    return Decision(body, plan, orders, doubts(system))
+    return Decision(body, plan, orders, _doubts(system, rules))
 
 
 def system_of(parts: Parts) -> System:
@@ -113,7 +114,7 @@ def _order(one: Observed, plan: InfernoPlan, rules: Rules) -> Order:
     own = one.managed
     parts = plan.parts.get(own.name, ())
     if len(parts) == 1:
-        told = "; ".join(_remarks(plan.system, plan.system.servers[own.name], parts[0]))
+        told = _SATURATED if own.name in plan.saturated else ""
         return Order(one, parts[0], parts[0].num_replicas, _labels(parts[0], rules), told)
     reason = _MIXED if parts else plan.unserved.get(own.name, "")
     if rules.unserved == "zero":
@@ -134,10 +135,11 @@ def _labels(allocation: Allocation, rules: Rules) -> dict[str, str]:
     return found
 
 
-def _remarks(system: System, server: Server, allocation: Allocation) -> Iterator[str]:
-    if allocation.saturated(server.load):
-        yield "more arrives than its replicas serve within their targets"
-    profile = system.profiles.get((server.model, allocation.accelerator))
-    if profile is not None and not profile.at_tokens and not server.max_batch_size:
-        yield (f"model-data states no atTokens for {server.model!r} on "
-               f"{allocation.accelerator!r}, so its batch is 1; --max-batch states one")
+def _doubts(system: System, rules: Rules) -> tuple[str, ...]:
+    """Return the doubts about a bundle. Data of optimizer-light 0.8, which searches batches, state
+    no atTokens; by the rule of the versions before they mean a batch of 1."""
+    without = [profile for profile in system.profiles.values() if not profile.at_tokens]
+    if rules.max_batch or not without:
+        return doubts(system)
+    return (*doubts(system), f"model-data: {without[0].model!r} on {without[0].accelerator!r} has "
+            f"no atTokens, so its batch is 1 ({len(without)} such entries); --pin-batch states one")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.published.inferno.cluster.actuate import patched
 from penstock.published.inferno.cluster.collect import Collected, all_pods, managed_documents
 from penstock.published.inferno.cluster.labels import (
     carries_labels,
@@ -65,7 +66,7 @@ class LoadEmulator:
                 load = next_load(one.load or nominal, nominal, self._generator, self._walk, factor)
                 for label in (Label(one.ref, load_labels(load)),
                               *self._split(load, found.pods_of(one))):
-                    await self._cluster.act(label)
+                    await patched(self._cluster, label)
                 num_changed += 1
             except (InputError, ClusterError) as error:
                 lines.add(str(error))

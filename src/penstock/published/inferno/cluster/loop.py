@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.published.inferno.cluster.actuate import patches
+from penstock.published.inferno.cluster.actuate import patched, patches
 from penstock.published.inferno.cluster.answers import collected_document, cycle_document
 from penstock.published.inferno.cluster.collect import Collected, collect
 from penstock.published.inferno.cluster.cycle_log import CycleLog
@@ -28,7 +28,7 @@ from penstock.serving.kubernetes.objects import Ref
 Skipped = (InputError, ClusterError, AbortedError)
 """Errors that end a cycle before it changes anything."""
 
-_NOT_OBSERVED, _NO_ALLOCATION, _REMARK = "NotObserved", "NoAllocation", "Remark"
+_NOT_OBSERVED, _NO_ALLOCATION, _SATURATED = "NotObserved", "NoAllocation", "Saturated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,14 @@ class InfernoLoop:
             return collected_document(found, self._rules, system_of(await self._parts()))
 
     async def invoke(self) -> dict[str, Any]:
-        """Run a cycle, and return its document. Raises one of ``Skipped`` where nothing changed."""
+        """Run a cycle, and return its document. Raises one of ``Skipped`` where nothing changed.
+
+        A cycle goes on to its end when the caller is gone: half of a decision may want more than
+        there is.
+        """
+        return await asyncio.shield(asyncio.create_task(self._alone()))
+
+    async def _alone(self) -> dict[str, Any]:
         async with self._lock:
             return await self._cycle()
 
@@ -112,7 +119,9 @@ class InfernoLoop:
 
     async def _parts(self) -> Parts:
         if self._static is None or self._dynamic:
-            self._static = await self._data.static()
+            static = await self._data.static()
+            system_of(static)  # data that are wrong are read again when somebody has changed them
+            self._static = static
         return {**self._static, **await self._data.dynamic()}
 
     async def _actuate(self, collected: Collected, decision: Decision) -> list[str]:
@@ -123,7 +132,7 @@ class InfernoLoop:
             own = order.observed.managed
             try:
                 for patch in patches(order, collected.pods_of(own)):
-                    await self._cluster.act(patch)
+                    await patched(self._cluster, patch)
             except ClusterError as error:
                 problems.append(f"{place(own.ref)}: {error}")
                 continue
@@ -167,5 +176,5 @@ def _remarks(collected: Collected, decision: Decision) -> Iterator[Told]:
     for order in decision.orders:
         own = order.observed.managed
         if order.told:
-            reason = _NO_ALLOCATION if order.desired is None else _REMARK
+            reason = _NO_ALLOCATION if order.desired is None else _SATURATED
             yield Told(own.ref, own.uid, reason, f"{place(own.ref)}: {order.told}")

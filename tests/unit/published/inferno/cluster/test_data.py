@@ -61,8 +61,8 @@ def test_wrong_content_is_one_error_with_object_key_and_field(change, words):
 
 
 def test_a_config_map_that_is_not_there_is_told_with_the_keys_that_it_should_have():
-    with pytest.raises(InputError, match="inferno-static-data: there is none; expected one with "
-                                         "the keys accelerator-data.json, model-data.json"):
+    with pytest.raises(InputError, match=r"inferno-static-data: there is none; expected one "
+                                         r"with the keys accelerator-data\.json, model-data"):
         read(ConfigMapData(FakeCluster(), "inferno"))
 
 
