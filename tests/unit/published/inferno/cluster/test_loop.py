@@ -2,13 +2,16 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
 from penstock.published.inferno.cluster.cycle_log import CycleLog
 from penstock.published.inferno.cluster.data import ConfigMapData
 from penstock.published.inferno.cluster.decide import AbortedError, Rules
+from penstock.published.inferno.cluster.emulator import LoadEmulator
 from penstock.published.inferno.cluster.loop import InfernoLoop
+from penstock.published.inferno.emulated_load import Walk
 from penstock.published.inferno.loop.cycles import read_cycles
 from penstock.published.inferno.operations import optimize_one
 from penstock.serving.kubernetes.actions import Label
@@ -69,6 +72,21 @@ def test_a_cycle_patches_labels_and_replicas_to_what_optimize_one_answers():
     assert not kept.there.actions
     assert [one["currentAlloc"]["numReplicas"] for one in again["servers"]] == [
         one["replicas"] for one in found["servers"]]
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(with_cost=True), Rules(keep_accelerator=True)])
+def test_decisions_follow_the_emulated_load_as_optimize_one_does(rules):
+    kept = Kept(rules)
+    emulator = LoadEmulator(kept.there, np.random.default_rng(3), Walk(0.2, 0.5), (),
+                            lambda: 0.0, lambda _: None)
+    seen = set()
+    for _ in range(12):
+        asyncio.run(emulator.step())
+        rows = asyncio.run(kept.loop.collected())["servers"]
+        kept.invoke()
+        assert kept.present() == expected(rows)
+        seen.add(tuple(kept.present().values()))
+    assert len(seen) > 6
 
 
 def test_what_the_collector_shows_names_the_deployments():
