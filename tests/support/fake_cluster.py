@@ -7,6 +7,7 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Label,
     Scale,
     SetStatus,
     Tell,
@@ -47,9 +48,11 @@ class FakeCluster:
 
     # -- the API ----------------------------------------------------------------------------------
 
-    async def list(self, kind):
+    async def list(self, kind, labels=None):
         self._check(kind.name)
-        found = [one for (name, _, _), one in self.objects.items() if name == kind.name]
+        wanted = (labels or {}).items()
+        found = [one for (name, _, _), one in self.objects.items() if name == kind.name
+                 and wanted <= (one["metadata"].get("labels") or {}).items()]
         return found, str(next(self._versions))
 
     async def watch(self, kind, version):
@@ -102,6 +105,9 @@ class FakeCluster:
                 self.patch(ref, {"spec": {"replicas": replicas}})
             case Annotate(ref, key, value):
                 self.patch(ref, {"metadata": {"annotations": {key: value}}})
+            case Label(ref, labels, replicas):
+                spec = {} if replicas is None else {"spec": {"replicas": replicas}}
+                self.patch(ref, {"metadata": {"labels": {**labels}}, **spec})
             case SetStatus(ref, status):
                 self.patch(ref, {"status": status}, generation=False)
             case Tell():
@@ -173,4 +179,4 @@ class FakeCluster:
             raise self.failing
         if kind in self.absent:
             raise ClusterError("404 page not found", 404)
-        assert kind in {one.name for one in WATCHED} | {"Lease"}, kind
+        assert kind in {one.name for one in WATCHED} | {"Lease", "ConfigMap"}, kind

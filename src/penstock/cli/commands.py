@@ -63,6 +63,8 @@ _FIRST = (
 )
 _IN_LAB = (
     _lab("reproduce", "Recompute a published system's figures."),
+    Entry("inferno", LAB, "penstock.cli.inferno",
+          "Run Inferno's control loop on a Kubernetes cluster."),
     _lab("experiment", "Measure variation between replicas; simulate SINCERE's grid."),
     _lab("place", "Place several models on one node."),
     _lab("queue", "Analyse one replica as a queue."),

@@ -40,7 +40,8 @@ def controller(
     A Fleet object's spec is a fleet file whose groups have the section kubernetes. Penstock
     creates their Deployments or LeaderWorkerSets, or adopts those that exist; the fleet's scale
     policy decides how many replicas there are. `kubectl get fleets` shows what was decided.
-    /metrics has Penstock's number for your HPA or KEDA. Needs the extra kubernetes.
+    /metrics has Penstock's number for your HPA or KEDA. Needs the extra kubernetes. For
+    Deployments with Inferno's labels there is `penstock lab inferno control`.
     """
     import os
     import socket

@@ -1,5 +1,6 @@
 """Steps that bring a cluster nearer to what its fleets ask for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +40,15 @@ class Annotate:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """Set labels of an object, and its replicas in the same request unless they are None."""
+
+    ref: Ref
+    labels: Mapping[str, str]
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """Set the status of an object."""
 
@@ -57,4 +67,4 @@ class Tell:
     message: str
 
 
-Action = Apply | Create | Scale | Annotate | SetStatus | Tell
+Action = Apply | Create | Scale | Annotate | Label | SetStatus | Tell

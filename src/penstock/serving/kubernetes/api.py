@@ -1,6 +1,6 @@
 """The cluster's API: lists that stay up to date, and the actions of Penstock."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +13,12 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Label,
     Scale,
     SetStatus,
     Tell,
 )
-from penstock.serving.kubernetes.names import API_VERSION, GROUP, MANAGER, VERSION
+from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
 from penstock.serving.kubernetes.objects import Document, time_text
 
 
@@ -32,6 +33,11 @@ class Kind:
     plural: str
     optional: bool = False
 
+    @property
+    def api_version(self) -> str:
+        """Group and version as an object states them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
 
 FLEET = Kind("Fleet", GROUP, VERSION, "fleets")
 REPLICA_GROUP = Kind("ReplicaGroup", GROUP, VERSION, "replicagroups")
@@ -42,6 +48,7 @@ POD = Kind("Pod", "", "v1", "pods")
 HPA = Kind("HorizontalPodAutoscaler", "autoscaling", "v1", "horizontalpodautoscalers")
 SCALED_OBJECT = Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", optional=True)
 EVENT = Kind("Event", "", "v1", "events")
+CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 WATCHED = (FLEET, REPLICA_GROUP, DEPLOYMENT, LEADER_WORKER_SET, POD, HPA, SCALED_OBJECT)
 _BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
@@ -69,10 +76,12 @@ class Cluster:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def list(self, kind: Kind) -> tuple[list[Document], str]:
-        """Return all objects of a kind and the version of the list. Raises ClusterError."""
+    async def list(self, kind: Kind, labels: Mapping[str, str] | None = None
+                   ) -> tuple[list[Document], str]:
+        """Return all objects of a kind, or those with certain labels, and the version of the list.
+        Raises ClusterError."""
         listed = self._client.list(_class_of(kind), namespace=self.namespace or "*",
-                                   chunk_size=500)
+                                   chunk_size=500, labels=labels and {**labels})
         with _told():
             found = [self._named(kind, one) async for one in listed]
             return found, listed.resourceVersion
@@ -130,6 +139,12 @@ class Cluster:
                 await client.patch(_class_of(_BY_NAME[ref.kind]), ref.name,
                                    {"metadata": {"annotations": {key: value}}},
                                    namespace=ref.namespace, patch_type=_merge())
+            case Label(ref, labels, replicas):
+                patch: dict[str, Any] = {"metadata": {"labels": {**labels}}}
+                if replicas is not None:
+                    patch["spec"] = {"replicas": replicas}
+                await client.patch(_class_of(_BY_NAME[ref.kind]), ref.name, patch,
+                                   namespace=ref.namespace, patch_type=_merge())
             case SetStatus(ref, status):
                 await client.patch(_class_of(_BY_NAME[ref.kind]).Status, ref.name,
                                    {"status": status}, namespace=ref.namespace,
@@ -171,8 +186,7 @@ def _class_of(kind: Kind) -> Any:
     """Return lightkube's class of a kind, of which it keeps one in a process."""
     from lightkube.generic_resource import create_namespaced_resource, get_generic_resource
 
-    version = f"{kind.group}/{kind.version}" if kind.group else kind.version
-    return get_generic_resource(version, kind.name) or create_namespaced_resource(
+    return get_generic_resource(kind.api_version, kind.name) or create_namespaced_resource(
         kind.group, kind.version, kind.name, kind.plural)
 
 
@@ -204,7 +218,7 @@ def _event(action: Tell) -> Document:
     at = time_text(datetime.now(UTC))
     ref = action.ref
     return {"metadata": {"generateName": f"{ref.name}.", "namespace": ref.namespace},
-            "involvedObject": {"apiVersion": API_VERSION, "kind": ref.kind,
+            "involvedObject": {"apiVersion": _BY_NAME[ref.kind].api_version, "kind": ref.kind,
                                "namespace": ref.namespace, "name": ref.name, "uid": action.uid},
             "reason": action.reason, "message": action.message[:1000], "type": action.kind,
             "source": {"component": MANAGER}, "firstTimestamp": at, "lastTimestamp": at,

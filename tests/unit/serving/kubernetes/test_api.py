@@ -10,7 +10,14 @@ import yaml
 lightkube = pytest.importorskip("lightkube", reason="the extra 'kubernetes' is not installed")
 
 from penstock.core.errors import InputError  # noqa: E402
-from penstock.serving.kubernetes.actions import Annotate, Apply, Scale, SetStatus, Tell  # noqa: E402
+from penstock.serving.kubernetes.actions import (  # noqa: E402
+    Annotate,
+    Apply,
+    Label,
+    Scale,
+    SetStatus,
+    Tell,
+)
 from penstock.serving.kubernetes.api import (  # noqa: E402
     DEPLOYMENT,
     POD,
@@ -75,6 +82,12 @@ def test_all_namespaces_are_followed_without_a_namespace():
     assert asyncio.run(server.cluster(None).list(POD)) == ([], "1")
 
 
+def test_a_list_may_be_of_the_objects_with_certain_labels():
+    server = Server({("GET", PODS): (200, {"items": [], "metadata": {"resourceVersion": "1"}})})
+    asyncio.run(server.cluster().list(POD, {"inferno.server.managed": "true"}))
+    assert server.asked[0].url.params["labelSelector"] == "inferno.server.managed=true"
+
+
 @pytest.mark.parametrize(("answer", "status"), [
     ((404, "404 page not found"), 404),
     ((410, {"kind": "Status", "code": 410, "message": "too old"}), 410),
@@ -97,6 +110,10 @@ def test_an_object_that_is_not_there_is_none():
      {"spec": {"replicas": 3}}),
     (Annotate(Ref("Pod", "ns", "a"), "k", "v"), "PATCH", f"{PODS}/a", "merge-patch+json",
      {"metadata": {"annotations": {"k": "v"}}}),
+    (Label(Ref("Deployment", "ns", "chat-0"), {"k": "v"}, 3), "PATCH", CHAT, "merge-patch+json",
+     {"metadata": {"labels": {"k": "v"}}, "spec": {"replicas": 3}}),
+    (Label(Ref("Pod", "ns", "a"), {"k": "v"}), "PATCH", f"{PODS}/a", "merge-patch+json",
+     {"metadata": {"labels": {"k": "v"}}}),
     (SetStatus(Ref("Fleet", "ns", "chat"), {"policy": "hpa"}), "PATCH", f"{FLEET}/status",
      "merge-patch+json", {"status": {"policy": "hpa"}}),
 ])
@@ -118,7 +135,14 @@ def test_an_event_is_about_the_fleet():
                                           "1 to 2")))
     found = json.loads(server.asked[0].content)
     assert found["involvedObject"]["uid"] == "u"
+    assert found["involvedObject"]["apiVersion"] == "penstock.dev/v1alpha1"
     assert (found["reason"], found["message"], found["type"]) == ("Scaled", "1 to 2", "Normal")
+
+
+def test_an_event_about_a_deployment_has_its_version():
+    server = Server({("POST", "/api/v1/namespaces/ns/events"): (201, {"metadata": {}})})
+    asyncio.run(server.cluster().act(Tell(Ref("Deployment", "ns", "a"), "u", "Warning", "R", "m")))
+    assert json.loads(server.asked[0].content)["involvedObject"]["apiVersion"] == "apps/v1"
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "contexts: 3", "current-context: x\n"])

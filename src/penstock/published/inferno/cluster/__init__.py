@@ -1,0 +1,1 @@
+"""Inferno's control loop on a Kubernetes cluster: collect, decide, actuate, emulate load."""
