@@ -21,6 +21,7 @@ from penstock.policy.schedule.options import SchedulerOptions
 
 _NUM_ROWS = 1_000
 _IDLE_PER_S = 1e-6
+_LONGER = 0.1  # by which prompts are longer where the work of a prompt token is sought
 
 
 def step_tokens(schedule: SchedulerOptions) -> int:
@@ -69,9 +70,18 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
         targets = [replace(target, percentile=max(0.0, target.percentile - 100.0 * missed))
                    for target, (missed, _) in zip(targets, idle, strict=True)]
         queue = ReplicaQueue(model, limits, mix, targets)
-        return ReplicaRate(queue.capacity_per_s()[0], queue.saturation_per_s())
+        saturation_per_s = queue.saturation_per_s()
+        longer = ReplicaQueue(model, limits, _longer(mix), targets).saturation_per_s()
+        more_s = 1.0 / longer - 1.0 / saturation_per_s if min(longer, saturation_per_s) > 0 else 0.0
+        token_s = max(0.0, more_s / (_LONGER * float(mix.prompt_tokens.mean())))
+        return ReplicaRate(queue.capacity_per_s()[0], saturation_per_s, token_s)
 
     return rates
+
+
+def _longer(mix: RequestMix) -> RequestMix:
+    """Return the same requests with longer prompts."""
+    return replace(mix, prompt_tokens=(1.0 + _LONGER) * mix.prompt_tokens)
 
 
 def _mix(loads: Sequence[Load], most_tokens: int) -> RequestMix:

@@ -1,9 +1,10 @@
 """Penstock's scaler: forecast demand over the start time, in replicas that keep the objectives.
 
 The number of replicas is (forecast rate x headroom x margin) / (rate of one replica within its
-objectives). The headroom is what past errors of the forecast ask for (``forecast``). The rate of
-one replica comes from the analytic model at the lengths of recent requests, and from the loads at
-which requests missed (``rates``). The margin makes up for what is left (``margin``).
+objectives). Arrivals count by the work of their prompts (``work``). The headroom is what past
+errors of the forecast ask for (``forecast``). The rate of one replica comes from the analytic model
+at the lengths of recent requests, and from the loads at which requests missed (``rates``). The
+margin makes up for what is left (``margin``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,11 @@ class _Model:
         return self._rates.measured_s
 
     @property
+    def _work_per_s(self) -> list[float]:
+        """Rates of one replica of each group, counted by work as the forecast is."""
+        return [self._rates.of_request * rate for rate in self._rates.per_s]
+
+    @property
     def rates_per_s(self) -> list[float]:
         """Rates of one replica of each group, 1 where none is known."""
         return self._rates.per_s if self._rates.known else [1.0] * len(self.numbers)
@@ -107,7 +113,7 @@ class _Model:
                measures: bool) -> _Wish:
         """Return the wanted replicas. Rates of replicas are computed only where it
         ``measures``."""
-        self._forecast.add(now_s, sum(one.num_arrived - one.num_deferred for one in demand))
+        self._forecast.add(now_s, self._rates.arrived(demand))
         excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
             self._margin.learn(excess)
@@ -144,7 +150,7 @@ class _Model:
         if burst.rate_per_s * min(1.0, self._margin.value) > rate:
             rate = burst.rate_per_s * min(1.0, self._margin.value)
             reason = f"burst of the last {burst.window_s:g} s"
-        rates = self._rates.per_s
+        rates = self._work_per_s
         # One unit of need is the rate of the first group's replica, where the model finds one.
         unit = rates[0] or max(rates)
         worth = [each / unit for each in rates]
@@ -152,9 +158,10 @@ class _Model:
         self._needs.add(now_s, need)
         rate_since = self._forecast.rate_since(now_s - SETTLE_S, now_s) or found.expected_per_s
         grown = self._grown.largest(now_s, rate_since, unit)
-        terms = {"rate_per_s": found.expected_per_s, "margin": self._margin.value,
+        of_request = self._rates.of_request
+        terms = {"rate_per_s": found.expected_per_s / of_request, "margin": self._margin.value,
                  "headroom": bound / max(found.expected_per_s, 1e-12),
-                 "replica_per_s": unit, "share": self._rates.share,
+                 "replica_per_s": unit / of_request, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
         if _size(present, worth) < need - 1e-9:
             self._grown.add(now_s, Growth(_size(present, worth), unit))
@@ -178,7 +185,8 @@ class _Model:
         """Return the rate at which the requests that wait, at the gateway and at engines, would be
         served within a start time."""
         waiting = sum(seen.groups[number].num_waiting for number in self.numbers)
-        return (waiting + sum(one.num_held for one in demand)) / self._lead_s
+        waiting += sum(one.num_held for one in demand)
+        return self._rates.of_request * waiting / self._lead_s
 
     def _ready(self, seen: Observation) -> list[int]:
         return [seen.groups[number].num_ready for number in self.numbers]
@@ -186,7 +194,7 @@ class _Model:
     def _busy(self, seen: Observation, now_s: float) -> bool:
         """Whether the load of the ready replicas may be what makes requests miss."""
         rate = self._forecast.rate_since(now_s - _LATE_S, now_s)
-        rates = self._rates.per_s
+        rates = self._work_per_s
         return rate is None or not rates or rate >= _BUSY * _size(self._ready(seen), rates)
 
     # -- prediction -----------------------------------------------------------------------------
@@ -194,11 +202,12 @@ class _Model:
     def predicted(self, counts: Sequence[int], now_s: float) -> Share | None:
         """Return the rate of arrivals and the share of them that these replicas serve in time, None
         before a rate is known. What the margin has learned counts as an error of the rates."""
-        found, rates = self._forecast.best(now_s), self._rates.per_s
+        found, rates = self._forecast.best(now_s), self._work_per_s
         if found is None or not rates:
             return None
         learned = self._settings.margin / self._margin.value
-        return Share(found.expected_per_s, found.covered(_size(counts, rates) * learned))
+        return Share(found.expected_per_s / self._rates.of_request,
+                     found.covered(_size(counts, rates) * learned))
 
     def set_aside(self, counts: Sequence[int], now_s: float) -> tuple[int, ...] | None:
         """Return the best of the other counts, None where there is none or no rate is known."""

@@ -1,14 +1,14 @@
 """Rates of one replica of each group of a model within the objectives, believed and observed."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from penstock.policy.scale.correction import RateCorrection, Served
 from penstock.policy.scale.history import History, mean_since, rate_since
-from penstock.policy.scale.protocol import Load, ScalerContext
+from penstock.policy.scale.protocol import Load, ReplicaRate, ScalerContext
 from penstock.policy.scale.share import Ended, LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
+from penstock.policy.scale.work import Effort, Work
 
 MEASURE_S = 60.0
 """Time between two computations of the replicas' rates."""
@@ -18,10 +18,6 @@ SHARE_S = 3600.0
 
 LOAD_S = 60.0
 """Time over which the load is a mean to which the requests that end are counted."""
-
-DELAY_S = 120.0
-"""Time after which requests that ended are counted: the rates follow the lengths of requests that
-have ended, so the load of a moment is known only later."""
 
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
@@ -37,21 +33,11 @@ class _Counts(NamedTuple):
 
 
 class _Offered(NamedTuple):
-    """Arrivals and waiting requests per second of a minute, and the mean number of replicas of each
-    group that were ready."""
+    """Arrivals and waiting requests per second of a minute, counted by their work, and the mean
+    number of replicas of each group that were ready."""
 
     rate_per_s: float
     ready: tuple[float, ...]
-
-
-class _Kept(NamedTuple):
-    """Requests of a class that ended, and those of them that missed, with the load then."""
-
-    at_s: float
-    service_class: str
-    offered: _Offered
-    num_ended: int
-    num_missed: int
 
 
 class ReplicaRates:
@@ -79,9 +65,9 @@ class ReplicaRates:
         self._correction = RateCorrection(_wait_s(context))
         self._learned: dict[str, LoadShare] = {}
         self._counts: dict[str, _Counts] = {}
+        self._work = Work()
         self._arrived = History[float](LOAD_S)
         self._ready = [History[float](LOAD_S) for _ in numbers]
-        self._kept: deque[_Kept] = deque()
         self._counted_s: dict[str, float] = {}
 
     @property
@@ -99,6 +85,16 @@ class ReplicaRates:
         """Share in time of the saturation of the best group, 0 before any is known."""
         return max((rate / whole for rate, whole in zip(
             self._in_time, self._saturations, strict=True) if whole > 0.0), default=0.0)
+
+    @property
+    def of_request(self) -> float:
+        """Count of a request of the present mean lengths, as ``arrived`` counts."""
+        return self._work.of_request
+
+    def arrived(self, demand: Sequence[SeenDemand]) -> float:
+        """Return the arrivals so far that were not deferred, counted by their work."""
+        self._work.add(demand)
+        return self._work.own
 
     @property
     def per_s(self) -> list[float]:
@@ -130,6 +126,7 @@ class ReplicaRates:
         new = [self._context.capacity[number](loads) for number in self._numbers]
         shares = [one.in_time_per_s / one.saturation_per_s if one.saturation_per_s > 0.0 else 0.0
                   for one in new]
+        self._follow_work(new[0], loads)
         weight = max(MEASURE_S / SHARE_S, 1.0 / (self._num_measured + 1))
         self._shares = [old + weight * (share - old)
                         for old, share in zip(self._shares or shares, shares, strict=True)]
@@ -139,6 +136,13 @@ class ReplicaRates:
             if old > 0.0 and one.saturation_per_s > 0.0 else one.saturation_per_s
             for old, one in zip(self._believed or [0.0] * len(new), new, strict=True)]
         self._num_measured += 1
+
+    def _follow_work(self, new: ReplicaRate, loads: Mapping[str, Load]) -> None:
+        """Follow the work that requests bring to a replica of the first group."""
+        if new.saturation_per_s > 0.0:
+            self._work.measured(Effort(1.0 / new.saturation_per_s, new.token_s, {
+                name: sum(prompt for prompt, _ in load.lengths) / len(load.lengths)
+                for name, load in loads.items()}), _SMOOTHING)
 
     def _at_speed(self) -> list[float]:
         """Return the believed rates at the calibrated speeds. An error of the belief that the
@@ -169,39 +173,39 @@ class ReplicaRates:
                 learned.doubt(self._correction.factor, 1.0 - weight)
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
-        """Keep what ended since the last call, and count what has been kept for long enough that
-        the saturations are of the lengths that ended then."""
-        offered = self._offered(seen, demand, now_s)
+        """Count what ended since the last call to the load of the last minute."""
+        load = self._load(self._offered(seen, demand, now_s))
         for one in demand:
             now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
             before, self._counts[one.service_class] = self._counts.get(one.service_class), now
             num_ended = 0 if before is None else now.num_ended - before.num_ended
-            if before is not None and offered is not None and num_ended > 0:
-                self._kept.append(_Kept(now_s, one.service_class, offered, num_ended, num_ended
-                                        - (now.num_met - before.num_met)))
-        while self._kept and self._kept[0].at_s <= now_s - DELAY_S:
-            self._count(self._kept.popleft())
+            if before is not None and load is not None and num_ended > 0:
+                num_missed = num_ended - (now.num_met - before.num_met)
+                self._share_of(one.service_class).add(
+                    Ended(load, num_ended, num_missed),
+                    now_s - self._counted_s.get(one.service_class, now_s))
+                self._counted_s[one.service_class] = now_s
 
-    def _count(self, kept: _Kept) -> None:
-        """Count requests that ended to the load at which they did."""
-        capacity = sum(whole * ready for whole, ready in zip(
-            self._saturations, kept.offered.ready, strict=True))
-        if capacity <= 0.0:
-            return
-        learned = self._learned.get(kept.service_class)
-        if learned is None:
-            slo = self._context.classes[kept.service_class].slo
-            learned = self._learned[kept.service_class] = LoadShare(_SPARE * slo.allowed_misses)
-        last_s = self._counted_s.get(kept.service_class, kept.at_s)
-        self._counted_s[kept.service_class] = kept.at_s
-        learned.add(Ended(kept.offered.rate_per_s / capacity, kept.num_ended, kept.num_missed),
-                    kept.at_s - last_s)
+    def _load(self, offered: _Offered | None) -> float | None:
+        """Return what was offered over what the ready replicas can compute, None where unknown."""
+        if offered is None:
+            return None
+        capacity = self.of_request * sum(whole * ready for whole, ready in zip(
+            self._saturations, offered.ready, strict=True))
+        return offered.rate_per_s / capacity if capacity > 0.0 else None
+
+    def _share_of(self, service_class: str) -> LoadShare:
+        if service_class not in self._learned:
+            slo = self._context.classes[service_class].slo
+            self._learned[service_class] = LoadShare(_SPARE * slo.allowed_misses)
+        return self._learned[service_class]
 
     def _offered(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
                  ) -> _Offered | None:
         """Return the arrivals and waiting requests of the last minute, and the replicas that were
         ready; None where they are not known for so long."""
-        self._arrived.add(now_s, float(sum(one.num_arrived for one in demand)))
+        self._work.add(demand)
+        self._arrived.add(now_s, self._work.total)
         for history, number in zip(self._ready, self._numbers, strict=True):
             history.add(now_s, float(seen.groups[number].num_ready))
         rate = rate_since(self._arrived, now_s - LOAD_S, now_s)
@@ -209,7 +213,7 @@ class ReplicaRates:
             return None
         waiting = sum(one.num_held for one in demand) + sum(
             seen.groups[number].num_waiting for number in self._numbers)
-        return _Offered(rate + waiting / LOAD_S, tuple(
+        return _Offered(rate + self.of_request * waiting / LOAD_S, tuple(
             mean_since(history, now_s - LOAD_S) or 0.0 for history in self._ready))
 
     def _learned_share(self, believed: float) -> float:
