@@ -73,8 +73,11 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
         saturation_per_s = queue.saturation_per_s()
         longer = ReplicaQueue(model, limits, _longer(mix), targets).saturation_per_s()
         more_s = 1.0 / longer - 1.0 / saturation_per_s if min(longer, saturation_per_s) > 0 else 0.0
+        square_s = 0.5 * model.slopes.work_s if model.slopes else 0.0
+        squares = float((mix.prompt_tokens**2).mean())
+        more_s -= square_s * ((1.0 + _LONGER) ** 2 - 1.0) * squares
         token_s = max(0.0, more_s / (_LONGER * float(mix.prompt_tokens.mean())))
-        return ReplicaRate(queue.capacity_per_s()[0], saturation_per_s, token_s)
+        return ReplicaRate(queue.capacity_per_s()[0], saturation_per_s, token_s, square_s)
 
     return rates
 

@@ -23,6 +23,9 @@ _DOWN_S, _UP_S = 30.0, 600.0
 """Time constants with which a lower and a higher observation replace the correction. Too low a rate
 costs replicas; too high a rate costs objectives."""
 
+MEMORY_S = 24 * 3600.0
+"""Time constant with which the belief comes back, where replicas are not saturated again."""
+
 _SIGMAS = 3.0
 _LEAST, _MOST = 0.5, 10.0
 """Bounds of the correction. A few requests of much longer prompts than those that ended before look
@@ -33,9 +36,11 @@ _FEWEST = 20  # finished requests below which chance decides
 
 class Served(NamedTuple):
     """Counters and gauges of all replicas of a model: requests that ended since the start of the
-    run, ready replicas, their running and waiting requests, and their believed rate together."""
+    run, the work that was done since then, ready replicas, their running and waiting requests, and
+    their believed rate together, in the unit of ``done``."""
 
     num_finished: int
+    done: float
     num_ready: int
     num_running: int
     num_waiting: int
@@ -45,7 +50,7 @@ class Served(NamedTuple):
 class _Window(NamedTuple):
     num_ended: int
     rate_per_s: float
-    ratio: float  # observed over believed rate
+    ratio: float  # work done over work believed
 
 
 class RateCorrection:
@@ -69,6 +74,7 @@ class RateCorrection:
         before = self._seen.at(now_s)
         self._seen.add(now_s, load)
         elapsed_s, self._learned_s = now_s - self._learned_s, now_s
+        self.factor **= exp(-elapsed_s / MEMORY_S)
         if before is None or before[1].num_ready != load.num_ready:
             self._saturated_s = None
             return 0.0
@@ -104,8 +110,9 @@ class RateCorrection:
         if num_ended < _FEWEST or believed_per_s <= 0.0 or any(
                 one.num_ready != last[1].num_ready for one in window):
             return None
-        rate_per_s = num_ended / (now_s - then[0])
-        return _Window(num_ended, rate_per_s, rate_per_s / believed_per_s)
+        elapsed_s = now_s - then[0]
+        done_per_s = (last[1].done - then[1].done) / elapsed_s
+        return _Window(num_ended, num_ended / elapsed_s, done_per_s / believed_per_s)
 
     def _follow_queue(self, now_s: float, load: Served, window: _Window) -> None:
         if load.num_waiting < self._wait_s * window.rate_per_s:

@@ -15,12 +15,14 @@ class _Demand:
     lengths, made anew after some answers."""
 
     __slots__ = ("held_tokens", "num_arrived", "num_deferred", "num_finished", "num_held",
-                 "num_lost", "num_met", "output_tokens", "prompt_tokens", "recent", "shown")
+                 "num_lost", "num_met", "output_tokens", "prompt_squares", "prompt_tokens",
+                 "recent", "shown")
 
     def __init__(self) -> None:
         self.num_arrived = 0
         self.num_deferred = 0
         self.prompt_tokens = 0
+        self.prompt_squares = 0
         self.num_finished = 0
         self.output_tokens = 0
         self.num_held = 0
@@ -45,6 +47,7 @@ class DemandMeter:
         one.num_arrived += 1
         one.num_deferred += deferred
         one.prompt_tokens += prompt_tokens
+        one.prompt_squares += prompt_tokens * prompt_tokens
 
     def finished(self, model: str, service_class: str, prompt_tokens: int, output_tokens: int, *,
                  met: bool) -> None:
@@ -82,5 +85,5 @@ class DemandMeter:
                 one.shown = tuple(one.recent)
         return tuple(SeenDemand(model, name, one.num_arrived, one.prompt_tokens, one.num_finished,
                                 one.output_tokens, one.num_held, one.num_met, one.num_lost,
-                                one.shown, one.held_tokens, one.num_deferred)
+                                one.shown, one.held_tokens, one.num_deferred, one.prompt_squares)
                      for (model, name), one in sorted(found.items()))

@@ -62,22 +62,44 @@ class Forecast(NamedTuple):
         return self.rate_per_s * self.ratios.mean
 
 
+class _Held(NamedTuple):
+    """Sums of the rates for which a fleet that follows a forecast keeps replicas, and of those that
+    came, with less weight as time goes on."""
+
+    held: float = 0.0
+    actual: float = 0.0
+
+    def after(self, held: float, actual: float, keep: float) -> "_Held":
+        """Return the sums after another pair."""
+        return _Held(keep * self.held + held, keep * self.actual + actual)
+
+    @property
+    def over_actual(self) -> float:
+        """Return the ratio of the sums, 1 before anything came."""
+        return self.held / self.actual if self.actual > 0.0 else 1.0
+
+
 class RateForecast:
     """Judges forecasts of a counter's rate after ``lead_s`` by what came, and gives the best one's.
 
     Every forecast is written down when it is made. Once its moment has passed, the ratio of actual
     over forecast rate is kept, with exponentially less weight as time goes on. A forecast costs the
-    capacity that it would have asked for: itself, times the headroom beyond which a share of
-    ``allowed`` of the demand lay. The cheapest forecast counts, so yesterday's pattern is followed
-    only where it has proved itself.
+    capacity that it would have asked for: its highest value within ``stay_s``, for which a fleet
+    keeps its replicas, times the headroom beyond which a share of ``allowed`` of the demand lay.
+    The cheapest forecast counts, so yesterday's pattern is followed only where it has proved
+    itself.
     """
 
-    def __init__(self, lead_s: float, allowed: float, span_s: float = 60.0) -> None:
+    def __init__(self, lead_s: float, allowed: float, stay_s: float = 0.0, span_s: float = 60.0
+                 ) -> None:
         self._lead_s = lead_s
+        self._stay_s = stay_s
         self._allowed = allowed
         self._span_s = span_s  # over which an actual rate is measured
         self._counts = History[float](max(*WINDOWS_S, _COUNTS_S, lead_s + span_s) + span_s)
-        self._made: History[Mapping[str, float]] = History(lead_s + 2.0 * span_s)
+        self._made: History[Mapping[str, float]] = History(
+            max(lead_s, stay_s) + lead_s + 2.0 * span_s)
+        self._held: dict[str, _Held] = {}
         self._peaks: dict[str, float] = {}
         self._yesterday = Yesterday(lead_s)
         self._ratios: dict[str, Ratios] = {}
@@ -167,7 +189,9 @@ class RateForecast:
                 self._ratios[name] = self._prior(actual)
             ratios = self._ratios[name]
             ratios.add(actual, forecast)
-            costs[name] = ratios.headroom(self._allowed) / ratios.mean
+            held = self._held[name] = self._held.get(name, _Held()).after(
+                self._highest(name, made[0]), actual, exp(-0.5 * self._span_s / MEMORY_S))
+            costs[name] = ratios.headroom(self._allowed) * held.over_actual
         if not costs:  # nothing was counted yet when that moment's forecasts were made
             return
         if self._best not in costs:
@@ -175,6 +199,11 @@ class RateForecast:
         cheapest = min(costs, key=lambda one: costs[one])
         if costs[cheapest] < _BETTER * costs[self._best]:
             self._best = cheapest
+
+    def _highest(self, name: str, at_s: float) -> float:
+        """Return the highest value of a forecast among those made within ``stay_s`` before."""
+        return max((one[name] for one in self._made.within(at_s - self._stay_s, at_s)
+                    if name in one), default=0.0)
 
     def _prior(self, rate_per_s: float) -> Ratios:
         return Ratios(exp(-0.5 * self._span_s / MEMORY_S), _USUAL_SD,

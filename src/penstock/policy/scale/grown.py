@@ -18,10 +18,12 @@ _MOST_KEPT: Final = 256
 
 class Growth(NamedTuple):
     """The size of a fleet before more replicas were ordered, in replicas of the first group, the
-    rate of such a replica, and the mean arrivals per second since; 0 while they settle."""
+    rate of such a replica, the arrivals per second that asked for more, and the mean arrivals per
+    second since; 0 while they settle."""
 
     size: float
     replica_per_s: float
+    asked_per_s: float
     rate_per_s: float = 0.0
 
 
@@ -42,7 +44,8 @@ class Grown:
         there is none."""
         while self._settling and self._settling[0][0] <= now_s - SETTLE_S:
             at_s, growth = self._settling.popleft()
-            self._seen.append((at_s, growth._replace(rate_per_s=rate_per_s)))
+            if rate_per_s * SPARE_RATE >= growth.asked_per_s:  # else a burst that has passed
+                self._seen.append((at_s, growth._replace(rate_per_s=rate_per_s)))
         while self._seen and self._seen[0][0] < now_s - FORGET_S:
             self._seen.popleft()
         return max((one.size for _, one in (*self._seen, *self._settling)

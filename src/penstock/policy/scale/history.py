@@ -30,6 +30,10 @@ class History(Generic[Value]):
             found.append(value)
         return found[::-1]
 
+    def within(self, from_s: float, to_s: float) -> list[Value]:
+        """Return the values from one time to another, both included, oldest first."""
+        return [value for at_s, value in self._values if from_s <= at_s <= to_s]
+
     def at(self, when_s: float) -> tuple[float, Value] | None:
         """Return the last value at or before a time, with its time; else the oldest value, None
         without any."""

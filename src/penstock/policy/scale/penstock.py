@@ -85,7 +85,7 @@ class _Model:
         self._stay_s = max(self._lead_s, settings.stay_s)
         self._idle_s = max(self._lead_s, settings.idle_s)
         self._spent = settings.miss_share * _allowed(context)
-        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._spent)
+        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._spent, self._stay_s)
         self._rates = ReplicaRates(self.numbers, context)
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
                               settings.adapt_s)
@@ -113,7 +113,7 @@ class _Model:
                measures: bool) -> _Wish:
         """Return the wanted replicas. Rates of replicas are computed only where it
         ``measures``."""
-        self._forecast.add(now_s, self._rates.arrived(demand))
+        self._forecast.add(now_s, self._rates.arrived(demand, now_s))
         excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
             self._margin.learn(excess)
@@ -142,14 +142,14 @@ class _Model:
 
     def _sized(self, seen: Observation, demand: Sequence[SeenDemand], found: Forecast,
                present: tuple[int, ...], now_s: float) -> _Wish:
-        bound = found.bound_per_s(self._spent)
+        bound, asked = found.bound_per_s(self._spent), found.expected_per_s
         rate = bound * self._margin.value
         reason = f"forecast: {found.method}"
         burst = self._forecast.burst(now_s)
         # A burst has no margin of its own, except where experience allows less than the model.
         if burst.rate_per_s * min(1.0, self._margin.value) > rate:
             rate = burst.rate_per_s * min(1.0, self._margin.value)
-            reason = f"burst of the last {burst.window_s:g} s"
+            reason, asked = f"burst of the last {burst.window_s:g} s", burst.rate_per_s
         rates = self._work_per_s
         # One unit of need is the rate of the first group's replica, where the model finds one.
         unit = rates[0] or max(rates)
@@ -164,7 +164,7 @@ class _Model:
                  "replica_per_s": unit / of_request, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
         if _size(present, worth) < need - 1e-9:
-            self._grown.add(now_s, Growth(_size(present, worth), unit))
+            self._grown.add(now_s, Growth(_size(present, worth), unit, asked))
             return _Wish(self._counts(worth, need), reason, terms)
         fewer = self._fewer(present, worth, grown, now_s)
         if fewer is None:

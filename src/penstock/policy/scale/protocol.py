@@ -28,11 +28,13 @@ def recent_loads(demand: Sequence[SeenDemand]) -> dict[str, Load]:
 class ReplicaRate(NamedTuple):
     """Requests per second of one replica: within every class's objective, and at which its queue
     begins to grow without end. The second depends on the mean work of a request alone, to which
-    each prompt token adds ``token_s`` seconds of the replica."""
+    each prompt token adds ``token_s`` seconds of the replica, and the square of a prompt's tokens,
+    by attention, ``square_s`` for each."""
 
     in_time_per_s: float
     saturation_per_s: float
     token_s: float = 0.0
+    square_s: float = 0.0
 
 
 Capacity = Callable[[Mapping[str, Load]], ReplicaRate]

@@ -8,7 +8,7 @@ from penstock.policy.scale.history import History, mean_since, rate_since
 from penstock.policy.scale.protocol import Load, ReplicaRate, ScalerContext
 from penstock.policy.scale.share import Ended, LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
-from penstock.policy.scale.work import Effort, Work
+from penstock.policy.scale.work import Work, effort
 
 MEASURE_S = 60.0
 """Time between two computations of the replicas' rates."""
@@ -30,6 +30,14 @@ class _Counts(NamedTuple):
     num_arrived: int
     num_ended: int
     num_met: int
+
+
+class _Done(NamedTuple):
+    """Requests that ended since the start of the run, and the prompt and output tokens that engines
+    have computed, None where a counter is missing."""
+
+    num_finished: int
+    tokens: tuple[int, int] | None
 
 
 class _Offered(NamedTuple):
@@ -66,6 +74,8 @@ class ReplicaRates:
         self._learned: dict[str, LoadShare] = {}
         self._counts: dict[str, _Counts] = {}
         self._work = Work()
+        self._done = 0.0
+        self._seen_done = _Done(0, None)
         self._arrived = History[float](LOAD_S)
         self._ready = [History[float](LOAD_S) for _ in numbers]
         self._counted_s: dict[str, float] = {}
@@ -91,9 +101,9 @@ class ReplicaRates:
         """Count of a request of the present mean lengths, as ``arrived`` counts."""
         return self._work.of_request
 
-    def arrived(self, demand: Sequence[SeenDemand]) -> float:
+    def arrived(self, demand: Sequence[SeenDemand], now_s: float) -> float:
         """Return the arrivals so far that were not deferred, counted by their work."""
-        self._work.add(demand)
+        self._work.add(demand, now_s)
         return self._work.own
 
     @property
@@ -140,9 +150,7 @@ class ReplicaRates:
     def _follow_work(self, new: ReplicaRate, loads: Mapping[str, Load]) -> None:
         """Follow the work that requests bring to a replica of the first group."""
         if new.saturation_per_s > 0.0:
-            self._work.measured(Effort(1.0 / new.saturation_per_s, new.token_s, {
-                name: sum(prompt for prompt, _ in load.lengths) / len(load.lengths)
-                for name, load in loads.items()}), _SMOOTHING)
+            self._work.measured(effort(new, loads), _SMOOTHING)
 
     def _at_speed(self) -> list[float]:
         """Return the believed rates at the calibrated speeds. An error of the belief that the
@@ -163,14 +171,31 @@ class ReplicaRates:
         believed = dict(zip(self._numbers, self._saturations, strict=True))
         gauges = [one.gauges for _, one in ready if one.gauges is not None]
         weight = self._correction.add(now_s, Served(
-            sum(one.num_finished for one in demand), len(ready),
+            sum(one.num_finished for one in demand), self._count_done(seen, demand, now_s),
+            len(ready),
             sum(one.num_running for one in gauges),
             # A queue at one replica alone says nothing about the others.
             len(ready) * min((one.num_waiting for one in gauges), default=0),
-            sum(believed[number] for number, _ in ready)))
+            self.of_request * sum(believed[number] for number, _ in ready)))
         if weight:
             for learned in self._learned.values():
                 learned.doubt(self._correction.factor, 1.0 - weight)
+
+    def _count_done(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
+                    ) -> float:
+        """Return the work that was done so far: of the tokens that engines computed, and where
+        their counters are missing, of the requests that ended."""
+        totals = [seen.groups[number].totals for number in self._numbers]
+        known = [one for one in totals if one is not None]
+        tokens = None if len(known) < len(totals) else (
+            sum(one.prompt_tokens for one in known), sum(one.output_tokens for one in known))
+        now = _Done(sum(one.num_finished for one in demand), tokens)
+        before, self._seen_done = self._seen_done, now
+        work = None if tokens is None or before.tokens is None else self._work.done(
+            tokens[0] - before.tokens[0], tokens[1] - before.tokens[1], now_s)
+        self._done += self.of_request * (now.num_finished - before.num_finished) \
+            if work is None else work
+        return self._done
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count what ended since the last call to the load of the last minute."""
@@ -204,7 +229,7 @@ class ReplicaRates:
                  ) -> _Offered | None:
         """Return the arrivals and waiting requests of the last minute, and the replicas that were
         ready; None where they are not known for so long."""
-        self._work.add(demand)
+        self._work.add(demand, now_s)
         self._arrived.add(now_s, self._work.total)
         for history, number in zip(self._ready, self._numbers, strict=True):
             history.add(now_s, float(seen.groups[number].num_ready))

@@ -114,6 +114,8 @@ class SeenDemand:
     prompts. ``recent`` has the prompt and output tokens of the latest finished requests.
     ``num_deferred`` of the arrived requests were held back at the gateway and sent into spare
     capacity: they ask for no replica of their own. Requests that are held back have not arrived.
+    ``prompt_squares`` is the sum of the squares of the prompts' tokens, which the work of attention
+    follows; None where prompts are not seen one by one.
     """
 
     model: str
@@ -128,6 +130,7 @@ class SeenDemand:
     recent: tuple[tuple[int, int], ...] = ()
     held_tokens: int = 0
     num_deferred: int = 0
+    prompt_squares: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

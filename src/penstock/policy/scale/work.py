@@ -1,36 +1,91 @@
 """Counter of arrivals by the work that they bring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from penstock.policy.scale.history import History
+from penstock.policy.scale.protocol import Load, ReplicaRate
 from penstock.policy.scale.values import SeenDemand
 
 _LEAST = 0.1  # work of a request at least, as a share of the mean work
+_PROMPTS_S = 120.0
+"""Time whose arrivals tell the work of a prompt token that engines compute now."""
+
+
+class Prompts(NamedTuple):
+    """Means of prompts: their tokens, and the squares of these, None where only sums are seen."""
+
+    tokens: float
+    squares: float | None
 
 
 class Effort(NamedTuple):
-    """Work of requests in seconds of one saturated replica: of a request of mean lengths, and of
-    each prompt token more. ``prompt_tokens`` are the mean prompts by class."""
+    """Work of requests in seconds of one saturated replica: of a request of mean lengths, of each
+    prompt token more, of each unit of a prompt's square more, and of an output token with all that
+    is left. ``prompts`` are those of the mean request by class."""
 
     request_s: float
     token_s: float
-    prompt_tokens: Mapping[str, float]
+    square_s: float
+    output_token_s: float
+    prompts: Mapping[str, Prompts]
+
+    def prompt_s(self, prompt: Prompts, own: Prompts) -> float:
+        """Return the work of a prompt. Squares that are not seen are those that ``own`` prompts
+        have for as many tokens."""
+        squares = prompt.squares
+        if squares is None:
+            squares = (own.squares or 0.0) * prompt.tokens / max(own.tokens, 1.0)
+        return self.token_s * prompt.tokens + self.square_s * squares
 
     def towards(self, new: "Effort", weight: float) -> "Effort":
         """Return the mean of this effort and a new one, which has this weight."""
-        means = {name: tokens + weight * (new.prompt_tokens.get(name, tokens) - tokens)
-                 for name, tokens in self.prompt_tokens.items()}
-        return Effort(self.request_s + weight * (new.request_s - self.request_s),
-                      self.token_s + weight * (new.token_s - self.token_s),
-                      {**new.prompt_tokens, **means})
+
+        def mean(one: float, other: float) -> float:
+            return one + weight * (other - one)
+
+        prompts = {name: Prompts(mean(one.tokens, new.prompts[name].tokens),
+                                 mean(one.squares or 0.0, new.prompts[name].squares or 0.0))
+                   for name, one in self.prompts.items() if name in new.prompts}
+        return Effort(mean(self.request_s, new.request_s), mean(self.token_s, new.token_s),
+                      mean(self.square_s, new.square_s),
+                      mean(self.output_token_s, new.output_token_s),
+                      {**self.prompts, **new.prompts, **prompts})
+
+
+def effort(rate: ReplicaRate, loads: Mapping[str, Load]) -> Effort:
+    """Return the work of requests of these loads, of which a replica serves at most ``rate``."""
+    found = Effort(1.0 / rate.saturation_per_s, rate.token_s, rate.square_s, 0.0, {
+        name: Prompts(_mean(prompt for prompt, _ in load.lengths),
+                      _mean(prompt * prompt for prompt, _ in load.lengths))
+        for name, load in loads.items()})
+    total = sum(load.rate_per_s for load in loads.values())
+    prompt_s = sum(loads[name].rate_per_s * found.prompt_s(one, one)
+                   for name, one in found.prompts.items()) / total
+    output = sum(load.rate_per_s * _mean(output for _, output in load.lengths)
+                 for load in loads.values()) / total
+    return found._replace(output_token_s=max(0.0, found.request_s - prompt_s) / max(output, 1.0))
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = [*values]
+    return sum(found) / len(found)
 
 
 class _Seen(NamedTuple):
-    """Requests of a class since the start of the run, their prompts, and those deferred."""
+    """Requests of a class since the start of the run, sums of their prompts, and those deferred."""
 
     num_arrived: int = 0
     prompt_tokens: int = 0
+    prompt_squares: int | None = 0
     num_deferred: int = 0
+
+
+class _Sum(NamedTuple):
+    """Prompt tokens that arrived, and their work in seconds."""
+
+    tokens: float
+    work_s: float
 
 
 class Work:
@@ -47,6 +102,8 @@ class Work:
         self._effort: Effort | None = None
         self._unit_s = 1.0  # work of a request that counts as one
         self._seen: dict[str, _Seen] = {}
+        self._sum = _Sum(0.0, 0.0)
+        self._sums = History[_Sum](_PROMPTS_S)
 
     @property
     def of_request(self) -> float:
@@ -60,24 +117,40 @@ class Work:
         else:
             self._effort = self._effort.towards(new, weight)
 
-    def add(self, demand: Sequence[SeenDemand]) -> None:
+    def done(self, prompt_tokens: int, output_tokens: int, now_s: float) -> float | None:
+        """Return the count of the requests whose tokens engines have computed, with prompts as
+        those that arrived lately; None before anything is known of these."""
+        then = self._sums.at(now_s - _PROMPTS_S)
+        if self._effort is None or then is None or self._sum.tokens <= then[1].tokens:
+            return None
+        token_s = (self._sum.work_s - then[1].work_s) / (self._sum.tokens - then[1].tokens)
+        return (token_s * prompt_tokens
+                + self._effort.output_token_s * output_tokens) / self._unit_s
+
+    def add(self, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count the arrivals since the last call."""
         for one in demand:
             before = self._seen.get(one.service_class, _Seen())
             self._seen[one.service_class] = _Seen(one.num_arrived, one.prompt_tokens,
-                                                  one.num_deferred)
+                                                  one.prompt_squares, one.num_deferred)
             num = one.num_arrived - before.num_arrived
-            if num <= 0:
-                continue
-            each = self._each(one.service_class, (one.prompt_tokens - before.prompt_tokens) / num)
-            self.total += num * each
-            self.own += (num - one.num_deferred + before.num_deferred) * each
+            if num > 0:
+                squares = None if one.prompt_squares is None or before.prompt_squares is None \
+                    else (one.prompt_squares - before.prompt_squares) / num
+                each = self._each(one.service_class, num, Prompts(
+                    (one.prompt_tokens - before.prompt_tokens) / num, squares))
+                self.total += num * each
+                self.own += (num - one.num_deferred + before.num_deferred) * each
+        self._sums.add(now_s, self._sum)
 
-    def _each(self, service_class: str, prompt_tokens: float) -> float:
-        """Return the mean count of requests of a class with this mean prompt."""
+    def _each(self, service_class: str, num: int, prompt: Prompts) -> float:
+        """Return the mean count of ``num`` requests of a class with these mean prompts."""
         effort = self._effort
         if effort is None:
             return 1.0
-        more = prompt_tokens - effort.prompt_tokens.get(service_class, prompt_tokens)
-        work_s = effort.request_s + effort.token_s * more
+        own = effort.prompts.get(service_class, prompt)
+        prompt_s = effort.prompt_s(prompt, own)
+        self._sum = _Sum(self._sum.tokens + num * prompt.tokens,
+                         self._sum.work_s + num * prompt_s)
+        work_s = effort.request_s + prompt_s - effort.prompt_s(own, own)
         return max(work_s, _LEAST * effort.request_s) / self._unit_s

@@ -14,7 +14,8 @@ def learned(rate_per_s, waiting, *, believed_per_s=10.0, for_s=300.0, num_ready=
     for step in range(int(for_s / PERIOD_S)):
         now_s = step * PERIOD_S
         num = num_ready + (int(now_s / changes_s) % 2 if changes_s else 0)
-        found.add(now_s, Served(round(rate_per_s * now_s), num, running, waiting, believed_per_s))
+        ended = round(rate_per_s * now_s)
+        found.add(now_s, Served(ended, ended, num, running, waiting, believed_per_s))
     return found.factor
 
 
