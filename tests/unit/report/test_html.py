@@ -7,6 +7,7 @@ import pytest
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.report.html.run_page import page_parts, write_page
+from penstock.report.html.series import load_curves
 from penstock.report.model.models import models_split
 from support.html_pages import browsed, headings_descend_by_one, outline, overflow_px
 
@@ -116,3 +117,16 @@ def test_models_of_a_fleet_are_split_by_the_replica_that_served(run):
     assert [row[0].text for row in found.rows] == ["large", "small"]
     assert [row[3].text for row in found.rows] == ["750", "750"]
     assert models_split(RunSummary.read(run.summary), run.table) is None
+
+
+def test_a_page_of_a_sample_says_so_and_scales_its_numbers(run):
+    summary = RunSummary.read(run.summary)
+    whole = b"".join(page_parts(summary, run.table, run.series)[::2]).decode()
+    assert "one of every" not in whole
+    sample = replace(run.table.take(slice(0, None, 3)), stands_for=3)
+    page = b"".join(page_parts(summary, sample, run.series)[::2]).decode()
+    assert page.count("From one of every 3 requests") >= 2
+    all_, third = (load_curves(table, run.series) for table in (run.table, sample))
+    for name in summary.classes:
+        assert third.arrivals_per_s[name].sum() == pytest.approx(
+            all_.arrivals_per_s[name].sum(), rel=0.15)

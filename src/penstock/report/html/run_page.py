@@ -1,6 +1,6 @@
 """A run's page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -55,8 +55,9 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTable,
           series: RunSeries) -> str:
-    parts = [sections.opening(run.opening(summary)), _classes(summary), _distributions(summary),
-             *_of_requests(summary, requests)]
+    sampled = wording.sampled(requests.stands_for)
+    parts = [sections.opening(run.opening(summary)), _classes(summary),
+             _distributions(summary, sampled), *_of_requests(summary, requests)]
     if summary.pools:
         parts.append(multiplexing.section(summary))
     confidential = run.confidential_table(summary)
@@ -71,7 +72,7 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
         parts.append(_sizing(summary, summary.sizing))
     if summary.scaling is not None:
         parts.append(scaling.section(summary.scaling))
-    parts.append(_load(summary, with_kv=bool(series.replicas)))
+    parts.append(_load(summary, sampled, with_kv=bool(series.replicas)))
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:
         parts.append(_steps(busiest.replica))
@@ -127,7 +128,7 @@ def _requests(measured: Measured) -> str:
         drawn(load.outcomes_table(outcomes)), f"<ul class=note>{notes}</ul>")
 
 
-def _distributions(summary: RunSummary) -> str:
+def _distributions(summary: RunSummary, sampled: Sequence[str]) -> str:
     extra = (("dashed", "SLO target"), ("dotted", "mean ITL of a request"))
     plots = (
         sections.plot("ttft", "TTFT", "Cumulative share of requests by time to first token"),
@@ -135,9 +136,10 @@ def _distributions(summary: RunSummary) -> str:
                       "Cumulative share of requests by their 99th percentile and mean ITL"),
         sections.plot("e2e", "End to end", "Cumulative share of requests by end-to-end latency"))
     return sections.section(
-        "Latency distributions", "Share of requests at or below each latency; a curve that levels "
-        "off short of 100 % has requests that never got there. A class keeps its target when its "
-        "curve passes above the diamond.",
+        "Latency distributions", " ".join((
+            "Share of requests at or below each latency; a curve that levels off short of 100 % "
+            "has requests that never got there. A class keeps its target when its curve passes "
+            "above the diamond.", *sampled)),
         sections.legend(_colours(summary), extra), sections.grid(*plots))
 
 
@@ -145,11 +147,12 @@ def _colours(summary: RunSummary) -> dict[str, str]:
     return series_colours(list(summary.classes))
 
 
-def _load(summary: RunSummary, *, with_kv: bool) -> str:
+def _load(summary: RunSummary, sampled: Sequence[str], *, with_kv: bool) -> str:
     table = drawn(run.replicas_table(summary)) if summary.replicas else ""
     return sections.section(
-        "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
-        "that computes the request, or to the first token where no more is known.",
+        "Load and queue over time", " ".join((
+            "Stacked by class. Waiting runs from arrival to the first step that computes the "
+            "request, or to the first token where no more is known.", *sampled)),
         sections.legend(_colours(summary), (("dotted", "in replica queues, later shed included"),)
                         if with_kv else ()),
         sections.plot("load", "Arrivals, queue, batch and KV memory" if with_kv

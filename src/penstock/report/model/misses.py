@@ -54,13 +54,7 @@ def _causes(requests: RequestTable, slos: Mapping[str, Slo], missed: Misses) -> 
                      *map(cell.count, counts)])
     return table("Why requests missed", [
         "class", "missed", *(_HEADINGS.get(CAUSES[place], CAUSES[place]) for place in seen)],
-        rows, notes=[CAUSES_NOTE, *_sampled(requests)])
-
-
-def _sampled(requests: RequestTable) -> list[str]:
-    """Return the note on a sample, none for all requests."""
-    return [] if requests.stands_for == 1 else [
-        f"From every {requests.stands_for:,}th request; numbers are scaled to all."]
+        rows, notes=[CAUSES_NOTE, *wording.sampled(requests.stands_for)])
 
 
 def _is_of(requests: RequestTable, name: str) -> BoolColumn:

@@ -26,14 +26,12 @@ def models_split(summary: RunSummary, requests: RequestTable) -> Table | None:
         return None
     rows = [_row(name, requests.take(np.flatnonzero(served == name)), summary.window_s)
             for name in sorted(names)]
-    sampled = [] if requests.stands_for == 1 else [
-        f"From every {requests.stands_for:,}th request; numbers are scaled to all."]
     return table("By model", [
         "model", "attainment", Column("95 % interval", 3), "received", Column("finished", 4),
         Column("goodput", 1), Column("TTFT p50", 3), "TTFT p99", Column("ITL p99", 2),
         Column("e2e p99", 1)], rows, notes=[
         "By the model that served a request, all classes together. ITL p99 is the p99 over "
-        "requests of a request's p99 gap.", *sampled])
+        "requests of a request's p99 gap.", *wording.sampled(requests.stands_for)])
 
 
 def _served_by(summary: RunSummary, requests: RequestTable) -> NDArray[np.str_]:

@@ -340,3 +340,9 @@ def _why_not(limit: "Fewest", fewer: int) -> str:
     most = rate(None if each_per_s is None else fewer * each_per_s)
     return (f"below the throughput bound; {replicas(fewer)} cannot carry "
             f"{rate(limit.rate_per_s, 'requests/s')}{whose}, at most {most}".replace(" /s", "/s"))
+
+
+def sampled(stands_for: int) -> list[str]:
+    """Return the note on requests of which each stands for several, none for all requests."""
+    return [] if stands_for == 1 else [
+        f"From one of every {stands_for:,} requests; numbers are scaled to all."]
