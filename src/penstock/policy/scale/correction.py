@@ -68,14 +68,18 @@ class RateCorrection:
         self._saturated_s: float | None = None  # since when, with the same replicas
         self._learned_s = 0.0
 
-    def add(self, now_s: float, load: Served) -> float:
+    def add(self, now_s: float, load: Served, *, steady: bool = True) -> float:
         """Add what is seen now, and learn from it. Return the weight of an observation by which
-        saturated replicas finish less than was learned, 0 without one."""
+        saturated replicas finish less than was learned, 0 without one.
+
+        Replicas whose requests are not ``steady`` are not taken to be saturated: their work is not
+        known yet.
+        """
         before = self._seen.at(now_s)
         self._seen.add(now_s, load)
         elapsed_s, self._learned_s = now_s - self._learned_s, now_s
         self.factor **= exp(-elapsed_s / MEMORY_S)
-        if before is None or before[1].num_ready != load.num_ready:
+        if before is None or before[1].num_ready != load.num_ready or not steady:
             self._saturated_s = None
             return 0.0
         short, long = self._ratio(now_s, WINDOW_S), self._ratio(now_s, LONG_WINDOW_S)

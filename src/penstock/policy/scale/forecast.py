@@ -97,6 +97,7 @@ class RateForecast:
         self._allowed = allowed
         self._span_s = span_s  # over which an actual rate is measured
         self._counts = History[float](max(*WINDOWS_S, _COUNTS_S, lead_s + span_s) + span_s)
+        self._nums = History[float](span_s)
         self._made: History[Mapping[str, float]] = History(
             max(lead_s, stay_s) + lead_s + 2.0 * span_s)
         self._held: dict[str, _Held] = {}
@@ -106,10 +107,14 @@ class RateForecast:
         self._best: str | None = None
         self._judged_s = self._now_s = 0.0
 
-    def add(self, now_s: float, count: float) -> None:
-        """Add the counter's value, judge the forecasts whose moment has come, and make new
-        ones."""
+    def add(self, now_s: float, count: float, num: float | None = None) -> None:
+        """Add the counter's value, judge the forecasts whose moment has come, and make new ones.
+
+        ``num`` is the number of requests, where the counter counts them by their work. Each request
+        may miss, however long it is, so errors count by requests.
+        """
         self._counts.add(now_s, count)
+        self._nums.add(now_s, count if num is None else num)
         self._yesterday.add(now_s, count)
         self._rise(now_s)
         if now_s - self._judged_s >= 0.5 * self._span_s:
@@ -181,14 +186,16 @@ class RateForecast:
     def _judge(self, now_s: float) -> None:
         made = self._made.at(now_s - self._lead_s - 0.5 * self._span_s)
         actual = self.rate_since(now_s - self._span_s, now_s)
-        if made is None or actual is None or made[0] > now_s - self._lead_s:
+        num_per_s = rate_since(self._nums, now_s - self._span_s, now_s)
+        if made is None or actual is None or num_per_s is None \
+                or made[0] > now_s - self._lead_s:
             return
         costs = {}
         for name, forecast in made[1].items():
             if name not in self._ratios:
-                self._ratios[name] = self._prior(actual)
+                self._ratios[name] = self._prior(num_per_s)
             ratios = self._ratios[name]
-            ratios.add(actual, forecast)
+            ratios.add(actual, forecast, num_per_s)
             held = self._held[name] = self._held.get(name, _Held()).after(
                 self._highest(name, made[0]), actual, exp(-0.5 * self._span_s / MEMORY_S))
             costs[name] = ratios.headroom(self._allowed) * held.over_actual

@@ -113,7 +113,8 @@ class _Model:
                measures: bool) -> _Wish:
         """Return the wanted replicas. Rates of replicas are computed only where it
         ``measures``."""
-        self._forecast.add(now_s, self._rates.arrived(demand, now_s))
+        self._forecast.add(now_s, self._rates.arrived(demand, now_s),
+                           sum(one.num_arrived - one.num_deferred for one in demand))
         excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
         if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
             self._margin.learn(excess)

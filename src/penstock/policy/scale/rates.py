@@ -176,7 +176,8 @@ class ReplicaRates:
             sum(one.num_running for one in gauges),
             # A queue at one replica alone says nothing about the others.
             len(ready) * min((one.num_waiting for one in gauges), default=0),
-            self.of_request * sum(believed[number] for number, _ in ready)))
+            self.of_request * sum(believed[number] for number, _ in ready)),
+            steady=self._work.is_steady(now_s))
         if weight:
             for learned in self._learned.values():
                 learned.doubt(self._correction.factor, 1.0 - weight)

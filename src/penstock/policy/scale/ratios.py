@@ -12,7 +12,7 @@ BINS: tuple[float, ...] = tuple(_LEAST * exp(_STEP * place) for place in range(_
 
 
 class Ratios:
-    """Histogram of actual over forecast demand, weighted by the actual demand.
+    """Histogram of actual over forecast demand, weighted by the requests that came.
 
     The weight of old ratios falls by ``keep`` with every ratio that is added.
     """
@@ -23,12 +23,12 @@ class Ratios:
         self._keep = keep
         self._weights = [weight * share for share in _lognormal(sd)]
 
-    def add(self, actual: float, forecast: float) -> None:
+    def add(self, actual: float, forecast: float, weight: float) -> None:
         """Add one pair."""
         keep = self._keep
         self._weights = [keep * weight for weight in self._weights]
         if actual > 0.0:
-            self._weights[_bin(actual / forecast if forecast > 0.0 else _MOST)] += actual
+            self._weights[_bin(actual / forecast if forecast > 0.0 else _MOST)] += weight
 
     @property
     def mean(self) -> float:
@@ -36,7 +36,7 @@ class Ratios:
         return sum(self._weights) / sum(map(_over, self._weights, BINS))
 
     def shortfall(self, headroom: float) -> float:
-        """Return the share of the demand beyond ``headroom`` times the forecast."""
+        """Return the share of the requests beyond ``headroom`` times the forecast."""
         total = sum(self._weights)
         beyond = sum(weight * (1.0 - headroom / ratio)
                      for weight, ratio in zip(self._weights, BINS, strict=True)
@@ -45,7 +45,7 @@ class Ratios:
 
     def headroom(self, allowed: float) -> float:
         """Return the least factor on forecasts beyond which at most a share of ``allowed`` of the
-        demand lies."""
+        requests lies."""
         left = allowed * sum(self._weights)
         beyond = per_ratio = 0.0  # demand in higher bins, and the same over their ratios
         for weight, ratio in zip(reversed(self._weights), reversed(BINS), strict=True):

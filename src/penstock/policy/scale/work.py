@@ -1,6 +1,7 @@
 """Counter of arrivals by the work that they bring."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import log
 from typing import NamedTuple
 
 from penstock.policy.scale.history import History
@@ -8,6 +9,7 @@ from penstock.policy.scale.protocol import Load, ReplicaRate
 from penstock.policy.scale.values import SeenDemand
 
 _LEAST = 0.1  # work of a request at least, as a share of the mean work
+_SAME_WORK = 0.2  # difference of the logarithms of mean works
 _PROMPTS_S = 120.0
 """Time whose arrivals tell the work of a prompt token that engines compute now."""
 
@@ -82,10 +84,13 @@ class _Seen(NamedTuple):
 
 
 class _Sum(NamedTuple):
-    """Prompt tokens that arrived, and their work in seconds."""
+    """Prompt tokens that arrived, their work in seconds, and the requests, as they are and counted
+    by their work."""
 
-    tokens: float
-    work_s: float
+    tokens: float = 0.0
+    work_s: float = 0.0
+    num: float = 0.0
+    counted: float = 0.0
 
 
 class Work:
@@ -102,7 +107,7 @@ class Work:
         self._effort: Effort | None = None
         self._unit_s = 1.0  # work of a request that counts as one
         self._seen: dict[str, _Seen] = {}
-        self._sum = _Sum(0.0, 0.0)
+        self._sum = _Sum()
         self._sums = History[_Sum](_PROMPTS_S)
 
     @property
@@ -116,6 +121,15 @@ class Work:
             self._effort, self._unit_s = new, new.request_s
         else:
             self._effort = self._effort.towards(new, weight)
+
+    def is_steady(self, now_s: float) -> bool:
+        """Whether the requests that arrived lately bring about as much work as those that ended
+        lately. Else engines compute requests that are not known yet."""
+        then = self._sums.at(now_s - _PROMPTS_S)
+        if then is None or self._sum.num <= then[1].num:
+            return False
+        mean = (self._sum.counted - then[1].counted) / (self._sum.num - then[1].num)
+        return abs(log(mean / self.of_request)) <= _SAME_WORK
 
     def done(self, prompt_tokens: int, output_tokens: int, now_s: float) -> float | None:
         """Return the count of the requests whose tokens engines have computed, with prompts as
@@ -139,6 +153,8 @@ class Work:
                     else (one.prompt_squares - before.prompt_squares) / num
                 each = self._each(one.service_class, num, Prompts(
                     (one.prompt_tokens - before.prompt_tokens) / num, squares))
+                self._sum = self._sum._replace(num=self._sum.num + num,
+                                               counted=self._sum.counted + num * each)
                 self.total += num * each
                 self.own += (num - one.num_deferred + before.num_deferred) * each
         self._sums.add(now_s, self._sum)
@@ -150,7 +166,7 @@ class Work:
             return 1.0
         own = effort.prompts.get(service_class, prompt)
         prompt_s = effort.prompt_s(prompt, own)
-        self._sum = _Sum(self._sum.tokens + num * prompt.tokens,
-                         self._sum.work_s + num * prompt_s)
+        self._sum = self._sum._replace(tokens=self._sum.tokens + num * prompt.tokens,
+                                       work_s=self._sum.work_s + num * prompt_s)
         work_s = effort.request_s + prompt_s - effort.prompt_s(own, own)
         return max(work_s, _LEAST * effort.request_s) / self._unit_s

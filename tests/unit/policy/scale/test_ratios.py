@@ -12,7 +12,7 @@ pairs = st.lists(st.tuples(st.floats(0.1, 100.0), st.floats(0.1, 100.0)), min_si
 def after(rows, *, weight=1e-9):
     found = Ratios(1.0, 0.1, weight)
     for actual, forecast in rows:
-        found.add(actual, forecast)
+        found.add(actual, forecast, actual)
     return found
 
 
@@ -34,7 +34,7 @@ def test_nothing_known_is_the_prior():
 def test_old_ratios_are_forgotten():
     found = Ratios(0.5, 0.1, 1.0)
     for ratio in [3.0] * 10 + [1.0] * 20:
-        found.add(ratio, 1.0)
+        found.add(ratio, 1.0, ratio)
     assert found.headroom(0.01) == pytest.approx(1.0, rel=0.03)
 
 
