@@ -55,7 +55,7 @@ class PenstockSettings:
     adapt_s: float = 900.0
     stay_s: float = 300.0
     idle_s: float = 120.0
-    miss_share: float = 0.3
+    miss_share: float = 0.25
 
 
 class Share(NamedTuple):

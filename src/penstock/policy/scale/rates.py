@@ -1,5 +1,6 @@
 """Rates of one replica of each group of a model within the objectives, believed and observed."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ SHARE_S = 3600.0
 LOAD_S = 60.0
 """Time over which the load is a mean to which the requests that end are counted."""
 
+DELAY_S = 120.0
+"""Time after which requests that ended are counted. Those that miss in a crowd end while the
+replicas that were ordered for the crowd still start; at once, they would ask for more."""
+
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
 _SPARE = 2.0  # misses at the largest load that is taken to be in time, over those that may be
@@ -30,6 +35,14 @@ class _Counts(NamedTuple):
     num_arrived: int
     num_ended: int
     num_met: int
+
+
+class _Kept(NamedTuple):
+    """Requests of a class that ended at a time."""
+
+    at_s: float
+    service_class: str
+    ended: Ended
 
 
 class _Done(NamedTuple):
@@ -78,6 +91,7 @@ class ReplicaRates:
         self._seen_done = _Done(0, None)
         self._arrived = History[float](LOAD_S)
         self._ready = [History[float](LOAD_S) for _ in numbers]
+        self._kept: deque[_Kept] = deque()
         self._counted_s: dict[str, float] = {}
 
     @property
@@ -199,7 +213,8 @@ class ReplicaRates:
         return self._done
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
-        """Count what ended since the last call to the load of the last minute."""
+        """Keep what ended since the last call, with the load of the last minute, and count what has
+        been kept for long enough."""
         load = self._load(self._offered(seen, demand, now_s))
         for one in demand:
             now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
@@ -207,10 +222,12 @@ class ReplicaRates:
             num_ended = 0 if before is None else now.num_ended - before.num_ended
             if before is not None and load is not None and num_ended > 0:
                 num_missed = num_ended - (now.num_met - before.num_met)
-                self._share_of(one.service_class).add(
-                    Ended(load, num_ended, num_missed),
-                    now_s - self._counted_s.get(one.service_class, now_s))
-                self._counted_s[one.service_class] = now_s
+                self._kept.append(_Kept(now_s, one.service_class,
+                                        Ended(load, num_ended, num_missed)))
+        while self._kept and self._kept[0].at_s <= now_s - DELAY_S:
+            at_s, name, ended = self._kept.popleft()
+            self._share_of(name).add(ended, at_s - self._counted_s.get(name, at_s))
+            self._counted_s[name] = at_s
 
     def _load(self, offered: _Offered | None) -> float | None:
         """Return what was offered over what the ready replicas can compute, None where unknown."""
