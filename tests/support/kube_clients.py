@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx2
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.generic_resource import (
     create_global_resource,
@@ -29,6 +30,14 @@ EVENT = kind_of(create_namespaced_resource, "", "v1", "Event", "events")
 DEPLOYMENT = kind_of(create_namespaced_resource, "apps", "v1", "Deployment", "deployments")
 HPA = kind_of(create_namespaced_resource, "autoscaling", "v1", "HorizontalPodAutoscaler",
                                  "horizontalpodautoscalers")
+LEASE = kind_of(create_namespaced_resource, "coordination.k8s.io", "v1", "Lease", "leases")
+WEBHOOKS = kind_of(create_global_resource, "admissionregistration.k8s.io", "v1",
+                   "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+API_SERVICE = kind_of(create_global_resource, "apiregistration.k8s.io", "v1", "APIService",
+                      "apiservices")
+SERVICE = kind_of(create_namespaced_resource, "", "v1", "Service", "services")
+HPA_BETA = kind_of(create_namespaced_resource, "autoscaling", "v2beta2",
+                   "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 FLEET = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "Fleet", "fleets")
 REPLICA_GROUP = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "ReplicaGroup",
                                            "replicagroups")
@@ -53,10 +62,10 @@ async def nodes(there: AsyncClient):
 
 
 async def _play(there: AsyncClient) -> None:
-    with suppress(ApiError):
+    with suppress(ApiError, httpx2.HTTPError):
         await there.create(NODE({"metadata": {"name": "node"}}))
     while True:
-        with suppress(ApiError):
+        with suppress(ApiError, httpx2.HTTPError):  # the server may be down for a while
             pods = [one async for one in there.list(POD, namespace="*")]
             for one in pods:
                 await _step(there, one)
