@@ -10,6 +10,7 @@ import pytest
 from support import cluster_objects as cluster
 from support import kube_clients
 from support.kube_proxy import KubeProxy, is_change, is_watch
+from support.mute_webhook import mute_webhook
 from support.real_cluster import in_namespace
 
 pytestmark = pytest.mark.long
@@ -135,34 +136,6 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_wants(kubeconfig, tmp_pat
             proxy.fault = lambda request: None
             await one.until(one.replicas, (3, 3))
     asyncio.run(work())
-
-
-@asynccontextmanager
-async def mute_webhook(one, policy):
-    """An admission webhook for a namespace's Deployments whose service takes connections and
-    answers none."""
-    async def take(reader, writer):
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    configuration = kube_clients.WEBHOOKS({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": one.namespace}, "webhooks": [{
-            "name": "mute.example.com", "failurePolicy": policy, "timeoutSeconds": 2,
-            "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "namespaceSelector": {"matchLabels": {"test": one.namespace}},
-            "clientConfig": {"url": f"https://127.0.0.1:{port}/"},
-            "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"],
-                       "resources": ["deployments", "deployments/scale"]}]}]})
-    await one.there.create(configuration)
-    await asyncio.sleep(2.0)  # the server looks at its webhooks now and then
-    try:
-        yield
-    finally:
-        await one.there.delete(kube_clients.WEBHOOKS, one.namespace)
-        server.close()
 
 
 @pytest.mark.parametrize("policy", ["Fail", "Ignore"])

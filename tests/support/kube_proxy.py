@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiohttp
@@ -118,17 +118,15 @@ class KubeProxy:
     async def _stream(self, request, answer):
         back = web.StreamResponse(headers={"Content-Type": "application/json"})
         await back.prepare(request)
-        ends, pump = asyncio.Queue(), None
+        ends = asyncio.Queue()
         self._watches.add(ends)
+        pump = asyncio.create_task(self._pump(answer, back))
+        told = asyncio.create_task(ends.get())
         try:
-            pump = asyncio.create_task(self._pump(answer, back))
-            told = asyncio.create_task(ends.get())
             await asyncio.wait({pump, told}, return_when=asyncio.FIRST_COMPLETED)
             code = told.result() if told.done() else None
-            told.cancel()
             pump.cancel()
-            with suppress(asyncio.CancelledError, aiohttp.ClientError, ConnectionError):
-                await pump
+            await asyncio.gather(pump, return_exceptions=True)
             if code is not None:
                 line = {"type": "ERROR", "object": status_document(code)}
                 await back.write(json.dumps(line).encode() + b"\n")
@@ -136,6 +134,9 @@ class KubeProxy:
                 request.transport.abort()
         finally:
             self._watches.discard(ends)
+            for task in (pump, told):
+                task.cancel()
+            await asyncio.gather(pump, told, return_exceptions=True)
         return back
 
     async def _pump(self, answer, back):

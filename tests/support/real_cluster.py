@@ -49,20 +49,23 @@ class Cluster:
         return lease.get("spec", {}).get("holderIdentity")
 
     async def until(self, what, expected, for_s=60):
-        for _ in range(for_s * 10):
+        for _ in range(round(for_s * 10)):
             found = await what()
             if found == expected:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError((found, expected, self.notes.read_text()[-2000:]))
 
+    def command(self, identity, kubeconfig):
+        return [*PENSTOCK, "controller", "--kubeconfig", str(kubeconfig), "--namespace",
+                self.namespace, "--port", "0", "--identity", identity, "--records",
+                str(self.folder / "records")]
+
     @asynccontextmanager
     async def controller(self, identity="one", kubeconfig=None):
         with self.notes.open("ab") as notes:
             process = await asyncio.create_subprocess_exec(
-                *PENSTOCK, "controller", "--kubeconfig", str(kubeconfig or self.kubeconfig),
-                "--namespace", self.namespace, "--port", "0", "--identity", identity, "--records",
-                str(self.folder / "records"), stderr=notes)
+                *self.command(identity, kubeconfig or self.kubeconfig), stderr=notes)
         try:
             yield process
         finally:
@@ -86,7 +89,7 @@ class Cluster:
     async def _follow(self, name, found):
         version = None
         while True:
-            with suppress(ApiError, httpx2.HTTPError):
+            try:
                 async for _, one in self.there.watch(kube_clients.DEPLOYMENT,
                                                      namespace=self.namespace,
                                                      resource_version=version):
@@ -94,6 +97,10 @@ class Cluster:
                     if one["metadata"]["name"] == name and \
                             found[-1:] != [one["spec"]["replicas"]]:
                         found.append(one["spec"]["replicas"])
+            except ApiError:
+                version = None
+            except httpx2.HTTPError:
+                pass
             await asyncio.sleep(0.2)
 
 

@@ -1,0 +1,350 @@
+"""Random faults of controllers and of their cluster, in simulated time.
+
+A world has a cluster in memory, two or three controllers as processes that may be killed or frozen,
+and Fleets whose wanted numbers change. Everything is drawn from a seed.
+"""
+
+import asyncio
+import gc
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import yaml
+
+from penstock.serving.kubernetes.actions import Scale, SetStatus
+from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
+from penstock.serving.kubernetes.controller import Controller
+from penstock.serving.kubernetes.election import Election
+from penstock.serving.kubernetes.metrics import ControllerMetrics
+from support import cluster_objects as cluster
+from support.fake_cluster import FakeCluster
+from support.simulated_loop import SimulatedLoop, SimulatedProcess
+
+FAULTS_S, MOST_S = 150.0, 240.0
+"""Time within which faults begin and numbers change, and the longest time to the desired state
+after the last of them."""
+
+TIMEOUT_S = 10.0
+KINDS = ("leader dies", "leader freezes", "controller dies", "partition", "server down",
+         "watches gone", "conflicts", "throttling", "webhook hangs", "answers lost", "slow watches",
+         "pods die", "scaled by hand")
+PUBLISH = cluster.CREATE.replace("create:", "act: publish, create:")
+
+
+class Moved(NamedTuple):
+    """A number of replicas that a controller has set, and who held the Lease then."""
+
+    at_s: float
+    workload: str
+    replicas: int
+    by: str
+    holder: str
+    is_late: bool
+
+
+def extra_changes(wanted, found):
+    """Number of changes that are not, in their order, among those that were wanted."""
+    best = [0] * (len(wanted) + 1)
+    for replicas in found:
+        row = [0]
+        for number, one in enumerate(wanted):
+            row.append(max(best[number] + (replicas == one), best[number + 1], row[-1]))
+        best = row
+    return len(found) - best[-1]
+
+
+class Front:
+    """The cluster as one controller reaches it: ``api.Cluster`` with faults."""
+
+    namespace, own_namespace = None, "ns"
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.is_cut = False
+
+    async def list(self, kind):
+        await self._arrive("read")
+        return await self.world.there.list(kind)
+
+    async def watch(self, kind, version):
+        await self._arrive("watch")
+        async for happening in self.world.there.watch(kind, version):
+            if self.is_cut or self.world.has("server down"):
+                raise ClusterError("the connection has ended")
+            if self.world.has("slow watches"):
+                await asyncio.sleep(self.world.rng.uniform(0.0, 4.0))
+            yield happening
+
+    async def get(self, kind, namespace, name):
+        await self._arrive("read")
+        return await self.world.there.get(kind, namespace, name)
+
+    async def create(self, kind, document):
+        await self._write(lambda: self.world.there.create(kind, document))
+
+    async def replace(self, kind, document):
+        await self._write(lambda: self.world.there.replace(kind, document))
+
+    async def act(self, action):
+        async def do(*, is_late=False):
+            before = self._replicas(action)
+            await self.world.there.act(action)
+            if isinstance(action, Scale) and action.replicas != before:
+                self.world.moved.append(Moved(
+                    self.world.loop.time(), action.ref.name, action.replicas, self.name,
+                    self.world.holder(), is_late))
+        if self.world.has("webhook hangs") and not isinstance(action, SetStatus):
+            if self.world.rng.random() < 0.5:  # what hangs is carried out when nobody waits for it
+                self.world.server(self._later(do))
+            await asyncio.sleep(TIMEOUT_S)
+            raise ClusterError("the API server does not answer")
+        await self._write(do)
+
+    def _replicas(self, action):
+        if not isinstance(action, Scale):
+            return None
+        return self.world.there.objects.get(tuple(action.ref), {"spec": {}})["spec"].get("replicas")
+
+    async def _later(self, do):
+        await asyncio.sleep(self.world.rng.uniform(10.0, 30.0))
+        try:
+            await do(is_late=True)
+        except ClusterError:
+            self.world.seen["late steps refused"] += 1
+
+    async def _write(self, do):
+        await self._arrive("write")
+        await do()
+        if self.world.has("answers lost") and self.world.rng.random() < 0.5:
+            await asyncio.sleep(self.world.rng.choice((0.0, TIMEOUT_S)))
+            raise ClusterError("the connection has ended")
+        await asyncio.sleep(self.world.rng.uniform(0.0, 0.02))
+
+    async def _arrive(self, what):
+        world, rng = self.world, self.world.rng
+        await asyncio.sleep(rng.uniform(0.0, 0.02))
+        if self.is_cut or world.has("server down"):
+            await asyncio.sleep(rng.choice((0.0, 0.0, TIMEOUT_S)))
+            raise ClusterError("the API server does not answer")
+        for kind, code, whats in (("throttling", 429, ("read", "write", "watch")),
+                                  ("conflicts", 409, ("write",)),
+                                  ("watches gone", 410, ("watch",))):
+            if what in whats and world.has(kind) and rng.random() < 0.6:
+                raise ClusterError(kind, code, rng.choice((1.0, 5.0)) if code == 429 else 0.0)
+
+
+class Candidate:
+    """A controller as a process."""
+
+    def __init__(self, world, name, folder):
+        self.name, self.notes = name, []
+        self.process = SimulatedProcess(name, 0)
+        self.front = Front(world, name)
+        self.election = Election(self.front, "ns", name, world.loop.time, self.notes.append,
+                                 world.now)
+        self.controller = Controller(self.front, self.election, None, folder, ControllerMetrics(),
+                                     self.notes.append, world.now, world.loop.time)
+        world.all.append(self)
+        self.task = world.loop.spawn(self.process, self.controller.run())
+
+    @property
+    def acts(self):
+        """Whether it runs and would act."""
+        return not (self.process.dead or self.process.frozen) and self.election.may_act
+
+
+class World:
+    """One schedule."""
+
+    def __init__(self, seed):
+        self.rng = Random(seed)
+        self.loop = SimulatedLoop(self.rng)
+        self.loop.in_threads = self._at_once
+        self.there = FakeCluster(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+        self.moved, self.broken, self.seen, self.faults = [], [], Counter(), Counter()
+        self.wanted, self.num_double = {}, 0
+        self.reached_s, self.all = None, []
+        self._until_s, self._tasks = {}, []
+
+    def _at_once(self, func, *args):
+        done = self.loop.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def now(self):
+        return datetime(2026, 11, 25, tzinfo=UTC) + timedelta(seconds=self.loop.time())
+
+    def has(self, kind):
+        """Whether a fault goes on."""
+        return self._until_s.get(kind, 0.0) > self.loop.time()
+
+    def holder(self):
+        return self.there.of("Lease").get("penstock-controller", {"spec": {}})["spec"].get(
+            "holderIdentity")
+
+    def server(self, work):
+        """Let the cluster do something by itself."""
+        self._tasks.append(self.loop.create_task(work))
+
+    def run(self, folder=Path("unused")):
+        """Run the schedule, and return what went wrong."""
+        gc.disable()  # finalizers run after the loop, and are told nothing
+        try:
+            self.loop.run_until_complete(self._run(folder))
+        finally:
+            self.loop.close()
+            self.loop._check_closed = lambda: None
+            for one in self.all:
+                self.loop.bury(one.process)
+            gc.enable()
+            gc.collect()
+        self.num_extra = sum(extra_changes(counts, [
+            one.replicas for one in self.moved if one.workload == f"{name}-0"])
+            for name, (_, counts) in self.wanted.items())
+        self.num_double += sum(one.by != one.holder and not one.is_late for one in self.moved)
+        return self.broken
+
+    async def _run(self, folder):
+        self.candidates = [Candidate(self, f"c{number}", folder)
+                                      for number in range(self.rng.choice((2, 2, 3)))]
+        self._folder = folder
+        for number in range(self.rng.choice((1, 2, 3))):
+            self._want(f"f{number}", self.rng.randint(1, 6), self.rng.random() < 0.3)
+        self.server(self._play())
+        self.server(self._watch_owners())
+        begun_s = self.loop.time()
+        while (left_s := begun_s + FAULTS_S - self.loop.time()) > 0:
+            await asyncio.sleep(min(left_s, self.rng.expovariate(1 / 10.0)))
+            if self.rng.random() < 0.4:
+                name = self.rng.choice([*self.wanted])
+                self._want(name, self.rng.randint(1, 8))
+            else:
+                await self._harm(self.rng.choice(KINDS))
+        quiet_s = max(self.loop.time(), *self._until_s.values(), self._quiet_s)
+        await asyncio.sleep(quiet_s - self.loop.time())
+        while not self._is_reached():
+            if self.loop.time() > quiet_s + MOST_S:
+                self.broken.append(f"not reached: {self._differences()}")
+                break
+            await asyncio.sleep(0.1)
+        self.reached_s = self.loop.time() - quiet_s
+        await asyncio.sleep(60.0)  # it stays so
+        if not self._is_reached():
+            self.broken.append(f"left again: {self._differences()}")
+        self.broken += [f"an error of asyncio: {one}" for one in self.loop.troubles]
+        for task in self._tasks:
+            task.cancel()
+
+    # -- wanted numbers ---------------------------------------------------------------------------
+
+    _quiet_s = 0.0
+
+    def _want(self, name, count, publish=None):
+        if publish is None:
+            publish = self.wanted[name][0]
+        _, counts = self.wanted.setdefault(name, (publish, []))
+        if not counts or not publish:
+            text = cluster.FLEET.replace("name: chat", f"name: {name}", 1).replace(
+                "count: 2", f"count: {max(1, count) if publish else count}")
+            self.there.put("Fleet", {"metadata": {"name": name, "namespace": "ns"}, "spec":
+                           yaml.safe_load(cluster.text_of(PUBLISH if publish else cluster.CREATE,
+                                                          text))})
+            if publish:
+                self.there.put("HorizontalPodAutoscaler",
+                               cluster.hpa(f"{name}-0", "ReplicaGroup", f"hpa-{name}"))
+                count = max(1, count)
+        elif f"{name}-0" in self.there.of("ReplicaGroup"):  # an HPA has its number of Penstock
+            group = self.there.of("ReplicaGroup")[f"{name}-0"]
+            self.there.put("ReplicaGroup", {**group, "spec": {**group["spec"], "replicas": count}})
+        else:
+            return
+        if counts[-1:] != [count]:
+            counts.append(count)
+
+    def _differences(self):
+        return {name: (counts[-1], self.there.of("Deployment").get(f"{name}-0", {"spec": {}})[
+            "spec"].get("replicas"), [
+                (one["type"], one["status"], one["message"]) for one in self.there.of("Fleet")[
+                    name].get("status", {}).get("conditions", ())])
+                for name, (_, counts) in self.wanted.items()}
+
+    def _is_reached(self):
+        for name, (_, counts) in self.wanted.items():
+            fleet = self.there.of("Fleet")[name]
+            there = self.there.of("Deployment").get(f"{name}-0", {"spec": {}})
+            conditions = {one["type"]: one["status"] for one in
+                          fleet.get("status", {}).get("conditions", ())}
+            if there["spec"].get("replicas") != counts[-1] or conditions.get("Ready") != "True" \
+                    or fleet["status"]["observedGeneration"] != fleet["metadata"]["generation"]:
+                return False
+        return True
+
+    # -- faults -----------------------------------------------------------------------------------
+
+    async def _harm(self, kind):
+        rng = self.rng
+        living = [one for one in self.candidates if not one.process.dead]
+        if not living:
+            return
+        leader = next((one for one in living if one.name == self.holder()), rng.choice(living))
+        self.faults[kind] += 1
+        for_s = rng.choice((1.0, 5.0, 12.0, 25.0))
+        if kind in ("leader dies", "controller dies"):
+            self._replace(leader if kind == "leader dies" else rng.choice(living), for_s)
+        elif kind == "leader freezes" and not leader.process.frozen:
+            self.loop.freeze(leader.process)
+            self._after(for_s, lambda: self.loop.thaw(leader.process))
+        elif kind == "partition":
+            leader.front.is_cut = True
+            self._after(for_s, lambda: setattr(leader.front, "is_cut", False))
+        elif kind == "pods die":
+            pods = [*self.there.of("Pod")]
+            for pod in rng.sample(pods, min(len(pods), 2)):
+                self.there.delete("Pod", pod)
+        elif kind == "scaled by hand":
+            self._by_hand(f"{rng.choice([*self.wanted])}-0")
+        else:
+            self._until_s[kind] = self.loop.time() + for_s
+            if kind in ("watches gone", "server down"):
+                self.there.hang_up()
+
+    def _by_hand(self, name):
+        found = self.there.of("Deployment").get(name)
+        if found is not None and "replicas" in found["spec"]:
+            counts = self.wanted[name.removesuffix("-0")][1]
+            replicas = found["spec"]["replicas"] + self.rng.choice((1, 2))
+            self.there.put("Deployment", {**found, "spec": {**found["spec"],
+                                                            "replicas": replicas}})
+            counts.append(counts[-1])  # the controller's step back is wanted
+
+    def _replace(self, one, after_s):
+        self.loop.kill(one.process)
+
+        def start():
+            new = Candidate(self, f"{one.name}'", self._folder)
+            self.candidates[self.candidates.index(one)] = new
+
+        self._after(after_s, start)
+
+    def _after(self, for_s, do):
+        self._quiet_s = max(self._quiet_s, self.loop.time() + for_s)
+        self.loop.call_later(for_s, do)
+
+    async def _play(self):
+        while True:
+            self.there.play()
+            await asyncio.sleep(0.5)
+
+    async def _watch_owners(self):
+        while True:
+            acting = [one.name for one in self.candidates if one.acts]
+            if len(acting) > 1:
+                self.num_double += 1
+                self.broken.append(f"two may act at {self.loop.time()}: {acting}")
+            await asyncio.sleep(0.1)
