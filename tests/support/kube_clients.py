@@ -36,11 +36,15 @@ WEBHOOKS = kind_of(create_global_resource, "admissionregistration.k8s.io", "v1",
 API_SERVICE = kind_of(create_global_resource, "apiregistration.k8s.io", "v1", "APIService",
                       "apiservices")
 SERVICE = kind_of(create_namespaced_resource, "", "v1", "Service", "services")
-HPA_BETA = kind_of(create_namespaced_resource, "autoscaling", "v2beta2",
-                   "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 FLEET = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "Fleet", "fleets")
 REPLICA_GROUP = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "ReplicaGroup",
                                            "replicagroups")
+
+
+def hpa_of(version):
+    """The class of an HPA of a version."""
+    return kind_of(create_namespaced_resource, "autoscaling", version, "HorizontalPodAutoscaler",
+                   "horizontalpodautoscalers")
 
 
 def client(kubeconfig: Path, manager: str = "user") -> AsyncClient:

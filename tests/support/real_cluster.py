@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -43,6 +44,10 @@ class Cluster:
     async def condition(self, name):
         found = (await self.get(kube_clients.FLEET, "chat")).get("status", {}).get("conditions", ())
         return next(((one["status"], one["reason"]) for one in found if one["type"] == name), None)
+
+    def url(self):
+        """URL of the newest controller, from what it said."""
+        return re.findall(r"listens on (http://\S+)", self.notes.read_text())[-1]
 
     async def holder(self):
         lease = await self.get(kube_clients.LEASE, "penstock-controller")

@@ -51,7 +51,8 @@ class RealSchedule:
             await self._faults()
             await self._settle()
             self.num_changes = len(numbers)
-            first = numbers.index(self.wanted[0]) if self.wanted[0] in numbers else 0
+            # A new Deployment begins with one replica.
+            first = numbers[:1] == [1] and self.wanted[0] != 1
             self.num_extra = extra_changes(self.wanted, numbers[first:])
             self.num_double = self._double()
             if self.num_extra:
