@@ -1,6 +1,7 @@
 """Clients of a real API server (``kube_api_server``), and a program that plays its nodes."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def client(kubeconfig: Path, manager: str = "user") -> AsyncClient:
 
 
 @asynccontextmanager
-async def nodes(there: AsyncClient):
-    """Let pods find a node, become ready, and go when they are told to."""
-    task = asyncio.create_task(_play(there))
+async def nodes(there: AsyncClient, start_s: float = 0.0):
+    """Let pods find a node, become ready after a while, and go when they are told to."""
+    task = asyncio.create_task(_play(there, start_s))
     try:
         yield
     finally:
@@ -65,18 +66,20 @@ async def nodes(there: AsyncClient):
             await task
 
 
-async def _play(there: AsyncClient) -> None:
+async def _play(there: AsyncClient, start_s: float) -> None:
+    ready_s: dict[str, float] = {}
     with suppress(ApiError, httpx2.HTTPError):
         await there.create(NODE({"metadata": {"name": "node"}}))
     while True:
         with suppress(ApiError, httpx2.HTTPError):  # the server may be down for a while
             pods = [one async for one in there.list(POD, namespace="*")]
             for one in pods:
-                await _step(there, one)
+                begun_s = ready_s.setdefault(one["metadata"]["name"], time.monotonic())
+                await _step(there, one, time.monotonic() - begun_s >= start_s)
         await asyncio.sleep(0.1)
 
 
-async def _step(there: AsyncClient, one: dict) -> None:
+async def _step(there: AsyncClient, one: dict, is_started: bool) -> None:
     metadata, name = one["metadata"], one["metadata"]["name"]
     namespace = metadata["namespace"]
     if "deletionTimestamp" in metadata:
@@ -84,7 +87,7 @@ async def _step(there: AsyncClient, one: dict) -> None:
     elif "nodeName" not in one["spec"]:
         await there.create(BINDING({"metadata": {"name": name, "namespace": namespace},
                                     "target": {"kind": "Node", "name": "node"}}))
-    elif one["status"].get("phase", "Pending") == "Pending":
+    elif is_started and one["status"].get("phase", "Pending") == "Pending":
         conditions = [{"type": kind, "status": "True"} for kind in (
             "Initialized", "PodScheduled", "ContainersReady", "Ready")]
         await there.patch(POD.Status, name, {"status": {

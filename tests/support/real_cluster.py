@@ -110,11 +110,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def in_namespace(kubeconfig, folder):
+async def in_namespace(kubeconfig, folder, start_s=0.0):
     async with kube_clients.client(kubeconfig) as there, kube_clients.client(
             kubeconfig, "nodes") as nodes:
         found = await new_namespace(there, kubeconfig, folder)
-        async with kube_clients.nodes(nodes):
+        async with kube_clients.nodes(nodes, start_s):
             yield found
 
 
