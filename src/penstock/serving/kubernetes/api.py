@@ -52,11 +52,12 @@ _BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
 MOST_WAIT_S = 300.0
 """Most time for which a server is left alone."""
 
-WATCH_S = 300
+WATCH_S = 60
 """Time after which the API server ends a watch, and is asked again."""
 
-SILENCE_S = WATCH_S + 30.0
-"""Time without a word of a watch after which everything is listed again."""
+SILENCE_S = WATCH_S + 15.0
+"""Time without a word after which a watch is given up: its connection may be dead, and what happens
+is not heard."""
 
 
 class ClusterError(Exception):
@@ -93,16 +94,17 @@ class Cluster:
 
     async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Document]]:
         """Yield what happens to objects of a kind after a version: ADDED, MODIFIED or DELETED, and
-        the object. Raises ClusterError, with status 410 where the version is too old."""
+        the object. Ends after a long silence. Raises ClusterError, with status 410 where the
+        version is too old."""
         with _told():
             happenings = aiter(self._client.watch(
                 _class_of(kind), namespace=self.namespace or "*", resource_version=version,
                 server_timeout=WATCH_S))
             while True:
-                # A connection that nobody has ended may be dead: then nothing is ever heard.
-                async with asyncio.timeout(SILENCE_S):
-                    found = await anext(happenings, None)
-                if found is None:
+                try:
+                    async with asyncio.timeout(SILENCE_S):
+                        found = await anext(happenings)
+                except (StopAsyncIteration, TimeoutError):
                     return
                 yield found[0], self._named(kind, found[1])
 
@@ -273,8 +275,6 @@ def _told() -> Iterator[None]:
     except httpx2.HTTPError as error:
         raise ClusterError(f"the API server does not answer ({type(error).__name__}: "
                            f"{error})") from None
-    except TimeoutError:
-        raise ClusterError("the API server has said nothing for a long time") from None
     except (msgspec.MsgspecError, ValueError, KeyError) as error:
         # A line that was cut off, the page of a proxy, an answer without Content-Type.
         raise ClusterError("the API server's answer cannot be read "
