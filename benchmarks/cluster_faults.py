@@ -11,8 +11,9 @@ scales by hand. On the real server (../shared/k8s, with Kubernetes' controllers 
 schedule has 25 seconds, two controller processes behind proxies, one Fleet, and the same faults by
 signals, proxies and an admission webhook that does not answer.
 
-Columns: schedules; those in which the desired state was reached, and stayed; the longest time to it
-after the last fault; changes of replicas, and those beyond what was wanted; steps that a slow
+Columns: schedules; those in which the desired state was reached, and stayed; the longest time after
+the last fault until workloads have the wanted numbers, and until all replicas serve and the status
+says so; changes of replicas, and those beyond what was wanted; steps that a slow
 server carried out after the client had given up; changes by a controller that did not lead, and
 moments at which two could act. Exit status 1 if a schedule did not reach its state or had two
 owners.
@@ -36,8 +37,8 @@ from support.cluster_schedule import World
 from support.kube_api_server import AbsentError, api_server
 from support.real_schedule import RealSchedule
 
-HEAD = ("where", "schedules", "reached", "longest s", "changes", "beyond wanted", "late steps",
-        "double owners")
+HEAD = ("where", "schedules", "reached", "to the number, s", "to the state, s", "changes",
+        "beyond wanted", "late steps", "double owners")
 NUM_PROCESSES = 2
 
 
@@ -46,6 +47,7 @@ class Outcome(NamedTuple):
 
     name: str
     broken: list
+    ordered_s: float
     reached_s: float
     changes: int
     extra: int
@@ -60,7 +62,7 @@ def in_memory(seed):
     world = World(seed)
     with tempfile.TemporaryDirectory() as folder:
         broken = world.run(Path(folder))
-    return Outcome(f"seed {seed}", broken, world.reached_s, len(world.moved), world.num_extra,
+    return Outcome(f"seed {seed}", broken, world.ordered_s, world.reached_s, len(world.moved), world.num_extra,
                    sum(one.is_late for one in world.moved), world.num_double, world.faults)
 
 
@@ -79,8 +81,8 @@ async def on_server(number, seed, at_once):
                 except Exception as error:
                     schedule.broken.append(f"{type(error).__name__}: {error}"[:300])
             found.append(Outcome(
-                f"real {seed}-{number}", schedule.broken, schedule.reached_s or 0.0,
-                schedule.num_changes, schedule.num_extra, 0, schedule.num_double,
+                f"real {seed}-{number}", schedule.broken, schedule.ordered_s,
+                schedule.reached_s or 0.0, schedule.num_changes, schedule.num_extra, 0, schedule.num_double,
                 Counter(schedule.faults), schedule.told))
             print(found[-1], file=sys.stderr, flush=True)
 
@@ -91,6 +93,7 @@ async def on_server(number, seed, at_once):
 def row(where, found):
     """Return a line of the table."""
     return (where, len(found), sum(not one.broken for one in found),
+            f"{max((one.ordered_s for one in found), default=0.0):.1f}",
             f"{max((one.reached_s for one in found), default=0.0):.1f}",
             sum(one.changes for one in found), sum(one.extra for one in found),
             sum(one.late for one in found) if where == "in memory" else "-",

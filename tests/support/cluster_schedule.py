@@ -166,7 +166,7 @@ class World:
         self.there = FakeCluster(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
         self.moved, self.broken, self.seen, self.faults = [], [], Counter(), Counter()
         self.wanted, self.num_double = {}, 0
-        self.reached_s, self.all = None, []
+        self.ordered_s, self.reached_s, self.all = 0.0, None, []
         self._until_s, self._tasks = {}, []
 
     def _at_once(self, func, *args):
@@ -229,6 +229,8 @@ class World:
         quiet_s = max(self.loop.time(), *self._until_s.values(), self._quiet_s)
         await asyncio.sleep(quiet_s - self.loop.time())
         while not self._is_reached():
+            if not self._is_ordered():
+                self.ordered_s = self.loop.time() - quiet_s
             if self.loop.time() > quiet_s + MOST_S:
                 self.broken.append(f"not reached: {self._differences()}")
                 break
@@ -274,14 +276,19 @@ class World:
                     name].get("status", {}).get("conditions", ())])
                 for name, (_, counts) in self.wanted.items()}
 
+    def _is_ordered(self):
+        return all(self.there.of("Deployment").get(f"{name}-0", {"spec": {}})["spec"].get(
+            "replicas") == counts[-1] for name, (_, counts) in self.wanted.items())
+
     def _is_reached(self):
-        for name, (_, counts) in self.wanted.items():
+        if not self._is_ordered():
+            return False
+        for name in self.wanted:
             fleet = self.there.of("Fleet")[name]
-            there = self.there.of("Deployment").get(f"{name}-0", {"spec": {}})
             conditions = {one["type"]: one["status"] for one in
                           fleet.get("status", {}).get("conditions", ())}
-            if there["spec"].get("replicas") != counts[-1] or conditions.get("Ready") != "True" \
-                    or fleet["status"]["observedGeneration"] != fleet["metadata"]["generation"]:
+            if conditions.get("Ready") != "True" or fleet["status"]["observedGeneration"] \
+                    != fleet["metadata"]["generation"]:
                 return False
         return True
 

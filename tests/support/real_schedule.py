@@ -31,7 +31,7 @@ class RealSchedule:
         self.faults, self.broken, self.wanted, self.holders = [], [], [], []
         self._order = asyncio.Lock()  # of what the wanted numbers say
         self.num_double = self.num_extra = self.num_changes = 0
-        self.reached_s, self.told = None, ""
+        self.ordered_s, self.reached_s, self.told = 0.0, None, ""
 
     async def run(self):
         """Run the schedule."""
@@ -85,7 +85,12 @@ class RealSchedule:
     async def _settle(self):
         quiet_s = time.monotonic()
         wanted = (self.wanted[-1], self.wanted[-1])
+        async def number():
+            return (await self.one.replicas())[0]
+
         try:
+            await self.one.until(number, self.wanted[-1], MOST_S)
+            self.ordered_s = time.monotonic() - quiet_s
             await self.one.until(self.one.replicas, wanted, MOST_S)
             await self.one.until(lambda: self.one.condition("Ready"), ("True", "ReplicasReady"))
             self.reached_s = time.monotonic() - quiet_s
