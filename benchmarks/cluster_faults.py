@@ -62,8 +62,9 @@ def in_memory(seed):
     world = World(seed)
     with tempfile.TemporaryDirectory() as folder:
         broken = world.run(Path(folder))
-    return Outcome(f"seed {seed}", broken, world.ordered_s, world.reached_s, len(world.moved), world.num_extra,
-                   sum(one.is_late for one in world.moved), world.num_double, world.faults)
+    return Outcome(f"seed {seed}", broken, world.ordered_s, world.reached_s, len(world.moved),
+                   world.num_extra, sum(one.is_late for one in world.moved), world.num_double,
+                   world.faults)
 
 
 async def on_server(number, seed, at_once):
@@ -82,8 +83,8 @@ async def on_server(number, seed, at_once):
                     schedule.broken.append(f"{type(error).__name__}: {error}"[:300])
             found.append(Outcome(
                 f"real {seed}-{number}", schedule.broken, schedule.ordered_s,
-                schedule.reached_s or 0.0, schedule.num_changes, schedule.num_extra, 0, schedule.num_double,
-                Counter(schedule.faults), schedule.told))
+                schedule.reached_s or 0.0, schedule.num_changes, schedule.num_extra, 0,
+                schedule.num_double, Counter(schedule.faults), schedule.told))
             print(found[-1], file=sys.stderr, flush=True)
 
         await asyncio.gather(*(one(number) for number in range(number)))
