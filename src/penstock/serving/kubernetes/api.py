@@ -52,12 +52,12 @@ _BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
 MOST_WAIT_S = 300.0
 """Most time for which a server is left alone."""
 
-WATCH_S = 60
+WATCH_S = 20
 """Time after which the API server ends a watch, and is asked again."""
 
-SILENCE_S = WATCH_S + 15.0
-"""Time without a word after which a watch is given up: its connection may be dead, and what happens
-is not heard."""
+SILENCE_S = WATCH_S + 5.0
+"""Time without a word after which a watch is begun again: its connection may be dead, and what
+happens is not heard."""
 
 
 class ClusterError(Exception):
@@ -94,19 +94,22 @@ class Cluster:
 
     async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Document]]:
         """Yield what happens to objects of a kind after a version: ADDED, MODIFIED or DELETED, and
-        the object. Ends after a long silence. Raises ClusterError, with status 410 where the
-        version is too old."""
-        with _told():
+        the object. Raises ClusterError, with status 410 where the version is too old."""
+        while True:
             happenings = aiter(self._client.watch(
                 _class_of(kind), namespace=self.namespace or "*", resource_version=version,
                 server_timeout=WATCH_S))
-            while True:
-                try:
-                    async with asyncio.timeout(SILENCE_S):
-                        found = await anext(happenings)
-                except (StopAsyncIteration, TimeoutError):
-                    return
-                yield found[0], self._named(kind, found[1])
+            try:
+                while True:
+                    with _told():
+                        async with asyncio.timeout(SILENCE_S):
+                            happened, one = await anext(happenings)
+                    version = one["metadata"]["resourceVersion"]
+                    yield happened, self._named(kind, one)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                continue
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """Return an object, None where there is none. Raises ClusterError."""

@@ -184,19 +184,33 @@ def test_a_watch_that_ends_in_an_error_says_so(text, status):
     asyncio.run(work())
 
 
-def test_a_watch_that_stays_silent_is_given_up(monkeypatch):
+def test_a_watch_that_stays_silent_is_begun_again(monkeypatch):
+    versions = []
+
     class Silent(httpx2.AsyncByteStream):
         async def __aiter__(self):
+            if len(versions) == 1:
+                yield json.dumps({"type": "ADDED", "object": {"metadata": {
+                    "name": "a", "resourceVersion": "7"}}}).encode() + b"\n"
             await asyncio.sleep(3600)
-            yield b""
+
+    def answer(request):
+        versions.append(request.url.params["resourceVersion"])
+        return httpx2.Response(200, stream=Silent())
 
     async def work():
         monkeypatch.setattr("penstock.serving.kubernetes.api.SILENCE_S", 0.05)
         config = lightkube.KubeConfig.from_dict(yaml.safe_load(KUBECONFIG)).get()
-        there = Cluster(lightkube.AsyncClient(
-            config, trust_env=False, transport=httpx2.MockTransport(
-                lambda _: httpx2.Response(200, stream=Silent()))), "ns")
-        assert [one async for one in there.watch(POD, "1")] == []
+        there = Cluster(lightkube.AsyncClient(config, trust_env=False, transport=(
+            httpx2.MockTransport(answer))), "ns")
+        watch = there.watch(POD, "1")
+        assert (await anext(watch))[1]["metadata"]["name"] == "a"
+        task = asyncio.create_task(anext(watch))
+        while len(versions) < 3:
+            await asyncio.sleep(0.01)
+        assert versions[:3] == ["1", "7", "7"]  # from where it was, without a new list
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     asyncio.run(work())
 
 
