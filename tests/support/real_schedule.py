@@ -36,8 +36,9 @@ class RealSchedule:
     async def run(self):
         """Run the schedule."""
         async with AsyncExitStack() as stack:
-            self.one = await stack.enter_async_context(
-                in_namespace(self.kube.kubeconfig, self.folder))
+            async with self.server_lock:
+                self.one = await stack.enter_async_context(
+                    in_namespace(self.kube.kubeconfig, self.folder))
             numbers = await stack.enter_async_context(self.one.trajectory())
             self.proxies, self.kubeconfigs = {}, {}
             for name in ("a", "b"):
