@@ -13,10 +13,11 @@ signals, proxies and an admission webhook that does not answer.
 
 Columns: schedules; those in which the desired state was reached, and stayed; the longest time after
 the last fault until workloads have the wanted numbers, and until all replicas serve and the status
-says so; changes of replicas, and those beyond what was wanted; steps that a slow
-server carried out after the client had given up; changes by a controller that did not lead, and
-moments at which two could act. Exit status 1 if a schedule did not reach its state or had two
-owners.
+says so; on the real server, how long the status took once they served, and schedules in which
+Kubernetes did not make the pods within two minutes, where the status has to say that;
+changes of replicas, and those beyond what was wanted; steps that a slow server carried out after
+the client had given up; changes by a controller that did not lead, and moments at which two could
+act. Exit status 1 if a schedule did not reach its state or had two owners.
 """
 
 import argparse
@@ -37,8 +38,8 @@ from support.cluster_schedule import World
 from support.kube_api_server import AbsentError, api_server
 from support.real_schedule import RealSchedule
 
-HEAD = ("where", "schedules", "reached", "to the number, s", "to the state, s", "changes",
-        "beyond wanted", "late steps", "double owners")
+HEAD = ("where", "schedules", "reached", "to the number, s", "to the state, s", "status after, s",
+        "pods lacking", "changes", "beyond wanted", "late steps", "double owners")
 NUM_PROCESSES = 2
 
 
@@ -55,6 +56,8 @@ class Outcome(NamedTuple):
     double: int
     faults: Counter
     told: str = ""
+    status_s: float = 0.0
+    lacking: list | None = None
 
 
 def in_memory(seed):
@@ -84,7 +87,8 @@ async def on_server(number, seed, at_once):
             found.append(Outcome(
                 f"real {seed}-{number}", schedule.broken, schedule.ordered_s,
                 schedule.reached_s or 0.0, schedule.num_changes, schedule.num_extra, 0,
-                schedule.num_double, Counter(schedule.faults), schedule.told))
+                schedule.num_double, Counter(schedule.faults), schedule.told,
+                schedule.status_s, schedule.lacking))
             print(found[-1], file=sys.stderr, flush=True)
 
         await asyncio.gather(*(one(number) for number in range(number)))
@@ -96,6 +100,8 @@ def row(where, found):
     return (where, len(found), sum(not one.broken for one in found),
             f"{max((one.ordered_s for one in found), default=0.0):.1f}",
             f"{max((one.reached_s for one in found), default=0.0):.1f}",
+            f"{max(one.status_s for one in found):.1f}" if where == "real server" else "-",
+            sum(one.lacking is not None for one in found) if where == "real server" else "-",
             sum(one.changes for one in found), sum(one.extra for one in found),
             sum(one.late for one in found) if where == "in memory" else "-",
             sum(one.double for one in found))
@@ -120,6 +126,8 @@ def main():
         rows.append(row("real server", real))
         found += real
     for one in found:
+        if one.lacking is not None:
+            print(f"{one.name}: ReplicaSets (wanted, made) {one.lacking}", file=sys.stderr)
         if one.broken or one.extra or one.double:
             print(f"{one.name}: {one.extra} beyond wanted, {one.double} double owners; "
                   f"{one.broken[:2]} {one.told}", file=sys.stderr)

@@ -29,6 +29,7 @@ POD = kind_of(create_namespaced_resource, "", "v1", "Pod", "pods")
 BINDING = kind_of(create_namespaced_resource, "", "v1", "Binding", "bindings")
 EVENT = kind_of(create_namespaced_resource, "", "v1", "Event", "events")
 DEPLOYMENT = kind_of(create_namespaced_resource, "apps", "v1", "Deployment", "deployments")
+REPLICA_SET = kind_of(create_namespaced_resource, "apps", "v1", "ReplicaSet", "replicasets")
 HPA = kind_of(create_namespaced_resource, "autoscaling", "v1", "HorizontalPodAutoscaler",
                                  "horizontalpodautoscalers")
 LEASE = kind_of(create_namespaced_resource, "coordination.k8s.io", "v1", "Lease", "leases")

@@ -31,7 +31,8 @@ class RealSchedule:
         self.faults, self.broken, self.wanted, self.holders = [], [], [], []
         self._order = asyncio.Lock()  # of what the wanted numbers say
         self.num_double = self.num_extra = self.num_changes = 0
-        self.ordered_s, self.reached_s, self.told = 0.0, None, ""
+        self.ordered_s, self.status_s = 0.0, 0.0
+        self.reached_s, self.told, self.lacking = None, "", None
 
     async def run(self):
         """Run the schedule."""
@@ -84,21 +85,45 @@ class RealSchedule:
         await asyncio.gather(*work)
 
     async def _settle(self):
-        quiet_s = time.monotonic()
-        wanted = (self.wanted[-1], self.wanted[-1])
-        async def number():
-            return (await self.one.replicas())[0]
+        """Wait for the wanted number, then for what Kubernetes does about it, then for the status
+        that says so. Nobody kills the API server meanwhile."""
+        async with self.server_lock:
+            quiet_s, wanted = time.monotonic(), self.wanted[-1]
+            try:
+                await self.one.until(self._number, wanted, MOST_S)
+                self.ordered_s = time.monotonic() - quiet_s
+                try:
+                    await self.one.until(self.one.replicas, (wanted, wanted), MOST_S)
+                except AssertionError:  # Kubernetes has not made the pods: see ``lacking``
+                    self.lacking = await self._pods_there()
+                served_s = time.monotonic()
+                await self.one.until(self._is_told, True)
+                self.status_s = time.monotonic() - served_s
+                self.reached_s = time.monotonic() - quiet_s
+                await asyncio.sleep(5.0)
+                assert await self._number() == wanted
+                assert await self._is_told()
+            except AssertionError as error:
+                self.broken.append(str(error)[:300])
 
-        try:
-            await self.one.until(number, self.wanted[-1], MOST_S)
-            self.ordered_s = time.monotonic() - quiet_s
-            await self.one.until(self.one.replicas, wanted, MOST_S)
-            await self.one.until(lambda: self.one.condition("Ready"), ("True", "ReplicasReady"))
-            self.reached_s = time.monotonic() - quiet_s
-            await asyncio.sleep(5.0)
-            assert await self.one.replicas() == wanted
-        except AssertionError as error:
-            self.broken.append(str(error)[:300])
+    async def _number(self):
+        return (await self.one.replicas())[0]
+
+    async def _is_told(self):
+        """Whether the Fleet's status says what there is."""
+        number, ready = await self.one.replicas()
+        fleet = await self.one.get(kube_clients.FLEET, "chat")
+        says = await self.one.condition("Ready")
+        status = fleet.get("status", {})
+        return status.get("observedGeneration") == fleet["metadata"]["generation"] and \
+            status.get("replicas") == f"{ready or 0}/{number}" and \
+            (says[0] == "True") == (ready == number)
+
+    async def _pods_there(self):
+        """What a ReplicaSet wants and has."""
+        return [(one["spec"]["replicas"], one["status"].get("replicas"))
+                async for one in self.one.there.list(kube_clients.REPLICA_SET,
+                                                     namespace=self.one.namespace)]
 
     async def _trying(self, work):
         """Do what the API server may be down for."""
