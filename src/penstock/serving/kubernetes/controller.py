@@ -133,7 +133,7 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._queue.run(self._look))
             while True:
-                for ref in {*self.fleets, *(fleet.ref for fleet in self.store.fleets())}:
+                for ref in (*self.fleets, *(fleet.ref for fleet in self.store.fleets())):
                     self._queue.add(ref)
                 await asyncio.sleep(PERIOD_S)
 
