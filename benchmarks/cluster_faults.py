@@ -44,7 +44,7 @@ NUM_PROCESSES = 2
 
 
 class Outcome(NamedTuple):
-    """What one schedule came to."""
+    """Figures of one schedule."""
 
     name: str
     broken: list

@@ -120,7 +120,7 @@ class RealSchedule:
             (says[0] == "True") == (ready == number)
 
     async def _pods_there(self):
-        """What a ReplicaSet wants and has."""
+        """Return the pods that each ReplicaSet wants and has made."""
         return [(one["spec"]["replicas"], one["status"].get("replicas"))
                 async for one in self.one.there.list(kube_clients.REPLICA_SET,
                                                      namespace=self.one.namespace)]

@@ -14,7 +14,7 @@ A, B = (Ref("Fleet", "ns", name) for name in "ab")
 
 
 def at_work(work, then):
-    """What is returned by a script beside a queue at work, in simulated time."""
+    """Run a script beside a queue at work, in simulated time."""
     loop = SimulatedLoop(None, shuffled=False)
 
     async def both():
