@@ -9,6 +9,7 @@ import time
 
 from penstock.fleet.load import parse_fleet
 from penstock.serving.kubernetes import objects
+from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.reconcile import Observed, group_states, reconcile
 
 NUM_GROUPS, PODS_EACH = 1000, 10
@@ -50,9 +51,10 @@ def main() -> int:
     values = parse_fleet(FLEET.replace("GROUPS", groups))
     fleet = objects.fleet({"kind": "Fleet", "metadata": metadata("many", {})})
     begin_s = time.process_time()
-    seen = Observed([objects.workload(deployment(number)) for number in range(NUM_GROUPS)],
-                    [objects.pod(pod(number, place)) for number in range(NUM_GROUPS)
-                     for place in range(PODS_EACH)])
+    seen = Observed(Index(
+        *(objects.workload(deployment(number)) for number in range(NUM_GROUPS)),
+        *(objects.pod(pod(number, place)) for number in range(NUM_GROUPS)
+          for place in range(PODS_EACH))))
     read_s = time.process_time() - begin_s
     states = group_states(fleet, values, seen)
     steps = reconcile(fleet, values, states, seen, dict.fromkeys(range(NUM_GROUPS), PODS_EACH + 1))

@@ -8,7 +8,23 @@ import orjson
 import pytest
 
 from penstock.cli.main import main
+from support import kube_api_server
 from support.small_fleet import FLEET
+
+
+@pytest.fixture(scope="session")
+def kube(tmp_path_factory):
+    """A real API server with Kubernetes' controllers."""
+    try:
+        with kube_api_server.api_server(tmp_path_factory.mktemp("kube"), controllers=True) as one:
+            yield one
+    except kube_api_server.AbsentError as reason:
+        kube_api_server.skip_or_fail(reason)
+
+
+@pytest.fixture
+def kubeconfig(kube):
+    return kube.kubeconfig
 
 
 @dataclass(frozen=True)

@@ -1,114 +1,16 @@
 """``penstock controller`` before a real API server."""
 
 import asyncio
-import os
-import signal
-import sys
-from contextlib import asynccontextmanager
 
-import httpx2
 import pytest
-import yaml
-from lightkube import ApiError
 from lightkube.types import PatchType
 
 from support import cluster_objects as cluster
-from support import kube_api_server, kube_clients
+from support import kube_clients
 from support.fake_prometheus import FakePrometheus, engine_samples
+from support.real_cluster import in_namespace
 
 pytestmark = pytest.mark.long
-PENSTOCK = [sys.executable, "-m", "penstock"]
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cluster")
-    try:
-        with kube_api_server.api_server(folder, controllers=True) as one:
-            yield one.kubeconfig
-    except kube_api_server.AbsentError as reason:
-        pytest.skip(str(reason))
-
-
-class Cluster:
-    """A namespace of its own, and a client."""
-
-    def __init__(self, there, namespace, kubeconfig, folder):
-        self.there, self.namespace = there, namespace
-        self.kubeconfig, self.folder = kubeconfig, folder
-        self.notes = folder / "notes.txt"
-
-    async def put(self, text, kubernetes=cluster.CREATE):
-        spec = yaml.safe_load(cluster.text_of(kubernetes, text))
-        await self.there.apply(kube_clients.FLEET({
-            "apiVersion": "penstock.dev/v1alpha1", "kind": "Fleet",
-            "metadata": {"name": "chat", "namespace": self.namespace}, "spec": spec}), force=True)
-
-    async def get(self, kind, name):
-        try:
-            return await self.there.get(kind, name, namespace=self.namespace)
-        except ApiError:
-            return {}
-
-    async def replicas(self, name="chat-0"):
-        found = await self.get(kube_clients.DEPLOYMENT, name)
-        return found.get("spec", {}).get("replicas"), found.get("status", {}).get("readyReplicas")
-
-    async def condition(self, name):
-        found = (await self.get(kube_clients.FLEET, "chat")).get("status", {}).get("conditions", ())
-        return next(((one["status"], one["reason"]) for one in found if one["type"] == name), None)
-
-    async def until(self, what, expected):
-        for _ in range(600):
-            found = await what()
-            if found == expected:
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError((found, expected, self.notes.read_text()[-2000:]))
-
-    @asynccontextmanager
-    async def controller(self, identity="one"):
-        with self.notes.open("ab") as notes:
-            process = await asyncio.create_subprocess_exec(
-                *PENSTOCK, "controller", "--kubeconfig", str(self.kubeconfig), "--namespace",
-                self.namespace, "--port", "0", "--identity", identity, "--records",
-                str(self.folder / "records"), stderr=notes)
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 20)
-
-
-@asynccontextmanager
-async def in_namespace(kubeconfig, folder):
-    async with kube_clients.client(kubeconfig) as there, kube_clients.client(
-            kubeconfig, "nodes") as nodes:
-        found = await new_namespace(there, kubeconfig, folder)
-        async with kube_clients.nodes(nodes):
-            yield found
-
-
-async def new_namespace(there, kubeconfig, folder):
-    process = await asyncio.create_subprocess_exec(*PENSTOCK, "controller", "--crds",
-                                                   stdout=asyncio.subprocess.PIPE)
-    text, _ = await process.communicate()
-    for one in yaml.safe_load_all(text):
-        await there.apply(kube_clients.CRD(one), force=True)
-    name = f"t-{os.urandom(4).hex()}"
-    await there.create(kube_clients.NAMESPACE({"metadata": {"name": name}}))
-    found = Cluster(there, name, kubeconfig, folder)
-
-    async def known():
-        try:
-            return [one async for one in there.list(kube_clients.FLEET, namespace=name)]
-        except httpx2.HTTPStatusError:  # the definition is not served yet
-            return None
-
-    found.notes.touch()
-    await found.until(known, [])
-    return found
 
 
 def test_a_fleet_runs_changes_and_outlives_its_controller(kubeconfig, tmp_path):

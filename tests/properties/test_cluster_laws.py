@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from penstock.fleet.load import parse_fleet
 from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Scale, SetStatus
+from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.objects import Ref
 from penstock.serving.kubernetes.reconcile import Observed, group_states, group_status, reconcile
 from support import cluster_objects as cluster
@@ -63,18 +64,18 @@ class World:
         self.targets, self.work = drawn["targets"], drawn["work"]
 
     def seen(self):
-        return Observed([*map(objects.workload, self.workloads.values())],
-                        [*map(objects.pod, self.pods.values())],
-                        [*map(objects.replica_group, self.groups.values())],
-                        [*map(objects.autoscaler, self.hpas)], self.work)
+        return Observed(Index(*map(objects.workload, self.workloads.values()),
+                              *map(objects.pod, self.pods.values()),
+                              *map(objects.replica_group, self.groups.values()),
+                              *map(objects.autoscaler, self.hpas)), self.work)
 
     def steps(self):
         seen = self.seen()
         states = group_states(self.fleet, self.values, seen)
         found = reconcile(self.fleet, self.values, states, seen, self.targets)
-        by_ref = {one.ref: one for one in seen.groups}
         for state in states:
-            found += group_status(state, by_ref.get(state.ref), self.targets.get(state.number))
+            found += group_status(state, seen.index.groups.get(state.ref),
+                                  self.targets.get(state.number))
         return states, found
 
     def obey(self, steps):

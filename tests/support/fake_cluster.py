@@ -101,7 +101,10 @@ class FakeCluster:
                 if key in self.objects:
                     raise ClusterError("it exists", 409)
                 self.put(document["kind"], document)
-            case Scale(ref, replicas):
+            case Scale(ref, replicas, before):
+                known = self.objects.get(tuple(ref), {"spec": {}})["spec"].get("replicas", 1)
+                if before not in (None, known):
+                    raise ClusterError("somebody has scaled it", 409)
                 self.patch(ref, {"spec": {"replicas": replicas}})
             case Annotate(ref, key, value):
                 self.patch(ref, {"metadata": {"annotations": {key: value}}})

@@ -5,6 +5,7 @@ The script is that of `shared/k8s` beside the repository, or that of `PENSTOCK_K
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import urllib.error
@@ -12,8 +13,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,11 +38,20 @@ class Answer(NamedTuple):
     document: dict[str, Any]
 
 
+def skip_or_fail(reason: AbsentError) -> NoReturn:
+    """Skip a test for want of an API server, or fail it where PENSTOCK_KUBE_REQUIRED is set."""
+    if os.environ.get("PENSTOCK_KUBE_REQUIRED"):
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
 class ApiServer:
     """Client of an API server, with all rights."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
+        self._command: list[str] = []
+        self._again: list[subprocess.Popen[bytes]] = []
         self.config = yaml.safe_load(kubeconfig.read_text())
         cluster = self.config["clusters"][0]["cluster"]
         self._url, self._token = cluster["server"], self.config["users"][0]["user"]["token"]
@@ -83,6 +94,26 @@ class ApiServer:
                 "contexts": [{"name": context["name"], "context": {
                     **context["context"], "user": account, "namespace": namespace}}]}
 
+    def crash(self) -> None:
+        """End the API server at once. Its data stay."""
+        pid = int((self.kubeconfig.parent / "apiserver.pid").read_text())
+        self._command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start the API server again on the same data."""
+        folder = self.kubeconfig.parent
+        with (folder / "apiserver.log").open("ab") as log:
+            started = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=log, start_new_session=True)
+        (folder / "apiserver.pid").write_text(f"{started.pid}\n")
+        self._again.append(started)
+
+    def reap(self) -> None:
+        """Wait for the end of what was started again."""
+        for one in self._again:
+            one.wait()
+
     def may(self, user: str, verb: str, group: str, resource: str, namespace: str = "",
             name: str = "") -> bool:
         """Whether a user has a right, by the server's own judgement."""
@@ -111,7 +142,9 @@ def api_server(folder: Path, *, controllers: bool = False) -> Iterator[ApiServer
     if started.returncode == 77:
         raise AbsentError(started.stderr.strip())
     assert started.returncode == 0, started.stderr
+    one = ApiServer(Path(started.stdout.strip().splitlines()[-1]))
     try:
-        yield ApiServer(Path(started.stdout.strip().splitlines()[-1]))
+        yield one
     finally:
         subprocess.run([SCRIPT, "stop", folder], check=True, capture_output=True, env=environment)
+        one.reap()

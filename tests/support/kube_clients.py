@@ -1,9 +1,11 @@
 """Clients of a real API server (``kube_api_server``), and a program that plays its nodes."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx2
 from lightkube import ApiError, AsyncClient, KubeConfig
 from lightkube.generic_resource import (
     create_global_resource,
@@ -27,11 +29,24 @@ POD = kind_of(create_namespaced_resource, "", "v1", "Pod", "pods")
 BINDING = kind_of(create_namespaced_resource, "", "v1", "Binding", "bindings")
 EVENT = kind_of(create_namespaced_resource, "", "v1", "Event", "events")
 DEPLOYMENT = kind_of(create_namespaced_resource, "apps", "v1", "Deployment", "deployments")
+REPLICA_SET = kind_of(create_namespaced_resource, "apps", "v1", "ReplicaSet", "replicasets")
 HPA = kind_of(create_namespaced_resource, "autoscaling", "v1", "HorizontalPodAutoscaler",
                                  "horizontalpodautoscalers")
+LEASE = kind_of(create_namespaced_resource, "coordination.k8s.io", "v1", "Lease", "leases")
+WEBHOOKS = kind_of(create_global_resource, "admissionregistration.k8s.io", "v1",
+                   "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+API_SERVICE = kind_of(create_global_resource, "apiregistration.k8s.io", "v1", "APIService",
+                      "apiservices")
+SERVICE = kind_of(create_namespaced_resource, "", "v1", "Service", "services")
 FLEET = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "Fleet", "fleets")
 REPLICA_GROUP = kind_of(create_namespaced_resource, "penstock.dev", "v1alpha1", "ReplicaGroup",
                                            "replicagroups")
+
+
+def hpa_of(version):
+    """The class of an HPA of a version."""
+    return kind_of(create_namespaced_resource, "autoscaling", version, "HorizontalPodAutoscaler",
+                   "horizontalpodautoscalers")
 
 
 def client(kubeconfig: Path, manager: str = "user") -> AsyncClient:
@@ -41,9 +56,9 @@ def client(kubeconfig: Path, manager: str = "user") -> AsyncClient:
 
 
 @asynccontextmanager
-async def nodes(there: AsyncClient):
-    """Let pods find a node, become ready, and go when they are told to."""
-    task = asyncio.create_task(_play(there))
+async def nodes(there: AsyncClient, start_s: float = 0.0):
+    """Let pods find a node, become ready after a while, and go when they are told to."""
+    task = asyncio.create_task(_play(there, start_s))
     try:
         yield
     finally:
@@ -52,18 +67,20 @@ async def nodes(there: AsyncClient):
             await task
 
 
-async def _play(there: AsyncClient) -> None:
-    with suppress(ApiError):
+async def _play(there: AsyncClient, start_s: float) -> None:
+    ready_s: dict[str, float] = {}
+    with suppress(ApiError, httpx2.HTTPError):
         await there.create(NODE({"metadata": {"name": "node"}}))
     while True:
-        with suppress(ApiError):
+        with suppress(ApiError, httpx2.HTTPError):  # the server may be down for a while
             pods = [one async for one in there.list(POD, namespace="*")]
             for one in pods:
-                await _step(there, one)
+                begun_s = ready_s.setdefault(one["metadata"]["name"], time.monotonic())
+                await _step(there, one, time.monotonic() - begun_s >= start_s)
         await asyncio.sleep(0.1)
 
 
-async def _step(there: AsyncClient, one: dict) -> None:
+async def _step(there: AsyncClient, one: dict, is_started: bool) -> None:
     metadata, name = one["metadata"], one["metadata"]["name"]
     namespace = metadata["namespace"]
     if "deletionTimestamp" in metadata:
@@ -71,7 +88,7 @@ async def _step(there: AsyncClient, one: dict) -> None:
     elif "nodeName" not in one["spec"]:
         await there.create(BINDING({"metadata": {"name": name, "namespace": namespace},
                                     "target": {"kind": "Node", "name": "node"}}))
-    elif one["status"].get("phase", "Pending") == "Pending":
+    elif is_started and one["status"].get("phase", "Pending") == "Pending":
         conditions = [{"type": kind, "status": "True"} for kind in (
             "Initialized", "PodScheduled", "ContainersReady", "Ready")]
         await there.patch(POD.Status, name, {"status": {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.kube_api_server import AbsentError, api_server
+from support.kube_api_server import AbsentError, api_server, skip_or_fail
 from support.manifests import NAMES, of_kind, rendered
 
 pytestmark = pytest.mark.long
@@ -45,7 +45,7 @@ def server(tmp_path_factory, objects):
                         assert answer.status in (200, 201), answer
             yield found
     except AbsentError as reason:
-        pytest.skip(str(reason))
+        skip_or_fail(reason)
 
 
 def as_known(one, server):

@@ -23,7 +23,7 @@ RIGHTS = {
         ("", "pods"): READ | {"patch"},
         ("autoscaling", "horizontalpodautoscalers"): READ,
         ("keda.sh", "scaledobjects"): READ,
-        ("", "events"): {"create"},
+        ("", "events"): {"get", "create", "patch"},
     },
     "penstock-controller-leader": {
         ("coordination.k8s.io", "leases"): {"create"},

@@ -85,7 +85,7 @@ async def pod_endpoints(fleet: Fleet, cluster: Cluster, note: Callable[[str], No
                         ) -> AsyncIterator[PodEndpoints]:
     """Yield the endpoints of a fleet on a cluster, which is followed until the context ends."""
     namespace = cluster.namespace or cluster.own_namespace
-    store = Store(cluster, lambda: None, note, KINDS)
+    store = Store(cluster, lambda _: None, note, KINDS)
     try:
         async with background([store.run], note):
             yield PodEndpoints(fleet, namespace, store, note)

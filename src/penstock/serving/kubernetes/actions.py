@@ -23,11 +23,12 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Set the replicas of a workload, by its scale subresource, which had ``before``."""
+    """Set the replicas of a workload, by its scale subresource, if they still are ``before``: who
+    has seen something else must not write over it. ``before`` is None for a new workload."""
 
     ref: Ref
     replicas: int
-    before: int
+    before: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,15 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Record an Event about an object."""
+    """Record an Event about an object. Events of one kind, reason and subject are one object, which
+    counts them and has the last message."""
 
     ref: Ref
     uid: str
     kind: Literal["Normal", "Warning"]
     reason: str
     message: str
+    subject: str = ""
 
 
 Action = Apply | Create | Scale | Annotate | Label | SetStatus | Tell

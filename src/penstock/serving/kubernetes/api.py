@@ -1,5 +1,7 @@
 """The cluster's API: lists that stay up to date, and the actions of Penstock."""
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,12 +56,25 @@ WATCHED = (FLEET, REPLICA_GROUP, DEPLOYMENT, LEADER_WORKER_SET, POD, HPA, SCALED
 _BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
 
 
-class ClusterError(Exception):
-    """The API server refused, or did not answer. ``status`` is the HTTP status, 0 without one."""
+MOST_WAIT_S = 300.0
+"""Most time for which a server is left alone."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+WATCH_S = 20
+"""Time after which the API server ends a watch, and is asked again."""
+
+SILENCE_S = WATCH_S + 5.0
+"""Time without a word after which a watch is begun again: its connection may be dead, and what
+happens is not heard."""
+
+
+class ClusterError(Exception):
+    """The API server refused, or did not answer. ``status`` is the HTTP status, 0 without one, and
+    ``retry_after_s`` the time for which the server wants to be left alone."""
+
+    def __init__(self, message: str, status: int = 0, retry_after_s: float = 0.0) -> None:
         super().__init__(" ".join(message.split())[:400])
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class Cluster:
@@ -89,11 +104,21 @@ class Cluster:
     async def watch(self, kind: Kind, version: str) -> AsyncIterator[tuple[str, Document]]:
         """Yield what happens to objects of a kind after a version: ADDED, MODIFIED or DELETED, and
         the object. Raises ClusterError, with status 410 where the version is too old."""
-        with _told():
-            async for happened, one in self._client.watch(
-                    _class_of(kind), namespace=self.namespace or "*", resource_version=version,
-                    server_timeout=300):
-                yield happened, self._named(kind, one)
+        while True:
+            happenings = aiter(self._client.watch(
+                _class_of(kind), namespace=self.namespace or "*", resource_version=version,
+                server_timeout=WATCH_S))
+            try:
+                while True:
+                    with _told():
+                        async with asyncio.timeout(SILENCE_S):
+                            happened, one = await anext(happenings)
+                    version = one["metadata"]["resourceVersion"]
+                    yield happened, self._named(kind, one)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                continue
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
         """Return an object, None where there is none. Raises ClusterError."""
@@ -131,26 +156,52 @@ class Cluster:
                 await client.apply(_class_of(_BY_NAME[document["kind"]])(document), force=True)
             case Create(document):
                 await client.create(_class_of(_BY_NAME[document["kind"]])(document))
-            case Scale(ref, replicas):
-                await client.patch(_class_of(_BY_NAME[ref.kind]).Scale, ref.name,
-                                   {"spec": {"replicas": replicas}}, namespace=ref.namespace,
-                                   patch_type=_merge())
+            case Scale():
+                await self._scale(action)
             case Annotate(ref, key, value):
                 await client.patch(_class_of(_BY_NAME[ref.kind]), ref.name,
                                    {"metadata": {"annotations": {key: value}}},
-                                   namespace=ref.namespace, patch_type=_merge())
+                                   namespace=ref.namespace, patch_type=_types().MERGE)
             case Label(ref, labels, replicas):
                 patch: dict[str, Any] = {"metadata": {"labels": {**labels}}}
                 if replicas is not None:
                     patch["spec"] = {"replicas": replicas}
                 await client.patch(_class_of(_BY_NAME[ref.kind]), ref.name, patch,
-                                   namespace=ref.namespace, patch_type=_merge())
+                                   namespace=ref.namespace, patch_type=_types().MERGE)
             case SetStatus(ref, status):
                 await client.patch(_class_of(_BY_NAME[ref.kind]).Status, ref.name,
                                    {"status": status}, namespace=ref.namespace,
-                                   patch_type=_merge())
+                                   patch_type=_types().MERGE)
             case Tell():
-                await client.create(_class_of(EVENT)(_event(action)))
+                await self._tell(action)
+
+    async def _scale(self, action: Scale) -> None:
+        """Change a number of replicas that still is what was seen. A controller that is no longer
+        the leader, and whose step a slow server carries out late, thus changes nothing."""
+        ref, steps = action.ref, scale_steps(action)
+        try:
+            await self._client.patch(_class_of(_BY_NAME[ref.kind]).Scale, ref.name, steps,
+                                     namespace=ref.namespace, patch_type=_types().JSON)
+        except _api_error() as error:
+            if error.status.code == 422 and action.before is not None:
+                raise ClusterError(f"{ref.kind} {ref.name} no longer has {action.before} replicas",
+                                   409) from None
+            raise
+
+    async def _tell(self, action: Tell) -> None:
+        """Create an Event, or count one more of its kind."""
+        kind, document = _class_of(EVENT), event(action, datetime.now(UTC))
+        try:
+            await self._client.create(kind(document))
+        except _api_error() as error:
+            if error.status.code != 409:
+                raise
+            metadata = document["metadata"]
+            known = await self._client.get(kind, metadata["name"], namespace=metadata["namespace"])
+            more = {"count": (known.get("count") or 1) + 1, "message": document["message"],
+                    "lastTimestamp": document["lastTimestamp"]}
+            await self._client.patch(kind, metadata["name"], more,
+                                     namespace=metadata["namespace"], patch_type=_types().MERGE)
 
     @staticmethod
     def _named(kind: Kind, one: Any) -> Document:
@@ -190,36 +241,65 @@ def _class_of(kind: Kind) -> Any:
         kind.group, kind.version, kind.name, kind.plural)
 
 
-def _merge() -> Any:
+def scale_steps(action: Scale) -> list[dict[str, Any]]:
+    """Return a change of replicas as a JSON patch. A scale leaves out 0."""
+    change = [{"op": "add", "path": "/spec/replicas", "value": action.replicas}]
+    if action.before is None:
+        return change
+    return [{"op": "test", "path": "/spec/replicas", "value": action.before or None}, *change]
+
+
+def event(action: Tell, now: datetime) -> dict[str, Any]:
+    """Return an Event, whose name is that of all Events of its kind, reason and subject."""
+    at, ref = time_text(now), action.ref
+    same = "/".join((action.uid, action.kind, action.reason, action.subject))
+    name = f"{ref.name[:200]}.{hashlib.sha256(same.encode()).hexdigest()[:16]}"
+    return {"metadata": {"name": name, "namespace": ref.namespace},
+            "involvedObject": {"apiVersion": _BY_NAME[ref.kind].api_version, "kind": ref.kind,
+                               "namespace": ref.namespace, "name": ref.name, "uid": action.uid},
+            "reason": action.reason, "message": action.message[:1000], "type": action.kind,
+            "source": {"component": MANAGER}, "firstTimestamp": at, "lastTimestamp": at,
+            "count": 1}
+
+
+def _types() -> Any:
     from lightkube.types import PatchType
 
-    return PatchType.MERGE
+    return PatchType
+
+
+def _api_error() -> type[Any]:
+    from lightkube import ApiError
+
+    found: type[Any] = ApiError
+    return found
 
 
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn the client's errors into ClusterError."""
     import httpx2
+    import msgspec
     from lightkube import ApiError
 
     try:
         yield
     except ApiError as error:
-        raise ClusterError(str(error), int(error.status.code or 0)) from None
+        raise ClusterError(str(error), int(error.status.code or 0), _wait_s(error)) from None
     except httpx2.HTTPStatusError as error:  # a path that the server does not know has no Status
         raise ClusterError(str(error).partition(" For more")[0],
-                           error.response.status_code) from None
+                           error.response.status_code, _wait_s(error)) from None
     except httpx2.HTTPError as error:
         raise ClusterError(f"the API server does not answer ({type(error).__name__}: "
                            f"{error})") from None
+    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        # A line that was cut off, the page of a proxy, an answer without Content-Type.
+        raise ClusterError("the API server's answer cannot be read "
+                           f"({type(error).__name__}: {error})") from None
 
 
-def _event(action: Tell) -> Document:
-    at = time_text(datetime.now(UTC))
-    ref = action.ref
-    return {"metadata": {"generateName": f"{ref.name}.", "namespace": ref.namespace},
-            "involvedObject": {"apiVersion": _BY_NAME[ref.kind].api_version, "kind": ref.kind,
-                               "namespace": ref.namespace, "name": ref.name, "uid": action.uid},
-            "reason": action.reason, "message": action.message[:1000], "type": action.kind,
-            "source": {"component": MANAGER}, "firstTimestamp": at, "lastTimestamp": at,
-            "count": 1}
+def _wait_s(error: Any) -> float:
+    """Return the time of the header Retry-After, which API servers state in seconds."""
+    answer = getattr(error, "response", None)
+    text = "" if answer is None else answer.headers.get("Retry-After", "")
+    return min(float(text), MOST_WAIT_S) if text.isdecimal() else 0.0

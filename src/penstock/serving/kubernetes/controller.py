@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -15,9 +16,10 @@ from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus,
 from penstock.serving.kubernetes.api import Cluster, ClusterError
 from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.fleet_run import FleetRun
+from penstock.serving.kubernetes.interests import Interests, interests
 from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
-from penstock.serving.kubernetes.objects import Document, FleetObject, Ref, ref_of
+from penstock.serving.kubernetes.objects import Document, FleetObject, Pod, Ref, Thing, ref_of
 from penstock.serving.kubernetes.reconcile import (
     GroupState,
     group_states,
@@ -34,12 +36,10 @@ from penstock.serving.kubernetes.status import (
     scaling,
 )
 from penstock.serving.kubernetes.store import Store
+from penstock.serving.kubernetes.work_queue import WorkQueue
 
 PERIOD_S = 10.0
 """Time after which fleets are looked at again where nothing happens."""
-
-APART_S = 0.2
-"""Time for which changes are gathered before they are acted upon."""
 
 AGAIN_S = 300.0
 """Time after which an unchanged object is applied again, in case somebody has changed it."""
@@ -56,15 +56,17 @@ class Controlled:
     states: list[GroupState] = field(default_factory=list)
     applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
     warned: tuple[str, int] | None = None
+    interests: Interests | None = None
 
 
 class Controller:
     """Follows a cluster, and acts while it leads. ``records`` is the folder of the decisions'
-    records."""
+    records, ``clock`` counts seconds."""
 
     def __init__(self, cluster: Cluster, election: Election, session: aiohttp.ClientSession,
                  records: Path, metrics: ControllerMetrics, note: Callable[[str], None],
-                 now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+                 now: Callable[[], datetime] = lambda: datetime.now(UTC),
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.election = election
         self.fleets: dict[Ref, Controlled] = {}
         self._cluster = cluster
@@ -73,8 +75,9 @@ class Controller:
         self._metrics = metrics
         self._note = note
         self._now = now
-        self._dirty = asyncio.Event()
-        self.store = Store(cluster, self._dirty.set, note)
+        self._clock = clock
+        self._queue = WorkQueue(clock)
+        self.store = Store(cluster, self._changed, note)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -93,23 +96,46 @@ class Controller:
         one = self.fleets.get(ref)
         if one is not None and one.run is not None:
             return one.run.targets().get(group.group)
-        fleet = next((fleet for fleet in self.store.fleets() if fleet.ref == ref), None)
+        fleet = self.store.fleet(ref)
         entries = () if fleet is None else fleet.status.get("groups") or ()
         return next((entry.get("target") for entry in entries
                      if entry["number"] == group.group), None)
 
+    def _changed(self, thing: Thing) -> None:
+        """Ask for a look at the Fleets that an object concerns."""
+        if isinstance(thing, FleetObject):
+            self._queue.add(thing.ref)
+            return
+        namespace = thing.namespace if isinstance(thing, Pod) else thing.ref.namespace
+        for ref, one in self.fleets.items():
+            if ref.namespace == namespace and one.interests is not None \
+                    and one.interests.include(thing):
+                self._queue.add(ref)
+
     async def _work(self) -> None:
+        """Lead whenever the Lease is ours. Where it is lost, what is under way is broken off."""
         while True:
-            if not self.election.leads.is_set():
+            await self.election.leads.wait()
+            work = asyncio.create_task(self._lead())
+            lost = asyncio.create_task(self.election.lost.wait())
+            try:
+                await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    work.result()
+            finally:
+                for task in (work, lost):
+                    task.cancel()
+                await asyncio.gather(work, lost, return_exceptions=True)
                 await self._leave()
-                await self.election.leads.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PERIOD_S):
-                    await self._dirty.wait()
-            await asyncio.sleep(APART_S)
-            self._dirty.clear()
-            if self.store.is_whole and self.election.leads.is_set():
-                await self.look()
+
+    async def _lead(self) -> None:
+        await self.store.whole.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._queue.run(self._look))
+            while True:
+                for ref in (*self.fleets, *(fleet.ref for fleet in self.store.fleets())):
+                    self._queue.add(ref)
+                await asyncio.sleep(PERIOD_S)
 
     async def _leave(self) -> None:
         """Decide nothing more: another controller may lead now."""
@@ -118,22 +144,29 @@ class Controller:
                 await one.run.close()
         self.fleets.clear()
 
-    async def look(self) -> None:
-        """Look at every Fleet once."""
-        present = {fleet.ref: fleet for fleet in self.store.fleets()}
-        for ref in [ref for ref in self.fleets if ref not in present]:
-            run = self.fleets.pop(ref).run
-            if run is not None:
-                await run.close()
-        for ref, fleet in present.items():
-            with self._metrics.reconciling():
-                try:
-                    await self._look_at(ref, fleet)
-                    self._metrics.reconciled("ok")
-                except ClusterError as error:
-                    self._metrics.reconciled("error")
-                    self._note(f"{ref.namespace}/{ref.name}: {error}")
-                    await self._say_refused(ref, error)
+    async def _look(self, ref: Ref) -> None:
+        """Look at a Fleet. What goes wrong with it is no other Fleet's trouble."""
+        fleet = self.store.fleet(ref)
+        if fleet is None:
+            self._queue.forget(ref)
+            one = self.fleets.pop(ref, None)
+            if one is not None and one.run is not None:
+                await one.run.close()
+            return
+        with self._metrics.reconciling():
+            try:
+                await self._look_at(ref, fleet)
+                self._metrics.reconciled("ok")
+                self._queue.forget(ref)
+            except ClusterError as error:
+                self._metrics.reconciled("error")
+                self._queue.failed(ref, error.retry_after_s)
+                self._note(f"{ref.namespace}/{ref.name}: {error}")
+                await self._say_refused(ref, error)
+            except Exception as error:
+                self._metrics.reconciled("error")
+                self._queue.failed(ref)
+                self._note(f"{ref.namespace}/{ref.name}: {type(error).__name__}: {error}")
 
     async def _look_at(self, ref: Ref, fleet: FleetObject) -> None:
         one = self.fleets.setdefault(ref, Controlled(fleet))
@@ -147,13 +180,14 @@ class Controller:
         run = one.run
         seen = self.store.observed(ref.namespace, run.work())
         one.states = group_states(fleet, run.values, seen, self._taken(ref))
+        one.interests = interests(ref, run.values, one.states)
         run.follow(one.states)
         run.start()
         targets = run.targets()
         actions = reconcile(fleet, run.values, one.states, seen, targets)
-        groups = {group.ref: group for group in seen.groups}
         for state in one.states:
-            actions += group_status(state, groups.get(state.ref), targets.get(state.number))
+            actions += group_status(state, seen.index.groups.get(state.ref),
+                                    targets.get(state.number))
         await self._act(one, actions)
         missing = None if run.loop is None else run.loop.problem
         await self._say(one, [
@@ -175,7 +209,8 @@ class Controller:
             return
         try:
             run = await asyncio.to_thread(
-                FleetRun, one.fleet, self._session, self._records, self._dirty.set, self._note)
+                FleetRun, one.fleet, self._session, self._records,
+                partial(self._queue.add, one.fleet.ref), self._note)
         except InputError as error:
             # The replicas stay as they are, and so does the run of the file before.
             one.problem = str(error)
@@ -193,7 +228,9 @@ class Controller:
         return fleet.status.get("observedGeneration") == fleet.generation
 
     async def _act(self, one: Controlled, actions: list[Action]) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
+        decided = [] if one.run is None else one.run.decisions()
+        reason = str(decided[-1]["reason"]) if decided else "the number of the file"
         for action in actions:
             if isinstance(action, Apply):
                 ref = ref_of(action.document)
@@ -201,22 +238,33 @@ class Controller:
                 if known is not None and known[0] == action.document and \
                         now_s - known[1] < AGAIN_S:
                     continue
-                await self._cluster.act(action)
+                await self._do(action)
                 one.applied[ref] = (action.document, now_s)
             else:
-                await self._cluster.act(action)
+                await self._do(action)
             if isinstance(action, Scale):
-                self._metrics.scaled(up=action.replicas > action.before)
-        decided = [] if one.run is None else one.run.decisions()
-        reason = str(decided[-1]["reason"]) if decided else "the number of the file"
-        for event in told(one.fleet, actions, reason):
-            await self._cluster.act(event)
+                self._metrics.scaled(up=action.replicas > (action.before or 0))
+                for event in told(one.fleet, [action], reason):
+                    await self._tell(event)
+
+    async def _do(self, action: Action) -> None:
+        """Act, as long as the Lease is ours."""
+        if not self.election.may_act:
+            raise ClusterError("the Lease is lost")
+        await self._cluster.act(action)
+
+    async def _tell(self, event: Tell) -> None:
+        """Record an Event. Nothing else waits for one that is refused."""
+        try:
+            await self._do(event)
+        except ClusterError as error:
+            self._note(f"{event.ref.namespace}/{event.ref.name}: an Event: {error}")
 
     async def _say_refused(self, ref: Ref, error: ClusterError) -> None:
         """Write into the status that the API server has refused a step."""
         one = self.fleets.get(ref)
-        if one is None or one.run is None or error.status in (0, 404, 409):
-            return  # the server is gone, or the next look has newer objects
+        if one is None or one.run is None or error.status in (0, 404, 409, 429):
+            return  # the server is gone or busy, or the next look has newer objects
         with suppress(ClusterError):
             await self._say(one, [accepted(None),
                                   Condition("Ready", "False", "Refused", str(error))])
@@ -232,12 +280,12 @@ class Controller:
                               None if run is None else run.attainment(), self._now())
         known = {key: value for key, value in status.items() if value is not None}
         if known != dict(fleet.status):
-            await self._cluster.act(SetStatus(fleet.ref, status))
+            await self._do(SetStatus(fleet.ref, status))
         wrong = next(((condition.reason, condition.message) for condition in found
                       if condition.status == "False" and condition.reason not in
                       ("FixedReplicas", "ReplicasStarting")), None)
         # One Event for each kind of problem and file: names in a message may change all the time.
         warned = None if wrong is None else (wrong[0], fleet.generation)
         if wrong is not None and warned != one.warned:
-            await self._cluster.act(Tell(fleet.ref, fleet.uid, "Warning", *wrong))
+            await self._tell(Tell(fleet.ref, fleet.uid, "Warning", *wrong))
         one.warned = warned

@@ -18,6 +18,7 @@ RENEW_S = 10.0
 so that there are never two."""
 
 RETRY_S = 2.0
+RELEASE_S = 5.0
 
 
 class Election:
@@ -32,6 +33,7 @@ class Election:
                  now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.identity = identity
         self.leads = asyncio.Event()
+        self.lost = asyncio.Event()
         self._cluster = cluster
         self._namespace = namespace
         self._clock = clock
@@ -40,29 +42,47 @@ class Election:
         self._seen: tuple[str, float] | None = None  # the Lease's version, and since when
         self._renewed_s = float("-inf")
 
+    @property
+    def may_act(self) -> bool:
+        """Whether the Lease is ours at this very moment. ``leads`` may be older: this process may
+        have been stopped for a while."""
+        return self._clock() - self._renewed_s < RENEW_S
+
     async def run(self) -> None:
         """Try to lead, until cancelled; then give the Lease up."""
         try:
             while True:
                 started_s = self._clock()
-                if await self._try():
+                if await self._try_in_time():
                     self._renewed_s = started_s
                 self._judge()
                 await asyncio.sleep(RETRY_S)
         finally:
             if self.leads.is_set():
+                self._renewed_s = float("-inf")
                 self.leads.clear()
-                with suppress(ClusterError):
-                    await self._release()
+                self.lost.set()
+                with suppress(ClusterError, TimeoutError):
+                    async with asyncio.timeout(RELEASE_S):
+                        await self._release()
 
     def _judge(self) -> None:
-        leads = self._clock() - self._renewed_s < RENEW_S
-        if leads and not self.leads.is_set():
+        if self.may_act and not self.leads.is_set():
             self._note(f"{self.identity} leads")
+            self.lost.clear()
             self.leads.set()
-        elif not leads and self.leads.is_set():
+        elif not self.may_act and self.leads.is_set():
             self._note(f"{self.identity} leads no longer: its Lease could not be renewed")
             self.leads.clear()
+            self.lost.set()
+
+    async def _try_in_time(self) -> bool:
+        """Try, but not beyond the time after which a leader must know that it leads no longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_S - RETRY_S):
+                return await self._try()
+        self._note(f"the Lease {LEASE_NAME}: the API server does not answer in time")
+        return False
 
     async def _try(self) -> bool:
         """Create, renew or take over the Lease. Returns whether it is ours."""

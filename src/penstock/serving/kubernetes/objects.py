@@ -81,6 +81,10 @@ class FleetObject:
     is_ending: bool = False
 
 
+Thing = FleetObject | ReplicaGroupObject | Workload | Pod | Autoscaler
+"""An object that decisions need."""
+
+
 def ref_of(document: Document) -> Ref:
     """Return the reference of an object."""
     metadata = document["metadata"]

@@ -15,6 +15,7 @@ from penstock.serving.kubernetes.actions import (
     SetStatus,
     Tell,
 )
+from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.manifests import created_workload, replica_group
 from penstock.serving.kubernetes.names import DELETION_COST, workload_name
 from penstock.serving.kubernetes.objects import (
@@ -35,10 +36,7 @@ class Observed:
     """Objects of a namespace, as they were seen last. ``work`` is the number of requests at each
     pod, by name, as far as it is known."""
 
-    workloads: Sequence[Workload] = ()
-    pods: Sequence[Pod] = ()
-    groups: Sequence[ReplicaGroupObject] = ()
-    autoscalers: Sequence[Autoscaler] = ()
+    index: Index
     work: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -77,11 +75,11 @@ def group_states(fleet: FleetObject, values: Fleet, seen: Observed,
                  taken: Mapping[Ref, str] = NOTHING_TAKEN) -> list[GroupState]:
     """Return the state of each group that has a workload on the cluster. A workload is of one group
     alone: the first of the file, and none whose workload is ``taken`` by another Fleet."""
-    index, owners, found = _Index(fleet.ref.namespace, seen), dict(taken), []
+    owners, found = dict(taken), []
     for number, group in enumerate(values.replicas):
         if group.kubernetes is None:
             continue
-        state = _state(fleet, number, group.kubernetes, index)
+        state = _state(fleet, number, group.kubernetes, seen.index)
         if state.workload is not None:
             ref = state.workload.ref
             if ref in owners:
@@ -94,46 +92,7 @@ def group_states(fleet: FleetObject, values: Fleet, seen: Observed,
     return found
 
 
-class _Index:
-    """The objects of a namespace, found without a look at all of them for each group."""
-
-    def __init__(self, namespace: str, seen: Observed) -> None:
-        self._workloads = {one.ref: one for one in seen.workloads
-                           if one.ref.namespace == namespace}
-        self._autoscalers = {(one.target_kind, one.target_name): one for one in seen.autoscalers
-                             if one.ref.namespace == namespace}
-        self._pods: dict[tuple[str, str], list[Pod]] = {}
-        for pod in seen.pods:
-            if pod.namespace == namespace:
-                for label in pod.labels.items():
-                    self._pods.setdefault(label, []).append(pod)
-
-    def workloads(self, fleet: FleetObject, number: int, options: KubernetesOptions
-                  ) -> list[Workload]:
-        """Return the workloads that a group may mean."""
-        adopt = options.adopt
-        if adopt is not None and adopt.name is None:
-            return [one for one in self._workloads.values() if one.ref.kind == adopt.kind and all(
-                one.labels.get(key) == value for key, value in adopt.labels.items())]
-        if adopt is not None:
-            kind, name = adopt.kind, adopt.name or ""
-        else:
-            assert options.create is not None, "the file states one of the two"
-            kind, name = options.create.kind, workload_name(fleet.ref.name, number)
-        found = self._workloads.get(Ref(kind, fleet.ref.namespace, name))
-        return [] if found is None else [found]
-
-    def pods(self, selector: Mapping[str, str]) -> tuple[Pod, ...]:
-        """Return the pods that a selector selects."""
-        candidates = [self._pods.get(label, []) for label in selector.items()]
-        return tuple(one for one in min(candidates, key=len, default=[]) if one.matches(selector))
-
-    def autoscaler(self, ref: Ref) -> Autoscaler | None:
-        """Return the autoscaler of an object, None where there is none."""
-        return self._autoscalers.get((ref.kind, ref.name))
-
-
-def _state(fleet: FleetObject, number: int, options: KubernetesOptions, index: _Index
+def _state(fleet: FleetObject, number: int, options: KubernetesOptions, index: Index
            ) -> GroupState:
     ref = Ref("ReplicaGroup", fleet.ref.namespace, workload_name(fleet.ref.name, number))
     fits = index.workloads(fleet, number, options)
@@ -171,9 +130,8 @@ def reconcile(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], s
     found: list[Action] = []
     if fleet.is_ending:
         return found  # what Penstock created has the Fleet as owner, and goes with it
-    groups = {one.ref: one for one in seen.groups}
     for state in states:
-        found += _group_steps(fleet, values, state, groups.get(state.ref), seen.work,
+        found += _group_steps(fleet, values, state, seen.index.groups.get(state.ref), seen.work,
                               targets.get(state.number))
     return found
 
@@ -196,7 +154,7 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState,
         if state.workload is None:
             # Nobody has set replicas yet: a new workload begins with the file's number.
             first = values.replicas[state.number].count if target is None else target
-            yield Scale(ref_of(document), first, 0)
+            yield Scale(ref_of(document), first, None)
     if state.workload is None or state.problem is not None:
         return
     wanted = target if options.act == "scale" else None
@@ -242,5 +200,6 @@ def told(fleet: FleetObject, actions: Sequence[Action], reason: str) -> Iterator
     for action in actions:
         if isinstance(action, Scale):
             yield Tell(fleet.ref, fleet.uid, "Normal", "Scaled",
-                       f"{action.ref.kind} {action.ref.name}: {action.before} to "
-                       f"{action.replicas} replicas: {reason}")
+                       f"{action.ref.kind} {action.ref.name}: {action.before or 0} to "
+                       f"{action.replicas} replicas: {reason}",
+                       f"{action.ref.kind}/{action.ref.name}")

@@ -40,7 +40,8 @@ def accepted(problem: str | None) -> Condition:
 
 
 def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition:
-    """Return whether as many replicas serve as are wanted."""
+    """Return whether as many replicas serve as are wanted: by Penstock where it scales a group,
+    else by who set the number of the workload."""
     problems = [state.problem for state in states if state.problem is not None]
     if problems:
         return Condition("Ready", "False", problems[0][0], "; ".join(text for _, text in problems))
@@ -48,11 +49,15 @@ def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition
         return Condition("Ready", "False", "NoGroups",
                          "no group of replicas has the section kubernetes")
     lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve" for state in states
-               if state.ready < (wanted := targets.get(
-                   state.number, 0 if state.workload is None else state.workload.replicas))]
+               if state.ready < (wanted := _wanted(state, targets))]
     if lacking:
         return Condition("Ready", "False", "ReplicasStarting", "; ".join(lacking))
     return Condition("Ready", "True", "ReplicasReady", "as many replicas serve as are wanted")
+
+
+def _wanted(state: GroupState, targets: Mapping[int, int]) -> int:
+    present = 0 if state.workload is None else state.workload.replicas
+    return targets.get(state.number, present) if state.options.act == "scale" else present
 
 
 def scaling(values: Fleet, missing: str | None, *, decided: bool) -> Condition:

@@ -8,6 +8,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.serving.endpoint_picker.pods import PodEndpoints, check_pods, pod_endpoints
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET
+from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.objects import pod, workload
 from penstock.serving.kubernetes.reconcile import Observed
 from support import cluster_objects as cluster
@@ -29,7 +30,7 @@ class There:
 
     def observed(self, namespace, work):
         assert namespace == "ns"
-        return Observed([*map(workload, self.workloads)], [*map(pod, self.pods)])
+        return Observed(Index(*map(workload, self.workloads), *map(pod, self.pods)))
 
     def put(self, *pods):
         self.pods = []

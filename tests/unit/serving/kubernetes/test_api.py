@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
@@ -24,6 +26,7 @@ from penstock.serving.kubernetes.api import (  # noqa: E402
     SCALED_OBJECT,
     Cluster,
     ClusterError,
+    event,
     open_cluster,
 )
 from penstock.serving.kubernetes.objects import Ref  # noqa: E402
@@ -63,6 +66,7 @@ class Server:
 
 
 PODS = "/api/v1/namespaces/ns/pods"
+TOLD = Tell(Ref("Fleet", "ns", "chat"), "u", "Normal", "Scaled", "1 to 2", "a")
 CHAT = "/apis/apps/v1/namespaces/ns/deployments/chat-0"
 FLEET = "/apis/penstock.dev/v1alpha1/namespaces/ns/fleets/chat"
 
@@ -91,7 +95,8 @@ def test_a_list_may_be_of_the_objects_with_certain_labels():
 @pytest.mark.parametrize(("answer", "status"), [
     ((404, "404 page not found"), 404),
     ((410, {"kind": "Status", "code": 410, "message": "too old"}), 410),
-    (httpx2.ConnectError("refused"), 0)])
+    (httpx2.ConnectError("refused"), 0),
+    ((200, "<html>the page of a proxy</html>"), 0)])
 def test_an_error_has_its_status(answer, status):
     path = "/apis/keda.sh/v1alpha1/namespaces/ns/scaledobjects"
     with pytest.raises(ClusterError) as caught:
@@ -106,8 +111,14 @@ def test_an_object_that_is_not_there_is_none():
 @pytest.mark.parametrize(("action", "method", "path", "kind", "body"), [
     (Apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {
         "name": "chat-0", "namespace": "ns"}}), "PATCH", CHAT, "apply-patch+yaml", None),
-    (Scale(Ref("Deployment", "ns", "chat-0"), 3, 1), "PATCH", f"{CHAT}/scale", "merge-patch+json",
-     {"spec": {"replicas": 3}}),
+    (Scale(Ref("Deployment", "ns", "chat-0"), 3, 1), "PATCH", f"{CHAT}/scale", "json-patch+json",
+     [{"op": "test", "path": "/spec/replicas", "value": 1},
+      {"op": "add", "path": "/spec/replicas", "value": 3}]),
+    (Scale(Ref("Deployment", "ns", "chat-0"), 3, 0), "PATCH", f"{CHAT}/scale", "json-patch+json",
+     [{"op": "test", "path": "/spec/replicas", "value": None},
+      {"op": "add", "path": "/spec/replicas", "value": 3}]),
+    (Scale(Ref("Deployment", "ns", "chat-0"), 3, None), "PATCH", f"{CHAT}/scale",
+     "json-patch+json", [{"op": "add", "path": "/spec/replicas", "value": 3}]),
     (Annotate(Ref("Pod", "ns", "a"), "k", "v"), "PATCH", f"{PODS}/a", "merge-patch+json",
      {"metadata": {"annotations": {"k": "v"}}}),
     (Label(Ref("Deployment", "ns", "chat-0"), {"k": "v"}, 3), "PATCH", CHAT, "merge-patch+json",
@@ -143,6 +154,88 @@ def test_an_event_about_a_deployment_has_its_version():
     server = Server({("POST", "/api/v1/namespaces/ns/events"): (201, {"metadata": {}})})
     asyncio.run(server.cluster().act(Tell(Ref("Deployment", "ns", "a"), "u", "Warning", "R", "m")))
     assert json.loads(server.asked[0].content)["involvedObject"]["apiVersion"] == "apps/v1"
+
+
+def test_an_event_that_repeats_is_counted():
+    path = "/api/v1/namespaces/ns/events"
+    there = Server({("POST", path): (409, {"kind": "Status", "code": 409, "message": "exists"})})
+    name = event(TOLD, datetime.now(UTC))["metadata"]["name"]
+    there.answers |= {("GET", f"{path}/{name}"): (200, {"metadata": {"name": name}, "count": 4}),
+                      ("PATCH", f"{path}/{name}"): (200, {"metadata": {"name": name}})}
+    asyncio.run(there.cluster().act(TOLD))
+    more = json.loads(there.asked[-1].content)
+    assert (more["count"], more["message"]) == (5, "1 to 2")
+    same, *different = [
+        event(replace(TOLD, **change), datetime.now(UTC))["metadata"]["name"] for change in (
+            {"message": "2 to 1"}, {"reason": "Refused"}, {"subject": "b"}, {"uid": "v"})]
+    assert same == name
+    assert len({name, *different}) == 4
+
+
+def test_replicas_that_somebody_has_changed_are_a_conflict():
+    refused = (422, {"kind": "Status", "code": 422, "message": "testing path: test failed"})
+    server = Server({("PATCH", f"{CHAT}/scale"): refused})
+    with pytest.raises(ClusterError, match="no longer has 1 replicas") as caught:
+        asyncio.run(server.cluster().act(Scale(Ref("Deployment", "ns", "chat-0"), 3, 1)))
+    assert caught.value.status == 409
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("7", 7.0), ("99999", 300.0), ("soon", 0.0)])
+def test_a_busy_server_says_when_to_ask_again(header, wait_s):
+    class Busy(Server):
+        def __call__(self, request):
+            return httpx2.Response(429, headers={"Retry-After": header}, json={
+                "kind": "Status", "code": 429, "message": "too many requests"})
+
+    with pytest.raises(ClusterError) as caught:
+        asyncio.run(Busy({}).cluster().list(POD))
+    assert (caught.value.status, caught.value.retry_after_s) == (429, wait_s)
+
+
+WATCHES = [
+    ('{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}\n', 410),
+    ('{"type":"ADDED","object":{"metadata":{"na', 0)]
+
+
+@pytest.mark.parametrize(("text", "status"), WATCHES)
+def test_a_watch_that_ends_in_an_error_says_so(text, status):
+    async def work():
+        server = Server({("GET", PODS): (200, text)})
+        with pytest.raises(ClusterError) as caught:
+            async for _ in server.cluster().watch(POD, "1"):
+                pass
+        assert caught.value.status == status
+    asyncio.run(work())
+
+
+def test_a_watch_that_stays_silent_is_begun_again(monkeypatch):
+    versions = []
+
+    class Silent(httpx2.AsyncByteStream):
+        async def __aiter__(self):
+            if len(versions) == 1:
+                yield json.dumps({"type": "ADDED", "object": {"metadata": {
+                    "name": "a", "resourceVersion": "7"}}}).encode() + b"\n"
+            await asyncio.sleep(3600)
+
+    def answer(request):
+        versions.append(request.url.params["resourceVersion"])
+        return httpx2.Response(200, stream=Silent())
+
+    async def work():
+        monkeypatch.setattr("penstock.serving.kubernetes.api.SILENCE_S", 0.05)
+        config = lightkube.KubeConfig.from_dict(yaml.safe_load(KUBECONFIG)).get()
+        there = Cluster(lightkube.AsyncClient(config, trust_env=False, transport=(
+            httpx2.MockTransport(answer))), "ns")
+        watch = there.watch(POD, "1")
+        assert (await anext(watch))[1]["metadata"]["name"] == "a"
+        task = asyncio.create_task(anext(watch))
+        while len(versions) < 3:
+            await asyncio.sleep(0.01)
+        assert versions[:3] == ["1", "7", "7"]  # from where it was, without a new list
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "contexts: 3", "current-context: x\n"])

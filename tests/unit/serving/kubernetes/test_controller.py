@@ -10,7 +10,7 @@ import yaml
 
 from penstock.serving.kubernetes import controller as module
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Scale
+from penstock.serving.kubernetes.actions import Scale, Tell
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
 from penstock.serving.kubernetes.controller import Controller
 from penstock.serving.kubernetes.election import Election
@@ -24,7 +24,7 @@ from support.fake_prometheus import FakePrometheus, engine_samples
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(module, "APART_S", 0.0)
+    monkeypatch.setattr("penstock.serving.kubernetes.work_queue.APART_S", 0.001)
     monkeypatch.setattr(module, "PERIOD_S", 0.02)
     monkeypatch.setattr("penstock.serving.kubernetes.store._RETRY_S", 0.01)
     monkeypatch.setattr("penstock.serving.kubernetes.election.RETRY_S", 0.01)
@@ -235,6 +235,92 @@ def test_a_refused_step_is_in_the_status(tmp_path):
         async with at_work(there, tmp_path) as kept:
             await kept.until(lambda: kept.condition("Ready") == ("False", "Refused"))
             assert "forbidden" in there.of("Fleet")["chat"]["status"]["conditions"][1]["message"]
+    asyncio.run(work())
+
+
+def test_an_event_that_is_refused_keeps_nothing_else(tmp_path):
+    class Mute(FakeCluster):
+        async def act(self, action):
+            if isinstance(action, Tell):
+                raise ClusterError("events is forbidden", 403)
+            await super().act(action)
+
+    async def work():
+        there = Mute(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+        put_fleet(there)
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+            assert kept.replicas() == 2
+            assert any("events is forbidden" in note for note in kept.notes)
+    asyncio.run(work())
+
+
+def test_a_lease_that_is_lost_within_a_look_ends_it(tmp_path):
+    class Slow(FakeCluster):
+        after = None
+
+        async def act(self, action):
+            await super().act(action)
+            if self.after is not None:
+                self.after()
+
+    async def work():
+        there = Slow(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(kept.controller.election.leads.is_set)
+
+            def lose():
+                kept.controller.election._renewed_s = float("-inf")
+
+            there.after = lose
+            there.actions.clear()
+            put_fleet(there)
+            await kept.until(lambda: any("the Lease is lost" in note for note in kept.notes))
+            assert len(there.actions) == 1
+    asyncio.run(work())
+
+
+def test_a_fleet_whose_step_hangs_holds_no_other_up(tmp_path):
+    class Hung(FakeCluster):
+        async def act(self, action):
+            if isinstance(action, Scale) and action.ref.name == "chat-0":
+                await asyncio.sleep(3600)
+            await super().act(action)
+
+    async def work():
+        there = Hung(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+        put_fleet(there)
+        spec = there.of("Fleet")["chat"]["spec"]
+        there.put("Fleet", {"metadata": {"name": "more", "namespace": "ns"}, "spec": spec})
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: kept.replicas("more-0") == 2)
+    asyncio.run(work())
+
+
+def test_a_change_is_a_look_at_the_fleets_that_it_concerns(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PERIOD_S", 3600.0)
+
+    async def work():
+        there, looks = lacking(), []
+        put_fleet(there)
+        spec = there.of("Fleet")["chat"]["spec"]
+        there.put("Fleet", {"metadata": {"name": "more", "namespace": "ns"}, "spec": spec})
+        async with at_work(there, tmp_path) as kept:
+            await kept.until(lambda: all(
+                one.get("status", {}).get("replicas") == "2/2" for one in
+                there.of("Fleet").values()) and len(there.of("Fleet")) == 2)
+            await asyncio.sleep(0.1)
+            look = kept.controller._look_at
+
+            async def counted(ref, fleet):
+                looks.append(ref.name)
+                await look(ref, fleet)
+
+            monkeypatch.setattr(kept.controller, "_look_at", counted)
+            there.delete("Pod", next(name for name in there.of("Pod") if name.startswith("more")))
+            await kept.until(lambda: looks)
+            await asyncio.sleep(0.1)
+            assert set(looks) == {"more"}
     asyncio.run(work())
 
 

@@ -8,6 +8,7 @@ import pytest
 from penstock.serving.kubernetes.api import ClusterError
 from penstock.serving.kubernetes.election import DURATION_S, RENEW_S, Election
 from support.fake_cluster import FakeCluster
+from support.simulated_loop import SimulatedLoop
 
 
 class Clock:
@@ -74,6 +75,41 @@ def test_a_lease_that_is_given_up_is_taken_at_once():
         assert there.of("Lease")["penstock-controller"]["spec"]["holderIdentity"] == ""
         assert await tried(second)
     asyncio.run(work())
+
+
+def test_a_leader_that_was_stopped_for_a_while_may_not_act_when_it_goes_on():
+    async def work():
+        there, clock = FakeCluster(), Clock()
+        first = candidate(there, clock, "one")
+        assert await tried(first)
+        clock.now_s += RENEW_S
+        assert first.leads.is_set()  # nobody has looked at the clock yet
+        assert not first.may_act
+    asyncio.run(work())
+
+
+def test_a_server_that_does_not_answer_does_not_keep_a_leader_from_the_clock():
+    loop = SimulatedLoop(None, shuffled=False)
+
+    class Hung(FakeCluster):
+        async def replace(self, kind, document):
+            await asyncio.sleep(3600.0)
+
+    async def work():
+        first = candidate(Hung(), loop.time, "one")
+        task = asyncio.create_task(first.run())
+        await first.leads.wait()
+        led_s = loop.time()
+        await first.lost.wait()
+        assert loop.time() - led_s < DURATION_S
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def candidate(there, clock, name):
+        return Election(there, "ns", name, clock, lambda _: None)
+
+    loop.run_until_complete(work())
+    loop.close()
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -4,6 +4,7 @@ import pytest
 
 from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Scale, SetStatus
+from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.objects import Ref
 from penstock.serving.kubernetes.reconcile import Observed, group_states, group_status, reconcile
 from support import cluster_objects as cluster
@@ -15,12 +16,9 @@ GROUP = objects.replica_group({"kind": "ReplicaGroup", "metadata": cluster.metad
 
 
 def seen(*documents, groups=(GROUP,), work=None):
-    by_kind = {"Deployment": [], "Pod": [], "HorizontalPodAutoscaler": [], "ScaledObject": []}
     readers = {"Deployment": objects.workload, "Pod": objects.pod}
-    for one in documents:
-        by_kind[one["kind"]].append(readers.get(one["kind"], objects.autoscaler)(one))
-    return Observed(by_kind["Deployment"], by_kind["Pod"], groups,
-                    [*by_kind["HorizontalPodAutoscaler"], *by_kind["ScaledObject"]], work or {})
+    return Observed(Index(*groups, *(readers.get(one["kind"], objects.autoscaler)(one)
+                                     for one in documents)), work or {})
 
 
 def steps(observed, targets, kubernetes=cluster.CREATE):
@@ -34,9 +32,9 @@ ADOPT = "kubernetes: {adopt: {name: vllm}}"
 
 @pytest.mark.parametrize(("targets", "first"), [({0: 7}, 7), ({}, 2)])
 def test_a_new_fleet_gets_its_group_its_workload_and_the_replicas_of_its_file(targets, first):
-    _, found = steps(Observed(), targets)
+    _, found = steps(Observed(Index()), targets)
     assert [type(one) for one in found] == [Create, Apply, Scale]
-    assert found[2] == Scale(WORKLOAD, first, 0)
+    assert found[2] == Scale(WORKLOAD, first, None)
     assert found[0].document["kind"] == "ReplicaGroup"
     assert "replicas" not in found[0].document["spec"]
     assert "replicas" not in found[1].document["spec"]

@@ -1,5 +1,6 @@
 """Status of a Fleet."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from penstock.serving.kubernetes import objects
@@ -46,6 +47,9 @@ def test_a_fleet_is_ready_once_all_wanted_replicas_serve():
                                                 "replicas[0]: 1 of 2 serve")
     assert ready([state(*two)], {0: 1}).status == "True"
     assert ready([state(*two)], {}).status == "False"  # the workload's own number counts
+    others = replace(state(*two, replicas=1), options=replace(
+        state().options, act="publish"))
+    assert ready([others], {0: 5}).status == "True"  # who scales it has decided otherwise
     assert ready([], {}).reason == "NoGroups"
     wrong = ready([state(problem=("AnotherOwner", "an HPA"))], {0: 0})
     assert (wrong.status, wrong.reason) == ("False", "AnotherOwner")
