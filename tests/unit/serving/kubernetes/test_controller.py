@@ -42,7 +42,7 @@ class Kept:
                                      self.notes.append)
 
     async def until(self, what, play=True):
-        for _ in range(400):
+        for _ in range(3000):
             if play:
                 self.there.play()
             if what():
