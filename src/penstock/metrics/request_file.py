@@ -143,12 +143,12 @@ class StoredRequests:
 
     def blocks(self) -> Iterator[RequestTable]:
         """Yield the rows in blocks of consecutive ones."""
-        import pyarrow as pa
         from pyarrow import parquet
 
-        with _readable(self.path), parquet.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(ROWS_PER_GROUP):
-                yield _table(pa.Table.from_batches([batch]))
+        # Buffering ahead would hold the bytes of all row groups.
+        with _readable(self.path), parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            for number in range(file.num_row_groups):
+                yield _table(file.read_row_group(number))
 
     def sample(self, most: int) -> RequestTable:
         """Return at most ``most`` evenly spread rows, each of which stands for as many requests."""

@@ -13,7 +13,6 @@ from penstock.fleet import sources
 from penstock.fleet.load import load_fleet
 from penstock.fleet.sources import fleet_traffic, fleet_workload
 from penstock.fleet.values import Fleet
-from penstock.metrics import request_file
 from penstock.metrics.table import COLUMNS, concat
 from penstock.sim import flusher
 from penstock.workload.drawn import Drawn
@@ -48,7 +47,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "LONG_REQUESTS", 100)
     monkeypatch.setattr("penstock.workload.arrivals.BLOCK_REQUESTS", 150)
     monkeypatch.setattr(flusher, "_FLUSH_REQUESTS", 40)
-    monkeypatch.setattr(request_file, "ROWS_PER_GROUP", 90)
 
 
 @pytest.mark.parametrize("text", [SCALED, FIXED, SHEDDING])

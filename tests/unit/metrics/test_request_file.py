@@ -3,7 +3,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.metrics import request_file
 from penstock.metrics.request_file import (
     PARQUET_COLUMNS,
     RequestWriter,
@@ -93,11 +92,16 @@ def test_an_empty_table_is_a_file_without_rows(tmp_path):
     assert pq.read_table(tmp_path / "requests.parquet").num_rows == 0
 
 
-@pytest.mark.parametrize("rows", [1, 70, 1499, 5000])
-def test_blocks_are_the_whole(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr(request_file, "ROWS_PER_GROUP", rows)
-    with RequestWriter(tmp_path / "r.parquet", rows_per_group=300) as writer:
+def write_groups(path, rows):
+    """Write the file anew in row groups of another size."""
+    pq.write_table(pq.read_table(path), path, row_group_size=rows)
+
+
+@pytest.mark.parametrize("rows", [7, 70, 1499, 5000])
+def test_blocks_are_the_whole(tmp_path, rows):
+    with RequestWriter(tmp_path / "r.parquet") as writer:
         writer.write(TABLE)
+    write_groups(tmp_path / "r.parquet", rows)
     stored = StoredRequests(tmp_path / "r.parquet")
     assert len(stored) == len(TABLE)
     whole = concat(stored.blocks())
@@ -109,10 +113,10 @@ def test_blocks_are_the_whole(tmp_path, monkeypatch, rows):
         summarise(TABLE.take(TABLE.arrival_s >= 20.0), CLASSES, usage)
 
 
-def test_a_sample_is_even_and_stands_for_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(request_file, "ROWS_PER_GROUP", 70)
+def test_a_sample_is_even_and_stands_for_all(tmp_path):
     with RequestWriter(tmp_path / "r.parquet") as writer:
         writer.write(TABLE)
+    write_groups(tmp_path / "r.parquet", 70)
     stored = StoredRequests(tmp_path / "r.parquet")
     assert stored.sample(5000).stands_for == 1
     sample = stored.sample(400)
