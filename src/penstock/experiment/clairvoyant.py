@@ -91,7 +91,7 @@ def clairvoyant(fleet: Fleet, traffic: Traffic, seed: int,
             one.service_classes is not None for one in fleet.replicas):
         return None
     on_progress("the bound")
-    sample = traffic if isinstance(traffic, Workload) else sampled(traffic, SAMPLE_REQUESTS)[0]
+    sample, _ = sampled(traffic, SAMPLE_REQUESTS)
     try:
         demands = [_demand(fleet, traffic, sample, index, seed)
                    for index in range(len(sample.models)) if (sample.model_index == index).any()]

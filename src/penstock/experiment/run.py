@@ -105,8 +105,7 @@ def _of_bound(fleet: Fleet, workload: Traffic, overall: OverallSummary) -> Bound
     try:
         # Replicas that come and go have no one bound.
         bound_per_s = None if fleet.scales else fleet_bound_per_s(
-            fleet, workload if isinstance(workload, Workload)
-            else sampled(workload, SAMPLE_REQUESTS)[0])
+            fleet, sampled(workload, SAMPLE_REQUESTS)[0])
     except InputError:  # not every step time and cache has one
         bound_per_s = None
     received_per_s = overall.received_requests_per_s

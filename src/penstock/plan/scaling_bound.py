@@ -28,8 +28,7 @@ def least_gpu_hours(fleet: Fleet, traffic: Traffic) -> float | None:
     step size of the bound, so the choice of the requests is that of the bound, not every one. Of
     traffic that is not held, an even sample stands for all.
     """
-    workload, stands_for = (traffic, 1) if isinstance(traffic, Workload) \
-        else sampled(traffic, SAMPLE_REQUESTS)
+    workload, stands_for = sampled(traffic, SAMPLE_REQUESTS)
     try:
         computed = stands_for * sum(_of_model(fleet, workload, index)
                                     for index in range(len(workload.models)))

@@ -78,8 +78,8 @@ class ClientTraffic:
 
     def expected(self, rate_per_s: float | None, duration_s: float | None, from_s: float) -> float:
         """Return how many requests ``blocks`` draws in the mean."""
-        factor = 1.0 if rate_per_s is None else rate_per_s / self.rate_per_s
-        return factor * self.rate_per_s * (self._end_s(duration_s, from_s) - from_s)
+        mean_per_s = self.rate_per_s if rate_per_s is None else rate_per_s
+        return mean_per_s * (self._end_s(duration_s, from_s) - from_s)
 
     def blocks(self, seed: int, name: str, rate_per_s: float | None = None,
                duration_s: float | None = None, from_s: float = 0.0) -> Iterator[Trace]:

@@ -49,8 +49,8 @@ def joined(parts: Sequence[Workload]) -> Workload:
 
 def sampled(traffic: Traffic, most: int) -> tuple[Workload, int]:
     """Return at most ``most`` requests, evenly spread over the traffic, and the number of requests
-    that each stands for. Requests that are not more are returned as they are."""
-    if isinstance(traffic, Workload) and len(traffic) <= most:
+    that each stands for. Requests that are in memory are returned as they are."""
+    if isinstance(traffic, Workload):
         return traffic, 1
     step = max(1, ceil_div(len(traffic), most))
     parts, first = [], 0

@@ -53,14 +53,6 @@ class _Done(NamedTuple):
     tokens: tuple[int, int] | None
 
 
-class _Offered(NamedTuple):
-    """Arrivals and waiting requests per second of a minute, counted by their work, and the mean
-    number of replicas of each group that were ready."""
-
-    rate_per_s: float
-    ready: tuple[float, ...]
-
-
 class ReplicaRates:
     """Requests per second that one replica of each group serves in time.
 
@@ -215,7 +207,7 @@ class ReplicaRates:
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Keep what ended since the last call, with the load of the last minute, and count what has
         been kept for long enough."""
-        load = self._load(self._offered(seen, demand, now_s))
+        load = self._load(seen, demand, now_s)
         for one in demand:
             now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
             before, self._counts[one.service_class] = self._counts.get(one.service_class), now
@@ -229,24 +221,16 @@ class ReplicaRates:
             self._share_of(name).add(ended, at_s - self._counted_s.get(name, at_s))
             self._counted_s[name] = at_s
 
-    def _load(self, offered: _Offered | None) -> float | None:
-        """Return what was offered over what the ready replicas can compute, None where unknown."""
-        if offered is None:
-            return None
-        capacity = self.of_request * sum(whole * ready for whole, ready in zip(
-            self._saturations, offered.ready, strict=True))
-        return offered.rate_per_s / capacity if capacity > 0.0 else None
-
     def _share_of(self, service_class: str) -> LoadShare:
         if service_class not in self._learned:
             slo = self._context.classes[service_class].slo
             self._learned[service_class] = LoadShare(_SPARE * slo.allowed_misses)
         return self._learned[service_class]
 
-    def _offered(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
-                 ) -> _Offered | None:
-        """Return the arrivals and waiting requests of the last minute, and the replicas that were
-        ready; None where they are not known for so long."""
+    def _load(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
+              ) -> float | None:
+        """Return the load of the last minute: the work of arrivals and of waiting requests over
+        what the replicas that were ready can compute; None where it is not known for so long."""
         self._work.add(demand, now_s)
         self._arrived.add(now_s, self._work.total)
         for history, number in zip(self._ready, self._numbers, strict=True):
@@ -256,8 +240,10 @@ class ReplicaRates:
             return None
         waiting = sum(one.num_held for one in demand) + sum(
             seen.groups[number].num_waiting for number in self._numbers)
-        return _Offered(rate + self.of_request * waiting / LOAD_S, tuple(
-            mean_since(history, now_s - LOAD_S) or 0.0 for history in self._ready))
+        ready = [mean_since(history, now_s - LOAD_S) or 0.0 for history in self._ready]
+        capacity = self.of_request * sum(
+            whole * each for whole, each in zip(self._saturations, ready, strict=True))
+        return (rate + self.of_request * waiting / LOAD_S) / capacity if capacity > 0.0 else None
 
     def _learned_share(self, believed: float) -> float:
         """Return the share in time of every class: as far as nothing is seen, the believed one, and

@@ -103,12 +103,17 @@ class Work:
     """
 
     def __init__(self) -> None:
-        self.total = self.own = 0.0
+        self.own = 0.0
         self._effort: Effort | None = None
         self._unit_s = 1.0  # work of a request that counts as one
         self._seen: dict[str, _Seen] = {}
         self._sum = _Sum()
         self._sums = History[_Sum](_PROMPTS_S)
+
+    @property
+    def total(self) -> float:
+        """Return the count of all arrivals."""
+        return self._sum.counted
 
     @property
     def of_request(self) -> float:
@@ -155,7 +160,6 @@ class Work:
                     (one.prompt_tokens - before.prompt_tokens) / num, squares))
                 self._sum = self._sum._replace(num=self._sum.num + num,
                                                counted=self._sum.counted + num * each)
-                self.total += num * each
                 self.own += (num - one.num_deferred + before.num_deferred) * each
         self._sums.add(now_s, self._sum)
 
