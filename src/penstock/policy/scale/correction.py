@@ -26,6 +26,10 @@ costs replicas; too high a rate costs objectives."""
 MEMORY_S = 24 * 3600.0
 """Time constant with which the belief comes back, where replicas are not saturated again."""
 
+_OTHER_WORK = 0.7
+"""Difference of the logarithms of the mean works of requests at which a correction has lost most of
+its weight: replicas that were slow with long prompts are not known to be slow with short ones."""
+
 _SIGMAS = 3.0
 _LEAST, _MOST = 0.5, 10.0
 """Bounds of the correction. A few requests of much longer prompts than those that ended before look
@@ -36,8 +40,8 @@ _FEWEST = 20  # finished requests below which chance decides
 
 class Served(NamedTuple):
     """Counters and gauges of all replicas of a model: requests that ended since the start of the
-    run, the work that was done since then, ready replicas, their running and waiting requests, and
-    their believed rate together, in the unit of ``done``."""
+    run, the work that was done since then, ready replicas, their running and waiting requests,
+    their believed rate together, in the unit of ``done``, and the mean work of a request."""
 
     num_finished: int
     done: float
@@ -45,6 +49,7 @@ class Served(NamedTuple):
     num_running: int
     num_waiting: int
     believed_per_s: float
+    work: float = 1.0
 
 
 class _Window(NamedTuple):
@@ -62,11 +67,18 @@ class RateCorrection:
     """
 
     def __init__(self, wait_s: float) -> None:
-        self.factor = 1.0
         self._wait_s = wait_s
+        self._learned = 1.0  # the factor at the work at which it was learned
+        self._learned_work = 1.0
+        self._work = 1.0
         self._seen = History[Served](_KEEP_S)
         self._saturated_s: float | None = None  # since when, with the same replicas
         self._learned_s = 0.0
+
+    @property
+    def factor(self) -> float:
+        """Ratio of the observed over the believed rate, for requests of the present work."""
+        return float(self._learned ** exp(-abs(log(self._work / self._learned_work)) / _OTHER_WORK))
 
     def add(self, now_s: float, load: Served, *, steady: bool = True) -> float:
         """Add what is seen now, and learn from it. Return the weight of an observation by which
@@ -78,7 +90,8 @@ class RateCorrection:
         before = self._seen.at(now_s)
         self._seen.add(now_s, load)
         elapsed_s, self._learned_s = now_s - self._learned_s, now_s
-        self.factor **= exp(-elapsed_s / MEMORY_S)
+        self._learned **= exp(-elapsed_s / MEMORY_S)
+        self._work = load.work
         if before is None or before[1].num_ready != load.num_ready or not steady:
             self._saturated_s = None
             return 0.0
@@ -95,10 +108,10 @@ class RateCorrection:
 
     def explained(self, ratio: float) -> None:
         """Take back what a change of the believed rates by ``ratio`` explains of the correction."""
-        if (ratio - 1.0) * (self.factor - 1.0) <= 0.0:
+        if (ratio - 1.0) * (self._learned - 1.0) <= 0.0:
             return
-        nearer = self.factor / ratio
-        self.factor = min(nearer, 1.0) if self.factor < 1.0 else max(nearer, 1.0)
+        nearer = self._learned / ratio
+        self._learned = min(nearer, 1.0) if self._learned < 1.0 else max(nearer, 1.0)
 
     def _ratio(self, now_s: float, window_s: float) -> _Window | None:
         """Return the requests that the same replicas finished in a window; None where they were
@@ -133,5 +146,5 @@ class RateCorrection:
         """Move towards ``ratio``, and return the weight of this step."""
         weight = 1.0 - exp(-elapsed_s / time_s)
         factor = self.factor * exp(weight * log(ratio / self.factor))
-        self.factor = min(max(factor, _LEAST), _MOST)
+        self._learned, self._learned_work = min(max(factor, _LEAST), _MOST), self._work
         return weight

@@ -1,13 +1,12 @@
 """Rates of one replica of each group of a model within the objectives, believed and observed."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from penstock.policy.scale.arrival_load import ArrivalLoads, ReadyLoad
 from penstock.policy.scale.correction import RateCorrection, Served
-from penstock.policy.scale.history import History, mean_since, rate_since
 from penstock.policy.scale.protocol import Load, ReplicaRate, ScalerContext
-from penstock.policy.scale.share import Ended, LoadShare
+from penstock.policy.scale.share import LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
 from penstock.policy.scale.work import Work, effort
 
@@ -17,32 +16,8 @@ MEASURE_S = 60.0
 SHARE_S = 3600.0
 """Time over which the believed share of a replica's saturation that is in time is averaged."""
 
-LOAD_S = 60.0
-"""Time over which the load is a mean to which the requests that end are counted."""
-
-DELAY_S = 120.0
-"""Time after which requests that ended are counted. Those that miss in a crowd end while the
-replicas that were ordered for the crowd still start; at once, they would ask for more."""
-
 _SMOOTHING = 0.5  # weight of a new rate: lengths of a few thousand requests vary by chance
 _LEAST_WAIT_S, _USUAL_TTFT_S = 0.5, 2.0
-_SPARE = 2.0  # misses at the largest load that is taken to be in time, over those that may be
-
-
-class _Counts(NamedTuple):
-    """Requests of one class since the start of the run: arrived, ended, in time."""
-
-    num_arrived: int
-    num_ended: int
-    num_met: int
-
-
-class _Kept(NamedTuple):
-    """Requests of a class that ended at a time."""
-
-    at_s: float
-    service_class: str
-    ended: Ended
 
 
 class _Done(NamedTuple):
@@ -76,15 +51,12 @@ class ReplicaRates:
         self._in_time: list[float] = []
         self._speed = 1.0  # mean of the calibrated speeds
         self._correction = RateCorrection(_wait_s(context))
+        self._arrival_loads = ArrivalLoads(_wait_s(context))
         self._learned: dict[str, LoadShare] = {}
-        self._counts: dict[str, _Counts] = {}
+        self._counted_s: dict[str, float] = {}
         self._work = Work()
         self._done = 0.0
         self._seen_done = _Done(0, None)
-        self._arrived = History[float](LOAD_S)
-        self._ready = [History[float](LOAD_S) for _ in numbers]
-        self._kept: deque[_Kept] = deque()
-        self._counted_s: dict[str, float] = {}
 
     @property
     def known(self) -> bool:
@@ -182,7 +154,7 @@ class ReplicaRates:
             sum(one.num_running for one in gauges),
             # A queue at one replica alone says nothing about the others.
             len(ready) * min((one.num_waiting for one in gauges), default=0),
-            self.of_request * sum(believed[number] for number, _ in ready)),
+            self.of_request * sum(believed[number] for number, _ in ready), self.of_request),
             steady=self._work.is_steady(now_s))
         if weight:
             for learned in self._learned.values():
@@ -205,45 +177,23 @@ class ReplicaRates:
         return self._done
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
-        """Keep what ended since the last call, with the load of the last minute, and count what has
-        been kept for long enough."""
-        load = self._load(seen, demand, now_s)
-        for one in demand:
-            now = _Counts(one.num_arrived, one.num_finished + one.num_lost, one.num_met)
-            before, self._counts[one.service_class] = self._counts.get(one.service_class), now
-            num_ended = 0 if before is None else now.num_ended - before.num_ended
-            if before is not None and load is not None and num_ended > 0:
-                num_missed = num_ended - (now.num_met - before.num_met)
-                self._kept.append(_Kept(now_s, one.service_class,
-                                        Ended(load, num_ended, num_missed)))
-        while self._kept and self._kept[0].at_s <= now_s - DELAY_S:
-            at_s, name, ended = self._kept.popleft()
-            self._share_of(name).add(ended, at_s - self._counted_s.get(name, at_s))
-            self._counted_s[name] = at_s
+        """Count requests that ended to the load at which they arrived."""
+        waiting = sum(one.num_held for one in demand) + sum(
+            seen.groups[number].num_waiting for number in self._numbers)
+        capacity_per_s = sum(whole * seen.groups[number].num_ready for whole, number in zip(
+            self._saturations, self._numbers, strict=True))
+        for one in self._arrival_loads.add(ReadyLoad(
+                self._work.total, self.of_request * waiting, self.of_request * capacity_per_s),
+                demand, now_s):
+            name = one.service_class
+            self._share_of(name).add(one, one.at_s - self._counted_s.get(name, one.at_s))
+            self._counted_s[name] = one.at_s
 
     def _share_of(self, service_class: str) -> LoadShare:
         if service_class not in self._learned:
             slo = self._context.classes[service_class].slo
-            self._learned[service_class] = LoadShare(_SPARE * slo.allowed_misses)
+            self._learned[service_class] = LoadShare(slo.allowed_misses)
         return self._learned[service_class]
-
-    def _load(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
-              ) -> float | None:
-        """Return the load of the last minute: the work of arrivals and of waiting requests over
-        what the replicas that were ready can compute; None where it is not known for so long."""
-        self._work.add(demand, now_s)
-        self._arrived.add(now_s, self._work.total)
-        for history, number in zip(self._ready, self._numbers, strict=True):
-            history.add(now_s, float(seen.groups[number].num_ready))
-        rate = rate_since(self._arrived, now_s - LOAD_S, now_s)
-        if rate is None or self._arrived.span_s < LOAD_S - 1e-9:
-            return None
-        waiting = sum(one.num_held for one in demand) + sum(
-            seen.groups[number].num_waiting for number in self._numbers)
-        ready = [mean_since(history, now_s - LOAD_S) or 0.0 for history in self._ready]
-        capacity = self.of_request * sum(
-            whole * each for whole, each in zip(self._saturations, ready, strict=True))
-        return (rate + self.of_request * waiting / LOAD_S) / capacity if capacity > 0.0 else None
 
     def _learned_share(self, believed: float) -> float:
         """Return the share in time of every class: as far as nothing is seen, the believed one, and

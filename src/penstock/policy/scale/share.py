@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from math import ceil, exp, log
-from typing import NamedTuple
+
+from penstock.policy.scale.arrival_load import Ended
 
 _STEP = 0.03
 _LEAST, _MOST = 0.1, 4.0
@@ -17,19 +18,10 @@ MEMORY_S = 24 * 3600.0
 """Time after which what was seen has lost most of its weight."""
 
 
-class Ended(NamedTuple):
-    """Requests of a class that ended at a load, and those of them that missed."""
-
-    load: float
-    num_ended: float
-    num_missed: float
-
-
 class LoadShare:
     """Learns up to which load the misses of one class stay within ``allowed``.
 
-    A load is the rate of arrivals over the rate at which the ready replicas' queues would begin to
-    grow. Misses are taken to grow with the load: neighbouring bins of loads that say otherwise are
+    Misses are taken to grow with the load: neighbouring bins of loads that say otherwise are
     pooled (isotonic regression; Barlow et al. 1972).
     """
 

@@ -54,3 +54,16 @@ def test_few_ends_and_unknown_rates_teach_nothing() -> None:
 def test_the_factor_has_bounds() -> None:
     assert learned(10.0, waiting=1000, believed_per_s=1e-3, for_s=3000.0) == 10.0
     assert learned(2.0, waiting=1000, believed_per_s=1e3, for_s=3000.0) == 0.5
+
+
+def test_replicas_slow_with_long_requests_are_not_known_to_be_slow_with_short_ones() -> None:
+    found = RateCorrection(wait_s=1.0)
+    for step in range(60):
+        now_s = step * PERIOD_S
+        found.add(now_s, Served(round(5.0 * now_s), 8 * round(5.0 * now_s), 2, 20, 100, 80.0, 8.0))
+    slow = found.factor
+    assert slow == pytest.approx(0.5, rel=0.1)
+    found.add(60 * PERIOD_S, Served(0, 0, 2, 0, 0, 10.0, 1.0))
+    assert found.factor > 0.95
+    found.add(61 * PERIOD_S, Served(0, 0, 2, 0, 0, 80.0, 8.0))
+    assert found.factor == pytest.approx(slow, rel=0.01)

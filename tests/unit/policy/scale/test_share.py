@@ -6,18 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.scale.share import Ended, LoadShare
+from penstock.policy.scale.arrival_load import Ended
+from penstock.policy.scale.share import LoadShare
 
 BELIEVED = 0.8
+
+
+def at_load(load, num_ended, num_missed):
+    return Ended("chat", 0.0, load, num_ended, num_missed)
+
+
 seen = st.lists(st.builds(
-    lambda load, ended, share: Ended(load, ended, share * ended),
+    lambda load, ended, share: at_load(load, ended, share * ended),
     st.floats(0.0, 20.0), st.floats(0.0, 1e4), st.floats(0.0, 1.0)), max_size=20)
 
 
 def after(*rows):
     found = LoadShare(0.02)
     for row in rows:
-        found.add(Ended(*row), 0.0)
+        found.add(at_load(*row), 0.0)
     return found.largest(BELIEVED)
 
 
@@ -41,9 +48,9 @@ def test_misses_of_idle_replicas_do_not_lower_the_share():
 
 def test_old_misses_are_forgotten():
     found = LoadShare(0.02)
-    found.add(Ended(0.5, 1e4, 1e4), 0.0)
+    found.add(at_load(0.5, 1e4, 1e4), 0.0)
     assert found.largest(BELIEVED) < 0.5
-    found.add(Ended(0.5, 1e4, 0.0), 30 * 86400.0)
+    found.add(at_load(0.5, 1e4, 0.0), 30 * 86400.0)
     assert found.largest(BELIEVED) > 0.7
 
 
@@ -60,7 +67,7 @@ def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
 def test_doubt_takes_the_weight_of_what_was_seen_at_higher_loads() -> None:
     known = LoadShare(0.05)
     for load in (0.6, 0.8, 0.95):
-        known.add(Ended(load, 50_000, 0), 0.0)
+        known.add(at_load(load, 50_000, 0), 0.0)
     assert known.largest(0.5) > 0.9
     known.doubt(0.7, 0.0)
     assert 0.55 < known.largest(0.5) < 0.7
