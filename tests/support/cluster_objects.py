@@ -13,6 +13,17 @@ traffic: [{lengths: {prompt: {fixed: 300}, output: {fixed: 40}}, rate_per_s: 1, 
 engine: {name: vllm}
 replicas: [{count: 2, KUBERNETES}]
 """
+PLANNED = """\
+name: chat
+accelerators:
+  - {name: h100-80gb, count: 8, price_per_hour: 4}
+  - {name: l40s, count: 8, price_per_hour: 1}
+models: [{name: llama-3.1-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05}}]
+traffic: [{lengths: {prompt: {fixed: 300}, output: {fixed: 40}}, rate_per_s: 1, num_requests: 30}]
+engine: {name: vllm}
+kubernetes: [{create: {image: 'vllm/vllm-openai:v0.19.0', model: meta/llama}}]
+"""
 SCALED = FLEET + """\
 scaling: {start_s: 60, observe: {prometheus: "http://127.0.0.1:9"}}
 policies: {scale: penstock}

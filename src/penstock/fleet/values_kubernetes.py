@@ -60,6 +60,10 @@ class KubernetesOptions:
     create: Created | None = None
     name: str | None = None
 
+    def key(self, number: int) -> str:
+        """Return the group's part of the names of its objects, where it has a number."""
+        return self.name or str(number)
+
     @property
     def port(self) -> int:
         """Port of the engines."""

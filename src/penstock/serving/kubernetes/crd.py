@@ -105,8 +105,19 @@ def _fleet_status() -> dict[str, Any]:
         "at": _TIME, "before": {"type": "array", "items": _INTEGER},
         "targets": {"type": "array", "items": _INTEGER}, "reason": _STRING,
         "attainment": _NUMBER, "terms": {"type": "object", "additionalProperties": _NUMBER}}}
+    planned_group = {"type": "object", **ANYTHING, "description":
+                     "An entry of the fleet file's replicas.", "properties": {
+                         "variant": _STRING, "model": _STRING, "accelerator": _STRING,
+                         "count": _INTEGER, "precision": _STRING, "costPerHour": _NUMBER}}
+    demand = {"type": "object", "properties": {
+        "name": _STRING, "model": _STRING, "ratePerSecond": _NUMBER, "headroom": _NUMBER,
+        "attainment": _NUMBER}}
+    plan = {"type": "object", "properties": {
+        "observedGeneration": {"type": "integer", "format": "int64"}, "costPerHour": _NUMBER,
+        "groups": {"type": "array", "items": planned_group},
+        "demands": {"type": "array", "items": demand}}}
     return {"type": "object", "properties": {
-        "observedGeneration": {"type": "integer", "format": "int64"},
+        "observedGeneration": {"type": "integer", "format": "int64"}, "plan": plan,
         "conditions": _CONDITIONS, "policy": _STRING, "models": _STRING, "replicas": _STRING,
         "attainment": _NUMBER, "costPerHour": _NUMBER, "boundCostPerHour": _NUMBER,
         "groups": {"type": "array", "items": group},

@@ -90,7 +90,7 @@ def named_workload(fleet: Ref, number: int, options: KubernetesOptions) -> Ref:
     if adopt is not None:
         return Ref(adopt.kind, fleet.namespace, adopt.name or "")
     assert options.create is not None, "the file states one of the two"
-    return Ref(options.create.kind, fleet.namespace, workload_name(fleet.name, number))
+    return Ref(options.create.kind, fleet.namespace, workload_name(fleet.name, options.key(number)))
 
 
 class _ByLabel(Generic[T]):

@@ -50,7 +50,7 @@ def interests(fleet: Ref, values: Fleet, states: Sequence[GroupState]) -> Intere
         options = group.kubernetes
         if options is None:
             continue
-        named.add(("ReplicaGroup", workload_name(fleet.name, number)))
+        named.add(("ReplicaGroup", workload_name(fleet.name, options.key(number))))
         if options.adopt is not None and options.adopt.name is None:
             labels.append((options.adopt.kind, options.adopt.labels))
         else:

@@ -33,19 +33,19 @@ def owner(fleet: FleetObject) -> list[dict[str, Any]]:
 
 def labels(fleet: FleetObject, values: Fleet, number: int) -> dict[str, str]:
     """Return the labels of a group's objects."""
-    model = values.replicas[number].served_name
+    group = values.replicas[number]
+    assert group.kubernetes is not None, "the caller has looked"
     # A label's value has at most 63 letters, digits, dashes, dots and underscores.
-    shown = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)[:63].strip("-._")
-    return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: str(number), MODEL_LABEL: shown,
-            "app.kubernetes.io/managed-by": "penstock"}
+    shown = "".join(c if c.isalnum() or c in "-._" else "-"
+                    for c in group.served_name)[:63].strip("-._")
+    return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: group.kubernetes.key(number),
+            MODEL_LABEL: shown, "app.kubernetes.io/managed-by": "penstock"}
 
 
 def replica_group(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
     """Return the ReplicaGroup of a group, without replicas: those are of its scale."""
     return {"apiVersion": API_VERSION, "kind": "ReplicaGroup",
-            "metadata": {"name": workload_name(fleet.ref.name, number),
-                         "namespace": fleet.ref.namespace, "ownerReferences": owner(fleet),
-                         "labels": labels(fleet, values, number)},
+            "metadata": _metadata(fleet, values, number),
             "spec": {"fleet": fleet.ref.name, "group": number}}
 
 
@@ -58,9 +58,8 @@ def created_workload(fleet: FleetObject, values: Fleet, number: int) -> dict[str
     assert group.kubernetes is not None, "the caller has looked"
     created = group.kubernetes.create
     assert created is not None, "the caller has looked"
-    found = labels(fleet, values, number)
-    metadata = {"name": workload_name(fleet.ref.name, number), "namespace": fleet.ref.namespace,
-                "labels": found, "ownerReferences": owner(fleet)}
+    metadata = _metadata(fleet, values, number)
+    found = metadata["labels"]
     template = _template(values, number, created, found, worker=False)
     selector = {key: found[key] for key in (FLEET_LABEL, GROUP_LABEL)}
     if created.pods == 1:
@@ -72,6 +71,12 @@ def created_workload(fleet: FleetObject, values: Fleet, number: int) -> dict[str
             "spec": {"leaderWorkerTemplate": {
                 "size": created.pods, "leaderTemplate": template, "workerTemplate": worker,
                 "restartPolicy": "RecreateGroupOnPodRestart"}}}
+
+
+def _metadata(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
+    found = labels(fleet, values, number)
+    return {"name": workload_name(fleet.ref.name, found[GROUP_LABEL]),
+            "namespace": fleet.ref.namespace, "labels": found, "ownerReferences": owner(fleet)}
 
 
 def grace_s(fleet: Fleet, group: ReplicaGroup) -> int:

@@ -13,6 +13,6 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """Annotation of a pod: of pods that a ReplicaSet may delete, the least goes first."""
 
 
-def workload_name(fleet: str, number: int) -> str:
+def workload_name(fleet: str, key: str) -> str:
     """Return the name of the workload, and of the ReplicaGroup, of a fleet's group."""
-    return f"{fleet}-{number}"
+    return f"{fleet}-{key}"

@@ -94,7 +94,8 @@ def group_states(fleet: FleetObject, values: Fleet, seen: Observed,
 
 def _state(fleet: FleetObject, number: int, options: KubernetesOptions, index: Index
            ) -> GroupState:
-    ref = Ref("ReplicaGroup", fleet.ref.namespace, workload_name(fleet.ref.name, number))
+    ref = Ref("ReplicaGroup", fleet.ref.namespace,
+              workload_name(fleet.ref.name, options.key(number)))
     fits = index.workloads(fleet, number, options)
     if len(fits) > 1:
         names = ", ".join(sorted(one.ref.name for one in fits)[:3])

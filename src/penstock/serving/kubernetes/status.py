@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 from penstock.fleet.scaling import replica_per_hour
 from penstock.fleet.values import Fleet
 from penstock.serving.kubernetes.objects import FleetObject, time_text
+from penstock.serving.kubernetes.planned import Plan
+from penstock.serving.kubernetes.planning import Unplanned
 from penstock.serving.kubernetes.reconcile import GroupState
 
 MOST_DECISIONS = 10
@@ -37,6 +39,20 @@ def accepted(problem: str | None) -> Condition:
     """Return whether the Fleet's file is valid."""
     return Condition("Accepted", "True", "Valid", "the fleet file is valid") if problem is None \
         else Condition("Accepted", "False", "Invalid", problem)
+
+
+def planned(plan: Plan | Unplanned) -> Condition:
+    """Return whether the groups of a Fleet without ``replicas`` are planned."""
+    if not isinstance(plan, Plan):
+        if plan.problem is None:
+            return Condition("Planned", "Unknown", "Planning", "the plan is being computed; the "
+                             "replicas stay as they are")
+        return Condition("Planned", "False", "NoPlan", f"{plan.problem}; the replicas stay as they "
+                         "are")
+    least = "" if plan.bound_per_hour is None else \
+        f"; no schedule costs less than {plan.bound_per_hour:g}"
+    return Condition("Planned", "True", "Planned", f"{plan.num_replicas} replicas for "
+                     f"{plan.cost_per_hour:g} an hour{least}")
 
 
 def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition:
@@ -102,8 +118,9 @@ def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condition],
                  groups: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]],
-                 attainment: float | None, now: datetime) -> dict[str, Any]:
-    """Return the status of a Fleet."""
+                 attainment: float | None, now: datetime, plan: Plan | None = None
+                 ) -> dict[str, Any]:
+    """Return the status of a Fleet. ``plan`` is None where its file states the groups."""
     status: dict[str, Any] = {"observedGeneration": fleet.generation,
                               "conditions": conditions(fleet, found, now)}
     if values is None:
@@ -114,6 +131,8 @@ def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condi
     return {**status, "policy": values.policies.scale.name, "models": models,
             "replicas": f"{num_ready}/{num_wanted}",
             "costPerHour": round(sum(one["costPerHour"] for one in groups), 6),
+            "boundCostPerHour": None if plan is None else plan.bound_per_hour,
+            "plan": None if plan is None else plan.status(),
             "attainment": None if attainment is None else round(attainment, 4),
             "groups": [dict(one) for one in groups],
             "decisions": [decision_entry(one) for one in [*decisions][-MOST_DECISIONS:]]}
