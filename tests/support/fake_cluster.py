@@ -7,6 +7,7 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Delete,
     Label,
     Scale,
     SetStatus,
@@ -101,6 +102,9 @@ class FakeCluster:
                 if key in self.objects:
                     raise ClusterError("it exists", 409)
                 self.put(document["kind"], document)
+            case Delete(ref):
+                if tuple(ref) in self.objects:
+                    self.delete(ref.kind, ref.name, ref.namespace)
             case Scale(ref, replicas, before):
                 known = self.objects.get(tuple(ref), {"spec": {}})["spec"].get("replicas", 1)
                 if before not in (None, known):

@@ -22,6 +22,13 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object that Penstock created."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """Set the replicas of a workload, by its scale subresource, if they still are ``before``: who
     has seen something else must not write over it. ``before`` is None for a new workload."""
@@ -70,4 +77,4 @@ class Tell:
     subject: str = ""
 
 
-Action = Apply | Create | Scale | Annotate | Label | SetStatus | Tell
+Action = Apply | Create | Delete | Scale | Annotate | Label | SetStatus | Tell

@@ -30,6 +30,7 @@ from penstock.serving.kubernetes.reconcile import (
     reconcile,
     told,
 )
+from penstock.serving.kubernetes.retire import Retired, retire, retired
 from penstock.serving.kubernetes.status import (
     Condition,
     accepted,
@@ -63,6 +64,7 @@ class Controlled:
     drawn: tuple[Document, Fleet] | None = None
     problem: str | None = None
     states: list[GroupState] = field(default_factory=list)
+    gone: list[Retired] = field(default_factory=list)
     applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
     warned: tuple[str, int] | None = None
     interests: Interests | None = None
@@ -197,11 +199,13 @@ class Controller:
         run = one.run
         seen = self.store.observed(ref.namespace, run.work())
         one.states = group_states(fleet, run.values, seen, self._taken(ref))
-        one.interests = interests(ref, run.values, one.states)
-        run.follow(one.states)
+        one.gone = retired(fleet, run.values, one.states, seen.index)
+        one.interests = interests(ref, run.values, one.states, one.gone)
+        run.follow(one.states, switching=any(former.serves for former in one.gone))
         run.start()
         targets = run.targets()
         actions = reconcile(fleet, run.values, one.states, seen, targets)
+        actions += retire(fleet, run.values, one.states, seen.index, one.gone, targets, seen.work)
         for state in one.states:
             actions += group_status(state, seen.index.groups.get(state.ref),
                                     targets.get(state.number))

@@ -45,6 +45,7 @@ class FleetRun:
         self.groups = [ClusterGroup(group.served_name, time.monotonic, ordered)
                        for group in self.values.replicas]
         self.loop: LiveScaling | None = None
+        self._switching = False
         self._note = note
         self._name = f"{fleet.ref.namespace}/{fleet.ref.name}"
         self._stack = ExitStack()
@@ -66,8 +67,10 @@ class FleetRun:
             await asyncio.gather(self._task, return_exceptions=True)
         self._stack.close()
 
-    def follow(self, states: list[GroupState]) -> None:
-        """Take the groups as the cluster shows them now."""
+    def follow(self, states: list[GroupState], *, switching: bool = False) -> None:
+        """Take the groups as the cluster shows them now. While it is ``switching``, replicas of
+        former groups take requests, too."""
+        self._switching = switching
         for state in states:
             self.groups[state.number].follow(state)
 
@@ -79,6 +82,8 @@ class FleetRun:
         found = {}
         for number, (group, facts) in enumerate(zip(self.groups, self.loop.facts, strict=True)):
             bounded = facts.bounded(group.target)
+            if self._switching:  # the policy sees only a part of the requests
+                bounded = max(bounded, self.values.replicas[number].count)
             if group.wanted is not None or (group.is_known and bounded != group.target):
                 found[number] = bounded
         return found if self._spending is None else self._afforded(found, self._spending)

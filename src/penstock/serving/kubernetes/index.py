@@ -75,6 +75,10 @@ class Index:
         found = self._workloads.get(named_workload(fleet.ref, number, options))
         return [] if found is None else [found]
 
+    def labelled(self, labels: Mapping[str, str]) -> list[Workload]:
+        """Return the workloads that have labels, of which there must be one."""
+        return self._by_label.find(labels)
+
     def pods(self, selector: Mapping[str, str]) -> tuple[Pod, ...]:
         """Return the pods that a selector selects."""
         return tuple(one for one in self._pods.find(selector) if one.matches(selector))

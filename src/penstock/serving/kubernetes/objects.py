@@ -22,12 +22,13 @@ class Ref(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A Deployment or LeaderWorkerSet: its wanted replicas, its own labels, and the labels that
-    select its pods."""
+    select its pods. ``owner`` is the uid of the object that controls it, empty without."""
 
     ref: Ref
     replicas: int
     labels: Mapping[str, str]
     selector: Mapping[str, str]
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,10 @@ def workload(document: Document) -> Workload:
                                        "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     else:
         selector = spec["selector"].get("matchLabels") or {}
-    return Workload(ref, spec.get("replicas", 1), document["metadata"].get("labels") or {},
-                    selector)
+    metadata = document["metadata"]
+    owners = [one["uid"] for one in metadata.get("ownerReferences") or () if one.get("controller")]
+    return Workload(ref, spec.get("replicas", 1), metadata.get("labels") or {}, selector,
+                    owners[0] if owners else "")
 
 
 def pod(document: Document) -> Pod:

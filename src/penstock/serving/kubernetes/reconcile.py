@@ -55,6 +55,12 @@ class GroupState:
     problem: tuple[str, str] | None = None
     follows: Autoscaler | None = None
 
+    def wanted(self, targets: Mapping[int, int]) -> int:
+        """Return the replicas that are wanted: by Penstock where it scales the group, else by who
+        set the number of the workload."""
+        present = 0 if self.workload is None else self.workload.replicas
+        return targets.get(self.number, present) if self.options.act == "scale" else present
+
     @property
     def starting(self) -> int:
         """Number of pods that are not ready yet."""

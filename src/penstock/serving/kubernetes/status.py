@@ -65,22 +65,17 @@ def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition
         return Condition("Ready", "False", "NoGroups",
                          "no group of replicas has the section kubernetes")
     lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve" for state in states
-               if state.ready < (wanted := _wanted(state, targets))]
+               if state.ready < (wanted := state.wanted(targets))]
     if lacking:
         return Condition("Ready", "False", "ReplicasStarting", "; ".join(lacking))
     return Condition("Ready", "True", "ReplicasReady", "as many replicas serve as are wanted")
-
-
-def _wanted(state: GroupState, targets: Mapping[int, int]) -> int:
-    present = 0 if state.workload is None else state.workload.replicas
-    return targets.get(state.number, present) if state.options.act == "scale" else present
 
 
 def scaling(values: Fleet, missing: str | None, *, decided: bool) -> Condition:
     """Return whether a policy decides the numbers of replicas."""
     if not values.scales:
         return Condition("Scaling", "False", "FixedReplicas",
-                         "policies.scale is none: the file states the numbers")
+                         "policies.scale is none: the numbers of the file, or of its plan, stay")
     if missing is not None:
         return Condition("Scaling", "False", "MetricsMissing", missing)
     if not decided:
