@@ -54,6 +54,14 @@ def deployment(name="chat-0", replicas=1, labels=None, selector=None, **status):
                      "selector": {"matchLabels": selector or {"app": name}}}, "status": status}
 
 
+def managed(known, document, manager):
+    """Managed fields of an object once a manager has applied a document."""
+    others = [one for one in known.get("metadata", {}).get("managedFields", ())
+              if one["manager"] != manager]
+    return [*others, {"manager": manager, "operation": "Apply", "fieldsV1": {
+        "f:spec": {f"f:{key}": {} for key in document["spec"]}}}]
+
+
 def pod(name, labels=None, *, ready=True, ending=False, placed=True, cost=None):
     more = {"deletionTimestamp": TIME} if ending else {}
     if cost is not None:

@@ -94,8 +94,8 @@ class FakeCluster:
             raise self.failing
         self.actions.append(action)
         match action:
-            case Apply(document):
-                self._apply(document)
+            case Apply(document, manager):
+                self._apply(document, manager)
             case Create(document):
                 key = (document["kind"], document["metadata"]["namespace"],
                        document["metadata"]["name"])
@@ -171,10 +171,12 @@ class FakeCluster:
         for _, queue in self._watches:
             queue.put_nowait(None)
 
-    def _apply(self, document):
+    def _apply(self, document, manager):
         metadata = document["metadata"]
         key = (document["kind"], metadata["namespace"], metadata["name"])
-        self.put(document["kind"], merged(self.objects.get(key, {}), document))
+        known = self.objects.get(key, {})
+        self.put(document["kind"], merged(known, {**document, "metadata": {
+            **metadata, "managedFields": cluster.managed(known, document, manager)}}))
 
     def _tell(self, kind, happened, document):
         for name, queue in self._watches:

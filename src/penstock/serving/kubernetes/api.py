@@ -153,8 +153,9 @@ class Cluster:
     async def _act(self, action: Action) -> None:
         client = self._client
         match action:
-            case Apply(document):
-                await client.apply(_class_of(_BY_NAME[document["kind"]])(document), force=True)
+            case Apply(document, manager):
+                await client.apply(_class_of(_BY_NAME[document["kind"]])(document),
+                                   field_manager=manager, force=manager == MANAGER)
             case Create(document):
                 await client.create(_class_of(_BY_NAME[document["kind"]])(document))
             case Delete(ref):

@@ -13,18 +13,20 @@ import aiohttp
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
-from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus, Tell
+from penstock.serving.kubernetes.actions import Action, Apply, SetStatus, Tell
 from penstock.serving.kubernetes.api import Cluster, ClusterError
 from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.fleet_run import FleetRun, drawn
 from penstock.serving.kubernetes.interests import Interests, interests
 from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
+from penstock.serving.kubernetes.names import MANAGER
 from penstock.serving.kubernetes.objects import Document, FleetObject, Pod, Ref, Thing, ref_of
 from penstock.serving.kubernetes.planned import Plan, is_planned, planned_spec
 from penstock.serving.kubernetes.planning import LIMITS, Planning, Unplanned
 from penstock.serving.kubernetes.reconcile import (
     GroupState,
+    change_of,
     group_states,
     group_status,
     reconcile,
@@ -272,7 +274,8 @@ class Controller:
         source = "file" if one.plan is None else "plan"
         reason = str(decided[-1]["reason"]) if decided else f"the number of the {source}"
         for action in actions:
-            if isinstance(action, Apply):
+            change = change_of(action)
+            if isinstance(action, Apply) and action.manager == MANAGER:
                 ref = ref_of(action.document)
                 known = one.applied.get(ref)
                 if known is not None and known[0] == action.document and \
@@ -282,8 +285,11 @@ class Controller:
                 one.applied[ref] = (action.document, now_s)
             else:
                 await self._do(action)
-            if isinstance(action, Scale):
-                self._metrics.scaled(up=action.replicas > (action.before or 0))
+            if change is not None:
+                ref, before, after = change
+                if before == 0:
+                    one.applied.pop(ref, None)  # a new workload has nothing of what was applied
+                self._metrics.scaled(up=after > before)
                 for event in told(one.fleet, [action], reason):
                     await self._tell(event)
 

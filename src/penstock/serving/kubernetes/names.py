@@ -6,6 +6,10 @@ API_VERSION = f"{GROUP}/{VERSION}"
 MANAGER = "penstock"
 """Field manager of what Penstock applies: its own fields, and no others."""
 
+CREATOR = "penstock-create"
+"""Field manager of a new workload, which afterwards owns the first number of replicas alone: a
+number without an owner would go back to 1 when ``MANAGER`` applies a workload without it."""
+
 FLEET_LABEL = f"{GROUP}/fleet"
 GROUP_LABEL = f"{GROUP}/group"
 MODEL_LABEL = f"{GROUP}/model"

@@ -10,7 +10,7 @@ import yaml
 
 from penstock.serving.kubernetes import controller as module
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Scale, Tell
+from penstock.serving.kubernetes.actions import Apply, Tell
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
 from penstock.serving.kubernetes.controller import Controller
 from penstock.serving.kubernetes.election import Election
@@ -225,7 +225,7 @@ def test_the_bounds_of_the_file_hold_while_metrics_are_missing(tmp_path):
 def test_a_refused_step_is_in_the_status(tmp_path):
     class Strict(FakeCluster):
         async def act(self, action):
-            if isinstance(action, Scale):
+            if isinstance(action, Apply):
                 raise ClusterError("deployments.apps is forbidden", 403)
             await super().act(action)
 
@@ -283,7 +283,7 @@ def test_a_lease_that_is_lost_within_a_look_ends_it(tmp_path):
 def test_a_fleet_whose_step_hangs_holds_no_other_up(tmp_path):
     class Hung(FakeCluster):
         async def act(self, action):
-            if isinstance(action, Scale) and action.ref.name == "chat-0":
+            if isinstance(action, Apply) and action.document["metadata"]["name"] == "chat-0":
                 await asyncio.sleep(3600)
             await super().act(action)
 
