@@ -97,14 +97,9 @@ class FakeCluster:
             case Apply(document, manager):
                 self._apply(document, manager)
             case Create(document):
-                key = (document["kind"], document["metadata"]["namespace"],
-                       document["metadata"]["name"])
-                if key in self.objects:
-                    raise ClusterError("it exists", 409)
-                self.put(document["kind"], document)
+                self.put_new(document)
             case Delete(ref):
-                if tuple(ref) in self.objects:
-                    self.delete(ref.kind, ref.name, ref.namespace)
+                self.collect(ref)
             case Scale(ref, replicas, before):
                 known = self.objects.get(tuple(ref), {"spec": {}})["spec"].get("replicas", 1)
                 if before not in (None, known):
@@ -135,6 +130,24 @@ class FakeCluster:
                  "resourceVersion": str(next(self._versions))}
         self.objects[key] = {**document, "kind": kind, "metadata": whole}
         self._tell(kind, "MODIFIED" if known else "ADDED", self.objects[key])
+
+    def put_new(self, document):
+        metadata = document["metadata"]
+        if (document["kind"], metadata["namespace"], metadata["name"]) in self.objects:
+            raise ClusterError("it exists", 409)
+        self.put(document["kind"], document)
+
+    def collect(self, ref):
+        """Delete an object, which may be gone already, and a Deployment's pods with it."""
+        one = self.objects.get(tuple(ref))
+        if one is None:
+            return
+        self.delete(ref.kind, ref.name, ref.namespace)
+        if ref.kind == "Deployment":
+            labels = one["spec"]["selector"]["matchLabels"]
+            for name, pod in self.of("Pod").items():
+                if pod["metadata"]["labels"] == labels:
+                    self.delete("Pod", name)
 
     def patch(self, ref, patch, *, generation=True):
         key = tuple(ref)

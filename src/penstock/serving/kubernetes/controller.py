@@ -32,7 +32,7 @@ from penstock.serving.kubernetes.reconcile import (
     reconcile,
     told,
 )
-from penstock.serving.kubernetes.retire import Retired, retire, retired
+from penstock.serving.kubernetes.retire import Retired, Switch, retired
 from penstock.serving.kubernetes.status import (
     Condition,
     accepted,
@@ -40,6 +40,7 @@ from penstock.serving.kubernetes.status import (
     group_entry,
     planned,
     ready,
+    retired_entry,
     scaling,
 )
 from penstock.serving.kubernetes.store import Store
@@ -206,8 +207,9 @@ class Controller:
         run.follow(one.states, switching=any(former.serves for former in one.gone))
         run.start()
         targets = run.targets()
-        actions = reconcile(fleet, run.values, one.states, seen, targets)
-        actions += retire(fleet, run.values, one.states, seen.index, one.gone, targets, seen.work)
+        switch = Switch(run.values, one.states, one.gone, targets)
+        actions = [*reconcile(fleet, run.values, one.states, seen, switch.allowed()),
+                   *switch.steps(seen.index, seen.work)]
         for state in one.states:
             actions += group_status(state, seen.index.groups.get(state.ref),
                                     targets.get(state.number))
@@ -323,7 +325,9 @@ class Controller:
         groups = [] if values is None else [
             group_entry(values, state, targets.get(state.number)) for state in one.states]
         status = fleet_status(fleet, values, found, groups, [] if run is None else run.decisions(),
-                              None if run is None else run.attainment(), self._now(), one.plan)
+                              None if run is None else run.attainment(), self._now(), one.plan,
+                              [] if values is None else [retired_entry(values, former)
+                                                         for former in one.gone])
         if any(fleet.status.get(key) != value for key, value in status.items()):
             await self._do(SetStatus(fleet.ref, status))
         wrong = next(((condition.reason, condition.message) for condition in found

@@ -101,6 +101,9 @@ def _fleet_status() -> dict[str, Any]:
         "number": _INTEGER, "model": _STRING, "accelerator": _STRING, "act": _STRING,
         "workload": _STRING, "target": _INTEGER, "replicas": _INTEGER, "ready": _INTEGER,
         "starting": _INTEGER, "draining": _INTEGER, "costPerHour": _NUMBER}}
+    former = {"type": "object", "properties": {
+        "workload": _STRING, "replicas": _INTEGER, "ready": _INTEGER, "draining": _INTEGER,
+        "costPerHour": _NUMBER}}
     decision = {"type": "object", "properties": {
         "at": _TIME, "before": {"type": "array", "items": _INTEGER},
         "targets": {"type": "array", "items": _INTEGER}, "reason": _STRING,
@@ -121,6 +124,7 @@ def _fleet_status() -> dict[str, Any]:
         "conditions": _CONDITIONS, "policy": _STRING, "models": _STRING, "replicas": _STRING,
         "attainment": _NUMBER, "costPerHour": _NUMBER, "boundCostPerHour": _NUMBER,
         "groups": {"type": "array", "items": group},
+        "retiring": {"type": "array", "items": former},
         "decisions": {"type": "array", "items": decision}}}
 
 

@@ -6,10 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from penstock.fleet.scaling import replica_per_hour
 from penstock.fleet.values import Fleet
+from penstock.serving.kubernetes.manifests import label_value
 from penstock.serving.kubernetes.objects import FleetObject, time_text
 from penstock.serving.kubernetes.planned import Plan
 from penstock.serving.kubernetes.planning import Unplanned
 from penstock.serving.kubernetes.reconcile import GroupState
+from penstock.serving.kubernetes.retire import Retired
 
 MOST_DECISIONS = 10
 
@@ -101,6 +103,17 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
     return found if target is None else {**found, "target": target}
 
 
+def retired_entry(values: Fleet, one: Retired) -> dict[str, Any]:
+    """Return the entry of a former group's workload, which still serves or ends."""
+    price = next((pool.price_per_hour for pool in values.accelerators
+                  if label_value(pool.accelerator.name) == one.accelerator), 0.0)
+    num_held = sum(1 for pod in one.pods if pod.is_ready or pod.is_ending or pod.is_placed)
+    return {"workload": f"{one.workload.ref.kind}/{one.workload.ref.name}",
+            "replicas": one.workload.replicas, "ready": one.ready,
+            "draining": sum(1 for pod in one.pods if pod.is_ending),
+            "costPerHour": round(num_held * one.width * price, 6)}
+
+
 def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return a decision's entry of the status."""
     found = {"at": time_text(datetime.fromtimestamp(one["at_s"], UTC)), "before": [*one["before"]],
@@ -113,9 +126,10 @@ def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condition],
                  groups: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]],
-                 attainment: float | None, now: datetime, plan: Plan | None = None
-                 ) -> dict[str, Any]:
-    """Return the status of a Fleet. ``plan`` is None where its file states the groups."""
+                 attainment: float | None, now: datetime, plan: Plan | None = None,
+                 former: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the status of a Fleet. ``plan`` is None where its file states the groups, ``former``
+    has the entries of groups that it no longer has."""
     status: dict[str, Any] = {"observedGeneration": fleet.generation,
                               "conditions": conditions(fleet, found, now)}
     if values is None:
@@ -125,9 +139,10 @@ def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condi
     models = ", ".join(dict.fromkeys(group.model.name for group in values.replicas))
     return {**status, "policy": values.policies.scale.name, "models": models,
             "replicas": f"{num_ready}/{num_wanted}",
-            "costPerHour": round(sum(one["costPerHour"] for one in groups), 6),
+            "costPerHour": round(sum(one["costPerHour"] for one in (*groups, *former)), 6),
             "boundCostPerHour": None if plan is None else plan.bound_per_hour,
             "plan": None if plan is None else plan.status(),
             "attainment": None if attainment is None else round(attainment, 4),
             "groups": [dict(one) for one in groups],
+            "retiring": [dict(one) for one in former] or None,
             "decisions": [decision_entry(one) for one in [*decisions][-MOST_DECISIONS:]]}
