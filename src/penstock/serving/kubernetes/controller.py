@@ -208,7 +208,8 @@ class Controller:
         run.start()
         targets = run.targets()
         switch = Switch(run.values, one.states, one.gone, targets)
-        actions = [*reconcile(fleet, run.values, one.states, seen, switch.allowed()),
+        allowed = switch.allowed()
+        actions = [*reconcile(fleet, run.values, one.states, seen, allowed),
                    *switch.steps(seen.index, seen.work)]
         for state in one.states:
             actions += group_status(state, seen.index.groups.get(state.ref),
@@ -216,7 +217,7 @@ class Controller:
         await self._act(one, actions)
         missing = None if run.loop is None else run.loop.problem
         await self._say(one, [
-            *one.first(), ready(one.states, targets),
+            *one.first(), ready(one.states, targets, allowed),
             scaling(run.values, missing,
                     decided=run.loop is not None and run.loop.num_decisions > 0)])
 

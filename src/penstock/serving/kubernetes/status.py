@@ -57,17 +57,21 @@ def planned(plan: Plan | Unplanned) -> Condition:
                      f"{plan.cost_per_hour:g} an hour{least}")
 
 
-def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition:
+def ready(states: Sequence[GroupState], targets: Mapping[int, int],
+          allowed: Mapping[int, int] | None = None) -> Condition:
     """Return whether as many replicas serve as are wanted: by Penstock where it scales a group,
-    else by who set the number of the workload."""
+    else by who set the number of the workload. Former groups leave room for as many as are
+    ``allowed``."""
     problems = [state.problem for state in states if state.problem is not None]
     if problems:
         return Condition("Ready", "False", problems[0][0], "; ".join(text for _, text in problems))
     if not states:
         return Condition("Ready", "False", "NoGroups",
                          "no group of replicas has the section kubernetes")
-    lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve" for state in states
-               if state.ready < (wanted := state.wanted(targets))]
+    lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve"
+               + (f", former groups leave room for {room}" if room < wanted else "")
+               for state in states if state.ready < (wanted := state.wanted(targets))
+               for room in [(allowed or {}).get(state.number, wanted)]]
     if lacking:
         return Condition("Ready", "False", "ReplicasStarting", "; ".join(lacking))
     return Condition("Ready", "True", "ReplicasReady", "as many replicas serve as are wanted")
