@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,30 +15,28 @@ from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
 from penstock.serving.kubernetes.actions import Action, Apply, SetStatus, Tell
 from penstock.serving.kubernetes.api import Cluster, ClusterError
+from penstock.serving.kubernetes.controlled import Controlled
 from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.fleet_run import FleetRun, drawn
-from penstock.serving.kubernetes.interests import Interests, interests
+from penstock.serving.kubernetes.interests import interests
 from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
 from penstock.serving.kubernetes.names import MANAGER
-from penstock.serving.kubernetes.objects import Document, FleetObject, Pod, Ref, Thing, ref_of
+from penstock.serving.kubernetes.objects import FleetObject, Pod, Ref, Thing, ref_of
 from penstock.serving.kubernetes.planned import Plan, is_planned, planned_spec
-from penstock.serving.kubernetes.planning import LIMITS, Planning, Unplanned
+from penstock.serving.kubernetes.planning import LIMITS, Planning
 from penstock.serving.kubernetes.reconcile import (
-    GroupState,
     change_of,
     group_states,
     group_status,
     reconcile,
     told,
 )
-from penstock.serving.kubernetes.retire import Retired, Switch, retired
+from penstock.serving.kubernetes.retire import Switch, retired
 from penstock.serving.kubernetes.status import (
     Condition,
-    accepted,
     fleet_status,
     group_entry,
-    planned,
     ready,
     retired_entry,
     scaling,
@@ -52,30 +50,6 @@ PERIOD_S = 10.0
 
 AGAIN_S = 300.0
 """Time after which an unchanged object is applied again, in case somebody has changed it."""
-
-
-@dataclass(slots=True)
-class Controlled:
-    """A Fleet as the controller keeps it: its run, None where its file is not valid, the problem of
-    the file, the states of its groups, and what was applied last. ``planned`` is None where the
-    file states the groups, and ``plan`` is that of the run."""
-
-    fleet: FleetObject
-    run: FleetRun | None = None
-    plan: Plan | None = None
-    planned: Plan | Unplanned | None = None
-    drawn: tuple[Document, Fleet] | None = None
-    problem: str | None = None
-    states: list[GroupState] = field(default_factory=list)
-    gone: list[Retired] = field(default_factory=list)
-    applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
-    warned: tuple[str, int] | None = None
-    interests: Interests | None = None
-
-    def first(self) -> list[Condition]:
-        """Return the conditions of the file, and of its plan."""
-        return [accepted(self.problem),
-                *([] if self.planned is None or self.problem else [planned(self.planned)])]
 
 
 class Controller:
@@ -115,11 +89,12 @@ class Controller:
         ref = Ref("Fleet", group.namespace, group.fleet)
         one = self.fleets.get(ref)
         if one is not None and one.run is not None:
-            return one.run.targets().get(group.group)
+            numbers = {state.options.key(state.number): state.number for state in one.states}
+            return one.run.targets().get(numbers.get(group.group, -1))
         fleet = self.store.fleet(ref)
         entries = () if fleet is None else fleet.status.get("groups") or ()
         return next((entry.get("target") for entry in entries
-                     if entry["number"] == group.group), None)
+                     if group.group in (entry.get("name"), str(entry["number"]))), None)
 
     def _changed(self, thing: Thing) -> None:
         """Ask for a look at the Fleets that an object concerns."""

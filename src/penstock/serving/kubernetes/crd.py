@@ -35,7 +35,8 @@ def definitions() -> list[dict[str, Any]]:
                 "spec": {"type": "object", "required": ["fleet", "group"], "properties": {
                     "fleet": {**_STRING, "description": "Name of the Fleet."},
                     "group": {**_INTEGER, "minimum": 0,
-                              "description": "Number of the group in the Fleet's replicas."},
+                              "description":
+                              "Number of the group in the Fleet's replicas when it was new."},
                     "replicas": {**_INTEGER, "minimum": 0, "description":
                                  "Replicas that an HPA, KEDA or a person wants; Penstock passes "
                                  "them on where the group's kubernetes.act is publish."}}},
@@ -98,9 +99,9 @@ def _object(schema: Mapping[str, Any], known: Mapping[str, Any], section: str) -
 
 def _fleet_status() -> dict[str, Any]:
     group = {"type": "object", "properties": {
-        "number": _INTEGER, "model": _STRING, "accelerator": _STRING, "act": _STRING,
-        "workload": _STRING, "target": _INTEGER, "replicas": _INTEGER, "ready": _INTEGER,
-        "starting": _INTEGER, "draining": _INTEGER, "costPerHour": _NUMBER}}
+        "number": _INTEGER, "name": _STRING, "model": _STRING, "accelerator": _STRING,
+        "act": _STRING, "workload": _STRING, "target": _INTEGER, "replicas": _INTEGER,
+        "ready": _INTEGER, "starting": _INTEGER, "draining": _INTEGER, "costPerHour": _NUMBER}}
     former = {"type": "object", "properties": {
         "workload": _STRING, "replicas": _INTEGER, "ready": _INTEGER, "draining": _INTEGER,
         "costPerHour": _NUMBER}}

@@ -95,7 +95,8 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
     width = group.parallelism.num_accelerators
     num_held = sum(1 for one in state.pods if one.is_ready or one.is_ending or one.is_placed)
     found: dict[str, Any] = {
-        "number": state.number, "model": group.model.name,
+        "number": state.number, **({"name": state.options.name} if state.options.name else {}),
+        "model": group.model.name,
         "accelerator": f"{width} x {group.accelerator.name}" if width > 1
         else group.accelerator.name,
         "act": state.options.act, "ready": state.ready, "starting": state.starting,

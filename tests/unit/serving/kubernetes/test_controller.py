@@ -276,10 +276,10 @@ def test_a_controller_that_does_not_lead_knows_the_leader_s_number(tmp_path):
             both = (first, second) if first.controller.election.leads.is_set() else (second, first)
             await first.until(lambda: both[1].controller.store.is_whole)
             for one in both:
-                assert one.controller.wanted(Asked("ns", "chat", 0)) == 2
+                assert one.controller.wanted(Asked("ns", "chat", "0")) == 2
             assert both[1].controller.fleets == {}
-            assert both[1].controller.wanted(Asked("ns", "chat", 4)) is None
-            assert both[1].controller.wanted(Asked("ns", "other", 0)) is None
+            assert both[1].controller.wanted(Asked("ns", "chat", "4")) is None
+            assert both[1].controller.wanted(Asked("ns", "other", "0")) is None
     asyncio.run(work())
 
 

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from penstock.serving.kubernetes.actions import Apply
+from penstock.serving.kubernetes.keda import Asked
+from penstock.serving.kubernetes.server import shown
 from penstock.serving.planning.jobs import Jobs
 from penstock.serving.planning.operation import Answer, failure
 from support import cluster_objects as cluster
@@ -72,6 +74,9 @@ def test_a_fleet_without_replicas_is_planned_once_and_runs(tmp_path, monkeypatch
                 "demands": [{"name": "llama-3.1-8b", "model": "llama-3.1-8b",
                              "ratePerSecond": 1.0, "headroom": 0.5, "attainment": 0.995}]}
             assert kept.condition("Planned") == ("True", "Planned")
+            group, = shown(kept.controller)[0].groups
+            assert group.key == status(there)["groups"][0]["name"]
+            assert kept.controller.wanted(Asked("ns", "chat", group.key)) == 2
         async with at_work(there, tmp_path, "two") as kept:
             lease = there.of("Lease")["penstock-controller"]
             there.put("Lease", {**lease, "spec": {**lease["spec"], "holderIdentity": "two"}})
@@ -199,6 +204,11 @@ def test_a_policy_starts_from_the_planned_number(tmp_path, monkeypatch):
                                       there.of("Deployment").values()] == [2])
             one, = kept.controller.fleets.values()
             assert [(facts.floor, facts.ceiling) for facts in one.run.loop.facts] == [(1, 5)]
+            one.run.groups[0].wanted = 1
+            one.run.follow(one.states, switching=True)
+            assert one.run.targets() == {0: 2}  # former replicas take a part of the requests
+            one.run.follow(one.states)
+            assert one.run.targets() == {0: 1}
     asyncio.run(work())
 
 
