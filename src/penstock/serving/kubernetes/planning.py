@@ -35,8 +35,8 @@ UNDER_WAY = Unplanned()
 @dataclass(slots=True)
 class _Work:
     key: tuple[str, int]
-    task: asyncio.Task[None]
     outcome: Plan | Unplanned = UNDER_WAY
+    task: asyncio.Task[None] | None = None
 
 
 class Planning:
@@ -60,31 +60,31 @@ class Planning:
         key, work = (fleet.uid, fleet.generation), self._work.get(fleet.ref)
         if work is None or work.key != key:
             self.forget(fleet.ref)
-            work = self._work[fleet.ref] = _Work(
-                key, asyncio.create_task(self._compute(fleet, drawn, known)))
+            work = self._work[fleet.ref] = _Work(key)
+            work.task = asyncio.create_task(self._compute(work, fleet, drawn, known))
         return work.outcome
 
     def forget(self, ref: Ref) -> None:
         """Forget a Fleet, and stop its plan."""
         work = self._work.pop(ref, None)
-        if work is not None:
+        if work is not None and work.task is not None:
             work.task.cancel()
 
     async def close(self) -> None:
         """Stop all plans."""
-        tasks = [work.task for work in self._work.values()]
+        tasks = [work.task for work in self._work.values() if work.task is not None]
         for ref in [*self._work]:
             self.forget(ref)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _compute(self, fleet: FleetObject, drawn: Fleet, before: Plan | None) -> None:
+    async def _compute(self, work: _Work, fleet: FleetObject, drawn: Fleet, before: Plan | None
+                       ) -> None:
         try:
-            outcome = await self._planned(fleet, drawn, before)
+            work.outcome = await self._planned(fleet, drawn, before)
         except InputError as error:
-            outcome = Unplanned(str(error))
+            work.outcome = Unplanned(str(error))
         except Exception as error:
-            outcome = Unplanned(f"{type(error).__name__}: {error}")
-        self._work[fleet.ref].outcome = outcome
+            work.outcome = Unplanned(f"{type(error).__name__}: {error}")
         self._made(fleet.ref)
 
     async def _planned(self, fleet: FleetObject, drawn: Fleet, before: Plan | None
