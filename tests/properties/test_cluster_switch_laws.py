@@ -3,7 +3,7 @@
 import json
 import random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.fleet.load import parse_fleet
@@ -124,6 +124,10 @@ class World:
     def ready(self):
         return sum(1 for _, _, state in self.pods.values() if state == "ready")
 
+    def serving(self):
+        """Accelerators of the replicas that serve."""
+        return sum(self.width(owner) for owner, _, state in self.pods.values() if state == "ready")
+
     def settle(self, values):
         for _ in range(RUNS):
             steps = self.steps(values)
@@ -149,6 +153,8 @@ def counts(world):
 
 @examples(150)
 @given(st.lists(plans, min_size=2, max_size=3), spare, st.integers(0, 10**6))
+@example([[("l40s", 2, 1)], [("l40s", 1, 2)]], {"h100-80gb": 0, "l40s": 0}, 1)  # no way out
+@example([[("l40s", 1, 4)], [("l40s", 2, 2)]], {"h100-80gb": 0, "l40s": 0}, 1)
 def test_a_switch_never_leaves_traffic_without_replicas_nor_takes_more_than_there_is(
         drawn, spare, seed):
     pools = pools_of(drawn, spare)
@@ -179,7 +185,7 @@ def test_where_there_is_room_the_former_replicas_stay_until_all_others_serve(fir
     world = World([first, then], {"h100-80gb": None, "l40s": None}, seed)
     world.settle(world.files[0])
     former = {name: one["spec"]["replicas"] for name, one in world.workloads.items()}
-    kept = {group.kubernetes.name for group in world.files[1].replicas}
+    kept = {f"chat-{group.kubernetes.name}": group.count for group in world.files[1].replicas}
     for _ in range(80):
         states = group_states(world.fleet, world.files[1], Observed(world.index()))
         whole = all(state.ready >= world.files[1].replicas[state.number].count
@@ -187,11 +193,30 @@ def test_where_there_is_room_the_former_replicas_stay_until_all_others_serve(fir
         before = len(world.changed)
         world.obey(world.steps(world.files[1]))
         for step in world.changed[before:]:
-            name = step.ref.name
-            if name in former and name.removeprefix("chat-") not in kept:
-                assert (step.replicas, step.before) == (0, former[name])
+            if step.replicas < step.before:
+                name = step.ref.name
+                assert (step.replicas, step.before) == (kept.get(name, 0), former[name])
                 assert whole
         world.play()
+
+
+@examples(150)
+@given(plans, plans, spare, st.integers(0, 10**6))
+@example([("l40s", 1, 4)], [("l40s", 2, 2)], {"h100-80gb": 0, "l40s": 0}, 1)
+@example([("l40s", 2, 4)], [("l40s", 1, 8)], {"h100-80gb": 0, "l40s": 0}, 2)
+@example([("l40s", 1, 4)], [("l40s", 1, 1), ("h100-80gb", 1, 1)], {"h100-80gb": 0, "l40s": 0}, 3)
+@example([("l40s", 1, 4)], [("l40s", 1, 1), ("l40s", 2, 1)], {"h100-80gb": 0, "l40s": 0}, 4)
+def test_former_replicas_give_way_one_step_at_a_time(first, then, spare, seed):
+    world = World([first, then], pools_of((first, then), spare), seed)
+    world.settle(world.files[0])
+    begun = world.serving()
+    for _ in range(60):
+        states = group_states(world.fleet, world.files[1], Observed(world.index()))
+        if all(state.ready >= world.files[1].replicas[state.number].count for state in states):
+            return
+        world.obey(world.steps(world.files[1]))
+        world.play()
+        assert world.serving() >= begun - 2  # the widest replica
 
 
 @examples(100)

@@ -1,8 +1,9 @@
-"""Workloads of groups that a Fleet no longer has: they serve until other replicas do, and go."""
+"""Replicas that a Fleet no longer wants: they serve until those that it wants do, and go."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import NamedTuple
 
 from penstock.fleet.values import Fleet
 from penstock.serving.kubernetes.actions import Action, Delete
@@ -43,6 +44,11 @@ class Retired:
         return sum(1 for one in self.pods if one.is_ready and not one.is_ending)
 
     @property
+    def model(self) -> str:
+        """Label of the model."""
+        return self.workload.labels.get(MODEL_LABEL, "")
+
+    @property
     def accelerator(self) -> str:
         """Label of the accelerator, empty where an older Penstock wrote none."""
         return self.workload.labels.get(ACCELERATOR_LABEL, "")
@@ -64,12 +70,25 @@ def retired(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], ind
             if one.owner == fleet.uid and one.ref not in kept]
 
 
+class _Former(NamedTuple):
+    """Replicas that the fleet no longer wants: all of a retired workload, or those of a group
+    beyond its wanted number. ``end`` is how many may end."""
+
+    ref: Ref
+    model: str
+    accelerator: str
+    width: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A change from former groups to the present ones, whose wanted replicas are ``targets``.
+    """A change from former replicas to those that are wanted now, ``targets`` by group.
 
-    Accelerators that the file limits are shared: new replicas start as far as there is room, and
-    where there is none, former replicas give way to them one after another.
+    Former replicas serve until the model's groups have all of theirs ready. Accelerators that the
+    file limits are shared: new replicas start as far as there is room, and where there is none,
+    former ones give way to them one after another. Where a policy scales, the policy decides when
+    its groups shrink.
     """
 
     values: Fleet
@@ -78,10 +97,12 @@ class Switch:
     targets: Mapping[int, int]
 
     def allowed(self) -> dict[int, int]:
-        """Return the targets as far as former groups leave room for them."""
-        if not any(one.serves for one in self.gone):
-            return dict(self.targets)
-        free, found = self._free(), dict(self.targets)
+        """Return the targets for the present step."""
+        found, free = dict(self.targets), self._free()
+        shrinking = {one.ref: one for one in self._surplus()}
+        if not shrinking and not any(one.serves for one in self.gone):
+            return found
+        giving = self._giving()
         for state in self.states:
             name, width = self._needs(state)
             wanted, present = self._wanted(state), _present(state)
@@ -89,48 +110,65 @@ class Switch:
                 more = max(0, int(min(wanted - present, free.get(name, inf) // width)))
                 found[state.number] = present + more
                 free[name] = free.get(name, inf) - more * width
+            elif state.workload is not None and state.workload.ref in shrinking \
+                    and not self._is_whole(self._model(state), but=state):
+                found[state.number] = present - giving.get(state.workload.ref, 0)
         return found
 
     def steps(self, index: Index, work: Mapping[str, int]) -> Iterator[Action]:
-        """Yield the steps by which former groups end.
-
-        A workload keeps its replicas until the model's present groups have all of theirs ready.
-        Then its pods end, each after its last answers, and the workload is deleted once they are
-        gone.
-        """
+        """Yield the steps by which former groups end: their pods, each after its last answers, and
+        the workload once they are gone."""
+        giving = self._giving()
         for one in self.gone:
-            heirs = self._heirs(one)
-            if not all(self._is_ready(state) for state in heirs):
-                if not one.is_scaled:
-                    yield from scaled_to(one, one.workload.replicas - self._give_way(one, heirs),
-                                         work)
+            ref, present = one.workload.ref, one.workload.replicas
+            if not self._is_whole(one.model):
+                if giving.get(ref):
+                    yield from scaled(one.workload, one.pods, present - giving[ref], work)
             elif one.serves and not one.is_scaled:
-                yield from scaled_to(one, 0, work)
+                if present:
+                    yield from scaled(one.workload, one.pods, 0, work)
             else:
-                yield Delete(one.workload.ref)
-                group = Ref("ReplicaGroup", one.workload.ref.namespace, one.workload.ref.name)
+                yield Delete(ref)
+                group = Ref("ReplicaGroup", ref.namespace, ref.name)
                 if group in index.groups:
                     yield Delete(group)
 
-    def _give_way(self, one: Retired, heirs: Sequence[GroupState]) -> int:
-        """Return how many replicas of a former group end so that a new one can start: none while
-        there is room, while anything starts or ends, and where too few would serve."""
-        waits = [state for state in heirs if self._wanted(state) > _present(state)
-                 and self._needs(state)[0] == one.accelerator]
-        moves = any(state.starting or state.draining or state.ready < _present(state)
-                    for state in heirs) or any(
+    def _giving(self) -> dict[Ref, int]:
+        """Return how many replicas of a workload end so that a new one can start: none while there
+        is room, while anything starts or ends, and where too few would serve."""
+        free = self._free()
+        for one in (*self._retiring(), *self._surplus()):
+            heirs = self._heirs(one.model)
+            waits = [self._needs(state)[1] for state in heirs
+                     if self._wanted(state) > _present(state)
+                     and self._needs(state)[0] == one.accelerator]
+            if not waits or self._moves(heirs):
+                continue
+            lacks = min(waits) - free.get(one.accelerator, inf)
+            number = ceil(lacks / one.width) if 0 < lacks < inf else 0
+            serve = sum(state.ready for state in heirs) + sum(
+                former.ready for former in self.gone if former.model == one.model)
+            if 0 < number <= one.end and serve - number >= self.values.plan.min_replicas:
+                return {one.ref: number}
+        return {}
+
+    def _moves(self, heirs: Sequence[GroupState]) -> bool:
+        """Whether a replica starts or ends."""
+        return any(state.starting or state.draining or state.ready < _present(state)
+                   for state in heirs) or any(
             len(former.pods) > former.workload.replicas for former in self.gone)
-        free = self._free().get(one.accelerator, inf)
-        if not waits or moves:
-            return 0
-        lacks = min(self._needs(state)[1] for state in waits) - free
-        number = ceil(lacks / one.width) if 0 < lacks < inf else 0
-        model = one.workload.labels.get(MODEL_LABEL)
-        serve = sum(state.ready for state in heirs) + sum(
-            former.ready for former in self.gone
-            if former.workload.labels.get(MODEL_LABEL) == model)
-        enough = serve - number >= self.values.plan.min_replicas
-        return number if number <= one.workload.replicas and enough else 0
+
+    def _retiring(self) -> Iterator[_Former]:
+        for one in self.gone:
+            if not one.is_scaled:
+                yield _Former(one.workload.ref, one.model, one.accelerator, one.width,
+                              one.workload.replicas)
+
+    def _surplus(self) -> Iterator[_Former]:
+        for state in () if self.values.scales else self.states:
+            more = _present(state) - self._wanted(state)
+            if state.workload is not None and more > 0 and state.options.act == "scale":
+                yield _Former(state.workload.ref, self._model(state), *self._needs(state), more)
 
     def _free(self) -> dict[str, float]:
         """Return the accelerators that nothing holds, by their label, where the file limits
@@ -150,26 +188,23 @@ class Switch:
         group = self.values.replicas[state.number]
         return label_value(group.accelerator.name), group.parallelism.num_accelerators
 
+    def _model(self, state: GroupState) -> str:
+        return label_value(self.values.replicas[state.number].served_name)
+
     def _wanted(self, state: GroupState) -> int:
         if state.workload is not None:
             return state.wanted(self.targets)
         return self.targets.get(state.number, self.values.replicas[state.number].count)
 
-    def _heirs(self, one: Retired) -> list[GroupState]:
-        model = one.workload.labels.get(MODEL_LABEL)
-        return [state for state in self.states if label_value(
-            self.values.replicas[state.number].served_name) == model]
+    def _heirs(self, model: str) -> list[GroupState]:
+        return [state for state in self.states if self._model(state) == model]
 
-    def _is_ready(self, state: GroupState) -> bool:
-        return state.workload is not None and state.problem is None \
-            and state.ready >= self._wanted(state)
+    def _is_whole(self, model: str, but: GroupState | None = None) -> bool:
+        """Whether the model's groups, ``but`` one, have all of their replicas ready."""
+        return all(state.workload is not None and state.problem is None
+                   and state.ready >= self._wanted(state)
+                   for state in self._heirs(model) if state is not but)
 
 
 def _present(state: GroupState) -> int:
     return 0 if state.workload is None else state.workload.replicas
-
-
-def scaled_to(one: Retired, replicas: int, work: Mapping[str, int]) -> Iterator[Action]:
-    """Yield the steps to fewer replicas of a former group, none where it has them."""
-    if replicas < one.workload.replicas:
-        yield from scaled(one.workload, one.pods, replicas, work)

@@ -112,6 +112,25 @@ def test_where_there_is_no_room_former_replicas_give_way_one_after_another(docum
     assert [step for step in found if isinstance(step, Scale)] == expected
 
 
+def two_groups(first, second):
+    """The allowed replicas of two groups of a model, which want 1 and 2."""
+    text = cluster.text_of(text=cluster.FLEET.replace(
+        "[{count: 2, KUBERNETES}]",
+        "[{count: 1, KUBERNETES}, {count: 2, parallelism: {tensor: 2}, KUBERNETES}]"))
+    values = parse_fleet(text, "chat")
+    index = Index(*(objects.workload(one) if one["kind"] == "Deployment" else objects.pod(one)
+                    for one in (*first, *second)))
+    states = group_states(FLEET, values, Observed(index))
+    return Switch(values, states, [], {0: 1, 1: 2}).allowed()
+
+
+def test_a_group_shrinks_once_the_groups_that_grow_beside_it_serve():
+    second = present(2, 1, "chat-1")
+    assert two_groups(present(4, 4), second) == {0: 4, 1: 2}
+    assert two_groups(present(4, 4), present(2, 2, "chat-1")) == {0: 1, 1: 2}
+    assert two_groups(present(4, 0), present(2, 2, "chat-1")) == {0: 1, 1: 2}  # none of its serve
+
+
 def test_the_entry_of_a_former_group_tells_what_it_still_costs():
     documents = [former(2, width="2"), *pods(2), cluster.pod("e", {"app": "chat-old"}, ending=True)]
     _, _, (one,) = switched(*documents)
