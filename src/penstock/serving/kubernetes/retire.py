@@ -98,7 +98,7 @@ class Switch:
 
     def allowed(self) -> dict[int, int]:
         """Return the targets for the present step."""
-        found, free = dict(self.targets), self._free()
+        found, free, lacking = dict(self.targets), self._free(), self._lacking()
         shrinking = {one.ref: one for one in self._surplus()}
         if not shrinking and not any(one.serves for one in self.gone):
             return found
@@ -111,17 +111,17 @@ class Switch:
                 found[state.number] = present + more
                 free[name] = free.get(name, inf) - more * width
             elif state.workload is not None and state.workload.ref in shrinking \
-                    and not self._is_whole(self._model(state), but=state):
+                    and any(one is not state for one in lacking.get(self._model(state), ())):
                 found[state.number] = present - giving.get(state.workload.ref, 0)
         return found
 
     def steps(self, index: Index, work: Mapping[str, int]) -> Iterator[Action]:
         """Yield the steps by which former groups end: their pods, each after its last answers, and
         the workload once they are gone."""
-        giving = self._giving()
+        giving, lacking = self._giving(), self._lacking()
         for one in self.gone:
             ref, present = one.workload.ref, one.workload.replicas
-            if not self._is_whole(one.model):
+            if one.model in lacking:
                 if giving.get(ref):
                     yield from scaled(one.workload, one.pods, present - giving[ref], work)
             elif one.serves and not one.is_scaled:
@@ -136,27 +136,43 @@ class Switch:
     def _giving(self) -> dict[Ref, int]:
         """Return how many replicas of a workload end so that a new one can start: none while there
         is room, while anything starts or ends, and where too few would serve."""
-        free = self._free()
+        free, waits = self._free(), self._waits()
+        still = self._still_models() if waits else {}
         for one in (*self._retiring(), *self._surplus()):
-            heirs = self._heirs(one.model)
-            waits = [self._needs(state)[1] for state in heirs
-                     if self._wanted(state) > _present(state)
-                     and self._needs(state)[0] == one.accelerator]
-            if not waits or self._moves(heirs):
+            width = waits.get((one.model, one.accelerator))
+            if width is None or one.model not in still:
                 continue
-            lacks = min(waits) - free.get(one.accelerator, inf)
+            lacks = width - free.get(one.accelerator, inf)
             number = ceil(lacks / one.width) if 0 < lacks < inf else 0
-            serve = sum(state.ready for state in heirs) + sum(
-                former.ready for former in self.gone if former.model == one.model)
-            if 0 < number <= one.end and serve - number >= self.values.plan.min_replicas:
+            if 0 < number <= one.end and \
+                    still[one.model] - number >= self.values.plan.min_replicas:
                 return {one.ref: number}
         return {}
 
-    def _moves(self, heirs: Sequence[GroupState]) -> bool:
-        """Whether a replica starts or ends."""
-        return any(state.starting or state.draining or state.ready < _present(state)
-                   for state in heirs) or any(
-            len(former.pods) > former.workload.replicas for former in self.gone)
+    def _waits(self) -> dict[tuple[str, str], int]:
+        """Return the accelerators of the narrowest replica that is to start, by the labels of model
+        and accelerator."""
+        found: dict[tuple[str, str], int] = {}
+        for state in self.states:
+            if self._wanted(state) > _present(state):
+                name, width = self._needs(state)
+                key = (self._model(state), name)
+                found[key] = min(width, found.get(key, width))
+        return found
+
+    def _still_models(self) -> dict[str, int]:
+        """Return the number of replicas that serve, by the label of each model of which no replica
+        starts or ends."""
+        found: dict[str, int] = {}
+        moving = {one.model for one in self.gone if len(one.pods) > one.workload.replicas}
+        for state in self.states:
+            model = self._model(state)
+            found[model] = found.get(model, 0) + state.ready
+            if state.starting or state.draining or state.ready < _present(state):
+                moving.add(model)
+        for one in self.gone:
+            found[one.model] = found.get(one.model, 0) + one.ready
+        return {model: ready for model, ready in found.items() if model not in moving}
 
     def _retiring(self) -> Iterator[_Former]:
         for one in self.gone:
@@ -196,14 +212,14 @@ class Switch:
             return state.wanted(self.targets)
         return self.targets.get(state.number, self.values.replicas[state.number].count)
 
-    def _heirs(self, model: str) -> list[GroupState]:
-        return [state for state in self.states if self._model(state) == model]
-
-    def _is_whole(self, model: str, but: GroupState | None = None) -> bool:
-        """Whether the model's groups, ``but`` one, have all of their replicas ready."""
-        return all(state.workload is not None and state.problem is None
-                   and state.ready >= self._wanted(state)
-                   for state in self._heirs(model) if state is not but)
+    def _lacking(self) -> dict[str, list[GroupState]]:
+        """Return the groups that lack ready replicas, by the label of their model."""
+        found: dict[str, list[GroupState]] = {}
+        for state in self.states:
+            if state.workload is None or state.problem is not None \
+                    or state.ready < self._wanted(state):
+                found.setdefault(self._model(state), []).append(state)
+        return found
 
 
 def _present(state: GroupState) -> int:
