@@ -14,6 +14,7 @@ from penstock.serving.kubernetes.actions import (
     Tell,
 )
 from penstock.serving.kubernetes.api import WATCHED, ClusterError
+from penstock.serving.kubernetes.names import CREATOR
 from support import cluster_objects as cluster
 
 
@@ -104,7 +105,8 @@ class FakeCluster:
                 known = self.objects.get(tuple(ref), {"spec": {}})["spec"].get("replicas", 1)
                 if before not in (None, known):
                     raise ClusterError("somebody has scaled it", 409)
-                self.patch(ref, {"spec": {"replicas": replicas}})
+                self.patch(ref, {"spec": {"replicas": replicas},
+                                 "metadata": {"managedFields": self._scaled(ref)}})
             case Annotate(ref, key, value):
                 self.patch(ref, {"metadata": {"annotations": {key: value}}})
             case Label(ref, labels, replicas):
@@ -188,8 +190,20 @@ class FakeCluster:
         metadata = document["metadata"]
         key = (document["kind"], metadata["namespace"], metadata["name"])
         known = self.objects.get(key, {})
+        replicas = known.get("spec", {}).get("replicas")
+        if manager == CREATOR and replicas not in (None, document["spec"]["replicas"]) and not any(
+                one["manager"] == CREATOR and "f:replicas" in one["fieldsV1"]["f:spec"]
+                for one in known["metadata"].get("managedFields", ())):
+            raise ClusterError("somebody else owns the replicas", 409)
         self.put(document["kind"], merged(known, {**document, "metadata": {
             **metadata, "managedFields": cluster.managed(known, document, manager)}}))
+
+    def _scaled(self, ref):
+        """Managed fields once the scale subresource has taken the replicas."""
+        known = self.objects.get(tuple(ref), {}).get("metadata", {}).get("managedFields", ())
+        return [{**one, "fieldsV1": {"f:spec": {key: value for key, value
+                                                in one["fieldsV1"]["f:spec"].items()
+                                                if key != "f:replicas"}}} for one in known]
 
     def _tell(self, kind, happened, document):
         for name, queue in self._watches:
