@@ -11,6 +11,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.reconcile import Observed, group_states, reconcile
+from penstock.serving.kubernetes.retire import Switch, retired
 
 NUM_GROUPS, PODS_EACH = 1000, 10
 MOST_S, MOST_MB = 2.0, 500.0
@@ -57,7 +58,11 @@ def main() -> int:
           for place in range(PODS_EACH))))
     read_s = time.process_time() - begin_s
     states = group_states(fleet, values, seen)
-    steps = reconcile(fleet, values, states, seen, dict.fromkeys(range(NUM_GROUPS), PODS_EACH + 1))
+    # Every second group grows, and every other one shrinks: the most work for a switch.
+    switch = Switch(values, states, retired(fleet, values, states, seen.index), {
+        number: PODS_EACH + (1 if number % 2 else -1) for number in range(NUM_GROUPS)})
+    steps = [*reconcile(fleet, values, states, seen, switch.allowed()),
+             *switch.steps(seen.index, {})]
     taken_s = time.process_time() - begin_s - read_s
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{NUM_GROUPS:,} groups, {NUM_GROUPS * PODS_EACH:,} pods: read in {read_s:.3f} s, "

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from penstock.fleet.load import parse_fleet
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Scale, SetStatus
+from penstock.serving.kubernetes.actions import (
+    Annotate,
+    Apply,
+    Create,
+    Delete,
+    Scale,
+    SetStatus,
+)
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.objects import Ref
 from penstock.serving.kubernetes.reconcile import Observed, group_states, group_status, reconcile
@@ -78,20 +85,32 @@ class World:
                                   self.targets.get(state.number))
         return states, found
 
+    def apply(self, document, manager):
+        """Server-side apply. A number that no manager has any more goes back to 1."""
+        name = document["metadata"]["name"]
+        known = self.workloads.get(name, {"metadata": cluster.metadata(name), "spec": {}})
+        before = [one["manager"] for one in known["metadata"].get("managedFields", ())
+                  if "f:replicas" in one["fieldsV1"]["f:spec"]]
+        managers = cluster.managed(known, document, manager)
+        spec = {**known["spec"], **document["spec"]}
+        if before == [manager] and "replicas" not in document["spec"]:
+            spec["replicas"] = 1
+        self.workloads[name] = {**known, **document, "spec": spec, "metadata": {
+            **known["metadata"], **document["metadata"], "managedFields": managers}}
+
     def obey(self, steps):
         for step in steps:
             match step:
                 case Create(document):
                     assert document["metadata"]["name"] not in self.groups
                     self.groups[document["metadata"]["name"]] = document
-                case Apply(document):
-                    name = document["metadata"]["name"]
-                    known = self.workloads.get(name, {"spec": {"replicas": 1}})
-                    self.workloads[name] = {**document, "metadata": cluster.metadata(name, labels=(
-                        document["metadata"]["labels"])), "spec": {
-                            **document["spec"], "replicas": known["spec"]["replicas"]}}
+                case Apply(document, manager):
+                    self.apply(document, manager)
+                case Delete(ref):
+                    del (self.groups if ref.kind == "ReplicaGroup" else self.workloads)[ref.name]
                 case Scale(ref, replicas):
                     self.workloads[ref.name]["spec"]["replicas"] = replicas
+                    self.workloads[ref.name]["metadata"].pop("managedFields", None)
                 case Annotate(ref, key, value):
                     self.pods[ref.name]["metadata"].setdefault("annotations", {})[key] = value
                 case SetStatus(ref, status):

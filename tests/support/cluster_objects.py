@@ -13,6 +13,17 @@ traffic: [{lengths: {prompt: {fixed: 300}, output: {fixed: 40}}, rate_per_s: 1, 
 engine: {name: vllm}
 replicas: [{count: 2, KUBERNETES}]
 """
+PLANNED = """\
+name: chat
+accelerators:
+  - {name: h100-80gb, count: 8, price_per_hour: 4}
+  - {name: l40s, count: 8, price_per_hour: 1}
+models: [{name: llama-3.1-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05}}]
+traffic: [{lengths: {prompt: {fixed: 300}, output: {fixed: 40}}, rate_per_s: 1, num_requests: 30}]
+engine: {name: vllm}
+kubernetes: [{create: {image: 'vllm/vllm-openai:v0.19.0', model: meta/llama}}]
+"""
 SCALED = FLEET + """\
 scaling: {start_s: 60, observe: {prometheus: "http://127.0.0.1:9"}}
 policies: {scale: penstock}
@@ -41,6 +52,14 @@ def deployment(name="chat-0", replicas=1, labels=None, selector=None, **status):
     return {"kind": "Deployment", "metadata": metadata(name, labels=labels or {}),
             "spec": {"replicas": replicas,
                      "selector": {"matchLabels": selector or {"app": name}}}, "status": status}
+
+
+def managed(known, document, manager):
+    """Managed fields of an object once a manager has applied a document."""
+    others = [one for one in known.get("metadata", {}).get("managedFields", ())
+              if one["manager"] != manager]
+    return [*others, {"manager": manager, "operation": "Apply", "fieldsV1": {
+        "f:spec": {f"f:{key}": {} for key in document["spec"]}}}]
 
 
 def pod(name, labels=None, *, ready=True, ending=False, placed=True, cost=None):

@@ -30,7 +30,7 @@ Series = dict[str, set[str]]
 def controller_series() -> Series:
     """Series of the controller with a Fleet of one group."""
     metrics, fleet = ControllerMetrics(), Ref("Fleet", "n", "f")
-    group = ShownGroup(fleet, 0, "m", "a", "f-0", 2, 1)
+    group = ShownGroup(fleet, "0", "m", "a", "f-0", 2, 1)
     metrics.show(lambda: [ShownFleet(fleet, [group], 2.0, 0.9, False)], lambda: True)
     return series_of(metrics.text().decode())
 

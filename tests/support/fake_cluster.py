@@ -7,12 +7,14 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Delete,
     Label,
     Scale,
     SetStatus,
     Tell,
 )
 from penstock.serving.kubernetes.api import WATCHED, ClusterError
+from penstock.serving.kubernetes.names import CREATOR
 from support import cluster_objects as cluster
 
 
@@ -93,19 +95,18 @@ class FakeCluster:
             raise self.failing
         self.actions.append(action)
         match action:
-            case Apply(document):
-                self._apply(document)
+            case Apply(document, manager):
+                self._apply(document, manager)
             case Create(document):
-                key = (document["kind"], document["metadata"]["namespace"],
-                       document["metadata"]["name"])
-                if key in self.objects:
-                    raise ClusterError("it exists", 409)
-                self.put(document["kind"], document)
+                self.put_new(document)
+            case Delete(ref):
+                self.collect(ref)
             case Scale(ref, replicas, before):
                 known = self.objects.get(tuple(ref), {"spec": {}})["spec"].get("replicas", 1)
                 if before not in (None, known):
                     raise ClusterError("somebody has scaled it", 409)
-                self.patch(ref, {"spec": {"replicas": replicas}})
+                self.patch(ref, {"spec": {"replicas": replicas},
+                                 "metadata": {"managedFields": self._scaled(ref)}})
             case Annotate(ref, key, value):
                 self.patch(ref, {"metadata": {"annotations": {key: value}}})
             case Label(ref, labels, replicas):
@@ -131,6 +132,24 @@ class FakeCluster:
                  "resourceVersion": str(next(self._versions))}
         self.objects[key] = {**document, "kind": kind, "metadata": whole}
         self._tell(kind, "MODIFIED" if known else "ADDED", self.objects[key])
+
+    def put_new(self, document):
+        metadata = document["metadata"]
+        if (document["kind"], metadata["namespace"], metadata["name"]) in self.objects:
+            raise ClusterError("it exists", 409)
+        self.put(document["kind"], document)
+
+    def collect(self, ref):
+        """Delete an object, which may be gone already, and a Deployment's pods with it."""
+        one = self.objects.get(tuple(ref))
+        if one is None:
+            return
+        self.delete(ref.kind, ref.name, ref.namespace)
+        if ref.kind == "Deployment":
+            labels = one["spec"]["selector"]["matchLabels"]
+            for name, pod in self.of("Pod").items():
+                if pod["metadata"]["labels"] == labels:
+                    self.delete("Pod", name)
 
     def patch(self, ref, patch, *, generation=True):
         key = tuple(ref)
@@ -167,10 +186,24 @@ class FakeCluster:
         for _, queue in self._watches:
             queue.put_nowait(None)
 
-    def _apply(self, document):
+    def _apply(self, document, manager):
         metadata = document["metadata"]
         key = (document["kind"], metadata["namespace"], metadata["name"])
-        self.put(document["kind"], merged(self.objects.get(key, {}), document))
+        known = self.objects.get(key, {})
+        replicas = known.get("spec", {}).get("replicas")
+        if manager == CREATOR and replicas not in (None, document["spec"]["replicas"]) and not any(
+                one["manager"] == CREATOR and "f:replicas" in one["fieldsV1"]["f:spec"]
+                for one in known["metadata"].get("managedFields", ())):
+            raise ClusterError("somebody else owns the replicas", 409)
+        self.put(document["kind"], merged(known, {**document, "metadata": {
+            **metadata, "managedFields": cluster.managed(known, document, manager)}}))
+
+    def _scaled(self, ref):
+        """Managed fields once the scale subresource has taken the replicas."""
+        known = self.objects.get(tuple(ref), {}).get("metadata", {}).get("managedFields", ())
+        return [{**one, "fieldsV1": {"f:spec": {key: value for key, value
+                                                in one["fieldsV1"]["f:spec"].items()
+                                                if key != "f:replicas"}}} for one in known]
 
     def _tell(self, kind, happened, document):
         for name, queue in self._watches:

@@ -37,11 +37,11 @@ def controller(
 ) -> int:
     """Keep the fleets of a Kubernetes cluster as their files and policies want them.
 
-    A Fleet object's spec is a fleet file whose groups have the section kubernetes. Penstock
-    creates their Deployments or LeaderWorkerSets, or adopts those that exist; the fleet's scale
-    policy decides how many replicas there are. `kubectl get fleets` shows what was decided.
-    /metrics has Penstock's number for your HPA or KEDA. Needs the extra kubernetes. For
-    Deployments with Inferno's labels there is `penstock lab inferno control`.
+    A Fleet object's spec is a fleet file with the section kubernetes. Penstock plans its groups
+    where the file states none, and creates their Deployments or LeaderWorkerSets, or adopts those
+    that exist; the fleet's scale policy decides how many replicas there are. `kubectl get fleets`
+    shows what was decided. /metrics has Penstock's number for your HPA or KEDA. Needs the extra
+    kubernetes. For Deployments with Inferno's labels there is `penstock lab inferno control`.
     """
     import os
     import socket

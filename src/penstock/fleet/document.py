@@ -13,7 +13,7 @@ from penstock.fleet.document_attestation import (
 )
 from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
-from penstock.fleet.document_kubernetes import KubernetesSection
+from penstock.fleet.document_kubernetes import KubernetesSection, UsualKubernetesSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_run import RunSection
@@ -353,6 +353,9 @@ class FleetDocument(Section):
     replicas: list[ReplicaSection] | None = described(
         "Replicas that run now; left out, their number is found.",
         [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
+    kubernetes: list[UsualKubernetesSection] | None = described(
+        "How groups run on a cluster that state no `kubernetes` of their own: of the first entry "
+        "that fits.", [{"create": {"image": "vllm/vllm-openai:v0.19.0", "model": "my/llama"}}])
     scaling: ScalingSection | None = described(
         "How replicas start and stop, where `policies.scale` changes their number.",
         {"start_s": 120})

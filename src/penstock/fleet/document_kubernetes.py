@@ -1,13 +1,15 @@
-"""The section `kubernetes` of a group of replicas: its workload on a cluster."""
+"""The sections `kubernetes` of a group of replicas and of the fleet: workloads on a cluster."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from penstock.fleet.fields import Count, Section, described
+from penstock.fleet.fields import Count, Name, Section, described
 
 ObjectName = Annotated[str, Field(
     min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+GroupName = Annotated[str, Field(
+    min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
 LabelKey = Annotated[str, Field(max_length=317, pattern=r"^([a-z0-9][-a-z0-9.]*/)?"
@@ -54,13 +56,30 @@ class CreateSection(Section):
         {"spec": {"tolerations": [{"operator": "Exists"}]}}, default={})
 
 
+Act = Literal["scale", "publish", "advise"]
+_ACT = ("Who changes the number of replicas. scale: Penstock; publish: your HPA or KEDA, which "
+        "reads Penstock's number; advise: nobody, Penstock only says its number.")
+
+
 class KubernetesSection(Section):
     """How the group runs on a Kubernetes cluster (`penstock controller`)."""
 
-    act: Literal["scale", "publish", "advise"] = described(
-        "Who changes the number of replicas. scale: Penstock; publish: your HPA or KEDA, which "
-        "reads Penstock's number; advise: nobody, Penstock only says its number.", "publish",
-        default="scale")
+    name: GroupName | None = described(
+        "Name of the group in the names of its objects, behind the fleet's; left out, the group's "
+        "number.", "h100")
+    act: Act = described(_ACT, "publish", default="scale")
     adopt: AdoptSection | None = described("An existing workload.", {"name": "vllm-llama"})
     create: CreateSection | None = described("A workload that Penstock creates.", {
         "image": "vllm/vllm-openai:v0.19.0", "model": "meta-llama/Llama-3.1-8B-Instruct"})
+
+
+class UsualKubernetesSection(Section):
+    """How groups run on a cluster that state no `kubernetes` of their own, such as those that
+    `penstock controller` plans."""
+
+    model: Name | None = described("Model of the groups; left out, any.", "llama-3.1-8b")
+    accelerator: Name | None = described("Accelerator of the groups; left out, any.", "h100-80gb")
+    act: Act = described(_ACT, "publish", default="scale")
+    create: CreateSection = described("The workload that Penstock creates.", {
+        "image": "vllm/vllm-openai:v0.19.0", "model": "meta-llama/Llama-3.1-8B-Instruct"},
+        default=...)

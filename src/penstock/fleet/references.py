@@ -61,7 +61,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
     yield from _group_problems(document, names, to_plan)
     yield from attestation_problems(document, catalog)
     yield from _multiplexing_problems(document, names)
-    yield from _policy_problems(document)
+    yield from _policy_problems(document, to_plan)
     yield from _plan_problems(document)
     if document.gateway is not None:
         yield from _gateway_problems(document.gateway, names)
@@ -312,9 +312,9 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
             yield Problem((*path, i), f"{quote(name)} appears twice")
 
 
-def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
+def _policy_problems(document: FleetDocument, to_plan: bool) -> Iterator[Problem]:
     policies = document.policies
-    yield from (*scaling_problems(document), *kubernetes_problems(document))
+    yield from (*scaling_problems(document, to_plan=to_plan), *kubernetes_problems(document))
     yield from _stock_engine_problems(document)
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
     for kind, choice, axis in (("route", policies.route, ROUTERS),

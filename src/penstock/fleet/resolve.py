@@ -19,6 +19,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
 from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
+from penstock.fleet.kubernetes import resolve_usual_kubernetes, with_usual_kubernetes
 from penstock.fleet.multiplexing import resolve_multiplexing
 from penstock.fleet.prices import resolve_basis, resolve_price
 from penstock.fleet.problems import PlacedError, Problem
@@ -51,7 +52,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
     engine = resolve_engine(document, files)
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
                      files)
-    replicas = resolve_replicas(document, have)
+    kubernetes = resolve_usual_kubernetes(document.kubernetes, have.pools, have.models)
+    replicas = with_usual_kubernetes(resolve_replicas(document, have), kubernetes)
     fleet = Fleet(
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
@@ -65,7 +67,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         disclosure=Disclosure(**document.disclosure.given()),
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
-        scaling=_scaling(document, files))
+        scaling=_scaling(document, files), kubernetes=kubernetes)
     for problem in (*energy_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet

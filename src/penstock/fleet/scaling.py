@@ -13,14 +13,15 @@ from penstock.registry.policies import SCALERS
 MOST_REPLICAS = 1000
 
 
-def scaling_problems(document: FleetDocument) -> Iterator[Problem]:
-    """Yield problems of replicas that a policy scales, and of bounds without such a policy."""
+def scaling_problems(document: FleetDocument, *, to_plan: bool = False) -> Iterator[Problem]:
+    """Yield problems of replicas that a policy scales, and of bounds without such a policy. With
+    ``to_plan``, there may be no replicas yet."""
     choice = stated_scaler(document)
     name = choice if isinstance(choice, str) else choice.name
     if not SCALERS.knows(name):
         return  # the unknown name is a problem of its own
     scales = name != "none"
-    if scales and not document.replicas:
+    if scales and not document.replicas and not to_plan:
         yield Problem(("policies", "scale"), "changes the number of replicas, and the file states "
                                              "none; expected replicas")
     if scales and (text := spread_problem(document)):

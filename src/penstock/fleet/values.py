@@ -26,7 +26,7 @@ from penstock.fleet.values_attestation import (
 )
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
-from penstock.fleet.values_kubernetes import KubernetesOptions
+from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_starts import StartParts
@@ -325,7 +325,8 @@ class RunOptions:
 class Fleet:
     """The content of a fleet file. ``replicas`` is empty where the fleet is to be sized;
     ``multiplexing`` has the pools of devices that models share. ``price_basis`` is the basis of
-    prices that the file chooses, None where it chooses none."""
+    prices that the file chooses, None where it chooses none. ``kubernetes`` says how groups run
+    that state nothing of their own."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -345,6 +346,7 @@ class Fleet:
     multiplexing: tuple[DevicePool, ...] = ()
     price_basis: str | None = None
     scaling: ScalingOptions = ScalingOptions()
+    kubernetes: tuple[UsualKubernetes, ...] = ()
 
     @property
     def scales(self) -> bool:

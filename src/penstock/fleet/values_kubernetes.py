@@ -51,12 +51,18 @@ class KubernetesOptions:
 
     ``act`` says who changes the number of replicas. scale: Penstock, by the workload's scale
     subresource; publish: another autoscaler, which reads Penstock's number; advise: nobody. Either
-    ``adopt`` or ``create`` is stated.
+    ``adopt`` or ``create`` is stated. ``name`` is the group's in the names of its objects, None
+    where that is its number.
     """
 
     act: Acting = "scale"
     adopt: Adopted | None = None
     create: Created | None = None
+    name: str | None = None
+
+    def key(self, number: int) -> str:
+        """Return the group's part of the names of its objects, where it has a number."""
+        return self.name or str(number)
 
     @property
     def port(self) -> int:
@@ -64,3 +70,13 @@ class KubernetesOptions:
         found = self.adopt or self.create
         assert found is not None, "the file states one of the two"
         return found.port
+
+
+@dataclass(frozen=True, slots=True)
+class UsualKubernetes:
+    """How groups of a ``model`` on an ``accelerator``, None for any, run on a cluster where they
+    state nothing of their own."""
+
+    model: str | None
+    accelerator: str | None
+    options: KubernetesOptions

@@ -9,7 +9,7 @@ from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.energy import carbon_section, power_section
 from penstock.fleet.gateway import gateway_section
-from penstock.fleet.kubernetes import kubernetes_section
+from penstock.fleet.kubernetes import kubernetes_section, usual_kubernetes_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
 from penstock.fleet.prices import price_section
@@ -65,6 +65,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
+        "kubernetes": usual_kubernetes_section(fleet.kubernetes),
         "scaling": _scaling(fleet.scaling) if fleet.scales or fleet.scaling.carbon else None,
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,

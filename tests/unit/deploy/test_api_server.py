@@ -104,7 +104,9 @@ def test_accounts_may_do_what_the_table_says(server):
 @pytest.mark.parametrize(("account", "verb", "group", "resource", "namespace", "name"), [
     ("controller", "get", "", "secrets", "penstock", ""),
     ("controller", "list", "", "secrets", "", ""),
-    ("controller", "delete", "apps", "deployments", "elsewhere", ""),
+    ("controller", "delete", "apps", "replicasets", "elsewhere", ""),
+    ("controller", "delete", "", "pods", "elsewhere", ""),
+    ("controller", "delete", "penstock.dev", "fleets", "elsewhere", ""),
     ("controller", "update", "apps", "deployments", "elsewhere", ""),
     ("controller", "create", "", "pods", "penstock", ""),
     ("controller", "create", "", "pods/exec", "penstock", ""),

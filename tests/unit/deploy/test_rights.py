@@ -8,13 +8,13 @@ from support.kustomization import FormError
 from support.manifests import of_kind, rendered
 
 READ = {"list", "watch"}
-OWN = READ | {"create", "patch"}
+OWN = READ | {"create", "patch", "delete"}
 RIGHTS = {
     "penstock-controller": {
         ("penstock.dev", "fleets"): READ,
         ("penstock.dev", "fleets/status"): {"patch"},
         ("penstock.dev", "fleets/finalizers"): {"update"},
-        ("penstock.dev", "replicagroups"): READ | {"create"},
+        ("penstock.dev", "replicagroups"): READ | {"create", "delete"},
         ("penstock.dev", "replicagroups/status"): {"patch"},
         ("apps", "deployments"): OWN,
         ("apps", "deployments/scale"): {"patch"},

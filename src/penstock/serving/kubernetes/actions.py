@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from penstock.serving.kubernetes.names import MANAGER
 from penstock.serving.kubernetes.objects import Document, Ref
 
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Apply the fields that Penstock owns of an object, and create it where it does not exist."""
+    """Apply the fields that a manager owns of an object, and create it where it does not exist.
+    ``MANAGER`` takes fields from others; ``CREATOR`` does not."""
 
     document: Document
+    manager: str = MANAGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,13 @@ class Create:
     """Create an object with fields that others own afterwards."""
 
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object that Penstock created."""
+
+    ref: Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +80,4 @@ class Tell:
     subject: str = ""
 
 
-Action = Apply | Create | Scale | Annotate | Label | SetStatus | Tell
+Action = Apply | Create | Delete | Scale | Annotate | Label | SetStatus | Tell

@@ -15,13 +15,14 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Delete,
     Label,
     Scale,
     SetStatus,
     Tell,
 )
 from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
-from penstock.serving.kubernetes.objects import Document, time_text
+from penstock.serving.kubernetes.objects import Document, Ref, time_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,13 @@ class Cluster:
     async def _act(self, action: Action) -> None:
         client = self._client
         match action:
-            case Apply(document):
-                await client.apply(_class_of(_BY_NAME[document["kind"]])(document), force=True)
+            case Apply(document, manager):
+                await client.apply(_class_of(_BY_NAME[document["kind"]])(document),
+                                   field_manager=manager, force=manager == MANAGER)
             case Create(document):
                 await client.create(_class_of(_BY_NAME[document["kind"]])(document))
+            case Delete(ref):
+                await self._delete(ref)
             case Scale():
                 await self._scale(action)
             case Annotate(ref, key, value):
@@ -174,6 +178,15 @@ class Cluster:
                                    patch_type=_types().MERGE)
             case Tell():
                 await self._tell(action)
+
+    async def _delete(self, ref: Ref) -> None:
+        """Delete an object, which may be gone already."""
+        try:
+            await self._client.delete(_class_of(_BY_NAME[ref.kind]), ref.name,
+                                      namespace=ref.namespace)
+        except _api_error() as error:
+            if error.status.code != 404:
+                raise
 
     async def _scale(self, action: Scale) -> None:
         """Change a number of replicas that still is what was seen. A controller that is no longer

@@ -20,11 +20,17 @@ def engine_name(fleet: Fleet, number: int) -> str:
     """Return the engine of a group. Raises InputError where the file names none that a pod could
     run."""
     group = fleet.replicas[number]
-    name = base_engine(group.engine if group.engine != "auto"
-                       else fleet.engine_of(group).name or "")
+    return check_engine(group.engine if group.engine != "auto"
+                        else fleet.engine_of(group).name or "", f"replicas[{number}].engine")
+
+
+def check_engine(name: str, field: str) -> str:
+    """Return an engine's name without Penstock's scheduler. Raises InputError, which names the
+    ``field``, where no pod could run the engine."""
+    name = base_engine(name)
     if name not in _MAKERS:
-        raise InputError(f"replicas[{number}].engine: {name or 'no engine'!r} has no command line "
-                         f"for a pod{nearest(name, _MAKERS) if name else ''}; expected one of "
+        raise InputError(f"{field}: {name or 'no engine'!r} has no command line for a pod"
+                         f"{nearest(name, _MAKERS) if name else ''}; expected one of "
                          f"{', '.join(_MAKERS)}")
     return name
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,51 +12,44 @@ from pathlib import Path
 import aiohttp
 
 from penstock.core.errors import InputError
-from penstock.serving.kubernetes.actions import Action, Apply, Scale, SetStatus, Tell
+from penstock.fleet.values import Fleet
+from penstock.serving.kubernetes.actions import Action, Apply, SetStatus, Tell
 from penstock.serving.kubernetes.api import Cluster, ClusterError
+from penstock.serving.kubernetes.controlled import Controlled
 from penstock.serving.kubernetes.election import Election
-from penstock.serving.kubernetes.fleet_run import FleetRun
-from penstock.serving.kubernetes.interests import Interests, interests
+from penstock.serving.kubernetes.fleet_run import FleetRun, drawn
+from penstock.serving.kubernetes.interests import interests
 from penstock.serving.kubernetes.keda import Asked
 from penstock.serving.kubernetes.metrics import ControllerMetrics
-from penstock.serving.kubernetes.objects import Document, FleetObject, Pod, Ref, Thing, ref_of
+from penstock.serving.kubernetes.names import MANAGER
+from penstock.serving.kubernetes.objects import FleetObject, Pod, Ref, Thing, ref_of
+from penstock.serving.kubernetes.planned import Plan, is_planned, planned_spec
+from penstock.serving.kubernetes.planning import LIMITS, Planning
 from penstock.serving.kubernetes.reconcile import (
-    GroupState,
+    change_of,
     group_states,
     group_status,
     reconcile,
     told,
 )
+from penstock.serving.kubernetes.retire import Switch, retired
 from penstock.serving.kubernetes.status import (
     Condition,
-    accepted,
     fleet_status,
     group_entry,
     ready,
+    retired_entry,
     scaling,
 )
 from penstock.serving.kubernetes.store import Store
 from penstock.serving.kubernetes.work_queue import WorkQueue
+from penstock.serving.planning.jobs import Jobs
 
 PERIOD_S = 10.0
 """Time after which fleets are looked at again where nothing happens."""
 
 AGAIN_S = 300.0
 """Time after which an unchanged object is applied again, in case somebody has changed it."""
-
-
-@dataclass(slots=True)
-class Controlled:
-    """A Fleet as the controller keeps it: its run, None where its file is not valid, the problem of
-    the file, the states of its groups, and what was applied last."""
-
-    fleet: FleetObject
-    run: FleetRun | None = None
-    problem: str | None = None
-    states: list[GroupState] = field(default_factory=list)
-    applied: dict[Ref, tuple[Document, float]] = field(default_factory=dict)
-    warned: tuple[str, int] | None = None
-    interests: Interests | None = None
 
 
 class Controller:
@@ -77,6 +70,7 @@ class Controller:
         self._now = now
         self._clock = clock
         self._queue = WorkQueue(clock)
+        self._planning = Planning(Jobs(LIMITS, note), self._queue.add)
         self.store = Store(cluster, self._changed, note)
 
     async def run(self) -> None:
@@ -95,11 +89,12 @@ class Controller:
         ref = Ref("Fleet", group.namespace, group.fleet)
         one = self.fleets.get(ref)
         if one is not None and one.run is not None:
-            return one.run.targets().get(group.group)
+            numbers = {state.options.key(state.number): state.number for state in one.states}
+            return one.run.targets().get(numbers.get(group.group, -1))
         fleet = self.store.fleet(ref)
         entries = () if fleet is None else fleet.status.get("groups") or ()
         return next((entry.get("target") for entry in entries
-                     if entry["number"] == group.group), None)
+                     if group.group in (entry.get("name"), str(entry["number"]))), None)
 
     def _changed(self, thing: Thing) -> None:
         """Ask for a look at the Fleets that an object concerns."""
@@ -143,12 +138,14 @@ class Controller:
             if one.run is not None:
                 await one.run.close()
         self.fleets.clear()
+        await self._planning.close()
 
     async def _look(self, ref: Ref) -> None:
         """Look at a Fleet. What goes wrong with it is no other Fleet's trouble."""
         fleet = self.store.fleet(ref)
         if fleet is None:
             self._queue.forget(ref)
+            self._planning.forget(ref)
             one = self.fleets.pop(ref, None)
             if one is not None and one.run is not None:
                 await one.run.close()
@@ -175,23 +172,27 @@ class Controller:
             return
         await self._open(one)
         if one.run is None:
-            await self._say(one, [accepted(one.problem)])
+            await self._say(one, one.first())
             return
         run = one.run
         seen = self.store.observed(ref.namespace, run.work())
         one.states = group_states(fleet, run.values, seen, self._taken(ref))
-        one.interests = interests(ref, run.values, one.states)
-        run.follow(one.states)
+        one.gone = retired(fleet, run.values, one.states, seen.index)
+        one.interests = interests(ref, run.values, one.states, one.gone)
+        run.follow(one.states, switching=any(former.serves for former in one.gone))
         run.start()
         targets = run.targets()
-        actions = reconcile(fleet, run.values, one.states, seen, targets)
+        switch = Switch(run.values, one.states, one.gone, targets)
+        allowed = switch.allowed()
+        actions = [*reconcile(fleet, run.values, one.states, seen, allowed),
+                   *switch.steps(seen.index, seen.work)]
         for state in one.states:
             actions += group_status(state, seen.index.groups.get(state.ref),
                                     targets.get(state.number))
         await self._act(one, actions)
         missing = None if run.loop is None else run.loop.problem
         await self._say(one, [
-            accepted(None), ready(one.states, targets),
+            *one.first(), ready(one.states, targets, allowed),
             scaling(run.values, missing,
                     decided=run.loop is not None and run.loop.num_decisions > 0)])
 
@@ -203,24 +204,42 @@ class Controller:
 
     async def _open(self, one: Controlled) -> None:
         """Open the run of a Fleet that is new, or whose file has changed."""
-        if one.run is not None and one.run.spec == one.fleet.spec:
-            return
         if one.run is None and one.problem is not None and self._said(one.fleet):
             return
         try:
-            run = await asyncio.to_thread(
-                FleetRun, one.fleet, self._session, self._records,
-                partial(self._queue.add, one.fleet.ref), self._note)
+            await self._open_run(one)
         except InputError as error:
             # The replicas stay as they are, and so does the run of the file before.
             one.problem = str(error)
             if one.run is not None:
                 await one.run.close()
             one.run = None
-            return
-        if one.run is not None:
-            await one.run.close()
-        one.run, one.problem, one.applied = run, None, {}
+
+    async def _open_run(self, one: Controlled) -> None:
+        """Open the run of a Fleet. Where its plan is missing, the run of the plan before goes on.
+        Raises InputError."""
+        fleet, one.planned = one.fleet, None
+        if is_planned(fleet.spec):
+            values = await self._drawn(one)
+            one.planned = self._planning.plan(fleet, values)
+            if not isinstance(one.planned, Plan):
+                one.problem = None
+                return
+            fleet = replace(fleet, spec=planned_spec(fleet.spec, values, one.planned.groups))
+        if one.run is None or one.run.spec != fleet.spec:
+            run = await asyncio.to_thread(
+                FleetRun, fleet, self._session, self._records,
+                partial(self._queue.add, fleet.ref), self._note)
+            if one.run is not None:
+                await one.run.close()
+            one.run, one.applied = run, {}
+        one.plan, one.problem = one.planned, None
+
+    async def _drawn(self, one: Controlled) -> Fleet:
+        """Return the values of a Fleet without groups. A file is read once."""
+        if one.drawn is None or one.drawn[0] != one.fleet.spec:
+            one.drawn = (one.fleet.spec, await asyncio.to_thread(drawn, one.fleet))
+        return one.drawn[1]
 
     @staticmethod
     def _said(fleet: FleetObject) -> bool:
@@ -230,9 +249,11 @@ class Controller:
     async def _act(self, one: Controlled, actions: list[Action]) -> None:
         now_s = self._clock()
         decided = [] if one.run is None else one.run.decisions()
-        reason = str(decided[-1]["reason"]) if decided else "the number of the file"
+        source = "file" if one.plan is None else "plan"
+        reason = str(decided[-1]["reason"]) if decided else f"the number of the {source}"
         for action in actions:
-            if isinstance(action, Apply):
+            change = change_of(action)
+            if isinstance(action, Apply) and action.manager == MANAGER:
                 ref = ref_of(action.document)
                 known = one.applied.get(ref)
                 if known is not None and known[0] == action.document and \
@@ -242,8 +263,11 @@ class Controller:
                 one.applied[ref] = (action.document, now_s)
             else:
                 await self._do(action)
-            if isinstance(action, Scale):
-                self._metrics.scaled(up=action.replicas > (action.before or 0))
+            if change is not None:
+                ref, before, after = change
+                if before == 0:
+                    one.applied.pop(ref, None)  # a new workload has nothing of what was applied
+                self._metrics.scaled(up=after > before)
                 for event in told(one.fleet, [action], reason):
                     await self._tell(event)
 
@@ -266,7 +290,7 @@ class Controller:
         if one is None or one.run is None or error.status in (0, 404, 409, 429):
             return  # the server is gone or busy, or the next look has newer objects
         with suppress(ClusterError):
-            await self._say(one, [accepted(None),
+            await self._say(one, [*one.first(),
                                   Condition("Ready", "False", "Refused", str(error))])
 
     async def _say(self, one: Controlled, found: list[Condition]) -> None:
@@ -277,9 +301,10 @@ class Controller:
         groups = [] if values is None else [
             group_entry(values, state, targets.get(state.number)) for state in one.states]
         status = fleet_status(fleet, values, found, groups, [] if run is None else run.decisions(),
-                              None if run is None else run.attainment(), self._now())
-        known = {key: value for key, value in status.items() if value is not None}
-        if known != dict(fleet.status):
+                              None if run is None else run.attainment(), self._now(), one.plan,
+                              [] if values is None else [retired_entry(values, former)
+                                                         for former in one.gone])
+        if any(fleet.status.get(key) != value for key, value in status.items()):
             await self._do(SetStatus(fleet.ref, status))
         wrong = next(((condition.reason, condition.message) for condition in found
                       if condition.status == "False" and condition.reason not in

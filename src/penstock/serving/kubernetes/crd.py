@@ -35,7 +35,8 @@ def definitions() -> list[dict[str, Any]]:
                 "spec": {"type": "object", "required": ["fleet", "group"], "properties": {
                     "fleet": {**_STRING, "description": "Name of the Fleet."},
                     "group": {**_INTEGER, "minimum": 0,
-                              "description": "Number of the group in the Fleet's replicas."},
+                              "description":
+                              "Number of the group in the Fleet's replicas when it was new."},
                     "replicas": {**_INTEGER, "minimum": 0, "description":
                                  "Replicas that an HPA, KEDA or a person wants; Penstock passes "
                                  "them on where the group's kubernetes.act is publish."}}},
@@ -98,18 +99,33 @@ def _object(schema: Mapping[str, Any], known: Mapping[str, Any], section: str) -
 
 def _fleet_status() -> dict[str, Any]:
     group = {"type": "object", "properties": {
-        "number": _INTEGER, "model": _STRING, "accelerator": _STRING, "act": _STRING,
-        "workload": _STRING, "target": _INTEGER, "replicas": _INTEGER, "ready": _INTEGER,
-        "starting": _INTEGER, "draining": _INTEGER, "costPerHour": _NUMBER}}
+        "number": _INTEGER, "name": _STRING, "model": _STRING, "accelerator": _STRING,
+        "act": _STRING, "workload": _STRING, "target": _INTEGER, "replicas": _INTEGER,
+        "ready": _INTEGER, "starting": _INTEGER, "draining": _INTEGER, "costPerHour": _NUMBER}}
+    former = {"type": "object", "properties": {
+        "workload": _STRING, "replicas": _INTEGER, "ready": _INTEGER, "draining": _INTEGER,
+        "costPerHour": _NUMBER}}
     decision = {"type": "object", "properties": {
         "at": _TIME, "before": {"type": "array", "items": _INTEGER},
         "targets": {"type": "array", "items": _INTEGER}, "reason": _STRING,
         "attainment": _NUMBER, "terms": {"type": "object", "additionalProperties": _NUMBER}}}
+    planned_group = {"type": "object", **ANYTHING, "description":
+                     "An entry of the fleet file's replicas.", "properties": {
+                         "variant": _STRING, "model": _STRING, "accelerator": _STRING,
+                         "count": _INTEGER, "precision": _STRING, "costPerHour": _NUMBER}}
+    demand = {"type": "object", "properties": {
+        "name": _STRING, "model": _STRING, "ratePerSecond": _NUMBER, "headroom": _NUMBER,
+        "attainment": _NUMBER}}
+    plan = {"type": "object", "properties": {
+        "observedGeneration": {"type": "integer", "format": "int64"}, "costPerHour": _NUMBER,
+        "groups": {"type": "array", "items": planned_group},
+        "demands": {"type": "array", "items": demand}}}
     return {"type": "object", "properties": {
-        "observedGeneration": {"type": "integer", "format": "int64"},
+        "observedGeneration": {"type": "integer", "format": "int64"}, "plan": plan,
         "conditions": _CONDITIONS, "policy": _STRING, "models": _STRING, "replicas": _STRING,
         "attainment": _NUMBER, "costPerHour": _NUMBER, "boundCostPerHour": _NUMBER,
         "groups": {"type": "array", "items": group},
+        "retiring": {"type": "array", "items": former},
         "decisions": {"type": "array", "items": decision}}}
 
 

@@ -1,7 +1,6 @@
 """A Fleet under control: its values, its groups, and its scaling loop where a policy scales."""
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.kubernetes.commands import engine_name
 from penstock.serving.kubernetes.group import ClusterGroup
 from penstock.serving.kubernetes.objects import FleetObject
+from penstock.serving.kubernetes.planned import check_plannable, text_of
 from penstock.serving.kubernetes.reconcile import GroupState
 from penstock.serving.scaling.loop import LiveScaling
 from penstock.serving.scaling.opening import loop_of, prometheus_source
@@ -45,6 +45,7 @@ class FleetRun:
         self.groups = [ClusterGroup(group.served_name, time.monotonic, ordered)
                        for group in self.values.replicas]
         self.loop: LiveScaling | None = None
+        self._switching = False
         self._note = note
         self._name = f"{fleet.ref.namespace}/{fleet.ref.name}"
         self._stack = ExitStack()
@@ -66,8 +67,10 @@ class FleetRun:
             await asyncio.gather(self._task, return_exceptions=True)
         self._stack.close()
 
-    def follow(self, states: list[GroupState]) -> None:
-        """Take the groups as the cluster shows them now."""
+    def follow(self, states: list[GroupState], *, switching: bool = False) -> None:
+        """Take the groups as the cluster shows them now. While it is ``switching``, replicas of
+        former groups take requests, too."""
+        self._switching = switching
         for state in states:
             self.groups[state.number].follow(state)
 
@@ -79,6 +82,8 @@ class FleetRun:
         found = {}
         for number, (group, facts) in enumerate(zip(self.groups, self.loop.facts, strict=True)):
             bounded = facts.bounded(group.target)
+            if self._switching:  # the policy sees only a part of the requests
+                bounded = max(bounded, self.values.replicas[number].count)
             if group.wanted is not None or (group.is_known and bounded != group.target):
                 found[number] = bounded
         return found if self._spending is None else self._afforded(found, self._spending)
@@ -150,23 +155,36 @@ class FleetRun:
 def parsed(fleet: FleetObject) -> Fleet:
     """Return a Fleet's values. Raises InputError where its file is not valid, or where a cluster
     cannot run it."""
-    name = f"{fleet.ref.namespace}/{fleet.ref.name}"
-    # Its data came as JSON, on one line: an error's line number would say nothing.
-    try:
-        values = parse_fleet(json.dumps(fleet.spec), fleet.ref.name, base=None)
-    except InputError as error:
-        raise InputError(str(error).removeprefix(f"{fleet.ref.name}:1: ")) from None
-    if not values.replicas:
-        raise InputError(f"{name}: replicas: is left out; expected the groups that `penstock plan` "
-                         "finds, each with the section kubernetes")
+    values = _read(fleet, to_plan=False)
     for number, group in enumerate(values.replicas):
         if group.kubernetes is None:
-            raise InputError(f"replicas[{number}].kubernetes: is left out; expected adopt or "
-                             "create")
+            raise InputError(f"replicas[{number}].kubernetes: is left out, and no entry of the "
+                             "fleet's section kubernetes fits; expected adopt or create")
         if group.kubernetes.create is not None:
             engine_name(values, number)
+    _check_observed(values)
+    return values
+
+
+def drawn(fleet: FleetObject) -> Fleet:
+    """Return the values of a Fleet whose groups Penstock plans. Raises InputError where its file is
+    not valid, or where a cluster could not run what is planned."""
+    values = _read(fleet, to_plan=True)
+    check_plannable(values)
+    _check_observed(values)
+    return values
+
+
+def _read(fleet: FleetObject, *, to_plan: bool) -> Fleet:
+    # Its data came as JSON, on one line: an error's line number would say nothing.
+    try:
+        return parse_fleet(text_of(fleet.spec), fleet.ref.name, base=None, to_plan=to_plan)
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{fleet.ref.name}:1: ")) from None
+
+
+def _check_observed(values: Fleet) -> None:
     if values.scales and values.scaling.observe is None:
         raise InputError("scaling.observe: is left out, and policies.scale is "
                          f"{values.policies.scale.name}; expected the Prometheus server that "
                          "scrapes the engines")
-    return values

@@ -75,6 +75,10 @@ class Index:
         found = self._workloads.get(named_workload(fleet.ref, number, options))
         return [] if found is None else [found]
 
+    def labelled(self, labels: Mapping[str, str]) -> list[Workload]:
+        """Return the workloads that have labels, of which there must be one."""
+        return self._by_label.find(labels)
+
     def pods(self, selector: Mapping[str, str]) -> tuple[Pod, ...]:
         """Return the pods that a selector selects."""
         return tuple(one for one in self._pods.find(selector) if one.matches(selector))
@@ -90,7 +94,7 @@ def named_workload(fleet: Ref, number: int, options: KubernetesOptions) -> Ref:
     if adopt is not None:
         return Ref(adopt.kind, fleet.namespace, adopt.name or "")
     assert options.create is not None, "the file states one of the two"
-    return Ref(options.create.kind, fleet.namespace, workload_name(fleet.name, number))
+    return Ref(options.create.kind, fleet.namespace, workload_name(fleet.name, options.key(number)))
 
 
 class _ByLabel(Generic[T]):

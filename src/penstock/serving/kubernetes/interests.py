@@ -16,6 +16,7 @@ from penstock.serving.kubernetes.objects import (
     Workload,
 )
 from penstock.serving.kubernetes.reconcile import GroupState
+from penstock.serving.kubernetes.retire import Retired
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,22 @@ class Interests:
                 return (ref.kind, ref.name) in self.named
 
 
-def interests(fleet: Ref, values: Fleet, states: Sequence[GroupState]) -> Interests:
-    """Return what a Fleet depends on, whose groups were in these states. What other Fleets take is
-    not among it: that is looked at from time to time."""
+def interests(fleet: Ref, values: Fleet, states: Sequence[GroupState],
+              gone: Sequence[Retired] = ()) -> Interests:
+    """Return what a Fleet depends on, whose groups were in these states, with the workloads of
+    former groups. What other Fleets take is not among it: that is looked at from time to time."""
     named, labels = {("Fleet", fleet.name)}, []
     for number, group in enumerate(values.replicas):
         options = group.kubernetes
         if options is None:
             continue
-        named.add(("ReplicaGroup", workload_name(fleet.name, number)))
+        named.add(("ReplicaGroup", workload_name(fleet.name, options.key(number))))
         if options.adopt is not None and options.adopt.name is None:
             labels.append((options.adopt.kind, options.adopt.labels))
         else:
             ref = named_workload(fleet, number, options)
             named.add((ref.kind, ref.name))
-    found = [state.workload for state in states if state.workload is not None]
+    found = [*(state.workload for state in states if state.workload is not None),
+             *(one.workload for one in gone)]
     return Interests(frozenset(named | {(one.ref.kind, one.ref.name) for one in found}),
                      tuple(labels), tuple(one.selector for one in found))

@@ -34,11 +34,11 @@ _MESSAGES: Mapping[str, Message] = {
 
 
 class Asked(NamedTuple):
-    """Group of a Fleet that a ScaledObject asks for."""
+    """Group of a Fleet that a ScaledObject asks for: the group's name, or its number."""
 
     namespace: str
     fleet: str
-    group: int
+    group: str
 
 
 @cache  # the extra may be absent, so nothing is declared on import
@@ -54,10 +54,10 @@ def asked(ref: Any) -> Asked:
     if not fleet:
         raise InputError("the trigger's metadata: fleet is left out; expected the name of a Fleet "
                          "in the ScaledObject's namespace")
-    if not group.isdecimal():
+    if not group.replace("-", "").isalnum():
         raise InputError(f"the trigger's metadata: group: found {group[:20]!r}; expected the "
-                         "number of a group in the Fleet's replicas")
-    return Asked(ref.namespace, fleet, int(group))
+                         "name of a group of the Fleet, or its number in replicas")
+    return Asked(ref.namespace, fleet, group)
 
 
 class ExternalScaler:

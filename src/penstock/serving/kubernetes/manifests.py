@@ -8,10 +8,12 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_kubernetes import Created
 from penstock.serving.kubernetes.commands import engine_command
 from penstock.serving.kubernetes.names import (
+    ACCELERATOR_LABEL,
     API_VERSION,
     FLEET_LABEL,
     GROUP_LABEL,
     MODEL_LABEL,
+    WIDTH_LABEL,
     workload_name,
 )
 from penstock.serving.kubernetes.objects import FleetObject
@@ -32,20 +34,24 @@ def owner(fleet: FleetObject) -> list[dict[str, Any]]:
 
 
 def labels(fleet: FleetObject, values: Fleet, number: int) -> dict[str, str]:
-    """Return the labels of a group's objects."""
-    model = values.replicas[number].served_name
-    # A label's value has at most 63 letters, digits, dashes, dots and underscores.
-    shown = "".join(c if c.isalnum() or c in "-._" else "-" for c in model)[:63].strip("-._")
-    return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: str(number), MODEL_LABEL: shown,
+    """Return the labels of a group's objects and pods."""
+    group = values.replicas[number]
+    assert group.kubernetes is not None, "the caller has looked"
+    return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: group.kubernetes.key(number),
+            MODEL_LABEL: label_value(group.served_name),
             "app.kubernetes.io/managed-by": "penstock"}
+
+
+def label_value(text: str) -> str:
+    """Return a text as a label's value: at most 63 letters, digits, dashes, dots and
+    underscores."""
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in text)[:63].strip("-._")
 
 
 def replica_group(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
     """Return the ReplicaGroup of a group, without replicas: those are of its scale."""
     return {"apiVersion": API_VERSION, "kind": "ReplicaGroup",
-            "metadata": {"name": workload_name(fleet.ref.name, number),
-                         "namespace": fleet.ref.namespace, "ownerReferences": owner(fleet),
-                         "labels": labels(fleet, values, number)},
+            "metadata": _metadata(fleet, values, number),
             "spec": {"fleet": fleet.ref.name, "group": number}}
 
 
@@ -58,9 +64,7 @@ def created_workload(fleet: FleetObject, values: Fleet, number: int) -> dict[str
     assert group.kubernetes is not None, "the caller has looked"
     created = group.kubernetes.create
     assert created is not None, "the caller has looked"
-    found = labels(fleet, values, number)
-    metadata = {"name": workload_name(fleet.ref.name, number), "namespace": fleet.ref.namespace,
-                "labels": found, "ownerReferences": owner(fleet)}
+    metadata, found = _metadata(fleet, values, number), labels(fleet, values, number)
     template = _template(values, number, created, found, worker=False)
     selector = {key: found[key] for key in (FLEET_LABEL, GROUP_LABEL)}
     if created.pods == 1:
@@ -72,6 +76,15 @@ def created_workload(fleet: FleetObject, values: Fleet, number: int) -> dict[str
             "spec": {"leaderWorkerTemplate": {
                 "size": created.pods, "leaderTemplate": template, "workerTemplate": worker,
                 "restartPolicy": "RecreateGroupOnPodRestart"}}}
+
+
+def _metadata(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
+    """Return the metadata of a group's objects, whose labels tell what a replica holds."""
+    found, group = labels(fleet, values, number), values.replicas[number]
+    return {"name": workload_name(fleet.ref.name, found[GROUP_LABEL]),
+            "namespace": fleet.ref.namespace, "ownerReferences": owner(fleet),
+            "labels": {**found, ACCELERATOR_LABEL: label_value(group.accelerator.name),
+                       WIDTH_LABEL: str(group.parallelism.num_accelerators)}}
 
 
 def grace_s(fleet: Fleet, group: ReplicaGroup) -> int:

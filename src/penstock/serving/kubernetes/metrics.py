@@ -15,10 +15,11 @@ _WVA = ("namespace", "variant_name", "accelerator_type")
 
 
 class ShownGroup(NamedTuple):
-    """A group in the metrics. ``desired`` is None before anything is decided."""
+    """A group in the metrics, by its name or number. ``desired`` is None before anything is
+    decided."""
 
     fleet: Ref
-    number: int
+    key: str
     model: str
     accelerator: str
     workload: str
@@ -120,7 +121,7 @@ def _group_metrics(groups: Sequence[ShownGroup]) -> Iterator[Metric]:
         ratio = GaugeMetricFamily(f"{prefix}_desired_ratio", "Wanted over present replicas; of no "
                                   "replicas, the wanted number", labels=labels)
         for one in groups:
-            named = [one.fleet.namespace, one.fleet.name, str(one.number), one.model,
+            named = [one.fleet.namespace, one.fleet.name, one.key, one.model,
                      one.accelerator] if prefix == "penstock" else [
                          one.fleet.namespace, one.workload, one.accelerator]
             current.add_metric(named, one.current)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from penstock.serving.kubernetes.names import DELETION_COST
+from penstock.serving.kubernetes.names import CREATOR, DELETION_COST
 
 Document = Mapping[str, Any]
 """An object of the Kubernetes API as plain data."""
@@ -22,12 +22,15 @@ class Ref(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A Deployment or LeaderWorkerSet: its wanted replicas, its own labels, and the labels that
-    select its pods."""
+    select its pods. ``owner`` is the uid of the object that controls it, empty without. While it
+    ``is_new``, its creator owns all of it."""
 
     ref: Ref
     replicas: int
     labels: Mapping[str, str]
     selector: Mapping[str, str]
+    owner: str = ""
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,17 @@ def workload(document: Document) -> Workload:
                                        "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     else:
         selector = spec["selector"].get("matchLabels") or {}
-    return Workload(ref, spec.get("replicas", 1), document["metadata"].get("labels") or {},
-                    selector)
+    metadata = document["metadata"]
+    owners = [one["uid"] for one in metadata.get("ownerReferences") or () if one.get("controller")]
+    return Workload(ref, spec.get("replicas", 1), metadata.get("labels") or {}, selector,
+                    owners[0] if owners else "", any(map(_is_whole, metadata.get(
+                        "managedFields") or ())))
+
+
+def _is_whole(managed: Document) -> bool:
+    """Whether an entry of managed fields is the creator's, with more than the replicas."""
+    fields = (managed.get("fieldsV1") or {}).get("f:spec") or {}
+    return managed.get("manager") == CREATOR and {*fields} > {"f:replicas"}
 
 
 def pod(document: Document) -> Pod:

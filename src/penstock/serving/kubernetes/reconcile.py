@@ -17,9 +17,10 @@ from penstock.serving.kubernetes.actions import (
 )
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.manifests import created_workload, replica_group
-from penstock.serving.kubernetes.names import DELETION_COST, workload_name
+from penstock.serving.kubernetes.names import CREATOR, DELETION_COST, workload_name
 from penstock.serving.kubernetes.objects import (
     Autoscaler,
+    Document,
     FleetObject,
     Pod,
     Ref,
@@ -54,6 +55,12 @@ class GroupState:
     autoscaler: Autoscaler | None = None
     problem: tuple[str, str] | None = None
     follows: Autoscaler | None = None
+
+    def wanted(self, targets: Mapping[int, int]) -> int:
+        """Return the replicas that are wanted: by Penstock where it scales the group, else by who
+        set the number of the workload."""
+        present = 0 if self.workload is None else self.workload.replicas
+        return targets.get(self.number, present) if self.options.act == "scale" else present
 
     @property
     def starting(self) -> int:
@@ -94,7 +101,8 @@ def group_states(fleet: FleetObject, values: Fleet, seen: Observed,
 
 def _state(fleet: FleetObject, number: int, options: KubernetesOptions, index: Index
            ) -> GroupState:
-    ref = Ref("ReplicaGroup", fleet.ref.namespace, workload_name(fleet.ref.name, number))
+    ref = Ref("ReplicaGroup", fleet.ref.namespace,
+              workload_name(fleet.ref.name, options.key(number)))
     fits = index.workloads(fleet, number, options)
     if len(fits) > 1:
         names = ", ".join(sorted(one.ref.name for one in fits)[:3])
@@ -149,12 +157,7 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState,
             document["spec"]["replicas"] = first
         yield Create(document)
     if options.create is not None and (state.problem is None or state.workload is not None):
-        document = created_workload(fleet, values, state.number)
-        yield Apply(document)
-        if state.workload is None:
-            # Nobody has set replicas yet: a new workload begins with the file's number.
-            first = values.replicas[state.number].count if target is None else target
-            yield Scale(ref_of(document), first, None)
+        yield from _created(fleet, values, state, target)
     if state.workload is None or state.problem is not None:
         return
     wanted = target if options.act == "scale" else None
@@ -163,6 +166,27 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState,
         wanted = group.replicas
     if wanted is not None and wanted != state.workload.replicas:
         yield from scaled(state.workload, state.pods, wanted, work)
+
+
+def _created(fleet: FleetObject, values: Fleet, state: GroupState, target: int | None
+             ) -> Iterator[Action]:
+    """Yield the steps for a workload of Penstock's own. A new workload begins with the target, else
+    with the file's number; its creator then keeps this number alone, until somebody scales."""
+    document = created_workload(fleet, values, state.number)
+    if state.workload is None:
+        first = values.replicas[state.number].count if target is None else target
+        yield Apply(_with_replicas(document, first, document["spec"]), CREATOR)
+        return
+    yield Apply(document)
+    if state.workload.is_new:
+        yield Apply(_with_replicas({
+            **document, "metadata": {key: document["metadata"][key]
+                                     for key in ("name", "namespace")}},
+            state.workload.replicas, {}), CREATOR)
+
+
+def _with_replicas(document: Document, replicas: int, spec: Document) -> Document:
+    return {**document, "spec": {**spec, "replicas": replicas}}
 
 
 def scaled(workload: Workload, pods: Sequence[Pod], wanted: int, work: Mapping[str, int]
@@ -198,8 +222,19 @@ def group_status(state: GroupState, group: ReplicaGroupObject | None, target: in
 def told(fleet: FleetObject, actions: Sequence[Action], reason: str) -> Iterator[Tell]:
     """Yield an Event of the Fleet for every change of replicas."""
     for action in actions:
-        if isinstance(action, Scale):
+        change = change_of(action)
+        if change is not None:
+            ref, before, after = change
             yield Tell(fleet.ref, fleet.uid, "Normal", "Scaled",
-                       f"{action.ref.kind} {action.ref.name}: {action.before or 0} to "
-                       f"{action.replicas} replicas: {reason}",
-                       f"{action.ref.kind}/{action.ref.name}")
+                       f"{ref.kind} {ref.name}: {before} to {after} replicas: {reason}",
+                       f"{ref.kind}/{ref.name}")
+
+
+def change_of(action: Action) -> tuple[Ref, int, int] | None:
+    """Return the workload, the former and the new replicas of a step that changes a number."""
+    match action:
+        case Scale(ref, replicas, before):
+            return ref, before or 0, replicas
+        case Apply(document, manager) if manager == CREATOR and len(document["spec"]) > 1:
+            return ref_of(document), 0, document["spec"]["replicas"]
+    return None

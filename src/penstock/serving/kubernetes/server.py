@@ -57,7 +57,7 @@ def shown(controller: Controller) -> list[ShownFleet]:
             group = run.values.replicas[state.number]
             workload = state.workload
             groups.append(ShownGroup(
-                ref, state.number, group.model.name, group.accelerator.name,
+                ref, state.options.key(state.number), group.model.name, group.accelerator.name,
                 state.ref.name if workload is None else workload.ref.name,
                 targets.get(state.number), 0 if workload is None else workload.replicas))
         status = one.fleet.status

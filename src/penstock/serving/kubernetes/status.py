@@ -6,8 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from penstock.fleet.scaling import replica_per_hour
 from penstock.fleet.values import Fleet
+from penstock.serving.kubernetes.manifests import label_value
 from penstock.serving.kubernetes.objects import FleetObject, time_text
+from penstock.serving.kubernetes.planned import Plan
+from penstock.serving.kubernetes.planning import Unplanned
 from penstock.serving.kubernetes.reconcile import GroupState
+from penstock.serving.kubernetes.retire import Retired
 
 MOST_DECISIONS = 10
 
@@ -39,32 +43,45 @@ def accepted(problem: str | None) -> Condition:
         else Condition("Accepted", "False", "Invalid", problem)
 
 
-def ready(states: Sequence[GroupState], targets: Mapping[int, int]) -> Condition:
+def planned(plan: Plan | Unplanned) -> Condition:
+    """Return whether the groups of a Fleet without ``replicas`` are planned."""
+    if not isinstance(plan, Plan):
+        if plan.problem is None:
+            return Condition("Planned", "Unknown", "Planning", "the plan is being computed; the "
+                             "replicas stay as they are")
+        return Condition("Planned", "False", "NoPlan", f"{plan.problem}; the replicas stay as they "
+                         "are")
+    least = "" if plan.bound_per_hour is None else \
+        f"; no schedule costs less than {plan.bound_per_hour:g}"
+    return Condition("Planned", "True", "Planned", f"{plan.num_replicas} replicas for "
+                     f"{plan.cost_per_hour:g} an hour{least}")
+
+
+def ready(states: Sequence[GroupState], targets: Mapping[int, int],
+          allowed: Mapping[int, int] | None = None) -> Condition:
     """Return whether as many replicas serve as are wanted: by Penstock where it scales a group,
-    else by who set the number of the workload."""
+    else by who set the number of the workload. Former groups leave room for as many as are
+    ``allowed``."""
     problems = [state.problem for state in states if state.problem is not None]
     if problems:
         return Condition("Ready", "False", problems[0][0], "; ".join(text for _, text in problems))
     if not states:
         return Condition("Ready", "False", "NoGroups",
                          "no group of replicas has the section kubernetes")
-    lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve" for state in states
-               if state.ready < (wanted := _wanted(state, targets))]
+    lacking = [f"replicas[{state.number}]: {state.ready} of {wanted} serve"
+               + (f", former groups leave room for {room}" if room < wanted else "")
+               for state in states if state.ready < (wanted := state.wanted(targets))
+               for room in [(allowed or {}).get(state.number, wanted)]]
     if lacking:
         return Condition("Ready", "False", "ReplicasStarting", "; ".join(lacking))
     return Condition("Ready", "True", "ReplicasReady", "as many replicas serve as are wanted")
-
-
-def _wanted(state: GroupState, targets: Mapping[int, int]) -> int:
-    present = 0 if state.workload is None else state.workload.replicas
-    return targets.get(state.number, present) if state.options.act == "scale" else present
 
 
 def scaling(values: Fleet, missing: str | None, *, decided: bool) -> Condition:
     """Return whether a policy decides the numbers of replicas."""
     if not values.scales:
         return Condition("Scaling", "False", "FixedReplicas",
-                         "policies.scale is none: the file states the numbers")
+                         "policies.scale is none: the numbers of the file, or of its plan, stay")
     if missing is not None:
         return Condition("Scaling", "False", "MetricsMissing", missing)
     if not decided:
@@ -78,7 +95,8 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
     width = group.parallelism.num_accelerators
     num_held = sum(1 for one in state.pods if one.is_ready or one.is_ending or one.is_placed)
     found: dict[str, Any] = {
-        "number": state.number, "model": group.model.name,
+        "number": state.number, **({"name": state.options.name} if state.options.name else {}),
+        "model": group.model.name,
         "accelerator": f"{width} x {group.accelerator.name}" if width > 1
         else group.accelerator.name,
         "act": state.options.act, "ready": state.ready, "starting": state.starting,
@@ -88,6 +106,17 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
         found |= {"workload": f"{state.workload.ref.kind}/{state.workload.ref.name}",
                   "replicas": state.workload.replicas}
     return found if target is None else {**found, "target": target}
+
+
+def retired_entry(values: Fleet, one: Retired) -> dict[str, Any]:
+    """Return the entry of a former group's workload, which still serves or ends."""
+    price = next((pool.price_per_hour for pool in values.accelerators
+                  if label_value(pool.accelerator.name) == one.accelerator), 0.0)
+    num_held = sum(1 for pod in one.pods if pod.is_ready or pod.is_ending or pod.is_placed)
+    return {"workload": f"{one.workload.ref.kind}/{one.workload.ref.name}",
+            "replicas": one.workload.replicas, "ready": one.ready,
+            "draining": sum(1 for pod in one.pods if pod.is_ending),
+            "costPerHour": round(num_held * one.width * price, 6)}
 
 
 def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,8 +131,10 @@ def decision_entry(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condition],
                  groups: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]],
-                 attainment: float | None, now: datetime) -> dict[str, Any]:
-    """Return the status of a Fleet."""
+                 attainment: float | None, now: datetime, plan: Plan | None = None,
+                 former: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the status of a Fleet. ``plan`` is None where its file states the groups, ``former``
+    has the entries of groups that it no longer has."""
     status: dict[str, Any] = {"observedGeneration": fleet.generation,
                               "conditions": conditions(fleet, found, now)}
     if values is None:
@@ -113,7 +144,10 @@ def fleet_status(fleet: FleetObject, values: Fleet | None, found: Sequence[Condi
     models = ", ".join(dict.fromkeys(group.model.name for group in values.replicas))
     return {**status, "policy": values.policies.scale.name, "models": models,
             "replicas": f"{num_ready}/{num_wanted}",
-            "costPerHour": round(sum(one["costPerHour"] for one in groups), 6),
+            "costPerHour": round(sum(one["costPerHour"] for one in (*groups, *former)), 6),
+            "boundCostPerHour": None if plan is None else plan.bound_per_hour,
+            "plan": None if plan is None else plan.status(),
             "attainment": None if attainment is None else round(attainment, 4),
             "groups": [dict(one) for one in groups],
+            "retiring": [dict(one) for one in former] or None,
             "decisions": [decision_entry(one) for one in [*decisions][-MOST_DECISIONS:]]}

@@ -15,6 +15,7 @@ from penstock.core.errors import InputError  # noqa: E402
 from penstock.serving.kubernetes.actions import (  # noqa: E402
     Annotate,
     Apply,
+    Delete,
     Label,
     Scale,
     SetStatus,
@@ -29,6 +30,7 @@ from penstock.serving.kubernetes.api import (  # noqa: E402
     event,
     open_cluster,
 )
+from penstock.serving.kubernetes.names import CREATOR  # noqa: E402
 from penstock.serving.kubernetes.objects import Ref  # noqa: E402
 from support import cluster_objects as cluster  # noqa: E402
 
@@ -138,6 +140,26 @@ def test_an_action_is_one_request_with_penstock_s_field_manager(action, method, 
         assert request.url.params["force"] == "true"
     if body is not None:
         assert json.loads(request.content) == body
+
+
+def test_the_creator_of_a_workload_takes_no_field_from_others():
+    server = Server({("PATCH", CHAT): (200, {"metadata": {"name": "x"}})})
+    asyncio.run(server.cluster().act(Apply({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "chat-0", "namespace": "ns"}, "spec": {"replicas": 3}}, CREATOR)))
+    assert server.asked[0].url.params["fieldManager"] == "penstock-create"
+    assert server.asked[0].url.params.get("force", "false") == "false"
+
+
+def test_what_is_gone_need_not_be_deleted():
+    gone = (404, {"kind": "Status", "code": 404, "message": "not found"})
+    refused = (403, {"kind": "Status", "code": 403, "message": "forbidden"})
+    server = Server({("DELETE", CHAT): gone})
+    asyncio.run(server.cluster().act(Delete(Ref("Deployment", "ns", "chat-0"))))
+    assert len(server.asked) == 1
+    server.answers["DELETE", CHAT] = refused
+    with pytest.raises(ClusterError, match="forbidden"):
+        asyncio.run(server.cluster().act(Delete(Ref("Deployment", "ns", "chat-0"))))
 
 
 def test_an_event_is_about_the_fleet():

@@ -2,82 +2,24 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
 
-import aiohttp
 import pytest
-import yaml
 
 from penstock.serving.kubernetes import controller as module
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Scale, Tell
+from penstock.serving.kubernetes.actions import Apply, Tell
 from penstock.serving.kubernetes.api import LEADER_WORKER_SET, SCALED_OBJECT, ClusterError
-from penstock.serving.kubernetes.controller import Controller
-from penstock.serving.kubernetes.election import Election
 from penstock.serving.kubernetes.keda import Asked
-from penstock.serving.kubernetes.metrics import ControllerMetrics
 from penstock.serving.kubernetes.server import shown
 from support import cluster_objects as cluster
 from support.fake_cluster import FakeCluster
 from support.fake_prometheus import FakePrometheus, engine_samples
+from support.kept_controller import at_work, lacking, put_fleet, quicken
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("penstock.serving.kubernetes.work_queue.APART_S", 0.001)
-    monkeypatch.setattr(module, "PERIOD_S", 0.02)
-    monkeypatch.setattr("penstock.serving.kubernetes.store._RETRY_S", 0.01)
-    monkeypatch.setattr("penstock.serving.kubernetes.election.RETRY_S", 0.01)
-
-
-class Kept:
-    """A controller at work on a cluster in memory."""
-
-    def __init__(self, there, tmp_path, session, identity="one"):
-        self.notes, self.there = [], there
-        self.metrics = ControllerMetrics()
-        clock = asyncio.get_running_loop().time
-        election = Election(there, "ns", identity, clock, self.notes.append)
-        self.controller = Controller(there, election, session, tmp_path / "records", self.metrics,
-                                     self.notes.append)
-
-    async def until(self, what, play=True):
-        for _ in range(3000):
-            if play:
-                self.there.play()
-            if what():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError((self.notes[-5:], self.there.actions[-5:], self.there.of("Fleet")))
-
-    def condition(self, name):
-        found = self.there.of("Fleet")["chat"].get("status", {}).get("conditions", ())
-        return next(((one["status"], one["reason"]) for one in found if one["type"] == name), None)
-
-    def replicas(self, name="chat-0"):
-        return self.there.of("Deployment").get(name, {"spec": {}})["spec"].get("replicas")
-
-
-@asynccontextmanager
-async def at_work(there, tmp_path, identity="one"):
-    async with aiohttp.ClientSession() as session:
-        kept = Kept(there, tmp_path, session, identity)
-        task = asyncio.create_task(kept.controller.run())
-        try:
-            yield kept
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-def put_fleet(there, kubernetes=cluster.CREATE, text=cluster.FLEET):
-    there.put("Fleet", {"metadata": {"name": "chat", "namespace": "ns"},
-                        "spec": yaml.safe_load(cluster.text_of(kubernetes, text))})
-
-
-def lacking():
-    return FakeCluster(absent=(LEADER_WORKER_SET, SCALED_OBJECT))
+    quicken(monkeypatch)
 
 
 def test_a_fleet_gets_its_replicas_and_a_changed_one_others(tmp_path):
@@ -225,7 +167,7 @@ def test_the_bounds_of_the_file_hold_while_metrics_are_missing(tmp_path):
 def test_a_refused_step_is_in_the_status(tmp_path):
     class Strict(FakeCluster):
         async def act(self, action):
-            if isinstance(action, Scale):
+            if isinstance(action, Apply):
                 raise ClusterError("deployments.apps is forbidden", 403)
             await super().act(action)
 
@@ -283,7 +225,7 @@ def test_a_lease_that_is_lost_within_a_look_ends_it(tmp_path):
 def test_a_fleet_whose_step_hangs_holds_no_other_up(tmp_path):
     class Hung(FakeCluster):
         async def act(self, action):
-            if isinstance(action, Scale) and action.ref.name == "chat-0":
+            if isinstance(action, Apply) and action.document["metadata"]["name"] == "chat-0":
                 await asyncio.sleep(3600)
             await super().act(action)
 
@@ -334,10 +276,10 @@ def test_a_controller_that_does_not_lead_knows_the_leader_s_number(tmp_path):
             both = (first, second) if first.controller.election.leads.is_set() else (second, first)
             await first.until(lambda: both[1].controller.store.is_whole)
             for one in both:
-                assert one.controller.wanted(Asked("ns", "chat", 0)) == 2
+                assert one.controller.wanted(Asked("ns", "chat", "0")) == 2
             assert both[1].controller.fleets == {}
-            assert both[1].controller.wanted(Asked("ns", "chat", 4)) is None
-            assert both[1].controller.wanted(Asked("ns", "other", 0)) is None
+            assert both[1].controller.wanted(Asked("ns", "chat", "4")) is None
+            assert both[1].controller.wanted(Asked("ns", "other", "0")) is None
     asyncio.run(work())
 
 

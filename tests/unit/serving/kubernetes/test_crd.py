@@ -80,6 +80,9 @@ def test_the_defaults_of_the_api_server_change_no_fleet(schema, repository):
     for text in (cluster.text_of(), cluster.text_of(text=cluster.SCALED)):
         data = yaml.safe_load(text)
         assert parse_fleet(json.dumps(defaulted(schema, data))) == parse_fleet(text)
+    planned = defaulted(schema, yaml.safe_load(cluster.PLANNED))
+    assert parse_fleet(json.dumps(planned), to_plan=True) == parse_fleet(cluster.PLANNED,
+                                                                         to_plan=True)
 
 
 def test_what_has_several_types_is_left_to_penstock():

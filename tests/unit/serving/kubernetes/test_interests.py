@@ -7,6 +7,7 @@ from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.interests import interests
 from penstock.serving.kubernetes.objects import Ref
 from penstock.serving.kubernetes.reconcile import Observed, group_states
+from penstock.serving.kubernetes.retire import Retired
 from support import cluster_objects as cluster
 
 FLEET = objects.fleet(cluster.fleet_document())
@@ -36,3 +37,13 @@ def test_a_change_concerns_the_fleet_that_depends_on_it(kubernetes, document, co
     values = cluster.values_of(kubernetes)
     found = interests(Ref("Fleet", "ns", "chat"), values, group_states(FLEET, values, there))
     assert found.include(readers.get(document["kind"], objects.autoscaler)(document)) == concerns
+
+
+def test_the_workloads_of_former_groups_concern_the_fleet_until_they_are_gone():
+    values = cluster.values_of()
+    one = objects.workload(cluster.deployment("chat-old", selector={"app": "old"}))
+    former = [Retired(one, ())]
+    found = interests(Ref("Fleet", "ns", "chat"), values, [], former)
+    assert found.include(one)
+    assert found.include(objects.pod(cluster.pod("a", {"app": "old"})))
+    assert not interests(Ref("Fleet", "ns", "chat"), values, []).include(one)

@@ -51,10 +51,12 @@ async def connected(numbers):
 
 def test_keda_gets_the_number_and_whether_any_replica_is_wanted():
     async def work():
-        numbers = {Asked("ns", "chat", 1): 7, Asked("ns", "chat", 0): 0}
+        numbers = {Asked("ns", "chat", "1"): 7, Asked("ns", "chat", "0"): 0,
+                   Asked("ns", "chat", "h100-fp8-1f"): 4}
         async with connected(numbers) as client:
             assert await client.number(fleet="chat", group="1") == 7
             assert await client.number(fleet="chat") == 0
+            assert await client.number(fleet="chat", group="h100-fp8-1f") == 4
             for group, active in (("1", True), ("0", False)):
                 found = await client.call("IsActive", client.ref(fleet="chat", group=group),
                                           "IsActiveResponse")
@@ -68,7 +70,7 @@ def test_keda_gets_the_number_and_whether_any_replica_is_wanted():
 @pytest.mark.parametrize(("metadata", "code", "part"), [
     ({"fleet": "chat", "group": "9"}, "UNAVAILABLE", "nothing is decided for the group 9"),
     ({"group": "1"}, "INVALID_ARGUMENT", "fleet is left out"),
-    ({"fleet": "chat", "group": "one"}, "INVALID_ARGUMENT", "expected the number of a group"),
+    ({"fleet": "chat", "group": "o e"}, "INVALID_ARGUMENT", "expected the name of a group"),
 ])
 def test_what_is_not_known_is_an_error_so_that_keda_keeps_what_there_is(metadata, code, part):
     async def work():
@@ -84,7 +86,7 @@ def test_a_stream_tells_of_changes(monkeypatch):
     monkeypatch.setattr(keda, "LOOK_S", 0.01)
 
     async def work():
-        group = Asked("ns", "chat", 0)
+        group = Asked("ns", "chat", "0")
         numbers = {group: 0}
         async with connected(numbers) as client:
             stream = client.watch(client.ref(fleet="chat"))

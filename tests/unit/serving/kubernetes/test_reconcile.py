@@ -5,8 +5,15 @@ import pytest
 from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Scale, SetStatus
 from penstock.serving.kubernetes.index import Index
+from penstock.serving.kubernetes.names import CREATOR, MANAGER
 from penstock.serving.kubernetes.objects import Ref
-from penstock.serving.kubernetes.reconcile import Observed, group_states, group_status, reconcile
+from penstock.serving.kubernetes.reconcile import (
+    Observed,
+    change_of,
+    group_states,
+    group_status,
+    reconcile,
+)
 from support import cluster_objects as cluster
 
 FLEET = objects.fleet(cluster.fleet_document())
@@ -33,11 +40,27 @@ ADOPT = "kubernetes: {adopt: {name: vllm}}"
 @pytest.mark.parametrize(("targets", "first"), [({0: 7}, 7), ({}, 2)])
 def test_a_new_fleet_gets_its_group_its_workload_and_the_replicas_of_its_file(targets, first):
     _, found = steps(Observed(Index()), targets)
-    assert [type(one) for one in found] == [Create, Apply, Scale]
-    assert found[2] == Scale(WORKLOAD, first, None)
+    assert [type(one) for one in found] == [Create, Apply]
+    assert found[1].manager == CREATOR
+    assert found[1].document["spec"]["replicas"] == first
+    assert change_of(found[1]) == (WORKLOAD, 0, first)
     assert found[0].document["kind"] == "ReplicaGroup"
     assert "replicas" not in found[0].document["spec"]
-    assert "replicas" not in found[1].document["spec"]
+
+
+def test_the_creator_of_a_workload_keeps_its_first_number_alone():
+    _, (_, created) = steps(Observed(Index()), {0: 3})
+    new = {**created.document, "metadata": {
+        **created.document["metadata"],
+        "managedFields": cluster.managed({}, created.document, CREATOR)}}
+    _, found = steps(seen(new), {0: 3})
+    assert [(step.manager, "replicas" in step.document["spec"]) for step in found] == [
+        (MANAGER, False), (CREATOR, True)]
+    assert found[1].document["spec"] == {"replicas": 3}
+    assert [*found[1].document["metadata"]] == ["name", "namespace"]
+    new["metadata"]["managedFields"] = cluster.managed(new, found[1].document, CREATOR)
+    _, found = steps(seen(new), {0: 3})
+    assert [step.manager for step in found] == [MANAGER]
 
 
 def test_a_workload_is_scaled_to_the_target_and_then_left_alone():

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from penstock.serving.kubernetes import objects
+from penstock.serving.kubernetes.planned import Plan
+from penstock.serving.kubernetes.planning import UNDER_WAY, Unplanned
 from penstock.serving.kubernetes.reconcile import GroupState
 from penstock.serving.kubernetes.status import (
     Condition,
@@ -12,6 +14,7 @@ from penstock.serving.kubernetes.status import (
     decision_entry,
     fleet_status,
     group_entry,
+    planned,
     ready,
     scaling,
 )
@@ -50,9 +53,21 @@ def test_a_fleet_is_ready_once_all_wanted_replicas_serve():
     others = replace(state(*two, replicas=1), options=replace(
         state().options, act="publish"))
     assert ready([others], {0: 5}).status == "True"  # who scales it has decided otherwise
+    assert ready([state(*two)], {0: 2}, {0: 1}).message == (
+        "replicas[0]: 1 of 2 serve, former groups leave room for 1")
     assert ready([], {}).reason == "NoGroups"
     wrong = ready([state(problem=("AnotherOwner", "an HPA"))], {0: 0})
     assert (wrong.status, wrong.reason) == ("False", "AnotherOwner")
+
+
+def test_the_plan_is_told_with_its_bound_or_why_there_is_none():
+    plan = Plan(3, [{"count": 2}, {"count": 1}], [], 12.0, 9.5)
+    assert planned(plan) == ("Planned", "True", "Planned", "3 replicas for 12 an hour; no "
+                             "schedule costs less than 9.5")
+    assert planned(plan._replace(bound_per_hour=None)).message == "3 replicas for 12 an hour"
+    assert planned(UNDER_WAY)[1:3] == ("Unknown", "Planning")
+    assert planned(Unplanned("too few l4")) == (
+        "Planned", "False", "NoPlan", "too few l4; the replicas stay as they are")
 
 
 def test_scaling_says_who_decides():
