@@ -4,7 +4,7 @@ states."""
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
@@ -161,18 +161,20 @@ class Chooser:
 
     def availability(self, ask: Ask, now_s: float) -> Availability:
         """Whether any engine may take a request now, and whether any may later."""
-        now = any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+        unfit = _unfit_for(ask)
+        now = any(unfit(engine) is None and engine.unavailable(now_s) is None
                   and not (ask.needs.confidential and self._untrusted(engine))
                   for engine in self.engines)
         return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
         """Whether any engine may take such a request, now or later."""
-        return any(_unfit(engine, ask) is None for engine in self.engines)
+        unfit = _unfit_for(ask)
+        return any(unfit(engine) is None for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float,
-                     outside: Container[EngineState] = ()) -> EngineState:
+                     outside: Collection[EngineState] = ()) -> EngineState:
         """Choose the engine for a request, among those not ``tried`` yet and not ``outside`` of
         those that the caller admits. Raises ServiceError when none may take it.
 
@@ -195,17 +197,19 @@ class Chooser:
                 return engine
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
-              now_s: float, outside: Container[EngineState]) -> list[EngineState]:
+              now_s: float, outside: Collection[EngineState]) -> list[EngineState]:
         able: list[EngineState] = []
         why: dict[EngineState, str] = {}
-        secret = ask.needs.confidential
+        unfit = _unfit_for(ask)
+        secret, is_narrowed = ask.needs.confidential, bool(tried or outside)
         for engine in self.engines:
-            reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
+            reason = (unfit(engine) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
-            if engine in tried:
-                reason = "was tried"
-            elif engine in outside:
-                reason = "is not among the endpoints that the gateway admits"
+            if is_narrowed:
+                if engine in tried:
+                    reason = "was tried"
+                elif engine in outside:
+                    reason = "is not among the endpoints that the gateway admits"
             if reason is None:
                 able.append(engine)
                 continue
@@ -216,7 +220,7 @@ class Chooser:
                 decision.rejected.setdefault(engine.facts.url, reason)
         if not able:  # an ejected engine is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and engine not in outside and _unfit(engine, ask) is None
+                    and engine not in outside and unfit(engine) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
             raise _no_engine_error({engine: reason for engine, reason in why.items()
@@ -279,7 +283,8 @@ class Chooser:
 
 def has_engine(engines: Sequence[EngineState], ask: Ask, now_s: float) -> bool:
     """Whether any engine may take an ordinary request now, as a last resort an ejected one."""
-    return any(_unfit(engine, ask) is None and (engine.unavailable(now_s) is None
+    unfit = _unfit_for(ask)
+    return any(unfit(engine) is None and (engine.unavailable(now_s) is None
                                                 or engine.last_resort(now_s))
                for engine in engines)
 
@@ -288,13 +293,15 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
            route: Route, disclosure: Disclosure) -> EngineState:
     """Record a route in the decision and return its engine. About engines in confidential mode, the
     decision records only what ``disclosure`` allows, and no score that reveals their load."""
-    decision.candidates = tuple(
-        (engine.facts.url, padded(seen, disclosure) if engine.facts.confidential else seen)
-        for seen, engine in zip(snapshots, able, strict=True))
+    facts = [engine.facts for engine in able]
+    decision.candidates = tuple(zip([one.url for one in facts], snapshots, strict=True))
     decision.terms, decision.prospects = dict(route.terms), route.prospects
     decision.admit, decision.answer_tokens = route.admit, route.max_tokens
-    by_id = {engine.facts.replica_id: engine for engine in able}
+    by_id = dict(zip([one.replica_id for one in facts], able, strict=True))
     if any_confidential(able):
+        decision.candidates = tuple(
+            (one.url, padded(seen, disclosure) if one.confidential else seen)
+            for one, seen in zip(facts, snapshots, strict=True))
         decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
         decision.prospects = tuple(one for one in route.prospects
                                    if not by_id[one.replica_id].facts.confidential)
@@ -312,18 +319,26 @@ def _serves(engine: EngineState, ask: Ask) -> bool:
     return ask.models is None or engine.facts.model in ask.models
 
 
-def _unfit(engine: EngineState, ask: Ask) -> str | None:
-    facts = engine.facts
-    if not _serves(engine, ask):
-        return f"serves {facts.model}"
-    if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
-        return f"does not serve class {ask.service_class.name}"
-    if ask.needs.confidential and not (facts.confidential and facts.evidence):
-        # Such an engine can never be attested, so waiting does not help.
-        return str(attestation_violation(engine.confidentiality, 0.0))
-    if ask.prompt_tokens + 1 > facts.kv_total_tokens:
-        return "the prompt is longer than its KV cache"
-    return None
+def _unfit_for(ask: Ask) -> Callable[[EngineState], str | None]:
+    """Return the function that tells why an engine can never take a request, None where it can.
+    The request's part is read once for all engines."""
+    models, name, longest = ask.models, ask.service_class.name, ask.prompt_tokens + 1
+    is_secret = ask.needs.confidential
+
+    def unfit(engine: EngineState) -> str | None:
+        facts = engine.facts
+        if models is not None and facts.model not in models:
+            return f"serves {facts.model}"
+        if facts.service_classes is not None and name not in facts.service_classes:
+            return f"does not serve class {name}"
+        if is_secret and not (facts.confidential and facts.evidence):
+            # Such an engine can never be attested, so waiting does not help.
+            return str(attestation_violation(engine.confidentiality, 0.0))
+        if longest > facts.kv_total_tokens:
+            return "the prompt is longer than its KV cache"
+        return None
+
+    return unfit
 
 
 def _admission_document(admit: Admit) -> dict[str, Any]:
