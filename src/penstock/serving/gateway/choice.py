@@ -297,22 +297,22 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
     decision.candidates = tuple(zip([one.url for one in facts], snapshots, strict=True))
     decision.terms, decision.prospects = dict(route.terms), route.prospects
     decision.admit, decision.answer_tokens = route.admit, route.max_tokens
-    by_id = dict(zip([one.replica_id for one in facts], able, strict=True))
+    ids = [one.replica_id for one in facts]
     if any_confidential(able):
         decision.candidates = tuple(
             (one.url, padded(seen, disclosure) if one.confidential else seen)
             for one, seen in zip(facts, snapshots, strict=True))
         decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
         decision.prospects = tuple(one for one in route.prospects
-                                   if not by_id[one.replica_id].facts.confidential)
+                                   if not facts[ids.index(one.replica_id)].confidential)
+    url_of = {one.replica_id: one.url for one in facts} if route.rejected else {}
     for replica_id, reason in route.rejected.items():
-        if replica_id in by_id:
-            url = by_id[replica_id].facts.url
+        if (url := url_of.get(replica_id)) is not None:
             decision.rejected[url] = reason
             decision.rejected_by_policy.add(url)
     if isinstance(route.admit, Reject):
         raise _refused(route.admit)
-    return by_id[route.replica_id]
+    return able[ids.index(route.replica_id)]
 
 
 def _serves(engine: EngineState, ask: Ask) -> bool:
