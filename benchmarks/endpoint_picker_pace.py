@@ -1,10 +1,10 @@
 """Pace of the endpoint picker beside a bare echo: picks per second on one core, for 100 endpoints.
 
 In turns, on the same core: a bare ``grpc.aio`` server that answers the same messages with ready
-replies, and ``penstock endpoint-picker`` with prefix-aware routing. The other core has this process,
-which sends, and one tiny server that stands for all endpoints: it answers on 100 addresses of the
-loopback. Then the picker gets half of its pace, for the latency that it adds. The choice alone is
-measured in this process.
+replies, and ``penstock endpoint-picker`` with prefix-aware routing. The other core has this
+process, which sends, and one tiny server that stands for all endpoints: it answers on 100 addresses
+of the loopback. Then the picker gets half of its pace, for the latency that it adds. The choice
+alone is measured in this process.
 
     python benchmarks/endpoint_picker_pace.py [--requests 4000] [--rounds 5]
 """

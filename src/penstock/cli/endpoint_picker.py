@@ -63,6 +63,10 @@ def endpoint_picker(
         "--max-streams", min=1, max=1_000_000, metavar="N",
         help="Most open requests; others get status 429.")] = 10_000,
     max_body_mb: MaxBodyMb = 16,
+    workers: Annotated[int, typer.Option(
+        "--workers", min=1, max=64, metavar="PROCESSES",
+        help="Processes that choose, all on the same port; each takes one core.")] = 1,
+    worker: Annotated[str | None, typer.Option("--worker", hidden=True)] = None,
     drain_s: Annotated[float, typer.Option(
         "--drain-s", min=0.0, max=3600.0, metavar="S",
         help="Time for open requests to end after SIGTERM, seconds.")] = 30.0,
@@ -97,6 +101,10 @@ def endpoint_picker(
         raise InputError("--tls-self-signed: expected no other option of TLS beside it")
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     check_exposure(host, tls_client_ca, open_to_all=open_to_all)
+    places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
+    if worker is None and workers > 1:
+        run_server(_keep(workers, places, drain_s, as_json=as_json))
+        return OK
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if pods:
         from penstock.serving.endpoint_picker.pods import check_pods
@@ -108,17 +116,18 @@ def endpoint_picker(
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is nothing to "
                          "choose from; expected for example endpoints: [http://10.0.0.1:8000]")
     options = PickerOptions(max_streams, max_body_mb * 2**20, None, fallbacks, drain_s, conformance)
-    places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      places, options, tls, cluster if pods else None,
+                      places, options, tls, cluster if pods else None, worker,
                       self_signed=tls_self_signed, as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places: "Places",
-                 options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None", *,
-                 self_signed: bool, as_json: bool) -> None:
+                 options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None",
+                 worker: str | None, *, self_signed: bool, as_json: bool) -> None:
+    import asyncio
     import gc
+    import sys
     from contextlib import AsyncExitStack
 
     import numpy as np
@@ -128,9 +137,12 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.endpoint_picker.pods import pod_endpoints
     from penstock.serving.endpoint_picker.running import running_picker
+    from penstock.serving.endpoint_picker.workers import WorkerPlace
     from penstock.serving.gateway.reload import Reload
 
-    rng = np.random.default_rng(fleet.run.seed)
+    own = None if worker is None else WorkerPlace.of(worker)
+    # Workers must not draw the same numbers, and so choose the same endpoints at a time.
+    rng = np.random.default_rng(fleet.run.seed if own is None else [fleet.run.seed, own.number])
 
     def router_of(fleet: "Fleet") -> "Router":
         return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
@@ -147,8 +159,39 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
         reload = Reload(path, read, router_of) if pods is None else None
         running = await stack.enter_async_context(running_picker(
             fleet, router_of(fleet), places, options, credentials=credentials, endpoints=pods,
-            reload=reload, on_bug=note))
-        _announce(running, as_json=as_json)
+            reload=reload, worker=own, on_bug=note))
+        if own is None:
+            _announce(running, as_json=as_json)
+        else:
+            sys.stdout.write(f"worker {running.address} {running.url}\n")
+            sys.stdout.flush()
+            # The keeper's end, however it comes, closes the pipe.
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
+        await stopped.wait()
+
+
+async def _keep(num_workers: int, places: "Places", drain_s: float, *, as_json: bool) -> None:
+    """Keep workers running: this command again, once for each."""
+    import sys
+
+    from penstock.cli.console import note, print_json
+    from penstock.engines.http import stop_signal
+    from penstock.serving.endpoint_picker.running_workers import running_workers
+    from penstock.serving.endpoint_picker.workers import WorkerPlace
+
+    def command(place: WorkerPlace, port: int) -> list[str]:
+        # Of an option that is given twice, the last counts.
+        return [sys.executable, "-P", "-m", "penstock", *sys.argv[1:], "--port", str(port),
+                "--metrics-port", "0", "--worker", str(place)]
+
+    stopped = stop_signal()
+    async with running_workers(command, num_workers, places, drain_s, note) as running:
+        if as_json:
+            print_json({"address": running.address, "url": running.url,
+                        "workers": running.workers.pids})
+        else:
+            sys.stdout.write(f"endpoint-picker {running.address} {running.url}\n")
+        sys.stdout.flush()
         await stopped.wait()
 
 

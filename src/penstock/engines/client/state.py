@@ -136,12 +136,33 @@ class Ledger:
                      for one in self.requests.values())
 
 
+class PeerLoad(NamedTuple):
+    """Sums over the requests that other processes of this server have on an engine, as in
+    ``Ledger``. ``num_running`` have a first token."""
+
+    num_waiting: int = 0
+    num_running: int = 0
+    queued_prompt_tokens: int = 0
+    held_tokens: int = 0
+    pending_output_tokens: float = 0.0
+
+    def plus(self, other: "PeerLoad") -> "PeerLoad":
+        """Return the sums of both."""
+        return PeerLoad(self.num_waiting + other.num_waiting, self.num_running + other.num_running,
+                        self.queued_prompt_tokens + other.queued_prompt_tokens,
+                        self.held_tokens + other.held_tokens,
+                        self.pending_output_tokens + other.pending_output_tokens)
+
+
+NO_PEERS = PeerLoad()
+
+
 class EngineState:
     """Merges the gateway's own ledger with the engine's latest metrics.
 
-    The ledger is never stale. The engine's own count also includes requests of other clients, so
-    the larger of both is used. An engine that was never observed healthy is unavailable: unknown is
-    not idle.
+    The ledger is never stale; the load of peers is a fraction of a second old. The engine's own
+    count also includes requests of other clients, so the larger one is used. An engine that was
+    never observed healthy is unavailable: unknown is not idle.
     """
 
     def __init__(self, facts: EngineFacts) -> None:
@@ -167,6 +188,7 @@ class EngineState:
         self._num_ejections = 0
         self._attestations: tuple[Attestation, ...] = ()
         self._doubt = ""
+        self._peers = NO_PEERS
         self._kept: tuple[EngineFacts, int, bool, ReplicaSnapshot] | None = None
 
     @property
@@ -196,6 +218,11 @@ class EngineState:
         self._kept = None
         self._num_late_looks = 0
         self._seen_kind = load.kind or self._seen_kind
+
+    def heard_of_peers(self, load: PeerLoad) -> None:
+        """Record the load that other processes of this server put on the engine."""
+        if load != self._peers:
+            self._peers, self._kept = load, None
 
     def lost(self) -> None:
         """Record that the engine refuses an answer or reports itself unhealthy."""
@@ -299,6 +326,13 @@ class EngineState:
         return (self.healthy and not self.draining and self.breaker.reason(now_s) is None
                 and self.ejected(now_s) is not None)
 
+    def own_load(self) -> PeerLoad:
+        """Return the load of this process's requests, as its peers are told."""
+        ledger = self.ledger
+        return PeerLoad(ledger.num_waiting, len(ledger.requests) - ledger.num_waiting,
+                        ledger.queued_prompt_tokens, ledger.held_tokens,
+                        ledger.pending_output_tokens)
+
     def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
         """Return the state for routers. Its queue has the gateway's own requests, in order. Between
         two changes it is one object: most engines have not changed since the request before."""
@@ -313,16 +347,15 @@ class EngineState:
         return found
 
     def _seen(self, now_s: float, *, with_queue: bool) -> ReplicaSnapshot:
-        facts, ledger, load = self.facts, self.ledger, self._load
-        running = len(ledger.requests) - ledger.num_waiting
+        facts, load = self.facts, self._load
+        waiting, running, queued, held, pending = self.own_load().plus(self._peers)
         share = load.kv_used_share
         return ReplicaSnapshot(
             facts.replica_id, facts.model, self.observed_at_s,
-            max(ledger.num_waiting, load.num_waiting or 0), max(running, load.num_running or 0),
-            ledger.queued_prompt_tokens,
-            max(ledger.held_tokens, 0 if share is None else int(share * facts.kv_total_tokens)),
+            max(waiting, load.num_waiting or 0), max(running, load.num_running or 0), queued,
+            max(held, 0 if share is None else int(share * facts.kv_total_tokens)),
             facts.kv_total_tokens, facts.service_classes, facts.speed * self._speed_share(now_s),
-            ledger.pending_output_tokens, ledger.queue() if with_queue else (),
+            pending, self.ledger.queue() if with_queue else (),
             self._load_s if load.loaded is False else 0.0)
 
     def _speed_share(self, now_s: float) -> float:
