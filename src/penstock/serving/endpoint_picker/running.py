@@ -24,6 +24,7 @@ from penstock.serving.endpoint_picker.load_board import Peers
 from penstock.serving.endpoint_picker.metrics import PickerMetrics
 from penstock.serving.endpoint_picker.operations import operations
 from penstock.serving.endpoint_picker.picker import Picker
+from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules
 from penstock.serving.endpoint_picker.server import Health, Processor, grpc_listening
 from penstock.serving.endpoint_picker.stream import StreamContext
 from penstock.serving.endpoint_picker.workers import WorkerPlace
@@ -70,6 +71,7 @@ class Running:
 @asynccontextmanager
 async def running_picker(fleet: Fleet, router: Router, places: Places, options: PickerOptions, *,
                          endpoints: Endpoints | None = None, reload: Reload | None = None,
+                         rules: Callable[[], PoolRules] = lambda: NO_RULES,
                          credentials: Any = None, worker: WorkerPlace | None = None,
                          on_bug: Callable[[str], None] = lambda _: None
                          ) -> AsyncIterator[Running]:
@@ -88,7 +90,7 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
         health = Health()
         processor = Processor(StreamContext(
             books, lambda: pool.offer, guard, options,
-            lambda: _refused(processor.num_open, options.max_streams), on_bug))
+            lambda: _refused(processor.num_open, options.max_streams), on_bug, rules=rules))
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         work: list[Work] = [watcher.run, guard.run, partial(keep, engines, time.monotonic, on_bug)]

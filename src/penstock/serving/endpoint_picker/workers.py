@@ -143,7 +143,8 @@ class Workers:
             *self._command(WorkerPlace(worker.number, self._folder)),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             start_new_session=True)  # this process handles Ctrl-C in its terminal
-        assert process.stdin is not None and process.stdout is not None, "pipes"
+        assert process.stdin is not None, "a pipe"
+        assert process.stdout is not None, "a pipe"
         try:
             if line := (await process.stdout.readline()).decode():
                 worker.url = line.split()[2]
