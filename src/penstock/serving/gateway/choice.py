@@ -31,7 +31,7 @@ MOST_KEPT = 1000
 class Decision:
     """One routing decision with its reasons and its outcome.
 
-    ``candidates`` are the engines as they were observed, each with its URL (one URL may serve
+    ``candidates`` are the engines as they were observed, and ``urls`` theirs (one URL may serve
     several models). ``rejected`` has the reason against every other engine, by URL. ``prospects``
     are the scores of a policy that scores engines. The reasons against ``rejected_by_policy`` tell
     the load. ``admit`` says whether the request was admitted
@@ -49,7 +49,8 @@ class Decision:
     tenant: str = ANYBODY.name
     confidential: bool = False
     attestation: Attestation | None = None
-    candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
+    candidates: Sequence[ReplicaSnapshot] = ()
+    urls: Sequence[str] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     prospects: tuple[ScoredCandidate, ...] = ()
@@ -62,11 +63,11 @@ class Decision:
     def document(self) -> dict[str, Any]:
         """Return the decision as plain data for operators."""
         seen = [snapshot._asdict() | {"service_classes": None, "url": url}
-                for url, snapshot in self.candidates]
-        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
+                for url, snapshot in zip(self.urls, self.candidates, strict=True)]
+        url_of = self._url_of()
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__
-                if name != "rejected_by_policy"} | {
+                if name not in ("rejected_by_policy", "urls")} | {
             "candidates": seen, "prospects": prospects, "admit": _admission_document(self.admit),
             "attestation": None if self.attestation is None else asdict(self.attestation)}
 
@@ -75,11 +76,11 @@ class Decision:
         engines' URLs. Nothing in it depends on load or caches, which other tenants fill: the
         verdict, the request's own forecasts, the engines' names, and the outcome."""
         found = self.document()
-        url_of = {seen.replica_id: url for url, seen in self.candidates}
+        url_of = self._url_of()
         found["terms"] = {}
         found["admit"].pop("retry_after_s", None)  # the answer's Retry-After has whole seconds
         found["candidates"] = [{"replica": names.get(url, url), "model": seen.model}
-                               for url, seen in self.candidates]
+                               for url, seen in zip(self.urls, self.candidates, strict=True)]
         found["prospects"] = [
             {"replica": names.get(url_of.get(one.replica_id, ""), ""), "quality": one.quality,
              "price": one.price} for one in self.prospects]
@@ -88,6 +89,9 @@ class Decision:
         found["rejected"] = {names.get(url, url): _NOT_CHOSEN if url in self.rejected_by_policy
                              else why for url, why in self.rejected.items()}
         return found
+
+    def _url_of(self) -> dict[int, str]:
+        return {seen.replica_id: url for url, seen in zip(self.urls, self.candidates, strict=True)}
 
     @property
     def relaxed(self) -> str | None:
@@ -294,14 +298,13 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
     """Record a route in the decision and return its engine. About engines in confidential mode, the
     decision records only what ``disclosure`` allows, and no score that reveals their load."""
     facts = [engine.facts for engine in able]
-    decision.candidates = tuple(zip([one.url for one in facts], snapshots, strict=True))
+    decision.candidates, decision.urls = snapshots, [one.url for one in facts]
     decision.terms, decision.prospects = dict(route.terms), route.prospects
     decision.admit, decision.answer_tokens = route.admit, route.max_tokens
     ids = [one.replica_id for one in facts]
     if any_confidential(able):
-        decision.candidates = tuple(
-            (one.url, padded(seen, disclosure) if one.confidential else seen)
-            for one, seen in zip(facts, snapshots, strict=True))
+        decision.candidates = [padded(seen, disclosure) if one.confidential else seen
+                               for one, seen in zip(facts, snapshots, strict=True)]
         decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
         decision.prospects = tuple(one for one in route.prospects
                                    if not facts[ids.index(one.replica_id)].confidential)
