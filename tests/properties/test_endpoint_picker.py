@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 pytest.importorskip("grpc",
                     reason="the extra 'kubernetes' is not installed")
 
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.engines.client.metrics_text import EngineLoad
+from penstock.fleet.replica_factory import dispatch_of
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from support.fake_http_engines import DONE, token, usage
 from support.picker_streams import (
@@ -105,6 +108,68 @@ def test_the_choice_and_its_fallbacks_are_of_the_subset(numbers) -> None:
             return
         named = head_mutation(replies[0])["x-gateway-destination-endpoint"].split(",")
         assert sorted(named) == sorted(subset)
+
+    asyncio.run(run())
+
+
+ROUTES = ["least_loaded", "prefix_aware", "round_robin", "shortest_queue", "free_kv"]
+STEPS = st.lists(st.one_of(
+    st.tuples(st.just("ask"), st.integers(0, 3), st.integers(1, 40)),
+    st.tuples(st.just("advance"), st.integers(0, 9), st.integers(1, 5)),
+    st.tuples(st.just("end"), st.integers(0, 9)),
+    st.tuples(st.just("observe"), st.integers(0, 3), st.integers(0, 6), st.integers(0, 6),
+              st.sampled_from([0.0, 0.3, 0.9]))), max_size=25)
+
+
+@given(st.sampled_from(ROUTES), STEPS)
+def test_choices_are_those_of_the_router_in_simulation(route, steps) -> None:
+    """A second router, made as for simulations, gets states that are counted anew each time."""
+    def expected(router, pool, request) -> int:
+        seen = []
+        for engine in pool.engines:
+            waiting = [one for one in engine.in_flight.values() if not one.output_tokens]
+            answering = [one for one in engine.in_flight.values() if one.output_tokens]
+            load = engine.load
+            seen.append(ReplicaSnapshot(
+                engine.facts.replica_id, MODEL, pool.now_s,
+                max(len(waiting), load.num_waiting), max(len(answering), load.num_running),
+                sum(one.prompt_tokens for one in waiting),
+                max(sum(one.prompt_tokens + one.output_tokens for one in answering),
+                    int(load.kv_used_share * 100_000)), 100_000,
+                pending_output_tokens=sum(one.pending_output_tokens
+                                          for one in engine.in_flight.values())))
+        return router.route(request, seen, pool.now_s).replica_id
+
+    async def run() -> None:
+        policies = {"policies": {"schedule": "penstock", "route": route}}
+        fleet = SmallPool(4, **policies).fleet
+        pool = SmallPool(4, router=dispatch_of(fleet, lambda _: 0, lambda _: 0.0), **policies)
+        router = dispatch_of(fleet, lambda _: 0, lambda _: 0.0)
+        open_ones = []
+        for what, *numbers in steps:
+            if what == "ask":
+                topic, kilobytes = numbers
+                before = [dict(one.in_flight) for one in pool.engines]
+                stream, _ = await pool.asked({"model": MODEL, "max_tokens": 8, "prompt":
+                                              f"{topic}" * 4096 + "x" * 1024 * kilobytes})
+                pick = stream.account.pick
+                after = pick.engine.in_flight[pick.number]
+                chosen = pick.engine.facts.replica_id
+                pick.engine.end(pick.number)  # as it was before the choice
+                assert [dict(one.in_flight) for one in pool.engines] == before
+                assert chosen == expected(router, pool, pick.request)
+                pick.engine.begin(pick.number, after)
+                open_ones.append((pick, after))
+            elif what == "observe":
+                number, running, waiting, share = numbers
+                pool.engines[number].observe(EngineLoad(running, waiting, share), pool.now_s)
+            elif open_ones:
+                pick, one = open_ones[numbers[0] % len(open_ones)]
+                if what == "advance":
+                    pick.engine.ledger.advance(one, one.output_tokens + numbers[1])
+                else:
+                    pick.engine.end(pick.number)
+                    open_ones.remove((pick, one))
 
     asyncio.run(run())
 

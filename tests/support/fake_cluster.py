@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 
+from penstock.serving.endpoint_picker.pods import POOL_KINDS
 from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
@@ -215,4 +216,4 @@ class FakeCluster:
             raise self.failing
         if kind in self.absent:
             raise ClusterError("404 page not found", 404)
-        assert kind in {one.name for one in WATCHED} | {"Lease", "ConfigMap"}, kind
+        assert kind in {one.name for one in (*WATCHED, *POOL_KINDS)} | {"Lease", "ConfigMap"}, kind

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.serving.endpoint_picker.limits import PickerOptions
     from penstock.serving.endpoint_picker.running import Places, Running
     from penstock.serving.kubernetes.api import Cluster
+    from penstock.serving.kubernetes.objects import Ref
 
 app = App()
 
@@ -63,6 +64,10 @@ def endpoint_picker(
         "--max-streams", min=1, max=1_000_000, metavar="N",
         help="Most open requests; others get status 429.")] = 10_000,
     max_body_mb: MaxBodyMb = 16,
+    workers: Annotated[int, typer.Option(
+        "--workers", min=1, max=64, metavar="PROCESSES",
+        help="Processes that choose, all on the same port; each takes one core.")] = 1,
+    worker: Annotated[str | None, typer.Option("--worker", hidden=True)] = None,
     drain_s: Annotated[float, typer.Option(
         "--drain-s", min=0.0, max=3600.0, metavar="S",
         help="Time for open requests to end after SIGTERM, seconds.")] = 30.0,
@@ -73,6 +78,10 @@ def endpoint_picker(
     pods: Annotated[bool, typer.Option(
         "--pods", help="The endpoints are the ready pods of the groups' workloads on a cluster "
                        "(replicas[].kubernetes).")] = False,
+    pool: Annotated[str | None, typer.Option(
+        "--pool", metavar="NAMESPACE/NAME", show_default=False,
+        help="The endpoints are the ready pods of this InferencePool, with the InferenceObjectives "
+             "and InferenceModelRewrites that refer to the pool.")] = None,
     kubeconfig: Kubeconfig = None, context: KubeContext = None,
     namespace: KubeNamespace = None,
     seed: Seed = None, as_json: AsJson = False,
@@ -81,10 +90,10 @@ def endpoint_picker(
 
     The gateway carries the bytes and asks over gRPC (external processing, endpoint picker protocol
     of the Gateway API inference extension). The endpoints are the `endpoints` of `replicas`, each
-    an IP address with a port, or with --pods the pods of a cluster; the fleet's routing policy
-    chooses. The header x-llm-d-inference-objective names a service class. /metrics and /ready have
-    a port of their own. The file is read again when it changes, or on SIGHUP; with --pods it is
-    not. Needs the extra 'kubernetes'.
+    an IP address with a port, or with --pods or --pool the pods of a cluster; the fleet's routing
+    policy chooses. The header x-llm-d-inference-objective names a service class. /metrics and
+    /ready have a port of their own. The file is read again when it changes, or on SIGHUP; with
+    --pods or --pool it is not. Needs the extra 'kubernetes'.
     """
     from penstock.engines.http import run_server
     from penstock.serving.endpoint_picker.requirements import check_packages
@@ -97,28 +106,39 @@ def endpoint_picker(
         raise InputError("--tls-self-signed: expected no other option of TLS beside it")
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     check_exposure(host, tls_client_ca, open_to_all=open_to_all)
+    places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
+    if worker is None and workers > 1:
+        run_server(_keep(workers, places, drain_s, as_json=as_json))
+        return OK
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if pods:
-        from penstock.serving.endpoint_picker.pods import check_pods
+    cluster, ref = None, None
+    if pods or pool is not None:
+        from penstock.serving.endpoint_picker.pods import check_pods, pool_ref
         from penstock.serving.kubernetes.api import open_cluster
 
-        check_pods(fleet)
+        if pool is None:
+            check_pods(fleet)
+        else:
+            ref = pool_ref(pool, fleet, namespace)
+            namespace = ref.namespace or namespace
         cluster = open_cluster(kubeconfig, context, namespace)
     elif not any(group.endpoints for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is nothing to "
                          "choose from; expected for example endpoints: [http://10.0.0.1:8000]")
     options = PickerOptions(max_streams, max_body_mb * 2**20, None, fallbacks, drain_s, conformance)
-    places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      places, options, tls, cluster if pods else None,
+                      places, options, tls, cluster, ref, worker,
                       self_signed=tls_self_signed, as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places: "Places",
-                 options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None", *,
-                 self_signed: bool, as_json: bool) -> None:
+                 options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None",
+                 pool: "Ref | None", worker: str | None, *, self_signed: bool,
+                 as_json: bool) -> None:
+    import asyncio
     import gc
+    import sys
     from contextlib import AsyncExitStack
 
     import numpy as np
@@ -127,10 +147,14 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.endpoint_picker.pods import pod_endpoints
+    from penstock.serving.endpoint_picker.pool_rules import NO_RULES
     from penstock.serving.endpoint_picker.running import running_picker
+    from penstock.serving.endpoint_picker.workers import WorkerPlace
     from penstock.serving.gateway.reload import Reload
 
-    rng = np.random.default_rng(fleet.run.seed)
+    own = None if worker is None else WorkerPlace.of(worker)
+    # Workers must not draw the same numbers, and so choose the same endpoints at a time.
+    rng = np.random.default_rng(fleet.run.seed if own is None else [fleet.run.seed, own.number])
 
     def router_of(fleet: "Fleet") -> "Router":
         return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
@@ -141,14 +165,46 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     credentials = _credentials(tls, self_signed=self_signed)
     async with AsyncExitStack() as stack:
         pods = None if cluster is None else await stack.enter_async_context(
-            pod_endpoints(fleet, cluster, note))
+            pod_endpoints(fleet, cluster, note, pool))
         fleet = fleet if pods is None else pods.fleet
         # A file's change of endpoints is followed; pods change by themselves.
         reload = Reload(path, read, router_of) if pods is None else None
         running = await stack.enter_async_context(running_picker(
             fleet, router_of(fleet), places, options, credentials=credentials, endpoints=pods,
-            reload=reload, on_bug=note))
-        _announce(running, as_json=as_json)
+            rules=(lambda: NO_RULES) if pods is None else pods.rules, reload=reload,
+            worker=own, on_bug=note))
+        if own is None:
+            _announce(running, as_json=as_json)
+        else:
+            sys.stdout.write(f"worker {running.address} {running.url}\n")
+            sys.stdout.flush()
+            # The keeper's end, however it comes, closes the pipe.
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
+        await stopped.wait()
+
+
+async def _keep(num_workers: int, places: "Places", drain_s: float, *, as_json: bool) -> None:
+    """Keep workers running: this command again, once for each."""
+    import sys
+
+    from penstock.cli.console import note, print_json
+    from penstock.engines.http import stop_signal
+    from penstock.serving.endpoint_picker.running_workers import running_workers
+    from penstock.serving.endpoint_picker.workers import WorkerPlace
+
+    def command(place: WorkerPlace, port: int) -> list[str]:
+        # Of an option that is given twice, the last counts.
+        return [sys.executable, "-P", "-m", "penstock", *sys.argv[1:], "--port", str(port),
+                "--metrics-port", "0", "--worker", str(place)]
+
+    stopped = stop_signal()
+    async with running_workers(command, num_workers, places, drain_s, note) as running:
+        if as_json:
+            print_json({"address": running.address, "url": running.url,
+                        "workers": running.workers.pids})
+        else:
+            sys.stdout.write(f"endpoint-picker {running.address} {running.url}\n")
+        sys.stdout.flush()
         await stopped.wait()
 
 

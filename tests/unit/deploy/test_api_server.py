@@ -5,6 +5,8 @@ import importlib.util
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,13 @@ OPERATOR = "monitoring.coreos.com/v1"
 ACCOUNT = "system:serviceaccount:penstock:penstock-"
 
 
-def rights_of_the_table():
-    """The table of the test beside this one; tests are no package."""
+def rights_tests():
+    """The test beside this one, which has the table; tests are no package."""
     path = Path(__file__).with_name("test_rights.py")
     spec = importlib.util.spec_from_file_location("rights_of_the_table", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.RIGHTS
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +93,9 @@ def test_a_dry_run_leaves_nothing(objects, server):
 
 
 def test_accounts_may_do_what_the_table_says(server):
-    for role, rights in rights_of_the_table().items():
+    for role, rights in rights_tests().RIGHTS.items():
         account = ACCOUNT + role.removeprefix("penstock-").removesuffix("-leader")
-        places = ["penstock"] if role.endswith("-leader") else ["", "elsewhere"]
+        places = ["penstock"] if role in rights_tests().OF_NAMESPACE else ["", "elsewhere"]
         refused = [(key, verb) for (group, resource, *name), verbs in rights.items()
                    for verb in verbs for place in places
                    for key in [(group, resource, place, *name)]
@@ -117,7 +119,17 @@ def test_accounts_may_do_what_the_table_says(server):
     ("controller", "create", "coordination.k8s.io", "leases", "elsewhere", ""),
     ("gateway", "list", "", "pods", "penstock", ""),
     ("gateway", "get", "", "secrets", "penstock", "penstock-ledger"),
-    ("endpoint-picker", "list", "", "pods", "penstock", "")])
+    ("endpoint-picker", "list", "", "pods", "elsewhere", ""),
+    ("endpoint-picker", "list", "", "pods", "", ""),
+    ("endpoint-picker", "patch", "", "pods", "penstock", ""),
+    ("endpoint-picker", "delete", "", "pods", "penstock", ""),
+    ("endpoint-picker", "list", "", "secrets", "penstock", ""),
+    ("endpoint-picker", "list", "", "configmaps", "penstock", ""),
+    ("endpoint-picker", "patch", "apps", "deployments", "penstock", ""),
+    ("endpoint-picker", "patch", "inference.networking.k8s.io", "inferencepools/status", "penstock",
+     ""),
+    ("endpoint-picker", "list", "inference.networking.k8s.io", "inferencepools", "elsewhere", ""),
+    ("endpoint-picker", "list", "penstock.dev", "fleets", "penstock", "")])
 def test_accounts_may_not_do_more(account, verb, group, resource, namespace, name, server):
     assert not server.may(ACCOUNT + account, verb, group, resource, namespace, name)
 
@@ -185,3 +197,88 @@ def test_the_controller_works_with_its_rights(server, tmp_path):
     assert (found["replicas"], found["groups"]) == ([2], ["Deployment/chat-0"])
     assert found["leases"] == ["penstock-controller"]
     assert status == 0
+
+
+def crd(group, version, kind, plural):
+    """A CRD of the inference extension with any fields."""
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}", "annotations": {
+                "api-approved.kubernetes.io": "unapproved, for tests"}},
+            "spec": {"group": group, "scope": "Namespaced",
+                     "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                     "versions": [{"name": version, "served": True, "storage": True, "schema": {
+                         "openAPIV3Schema": {"type": "object",
+                                             "x-kubernetes-preserve-unknown-fields": True}}}]}}
+
+
+POOL_FLEET = """
+name: pool
+accelerators: [{name: h100-80gb, count: 4}]
+models: [{name: llama-3.1-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05}}]
+traffic: [{lengths: azure-2023-conv, rate_per_s: 10}]
+replicas: [{count: 1}]
+policies: {route: least_loaded}
+"""
+
+
+def test_the_picker_follows_a_pool_with_its_rights(server, tmp_path):
+    (tmp_path / "fleet.yaml").write_text(POOL_FLEET)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(
+        server.kubeconfig_of("penstock", "penstock-endpoint-picker")))
+    assert server.apply(crd("inference.networking.k8s.io", "v1", "InferencePool",
+                            "inferencepools"), dry_run=False).status == 201
+    pods = "/api/v1/namespaces/penstock/pods"
+
+    def run(*arguments):
+        return subprocess.Popen([sys.executable, "-m", "penstock", *arguments], cwd=tmp_path,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    with run("emulate", "fleet.yaml", "--port", "0") as engine:
+        port = int(engine.stdout.readline().split()[1].rpartition(":")[2])
+        picker = None
+        try:
+            for _ in range(60):  # until the server serves the new kind
+                made = server.apply({
+                    "apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
+                    "metadata": {"name": "llama", "namespace": "penstock"},
+                    "spec": {"selector": {"matchLabels": {"app": "vllm"}},
+                             "targetPorts": [{"number": port}]}}, dry_run=False)
+                if made.status == 201:
+                    break
+                time.sleep(0.5)
+            assert made.status == 201, made
+            picker = run("endpoint-picker", "fleet.yaml", "--kubeconfig", str(kubeconfig),
+                         "--pool", "penstock/llama", "--port", "0", "--metrics-port", "0",
+                         "--drain-s", "0")
+            url = picker.stdout.readline().split()[2]
+            assert not is_ready(url)
+            made = server.apply({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "vllm-0", "namespace": "penstock", "labels": {"app": "vllm"}},
+                "spec": {"containers": [{"name": "vllm", "image": "vllm:1"}],
+                         "automountServiceAccountToken": False}}, dry_run=False)
+            assert made.status == 201, made
+            pod = server.ask("GET", f"{pods}/vllm-0").document
+            pod["status"].update(podIP="127.0.0.1", podIPs=[{"ip": "127.0.0.1"}], conditions=[
+                {"type": "Ready", "status": "True"}])
+            assert server.ask("PUT", f"{pods}/vllm-0/status", pod).status == 200
+            assert any(is_ready(url) or time.sleep(0.5) for _ in range(60))
+        finally:
+            engine.kill()
+            if picker is not None:
+                picker.terminate()
+                _, told = picker.communicate(timeout=60)
+    assert "forbidden" not in told
+    # Of the kinds that the cluster lacks, each is told once.
+    assert told.count("no such kind") == 2
+    assert picker.returncode == 0
+
+
+def is_ready(url):
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=10) as answer:
+            return answer.status == 200
+    except urllib.error.HTTPError:
+        return False

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from penstock.serving.endpoint_picker.pods import KINDS, POOL_KINDS
 from support.kustomization import FormError
 from support.manifests import of_kind, rendered
 
@@ -29,10 +30,20 @@ RIGHTS = {
         ("coordination.k8s.io", "leases"): {"create"},
         ("coordination.k8s.io", "leases", "penstock-controller"): {"get", "update"},
     },
+    "penstock-endpoint-picker": {
+        ("", "pods"): READ,
+        ("apps", "deployments"): READ,
+        ("leaderworkerset.x-k8s.io", "leaderworkersets"): READ,
+        ("inference.networking.k8s.io", "inferencepools"): READ,
+        ("inference.networking.x-k8s.io", "inferenceobjectives"): READ,
+        ("inference.networking.x-k8s.io", "inferencemodelrewrites"): READ,
+        ("llm-d.ai", "inferenceobjectives"): READ,
+        ("llm-d.ai", "inferencemodelrewrites"): READ,
+    },
 }
 """Verbs by role and by group, resource and name. docs/reference/deploy.md has the reasons."""
-OF_NAMESPACE = {"penstock-controller-leader"}
-"""Roles that hold in the controller's namespace alone."""
+OF_NAMESPACE = {"penstock-controller-leader", "penstock-endpoint-picker"}
+"""Roles that hold in the namespace of their account alone."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +87,13 @@ def test_every_account_is_bound_to_its_own_roles_alone(objects):
              for one in of_kind(found, kind) for subject in one["subjects"]}
     assert bound == {
         ("ClusterRoleBinding", "penstock-controller", "penstock-controller"),
-        ("RoleBinding", "penstock-controller", "penstock-controller-leader")}
+        ("RoleBinding", "penstock-controller", "penstock-controller-leader"),
+        ("RoleBinding", "penstock-endpoint-picker", "penstock-endpoint-picker")}
+
+
+def test_the_picker_may_read_every_kind_that_it_follows_and_no_other():
+    followed = {(kind.group, kind.plural): READ for kind in (*KINDS, *POOL_KINDS)}
+    assert RIGHTS["penstock-endpoint-picker"] == followed
 
 
 @pytest.mark.parametrize("rule", [

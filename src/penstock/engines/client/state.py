@@ -94,9 +94,11 @@ class Ledger:
     queued_prompt_tokens: int = 0
     held_tokens: int = 0
     pending_output_tokens: float = 0.0
+    num_changes: int = 0
 
     def begin(self, request_id: int, one: InFlight) -> None:
         """Add a request."""
+        self.num_changes += 1
         self.requests[request_id] = one
         self.num_waiting += 1
         self.queued_prompt_tokens += one.prompt_tokens
@@ -104,6 +106,7 @@ class Ledger:
 
     def advance(self, one: InFlight, output_tokens: int) -> None:
         """Update the output tokens of a request in flight (never fewer than before)."""
+        self.num_changes += 1
         if not one.output_tokens:
             self.num_waiting -= 1
             self.queued_prompt_tokens -= one.prompt_tokens
@@ -115,6 +118,7 @@ class Ledger:
 
     def end(self, request_id: int) -> None:
         """Remove a request."""
+        self.num_changes += 1
         one = self.requests.pop(request_id)
         if one.output_tokens:
             self.held_tokens -= one.prompt_tokens + one.output_tokens
@@ -132,12 +136,33 @@ class Ledger:
                      for one in self.requests.values())
 
 
+class PeerLoad(NamedTuple):
+    """Sums over the requests that other processes of this server have on an engine, as in
+    ``Ledger``. ``num_running`` have a first token."""
+
+    num_waiting: int = 0
+    num_running: int = 0
+    queued_prompt_tokens: int = 0
+    held_tokens: int = 0
+    pending_output_tokens: float = 0.0
+
+    def plus(self, other: "PeerLoad") -> "PeerLoad":
+        """Return the sums of both."""
+        return PeerLoad(self.num_waiting + other.num_waiting, self.num_running + other.num_running,
+                        self.queued_prompt_tokens + other.queued_prompt_tokens,
+                        self.held_tokens + other.held_tokens,
+                        self.pending_output_tokens + other.pending_output_tokens)
+
+
+NO_PEERS = PeerLoad()
+
+
 class EngineState:
     """Merges the gateway's own ledger with the engine's latest metrics.
 
-    The ledger is never stale. The engine's own count also includes requests of other clients, so
-    the larger of both is used. An engine that was never observed healthy is unavailable: unknown is
-    not idle.
+    The ledger is never stale; the load of peers is a fraction of a second old. The engine's own
+    count also includes requests of other clients, so the larger one is used. An engine that was
+    never observed healthy is unavailable: unknown is not idle.
     """
 
     def __init__(self, facts: EngineFacts) -> None:
@@ -163,6 +188,8 @@ class EngineState:
         self._num_ejections = 0
         self._attestations: tuple[Attestation, ...] = ()
         self._doubt = ""
+        self._peers = NO_PEERS
+        self._kept: tuple[EngineFacts, int, bool, ReplicaSnapshot] | None = None
 
     @property
     def in_flight(self) -> dict[int, InFlight]:
@@ -188,8 +215,14 @@ class EngineState:
         if not self.healthy and self.observed_at_s > NEVER_S:
             self._back_since_s = now_s
         self.healthy, self._load, self.observed_at_s = True, load, now_s
+        self._kept = None
         self._num_late_looks = 0
         self._seen_kind = load.kind or self._seen_kind
+
+    def heard_of_peers(self, load: PeerLoad) -> None:
+        """Record the load that other processes of this server put on the engine."""
+        if load != self._peers:
+            self._peers, self._kept = load, None
 
     def lost(self) -> None:
         """Record that the engine refuses an answer or reports itself unhealthy."""
@@ -215,6 +248,7 @@ class EngineState:
         """Record the time that an answer waited for its model to be loaded."""
         if load_s >= COLD_LOAD_S:
             self._load_s = load_s
+            self._kept = None
 
     def compare_from(self, now_s: float) -> None:
         """Compare latencies with those of peers only for requests that are sent from now on: an
@@ -230,7 +264,7 @@ class EngineState:
         self.num_served += 1
         self.outcomes.add(now_s, failed=False, latency_s=latency_s)
         if self.breaker.succeeded():
-            self._back_since_s = now_s
+            self._back_since_s, self._kept = now_s, None
 
     def failed(self, now_s: float) -> None:
         """Record a failure through a fault of the engine."""
@@ -268,6 +302,9 @@ class EngineState:
 
     def unavailable(self, now_s: float) -> str | None:
         """Return why the engine may get no request now, None if it may."""
+        if (self.healthy and not self.draining and not self.breaker.failures
+                and self._ejection is None):
+            return None  # as usual, and every engine is asked for every request
         if self.draining:
             return "is being drained"
         if not self.healthy:
@@ -281,7 +318,7 @@ class EngineState:
             return None
         if now_s < self._ejection[0]:
             return self._ejection[1]
-        self._ejection, self._back_since_s = None, now_s
+        self._ejection, self._back_since_s, self._kept = None, now_s, None
         return None
 
     def last_resort(self, now_s: float) -> bool:
@@ -289,18 +326,36 @@ class EngineState:
         return (self.healthy and not self.draining and self.breaker.reason(now_s) is None
                 and self.ejected(now_s) is not None)
 
+    def own_load(self) -> PeerLoad:
+        """Return the load of this process's requests, as its peers are told."""
+        ledger = self.ledger
+        return PeerLoad(ledger.num_waiting, len(ledger.requests) - ledger.num_waiting,
+                        ledger.queued_prompt_tokens, ledger.held_tokens,
+                        ledger.pending_output_tokens)
+
     def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
-        """Return the state for routers. Its queue has the gateway's own requests, in order."""
-        facts, ledger, load = self.facts, self.ledger, self._load
-        running = len(ledger.requests) - ledger.num_waiting
+        """Return the state for routers. Its queue has the gateway's own requests, in order. Between
+        two changes it is one object: most engines have not changed since the request before."""
+        kept = self._kept
+        if (kept is not None and kept[1] == self.ledger.num_changes and kept[0] is self.facts
+                and kept[2] is with_queue):
+            return kept[3]
+        is_steady = self._back_since_s == NEVER_S
+        found = self._seen(now_s, with_queue=with_queue)
+        if is_steady:
+            self._kept = self.facts, self.ledger.num_changes, with_queue, found
+        return found
+
+    def _seen(self, now_s: float, *, with_queue: bool) -> ReplicaSnapshot:
+        facts, load = self.facts, self._load
+        waiting, running, queued, held, pending = self.own_load().plus(self._peers)
         share = load.kv_used_share
         return ReplicaSnapshot(
             facts.replica_id, facts.model, self.observed_at_s,
-            max(ledger.num_waiting, load.num_waiting or 0), max(running, load.num_running or 0),
-            ledger.queued_prompt_tokens,
-            max(ledger.held_tokens, 0 if share is None else int(share * facts.kv_total_tokens)),
+            max(waiting, load.num_waiting or 0), max(running, load.num_running or 0), queued,
+            max(held, 0 if share is None else int(share * facts.kv_total_tokens)),
             facts.kv_total_tokens, facts.service_classes, facts.speed * self._speed_share(now_s),
-            ledger.pending_output_tokens, ledger.queue() if with_queue else (),
+            pending, self.ledger.queue() if with_queue else (),
             self._load_s if load.loaded is False else 0.0)
 
     def _speed_share(self, now_s: float) -> float:

@@ -37,6 +37,19 @@ class PrefixMemory:
                 cached = max(cached, home[1])
         return max(0, min(cached, request.prompt_tokens - 1))
 
+    def holders(self, request: Request) -> set[int]:
+        """Return the ids of the replicas that can have cached tokens of a request."""
+        found: set[int] = set()
+        if request.prefix_hashes:
+            first = request.prefix_hashes[0]
+            found.update([replica_id for replica_id, blocks in self._blocks.items()
+                          if first in blocks])
+        if request.session:
+            home = self._sessions.get((request.tenant, request.session))
+            if home is not None:
+                found.add(home[0])
+        return found
+
     def sent(self, request: Request, replica_id: int) -> None:
         """A request went to a replica, which will cache its prompt."""
         if request.prefix_hashes:

@@ -7,7 +7,7 @@ from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.protocol import PlainRouter
-from penstock.policy.route.simple import load
+from penstock.policy.route.simple import loads
 
 
 class PrefixAware(PlainRouter):
@@ -25,14 +25,14 @@ class PrefixAware(PlainRouter):
         self._slack_tokens = slack_tokens
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        loads = {r.replica_id: load(r, request.prompt_tokens) for r in replicas}
-        least = min(loads.values())[0]
-        limit = max(self._imbalance * least, least + self._slack_tokens)
-        near = [r for r in replicas if loads[r.replica_id][0] <= limit]
-        best = max(near, key=lambda r: (self._memory.cached_tokens(request, r.replica_id),
-                                        -loads[r.replica_id][0], -loads[r.replica_id][1],
-                                        -r.replica_id))
-        cached = self._memory.cached_tokens(request, best.replica_id)
-        self._memory.sent(request, best.replica_id)
-        return Route(best.replica_id, {"cached_tokens": cached,
-                                       "load": loads[best.replica_id][0]})
+        all_loads = loads(replicas, request.prompt_tokens)
+        least = min(all_loads)
+        limit = max(self._imbalance * least[0], least[0] + self._slack_tokens)
+        best_cached, best = 0, least
+        # Of a hundred replicas few have any of the prompt, and only those are asked how much.
+        if holders := self._memory.holders(request):
+            best_cached, best = min([(0, least)] + [
+                (-self._memory.cached_tokens(request, one[2]), one)
+                for one in all_loads if one[2] in holders and one[0] <= limit])
+        self._memory.sent(request, best[2])
+        return Route(best[2], {"cached_tokens": -best_cached, "load": best[0]})

@@ -21,20 +21,22 @@ class RoundRobin(PlainRouter):
         return Route(ids[turn % len(ids)])
 
 
-def load(replica: ReplicaSnapshot, prompt_tokens: int = 0) -> tuple[float, float, int]:
-    """Return the load of a replica relative to its speed with one more prompt: prompt tokens to
-    compute, then requests, then its number."""
-    work_tokens = replica.queued_prompt_tokens + prompt_tokens + replica.kv_used_tokens // 16
-    num_requests = replica.num_waiting + replica.num_running + 1
-    return (work_tokens / replica.speed, num_requests / replica.speed, replica.replica_id)
+Load = tuple[float, float, int]
+"""Load of a replica relative to its speed with one more prompt: prompt tokens to compute, then
+requests, then its number."""
+
+
+def loads(replicas: Sequence[ReplicaSnapshot], prompt_tokens: int = 0) -> list[Load]:
+    """Return the load of each replica, in order."""
+    return [((r.queued_prompt_tokens + prompt_tokens + r.kv_used_tokens // 16) / r.speed,
+             (r.num_waiting + r.num_running + 1) / r.speed, r.replica_id) for r in replicas]
 
 
 class LeastLoaded(PlainRouter):
     """The replica with the least known work."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        loads = [load(replica, request.prompt_tokens) for replica in replicas]
-        least = min(loads)
+        least = min(loads(replicas, request.prompt_tokens))
         return Route(least[2], {"load": least[0]})
 
 
@@ -52,7 +54,7 @@ class TwoChoices(PlainRouter):
         second = self._draw(len(replicas) - 1) if len(replicas) > 1 else first
         if second >= first and len(replicas) > 1:
             second += 1
-        least = min(load(replicas[i], request.prompt_tokens) for i in (first, second))
+        least = min(loads([replicas[first], replicas[second]], request.prompt_tokens))
         return Route(least[2], {"load": least[0]})
 
 

@@ -1,15 +1,20 @@
 """Health, metrics and decisions of an endpoint picker over HTTP."""
 
+import asyncio
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 from aiohttp import web
 
-from penstock.engines.http import json_response
+from penstock.engines.http import Handler, json_response
 from penstock.serving.application import Part
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.server import Health
+from penstock.serving.endpoint_picker.workers import Get, Workers
 from penstock.serving.errors import ServiceError
 
+_METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _MOST_BODY_BYTES = 1024  # no operation has a body
 _SUMMARIES = {
     "/health": "Whether the process lives",
@@ -31,15 +36,57 @@ def operations(books: Books, health: Health) -> Part:
         now_s, engines = books.clock(), books.picker.engines
         books.metrics.show(engines, books.picker.saturation(), now_s)
         books.gateway.show(engines, 0, now_s, 0.0)
-        return web.Response(body=books.gateway.text(), headers={
-            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(body=books.gateway.text(), headers=_METRICS_HEADERS)
 
     async def decision(http: web.Request) -> web.Response:
         found = books.picker.chooser.find(http.match_info["id"])
         if found is None:
-            raise ServiceError(404, "no such decision among the kept ones", "not_found")
+            raise _no_decision()
         return json_response(found.document())
 
+    return _part(alive, ready, metrics, decision)
+
+
+def operations_of_workers(workers: Workers, get: Get) -> Part:
+    """Return the HTTP operations of an endpoint picker whose workers answer at their own URLs:
+    ready where one of them is, with the metrics of all."""
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def ready(_: web.Request) -> web.Response:
+        found = await _answers(workers, get, "/ready")
+        return web.Response(status=200 if found else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        await workers.look(get)
+        return web.Response(body=workers.metrics().encode(), headers=_METRICS_HEADERS)
+
+    async def decision(http: web.Request) -> web.Response:
+        path = f"/v1/penstock/decisions/{quote(http.match_info['id'], safe='')}"
+        for body in await _answers(workers, get, path):
+            return web.Response(body=body, content_type="application/json")
+        raise _no_decision()
+
+    return _part(alive, ready, metrics, decision)
+
+
+async def _answers(workers: Workers, get: Get, path: str) -> list[bytes]:
+    """Return the bodies of the workers that answer with status 200."""
+    async def one(url: str) -> tuple[int, bytes]:
+        try:
+            return await get(url + path)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return 0, b""
+
+    found = await asyncio.gather(*(one(worker.url) for worker in workers.serving))
+    return [body for status, body in found if status == 200]
+
+
+def _no_decision() -> ServiceError:
+    return ServiceError(404, "no such decision among the kept ones", "not_found")
+
+
+def _part(alive: Handler, ready: Handler, metrics: Handler, decision: Handler) -> Part:
     return Part((("GET", "/health", alive), ("GET", "/ready", ready), ("GET", "/metrics", metrics),
                  ("GET", "/v1/penstock/decisions/{id}", decision)), _description,
                 _MOST_BODY_BYTES)

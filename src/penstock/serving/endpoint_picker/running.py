@@ -20,11 +20,14 @@ from penstock.serving.callers import Address
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.addresses import address_of
 from penstock.serving.endpoint_picker.limits import PickerOptions
+from penstock.serving.endpoint_picker.load_board import Peers
 from penstock.serving.endpoint_picker.metrics import PickerMetrics
 from penstock.serving.endpoint_picker.operations import operations
 from penstock.serving.endpoint_picker.picker import Picker
+from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules
 from penstock.serving.endpoint_picker.server import Health, Processor, grpc_listening
 from penstock.serving.endpoint_picker.stream import StreamContext
+from penstock.serving.endpoint_picker.workers import WorkerPlace
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.choice import Chooser
@@ -40,9 +43,10 @@ Endpoints = Callable[[], Sequence[EngineFacts]]
 """Gives the present endpoints of the pool. Their numbers are those of the fleet's replicas, which
 the router knows."""
 
+_LOOPBACK = "127.0.0.1"
 _LOOK_S = 1.0
 _READY_TICK_S = 0.05
-_HTTP_SHUTDOWN_S = 1.0
+HTTP_SHUTDOWN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,14 @@ class Running:
 @asynccontextmanager
 async def running_picker(fleet: Fleet, router: Router, places: Places, options: PickerOptions, *,
                          endpoints: Endpoints | None = None, reload: Reload | None = None,
-                         credentials: Any = None,
+                         rules: Callable[[], PoolRules] = lambda: NO_RULES,
+                         credentials: Any = None, worker: WorkerPlace | None = None,
                          on_bug: Callable[[str], None] = lambda _: None
                          ) -> AsyncIterator[Running]:
     """Run an endpoint picker until the context ends. ``endpoints`` are asked again and again, None
-    for those of the fleet, which ``reload`` follows. Raises InputError where an address cannot be
-    bound, or where an endpoint has none that the protocol can name."""
+    for those of the fleet, which ``reload`` follows. A ``worker`` shares the gRPC port with others,
+    and their load. Raises InputError where an address cannot be bound, or where an endpoint has
+    none that the protocol can name."""
     facts = list(facts_of(fleet) if endpoints is None else endpoints())
     check_endpoints(facts)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session:
@@ -84,10 +90,12 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
         health = Health()
         processor = Processor(StreamContext(
             books, lambda: pool.offer, guard, options,
-            lambda: _refused(processor.num_open, options.max_streams), on_bug))
+            lambda: _refused(processor.num_open, options.max_streams), on_bug, rules=rules))
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         work: list[Work] = [watcher.run, guard.run, partial(keep, engines, time.monotonic, on_bug)]
+        if worker is not None:
+            work.append(Peers(worker.board(), worker.number, engines).run)
         if endpoints is not None:
             work.append(partial(_follow, engines, endpoints, facts, on_bug))
         if reload is not None:
@@ -98,9 +106,10 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
             [operations(books, health)], on_bug)
         with closing(books.picker.forecasts):
             async with background(work, on_bug), listening(
-                    app, places.host, places.metrics_port, _HTTP_SHUTDOWN_S) as url, \
+                    app, places.host if worker is None else _LOOPBACK, places.metrics_port,
+                    HTTP_SHUTDOWN_S) as url, \
                     grpc_listening(processor, health, places.host, places.port, credentials,
-                                   options.drain_s) as address, \
+                                   options.drain_s, port_is_shared=worker is not None) as address, \
                     background([partial(_become_ready, engines, health)], on_bug):
                 yield Running(address, url, engines)
 

@@ -19,7 +19,6 @@ _FOLLOWING_READINESS = ("", READINESS, SERVICE)
 _MOST_MESSAGE_BYTES = 16 * 2**20
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),  # a second picker on the port must fail, not take half of the streams
     # Gateways ping idle connections; by default gRPC would close those that ping within 5 minutes.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000))
@@ -74,12 +73,15 @@ class Health:
 
 @asynccontextmanager
 async def grpc_listening(processor: Processor, own_health: Health, host: str, port: int,
-                         credentials: Any, drain_s: float) -> AsyncIterator[str]:
+                         credentials: Any, drain_s: float, *,
+                         port_is_shared: bool = False) -> AsyncIterator[str]:
     """Yield the address of the gRPC server, which drains when the context ends: readiness goes
     first, then streams have ``drain_s`` to end. Raises InputError where the address cannot be
-    bound."""
-    _check_free(host, port)
-    server = grpc.aio.server(options=_OPTIONS)
+    bound. Only workers of one picker share a port: another picker on the port must fail, and not
+    take half of the streams."""
+    if not port_is_shared:
+        check_free(host, port)
+    server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(port_is_shared))))
     server.add_generic_rpc_handlers((handler(processor.process),))
     health_pb2_grpc.add_HealthServicer_to_server(own_health.servicer, server)
     await own_health.begin()
@@ -96,7 +98,7 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
         await server.stop(0)
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
     """Raise InputError where an address cannot be bound. gRPC would tell it in lines of its own."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

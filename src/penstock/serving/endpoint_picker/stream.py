@@ -22,6 +22,7 @@ from penstock.serving.endpoint_picker.answer import AnswerBody
 from penstock.serving.endpoint_picker.head import DEFAULT_FLOW, DROPPED, REQUEST_ID, Head
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.picker import NO_ENDPOINTS, SATURATED, Pick
+from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules
 from penstock.serving.endpoint_picker.wishes import Wish, read_wish
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, parse
@@ -48,6 +49,7 @@ class StreamContext:
     refused: Callable[[], ServiceError | None]
     on_bug: Callable[[str], None]
     tenant: Tenant = ANYBODY
+    rules: Callable[[], PoolRules] = lambda: NO_RULES
 
 
 class PickerStream:
@@ -160,7 +162,7 @@ class PickerStream:
         """Return the choice, and the body for the engine."""
         context, begun_s = self._context, self._context.books.clock()
         content = await parse(body, context.guard.turns)
-        self._wish = wish = read_wish(content, head, context.offer())
+        self._wish = wish = read_wish(content, head, context.offer(), context.rules())
         context.guard.check(wish.ask.service_class)
         pick = await context.books.picker.pick(wish, head.subset)
         self._decision_id = pick.decision.decision_id

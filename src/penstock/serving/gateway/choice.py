@@ -4,7 +4,7 @@ states."""
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
@@ -31,7 +31,7 @@ MOST_KEPT = 1000
 class Decision:
     """One routing decision with its reasons and its outcome.
 
-    ``candidates`` are the engines as they were observed, each with its URL (one URL may serve
+    ``candidates`` are the engines as they were observed, and ``urls`` theirs (one URL may serve
     several models). ``rejected`` has the reason against every other engine, by URL. ``prospects``
     are the scores of a policy that scores engines. The reasons against ``rejected_by_policy`` tell
     the load. ``admit`` says whether the request was admitted
@@ -49,7 +49,8 @@ class Decision:
     tenant: str = ANYBODY.name
     confidential: bool = False
     attestation: Attestation | None = None
-    candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
+    candidates: Sequence[ReplicaSnapshot] = ()
+    urls: Sequence[str] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     prospects: tuple[ScoredCandidate, ...] = ()
@@ -62,11 +63,11 @@ class Decision:
     def document(self) -> dict[str, Any]:
         """Return the decision as plain data for operators."""
         seen = [snapshot._asdict() | {"service_classes": None, "url": url}
-                for url, snapshot in self.candidates]
-        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
+                for url, snapshot in zip(self.urls, self.candidates, strict=True)]
+        url_of = self._url_of()
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__
-                if name != "rejected_by_policy"} | {
+                if name not in ("rejected_by_policy", "urls")} | {
             "candidates": seen, "prospects": prospects, "admit": _admission_document(self.admit),
             "attestation": None if self.attestation is None else asdict(self.attestation)}
 
@@ -75,11 +76,11 @@ class Decision:
         engines' URLs. Nothing in it depends on load or caches, which other tenants fill: the
         verdict, the request's own forecasts, the engines' names, and the outcome."""
         found = self.document()
-        url_of = {seen.replica_id: url for url, seen in self.candidates}
+        url_of = self._url_of()
         found["terms"] = {}
         found["admit"].pop("retry_after_s", None)  # the answer's Retry-After has whole seconds
         found["candidates"] = [{"replica": names.get(url, url), "model": seen.model}
-                               for url, seen in self.candidates]
+                               for url, seen in zip(self.urls, self.candidates, strict=True)]
         found["prospects"] = [
             {"replica": names.get(url_of.get(one.replica_id, ""), ""), "quality": one.quality,
              "price": one.price} for one in self.prospects]
@@ -88,6 +89,9 @@ class Decision:
         found["rejected"] = {names.get(url, url): _NOT_CHOSEN if url in self.rejected_by_policy
                              else why for url, why in self.rejected.items()}
         return found
+
+    def _url_of(self) -> dict[int, str]:
+        return {seen.replica_id: url for url, seen in zip(self.urls, self.candidates, strict=True)}
 
     @property
     def relaxed(self) -> str | None:
@@ -161,18 +165,20 @@ class Chooser:
 
     def availability(self, ask: Ask, now_s: float) -> Availability:
         """Whether any engine may take a request now, and whether any may later."""
-        now = any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+        unfit = _unfit_for(ask)
+        now = any(unfit(engine) is None and engine.unavailable(now_s) is None
                   and not (ask.needs.confidential and self._untrusted(engine))
                   for engine in self.engines)
         return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
         """Whether any engine may take such a request, now or later."""
-        return any(_unfit(engine, ask) is None for engine in self.engines)
+        unfit = _unfit_for(ask)
+        return any(unfit(engine) is None for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float,
-                     outside: Container[EngineState] = ()) -> EngineState:
+                     outside: Collection[EngineState] = ()) -> EngineState:
         """Choose the engine for a request, among those not ``tried`` yet and not ``outside`` of
         those that the caller admits. Raises ServiceError when none may take it.
 
@@ -195,17 +201,19 @@ class Chooser:
                 return engine
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
-              now_s: float, outside: Container[EngineState]) -> list[EngineState]:
+              now_s: float, outside: Collection[EngineState]) -> list[EngineState]:
         able: list[EngineState] = []
         why: dict[EngineState, str] = {}
-        secret = ask.needs.confidential
+        unfit = _unfit_for(ask)
+        secret, is_narrowed = ask.needs.confidential, bool(tried or outside)
         for engine in self.engines:
-            reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
+            reason = (unfit(engine) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
-            if engine in tried:
-                reason = "was tried"
-            elif engine in outside:
-                reason = "is not among the endpoints that the gateway admits"
+            if is_narrowed:
+                if engine in tried:
+                    reason = "was tried"
+                elif engine in outside:
+                    reason = "is not among the endpoints that the gateway admits"
             if reason is None:
                 able.append(engine)
                 continue
@@ -216,7 +224,7 @@ class Chooser:
                 decision.rejected.setdefault(engine.facts.url, reason)
         if not able:  # an ejected engine is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and engine not in outside and _unfit(engine, ask) is None
+                    and engine not in outside and unfit(engine) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
             raise _no_engine_error({engine: reason for engine, reason in why.items()
@@ -279,7 +287,8 @@ class Chooser:
 
 def has_engine(engines: Sequence[EngineState], ask: Ask, now_s: float) -> bool:
     """Whether any engine may take an ordinary request now, as a last resort an ejected one."""
-    return any(_unfit(engine, ask) is None and (engine.unavailable(now_s) is None
+    unfit = _unfit_for(ask)
+    return any(unfit(engine) is None and (engine.unavailable(now_s) is None
                                                 or engine.last_resort(now_s))
                for engine in engines)
 
@@ -288,42 +297,51 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
            route: Route, disclosure: Disclosure) -> EngineState:
     """Record a route in the decision and return its engine. About engines in confidential mode, the
     decision records only what ``disclosure`` allows, and no score that reveals their load."""
-    decision.candidates = tuple(
-        (engine.facts.url, padded(seen, disclosure) if engine.facts.confidential else seen)
-        for seen, engine in zip(snapshots, able, strict=True))
+    facts = [engine.facts for engine in able]
+    decision.candidates, decision.urls = snapshots, [one.url for one in facts]
     decision.terms, decision.prospects = dict(route.terms), route.prospects
     decision.admit, decision.answer_tokens = route.admit, route.max_tokens
-    by_id = {engine.facts.replica_id: engine for engine in able}
+    ids = [one.replica_id for one in facts]
     if any_confidential(able):
+        decision.candidates = [padded(seen, disclosure) if one.confidential else seen
+                               for one, seen in zip(facts, snapshots, strict=True)]
         decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
         decision.prospects = tuple(one for one in route.prospects
-                                   if not by_id[one.replica_id].facts.confidential)
+                                   if not facts[ids.index(one.replica_id)].confidential)
+    url_of = {one.replica_id: one.url for one in facts} if route.rejected else {}
     for replica_id, reason in route.rejected.items():
-        if replica_id in by_id:
-            url = by_id[replica_id].facts.url
+        if (url := url_of.get(replica_id)) is not None:
             decision.rejected[url] = reason
             decision.rejected_by_policy.add(url)
     if isinstance(route.admit, Reject):
         raise _refused(route.admit)
-    return by_id[route.replica_id]
+    return able[ids.index(route.replica_id)]
 
 
 def _serves(engine: EngineState, ask: Ask) -> bool:
     return ask.models is None or engine.facts.model in ask.models
 
 
-def _unfit(engine: EngineState, ask: Ask) -> str | None:
-    facts = engine.facts
-    if not _serves(engine, ask):
-        return f"serves {facts.model}"
-    if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
-        return f"does not serve class {ask.service_class.name}"
-    if ask.needs.confidential and not (facts.confidential and facts.evidence):
-        # Such an engine can never be attested, so waiting does not help.
-        return str(attestation_violation(engine.confidentiality, 0.0))
-    if ask.prompt_tokens + 1 > facts.kv_total_tokens:
-        return "the prompt is longer than its KV cache"
-    return None
+def _unfit_for(ask: Ask) -> Callable[[EngineState], str | None]:
+    """Return the function that tells why an engine can never take a request, None where it can.
+    The request's part is read once for all engines."""
+    models, name, longest = ask.models, ask.service_class.name, ask.prompt_tokens + 1
+    is_secret = ask.needs.confidential
+
+    def unfit(engine: EngineState) -> str | None:
+        facts = engine.facts
+        if models is not None and facts.model not in models:
+            return f"serves {facts.model}"
+        if facts.service_classes is not None and name not in facts.service_classes:
+            return f"does not serve class {name}"
+        if is_secret and not (facts.confidential and facts.evidence):
+            # Such an engine can never be attested, so waiting does not help.
+            return str(attestation_violation(engine.confidentiality, 0.0))
+        if longest > facts.kv_total_tokens:
+            return "the prompt is longer than its KV cache"
+        return None
+
+    return unfit
 
 
 def _admission_document(admit: Admit) -> dict[str, Any]:

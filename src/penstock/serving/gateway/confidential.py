@@ -78,4 +78,4 @@ def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
 
 def any_confidential(engines: Iterable[EngineState]) -> bool:
     """Whether totals over all engines may include confidential requests."""
-    return any(engine.facts.confidential for engine in engines)
+    return True in [engine.facts.confidential for engine in engines]

@@ -50,6 +50,17 @@ LEADER_WORKER_SET = Kind("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "l
 POD = Kind("Pod", "", "v1", "pods")
 HPA = Kind("HorizontalPodAutoscaler", "autoscaling", "v1", "horizontalpodautoscalers")
 SCALED_OBJECT = Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", optional=True)
+INFERENCE_POOL = Kind("InferencePool", "inference.networking.k8s.io", "v1", "inferencepools",
+                      optional=True)
+_OBJECTIVES = ("v1alpha2", "inferenceobjectives", True)
+_REWRITES = ("v1alpha2", "inferencemodelrewrites", True)
+INFERENCE_OBJECTIVES = (
+    Kind("InferenceObjective", "inference.networking.x-k8s.io", *_OBJECTIVES),
+    Kind("InferenceObjective", "llm-d.ai", *_OBJECTIVES))
+MODEL_REWRITES = (
+    Kind("InferenceModelRewrite", "inference.networking.x-k8s.io", *_REWRITES),
+    Kind("InferenceModelRewrite", "llm-d.ai", *_REWRITES))
+"""Both have moved from the inference extension to llm-d, and clusters have either."""
 EVENT = Kind("Event", "", "v1", "events")
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")

@@ -9,6 +9,9 @@ from penstock.serving.kubernetes.names import workload_name
 from penstock.serving.kubernetes.objects import (
     Autoscaler,
     FleetObject,
+    InferenceObjective,
+    InferencePool,
+    ModelRewrite,
     Pod,
     Ref,
     ReplicaGroupObject,
@@ -41,6 +44,8 @@ class Interests:
                     for kind, wanted in self.labels)
             case FleetObject(ref) | ReplicaGroupObject(ref):
                 return (ref.kind, ref.name) in self.named
+            case InferencePool() | InferenceObjective() | ModelRewrite():
+                return False  # those of endpoint pickers
 
 
 def interests(fleet: Ref, values: Fleet, states: Sequence[GroupState],

@@ -1,6 +1,11 @@
-"""Objects of a cluster, as far as decisions need them."""
+"""Objects of a cluster, as far as decisions need them.
 
-from collections.abc import Mapping
+Fields of the Gateway API inference extension are those of the CRDs of
+kubernetes-sigs/gateway-api-inference-extension (InferencePool v1, InferenceObjective and
+InferenceModelRewrite v1alpha2) and of llm-d/llm-d-router.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -84,7 +89,52 @@ class FleetObject:
     is_ending: bool = False
 
 
-Thing = FleetObject | ReplicaGroupObject | Workload | Pod | Autoscaler
+@dataclass(frozen=True, slots=True)
+class InferencePool:
+    """A pool: the labels that select its pods, and the ports of each pod, each an endpoint."""
+
+    ref: Ref
+    selector: Mapping[str, str]
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceObjective:
+    """The priority of requests that name the objective: higher is more urgent, and negative may be
+    shed."""
+
+    ref: Ref
+    pool: str
+    priority: int
+
+
+class Target(NamedTuple):
+    """A model name and its share of the requests."""
+
+    model: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRule:
+    """``targets`` in the place of any of ``models``, or of every model where there are none."""
+
+    models: tuple[str, ...]
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRewrite:
+    """The rules of a pool in their order. ``created`` is the time as the API writes it."""
+
+    ref: Ref
+    pool: str
+    created: str
+    rules: tuple[RewriteRule, ...]
+
+
+Thing = (FleetObject | ReplicaGroupObject | Workload | Pod | Autoscaler | InferencePool
+         | InferenceObjective | ModelRewrite)
 """An object that decisions need."""
 
 
@@ -148,6 +198,40 @@ def autoscaler(document: Document) -> Autoscaler:
     return Autoscaler(ref_of(document), target.get("kind", "Deployment"), target.get("name", ""))
 
 
+def inference_pool(document: Document) -> InferencePool:
+    """Return an InferencePool."""
+    spec = document.get("spec") or {}
+    return InferencePool(ref_of(document), (spec.get("selector") or {}).get("matchLabels") or {},
+                         tuple(one["number"] for one in spec.get("targetPorts") or ()))
+
+
+def inference_objective(document: Document) -> InferenceObjective:
+    """Return an InferenceObjective, whose priority is 0 where it states none."""
+    spec = document.get("spec") or {}
+    return InferenceObjective(ref_of(document), _pool(spec), spec.get("priority") or 0)
+
+
+def model_rewrite(document: Document) -> ModelRewrite:
+    """Return an InferenceModelRewrite."""
+    spec = document.get("spec") or {}
+    return ModelRewrite(ref_of(document), _pool(spec),
+                        document["metadata"].get("creationTimestamp") or "",
+                        tuple(map(_rule, spec.get("rules") or ())))
+
+
 def time_text(at: datetime) -> str:
     """Return a time as the API writes it, such as 2026-11-24T10:00:00Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _pool(spec: Document) -> str:
+    ref = spec.get("poolRef") or {}
+    return str(ref.get("name", "")) if ref.get("kind", "InferencePool") == "InferencePool" else ""
+
+
+def _rule(rule: Document) -> RewriteRule:
+    matches: Iterable[Document] = rule.get("matches") or ()
+    return RewriteRule(
+        tuple(one["model"]["value"] for one in matches),
+        tuple(Target(one["modelRewrite"], one.get("weight") or 1)
+              for one in rule.get("targets") or ()))

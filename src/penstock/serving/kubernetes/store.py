@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from penstock.serving.kubernetes import objects
 from penstock.serving.kubernetes.api import (
     DEPLOYMENT,
     FLEET,
     HPA,
+    INFERENCE_OBJECTIVES,
+    INFERENCE_POOL,
     LEADER_WORKER_SET,
+    MODEL_REWRITES,
     POD,
     REPLICA_GROUP,
     SCALED_OBJECT,
@@ -24,7 +28,9 @@ from penstock.serving.kubernetes.reconcile import Observed
 _READERS: Mapping[Kind, Callable[[Document], Thing]] = {
     FLEET: objects.fleet, REPLICA_GROUP: objects.replica_group, DEPLOYMENT: objects.workload,
     LEADER_WORKER_SET: objects.workload, POD: objects.pod, HPA: objects.autoscaler,
-    SCALED_OBJECT: objects.autoscaler}
+    SCALED_OBJECT: objects.autoscaler, INFERENCE_POOL: objects.inference_pool,
+    **dict.fromkeys(INFERENCE_OBJECTIVES, objects.inference_objective),
+    **dict.fromkeys(MODEL_REWRITES, objects.model_rewrite)}
 _RETRY_S, _ABSENT_S = 2.0, 60.0
 _STALE_S = 0.2
 """Wait before a list after a watch whose version is too old, so that no such answer is met by lists
@@ -38,12 +44,14 @@ class Store:
     def __init__(self, cluster: Cluster, changed: Callable[[Thing], None],
                  note: Callable[[str], None], kinds: Sequence[Kind] = WATCHED) -> None:
         self.unknown = set(kinds)
+        self.absent: set[Kind] = set()
+        """The optional kinds that the cluster lacks."""
         self.whole = asyncio.Event()
         self._kinds = kinds
         self._cluster = cluster
         self._changed = changed
         self._note = note
-        self._objects: dict[Kind, dict[Ref, Thing]] = {kind: {} for kind in WATCHED}
+        self._objects: dict[Kind, dict[Ref, Thing]] = {kind: {} for kind in kinds}
         self._namespaces: dict[str, Index] = {}
 
     @property
@@ -63,6 +71,10 @@ class Store:
         """Return the objects of a namespace."""
         return Observed(self._index(namespace), work)
 
+    def things(self, kind: Kind, namespace: str) -> list[Any]:
+        """Return the objects of a kind in a namespace."""
+        return [one for ref, one in self._objects[kind].items() if ref.namespace == namespace]
+
     async def run(self) -> None:
         """Follow all kinds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -79,6 +91,7 @@ class Store:
             except ClusterError as error:
                 wait_s = max(_RETRY_S, error.retry_after_s)
                 if error.status == 404 and kind.optional:
+                    self.absent.add(kind)
                     self._know(kind)
                     wait_s = _ABSENT_S
                 elif error.status == 410:
@@ -90,6 +103,7 @@ class Store:
     async def _once(self, kind: Kind) -> None:
         """List a kind, and take what happens until the connection ends."""
         listed, version = await self._cluster.list(kind)
+        self.absent.discard(kind)
         known = self._objects[kind]
         there = {objects.ref_of(one): _READERS[kind](one) for one in listed}
         for ref in [ref for ref in known if ref not in there]:

@@ -1,6 +1,8 @@
 """Which replica has seen a prompt's beginning, and routing by it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.prefix import PrefixAware
@@ -90,3 +92,28 @@ def test_unknown_prompts_go_to_the_least_loaded() -> None:
     router = PrefixAware(PrefixMemory())
     loads = [snapshot(2, running=1), snapshot(1), snapshot(0, queued=1), snapshot(3)]
     assert router.route(request(), loads, 0.0).replica_id == 1
+
+
+@given(st.data())
+def test_routing_is_by_its_definition(data: st.DataObject) -> None:
+    """The fast form against the words: of the replicas that are not far more loaded, the one with
+    most of the prompt cached, of equals the least loaded, then the first."""
+    router, memory = PrefixAware(PrefixMemory(), 1.5, 100.0), PrefixMemory()
+    for _ in range(data.draw(st.integers(1, 12))):
+        replicas = [snapshot(number, queued=data.draw(st.integers(0, 4)) * 60,
+                             waiting=data.draw(st.integers(0, 2)))
+                    for number in data.draw(st.permutations(range(4)))]
+        asked = request(
+            prompt_tokens=64, session=data.draw(st.sampled_from(["", "a", "b"])),
+            hashes=data.draw(st.sampled_from([(), (1, 2, 3), (1, 2, 9), (1, 8), (5, 6)])))
+        loads = {one.replica_id: (one.queued_prompt_tokens + 64, one.num_waiting + 1)
+                 for one in replicas}
+        least = min(loads.values())[0]
+        near = [one for one in loads if loads[one][0] <= max(1.5 * least, least + 100)]
+        expected = max(near, key=lambda one: (
+            memory.cached_tokens(asked, one), -loads[one][0], -loads[one][1], -one))
+        route = router.route(asked, replicas, 0.0)
+        assert route.replica_id == expected
+        assert route.terms == {"cached_tokens": memory.cached_tokens(asked, expected),
+                               "load": loads[expected][0]}
+        memory.sent(asked, expected)

@@ -13,7 +13,7 @@ from penstock.policy.route.simple import (
     RoundRobin,
     ShortestQueue,
     TwoChoices,
-    load,
+    loads,
 )
 
 REQUEST = Request(0, 0.0, 10, 10, ServiceClass("any"))
@@ -66,7 +66,7 @@ def test_two_choices_takes_the_better_of_two_different_ones(queued: list[int],
         assert chosen == 0
         return
     second = [i for i in range(len(replicas)) if i != first][draws[1]]
-    assert chosen == min((first, second), key=lambda i: load(replicas[i]))
+    assert chosen == min((first, second), key=loads(replicas).__getitem__)
 
 
 @given(st.integers(1, 9), st.data())

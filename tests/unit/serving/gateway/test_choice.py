@@ -33,7 +33,7 @@ A, B, C = "http://a", "http://b", "http://c"
 
 def test_a_tenant_is_not_told_of_requests_of_others() -> None:
     seen = ReplicaSnapshot(0, "m", 0.0, 1, 0, 9, 0, 100, None, queue=(QueuedWork(9, 9, 5.0),))
-    decision = Decision("d", 0.0, "m", "chat", 3, 5, candidates=((A, seen),))
+    decision = Decision("d", 0.0, "m", "chat", 3, 5, candidates=(seen,), urls=(A,))
     assert decision.document()["candidates"][0]["queue"] == seen.queue
     assert decision.document_for_tenant({A: "replica 0"})["candidates"] == [
         {"replica": "replica 0", "model": "m"}]
@@ -108,5 +108,5 @@ def test_a_fleet_that_changes_between_a_question_and_its_answer(turns) -> None:
 
     for engine, decision in asyncio.run(run()):
         assert engine.facts.url in (B, C)
-        assert {url for url, _ in decision.candidates} == {B, C}
+        assert set(decision.urls) == {B, C}
         assert {p.replica_id for p in decision.prospects} == {0, 1}
