@@ -35,7 +35,7 @@ COMPILED = (
     "policy/multiplex/queues.py", "policy/multiplex/values.py", "policy/multiplex/visits.py",
     "policy/multiplex/worth.py",
     "policy/route/accounts.py", "policy/route/affinity.py", "policy/route/joint/assign.py",
-    "policy/route/joint/prospects.py", "policy/route/joint/router.py",
+    "policy/route/joint/prospects.py", "policy/route/joint/router.py", "policy/route/prefix.py",
     "policy/route/simple.py", "policy/route/usual.py", "policy/scale/demand.py",
     "predict/latency.py", "predict/length.py",
     "policy/kv/counting.py", "policy/kv/prefix.py", "policy/kv/retained.py", "policy/kv/shared.py",

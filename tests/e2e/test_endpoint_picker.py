@@ -512,6 +512,11 @@ def served_certificate(address):
     (["--host", "0.0.0.0"], "--open"),
     (["--tls-cert", "cert.pem"], "expected --tls-cert and --tls-key together"),
     (["--tls-self-signed", "--tls-cert", "cert.pem"], "--tls-self-signed"),
+    (["--pods", "--pool", "a/b"], "expected one of the two"),
+    (["--pool", "a/b/c"], "expected NAMESPACE/NAME"),
+    (["--pool", "a/b", "--namespace", "c"], "expected the namespace of --namespace"),
+    (["--workers", "0"], "--workers"),
+    (["--workers", "2", "--host", "0.0.0.0"], "--open"),
     (["--fallbacks", "-1"], "--fallbacks")])
 def test_wrong_options_are_one_clear_error(penstock, arguments, said) -> None:
     outcome = penstock("endpoint-picker", "fleet.yaml", *arguments)

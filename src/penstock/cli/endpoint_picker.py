@@ -104,6 +104,8 @@ def endpoint_picker(
 
     if tls_self_signed and (tls_cert or tls_key or tls_client_ca):
         raise InputError("--tls-self-signed: expected no other option of TLS beside it")
+    if pods and pool is not None:
+        raise InputError("--pods, --pool: expected one of the two")
     tls = server_tls(tls_cert, tls_key, tls_client_ca)
     check_exposure(host, tls_client_ca, open_to_all=open_to_all)
     places = Places(host, port, metrics_port, tuple(allowed_hosts or ()))

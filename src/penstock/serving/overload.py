@@ -47,10 +47,10 @@ class Load:
     body_bytes: int = 0
 
 
-def default_limits(max_memory_bytes: int | None = None) -> OverloadLimits:
+def default_limits(max_memory_bytes: int | None = None, num_processes: int = 1) -> OverloadLimits:
     """Return the limits for a process of at most ``max_memory_bytes``, None for a share of the
-    machine's memory."""
-    memory_bytes = max_memory_bytes or int(_MACHINE_SHARE * machine_bytes())
+    machine's memory, which ``num_processes`` share."""
+    memory_bytes = max_memory_bytes or int(_MACHINE_SHARE * machine_bytes() / num_processes)
     return OverloadLimits(0.5, memory_bytes, int(_BODIES_SHARE * memory_bytes))
 
 

@@ -127,3 +127,10 @@ def test_a_control_group_around_the_process_limits_its_memory(tmp_path) -> None:
     assert machine_bytes(tmp_path) == whole
     (tmp_path / "sys/fs/cgroup/pod/memory.max").write_text("1048576\n")
     assert machine_bytes(tmp_path) == 1048576
+
+
+def test_processes_of_one_server_share_the_memory() -> None:
+    alone, each = overload.default_limits(), overload.default_limits(None, 4)
+    assert each.resident_bytes == pytest.approx(alone.resident_bytes / 4, abs=1)
+    assert each.body_bytes == pytest.approx(alone.body_bytes / 4, abs=1)
+    assert overload.default_limits(1000, 4).resident_bytes == 1000

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import ceil
 
 import aiohttp
 
@@ -10,6 +11,7 @@ from penstock.engines.client.state import EngineState
 from penstock.engines.engine import engine_of
 
 _MOST_BYTES = 4 * 2**20
+_TURN_S = 0.025  # about, between two turns
 
 
 class Watcher:
@@ -29,15 +31,23 @@ class Watcher:
         await asyncio.gather(*(self._look_at(engine) for engine in self._engines))
 
     async def run(self) -> None:
-        """Poll until cancelled. A slow engine delays no other, and new engines are included."""
+        """Poll until cancelled. A slow engine delays no other, and new engines are included.
+
+        The engines take turns over the period: a look at all of them at once would hold up the
+        requests of that moment.
+        """
         asked: dict[EngineState, asyncio.Task[None]] = {}
         try:
             while True:
-                for engine in self._engines:
-                    if engine not in asked:
-                        asked[engine] = asyncio.create_task(self._look_at(engine))
-                await asyncio.sleep(self._period_s)
-                asked = {engine: task for engine, task in asked.items() if not task.done()}
+                engines = list(self._engines)
+                at_once = max(1, ceil(len(engines) * _TURN_S / self._period_s))
+                num_turns = max(1, ceil(len(engines) / at_once))
+                for turn in range(num_turns):
+                    for engine in engines[turn * at_once:(turn + 1) * at_once]:
+                        if engine not in asked:
+                            asked[engine] = asyncio.create_task(self._look_at(engine))
+                    await asyncio.sleep(self._period_s / num_turns)
+                    asked = {engine: task for engine, task in asked.items() if not task.done()}
         finally:
             for task in asked.values():
                 task.cancel()

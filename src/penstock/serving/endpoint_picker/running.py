@@ -85,8 +85,9 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
         engines = Engines(facts)
         books = books_of(fleet, engines, router, options, time.monotonic)
         pool = PickerFleet(fleet, books.picker)
-        guard = OverloadGuard(default_limits(options.max_memory_bytes), lambda: pool.offer.classes,
-                              time.monotonic)
+        guard = OverloadGuard(
+            default_limits(options.max_memory_bytes, 1 if worker is None else worker.num_workers),
+            lambda: pool.offer.classes, time.monotonic)
         health = Health()
         processor = Processor(StreamContext(
             books, lambda: pool.offer, guard, options,

@@ -41,10 +41,14 @@ class WorkerPlace:
         number, _, folder = text.partition(":")
         return cls(int(number), Path(folder))
 
+    @property
+    def num_workers(self) -> int:
+        """The number of workers with this one."""
+        return int((self.folder / "workers").read_text())
+
     def board(self) -> LoadBoard:
         """Open the board of this worker and the others."""
-        path = self.folder / "load"
-        return LoadBoard(path, int((self.folder / "workers").read_text()))
+        return LoadBoard(self.folder / "load", self.num_workers)
 
 
 @dataclass(slots=True)
