@@ -41,13 +41,6 @@ class ReadyLoad(NamedTuple):
     capacity_per_s: float
 
 
-class _Counts(NamedTuple):
-    """Requests of one class since the start of the run."""
-
-    num_ended: int
-    num_met: int
-
-
 class _Kept(NamedTuple):
     """Requests that ended, and the time at which about the last of them arrived."""
 
@@ -71,7 +64,7 @@ class ArrivalLoads:
         self._loads = History[float](_KEEP_S)
         self._overload = 0.0  # largest load since a queue began
         self._arrivals: dict[str, deque[tuple[float, int]]] = {}
-        self._counts: dict[str, _Counts] = {}
+        self._seen: dict[str, SeenDemand] = {}  # before, by class
         self._kept: deque[_Kept] = deque()
 
     def add(self, ready: ReadyLoad, demand: Sequence[SeenDemand], now_s: float) -> list[Ended]:
@@ -79,14 +72,13 @@ class ArrivalLoads:
         known."""
         self._add_load(ready, now_s)
         for one in demand:
-            now = _Counts(one.num_finished + one.num_lost, one.num_met)
-            before, self._counts[one.service_class] = self._counts.get(one.service_class), now
-            arrived_s = self._arrived_s(one, now.num_ended, now_s)
-            num_ended = 0 if before is None else now.num_ended - before.num_ended
-            if before is not None and num_ended > 0:
+            before, self._seen[one.service_class] = self._seen.get(one.service_class, one), one
+            arrived_s = self._arrived_s(one, now_s)
+            num_ended = one.num_ended - before.num_ended
+            if num_ended > 0:
                 self._kept.append(_Kept(Ended(
                     one.service_class, now_s, 0.0, num_ended,
-                    num_ended - (now.num_met - before.num_met)), arrived_s))
+                    num_ended - (one.num_met - before.num_met)), arrived_s))
         found = []
         while self._kept and self._kept[0].ended.at_s <= now_s - DELAY_S:
             kept = self._kept.popleft()
@@ -108,12 +100,12 @@ class ArrivalLoads:
         self._overload = max(load, self._overload if queued else 0.0)
         self._loads.add(now_s, self._overload)
 
-    def _arrived_s(self, one: SeenDemand, num_ended: int, now_s: float) -> float:
+    def _arrived_s(self, one: SeenDemand, now_s: float) -> float:
         """Return about when the last of the ended requests of a class arrived: when as many had
         arrived as have ended by now."""
         arrivals = self._arrivals.setdefault(one.service_class, deque())
         arrivals.append((now_s, one.num_arrived))
-        while len(arrivals) > 1 and arrivals[0][1] < num_ended:
+        while len(arrivals) > 1 and arrivals[0][1] < one.num_ended:
             arrivals.popleft()
         return arrivals[0][0]
 

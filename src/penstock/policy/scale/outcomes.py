@@ -32,7 +32,7 @@ class Outcomes:
     def add(self, now_s: float, demand: Sequence[SeenDemand], spent_share: float) -> Excess | None:
         """Add the counters. Returns the excess over ``spent_share`` of the allowed misses since
         they were added before; None the first time, and for other classes than then."""
-        ends = tuple((one.num_finished + one.num_lost, one.num_met) for one in demand)
+        ends = tuple((one.num_ended, one.num_met) for one in demand)
         before, self._before = self._before, _Seen(now_s, ends)
         if before is None or len(before.ends) != len(ends) or now_s <= before.at_s:
             return None

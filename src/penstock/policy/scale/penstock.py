@@ -18,7 +18,7 @@ from penstock.policy.scale.grown import SETTLE_S, Grown, Growth
 from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.outcomes import Outcomes
-from penstock.policy.scale.protocol import ScalerContext, recent_loads
+from penstock.policy.scale.protocol import ScalerContext, num_waiting, recent_loads
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
 
@@ -134,7 +134,7 @@ class _Model:
 
     def _idle(self, present: tuple[int, ...], demand: Sequence[SeenDemand], now_s: float) -> bool:
         """Whether the last replica may go: for long, no request was here."""
-        num_here = sum(one.num_arrived - one.num_finished - one.num_lost for one in demand)
+        num_here = sum(one.num_arrived - one.num_ended for one in demand)
         came = self._forecast.rate_since(now_s - PERIOD_S, now_s)
         if num_here or came is None or came > 0.0:
             self._asked_s = now_s
@@ -185,9 +185,7 @@ class _Model:
     def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
         """Return the rate at which the requests that wait, at the gateway and at engines, would be
         served within a start time."""
-        waiting = sum(seen.groups[number].num_waiting for number in self.numbers)
-        waiting += sum(one.num_held for one in demand)
-        return self._rates.of_request * waiting / self._lead_s
+        return self._rates.of_request * num_waiting(seen, demand, self.numbers) / self._lead_s
 
     def _ready(self, seen: Observation) -> list[int]:
         return [seen.groups[number].num_ready for number in self.numbers]

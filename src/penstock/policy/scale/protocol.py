@@ -25,6 +25,12 @@ def recent_loads(demand: Sequence[SeenDemand]) -> dict[str, Load]:
             for one in demand if one.recent and one.num_arrived}
 
 
+def num_waiting(seen: Observation, demand: Sequence[SeenDemand], numbers: Sequence[int]) -> int:
+    """Return the requests that wait at the gateway and at the engines of these groups."""
+    return sum(one.num_held for one in demand) + sum(
+        seen.groups[number].num_waiting for number in numbers)
+
+
 class ReplicaRate(NamedTuple):
     """Requests per second of one replica: within every class's objective, and at which its queue
     begins to grow without end. The second depends on the mean work of a request alone, to which

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from penstock.policy.scale.arrival_load import ArrivalLoads, ReadyLoad
 from penstock.policy.scale.correction import RateCorrection, Served
-from penstock.policy.scale.protocol import Load, ReplicaRate, ScalerContext
+from penstock.policy.scale.protocol import Load, ReplicaRate, ScalerContext, num_waiting
 from penstock.policy.scale.share import LoadShare
 from penstock.policy.scale.values import Observation, SeenDemand
 from penstock.policy.scale.work import Work, effort
@@ -50,8 +50,9 @@ class ReplicaRates:
         self._shares: list[float] = []
         self._in_time: list[float] = []
         self._speed = 1.0  # mean of the calibrated speeds
-        self._correction = RateCorrection(_wait_s(context))
-        self._arrival_loads = ArrivalLoads(_wait_s(context))
+        wait_s = _wait_s(context)
+        self._correction = RateCorrection(wait_s)
+        self._arrival_loads = ArrivalLoads(wait_s)
         self._learned: dict[str, LoadShare] = {}
         self._counted_s: dict[str, float] = {}
         self._work = Work()
@@ -178,8 +179,7 @@ class ReplicaRates:
 
     def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
         """Count requests that ended to the load at which they arrived."""
-        waiting = sum(one.num_held for one in demand) + sum(
-            seen.groups[number].num_waiting for number in self._numbers)
+        waiting = num_waiting(seen, demand, self._numbers)
         capacity_per_s = sum(whole * seen.groups[number].num_ready for whole, number in zip(
             self._saturations, self._numbers, strict=True))
         for one in self._arrival_loads.add(ReadyLoad(

@@ -132,6 +132,11 @@ class SeenDemand:
     num_deferred: int = 0
     prompt_squares: int | None = None
 
+    @property
+    def num_ended(self) -> int:
+        """Number of requests that are no longer here: finished or lost."""
+        return self.num_finished + self.num_lost
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

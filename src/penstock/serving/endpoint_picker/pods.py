@@ -140,7 +140,7 @@ def workload_pods(fleet: Fleet, namespace: str, store: Store) -> Callable[[], Fo
 
 
 def _is_ready(pod: Pod) -> bool:
-    return pod.is_ready and not pod.is_ending and bool(pod.address)
+    return pod.serves and bool(pod.address)
 
 
 def _everywhere(fleet: Fleet) -> Fleet:

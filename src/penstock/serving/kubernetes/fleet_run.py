@@ -118,7 +118,7 @@ class FleetRun:
             return None
         counts = self._counts
         counts.append((now_s, sum(one.num_met for one in seen.demand),
-                       sum(one.num_finished + one.num_lost for one in seen.demand)))
+                       sum(one.num_ended for one in seen.demand)))
         while len(counts) > 2 and counts[1][0] <= now_s - ATTAINED_S:
             counts.popleft()
         num_met, num_ended = (last - first for last, first in zip(

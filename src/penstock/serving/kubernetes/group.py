@@ -55,7 +55,7 @@ class ClusterGroup:
     def follow(self, state: GroupState) -> None:
         """Take the workload and the pods as the cluster shows them now."""
         self.is_known = state.workload is not None
-        self._replicas = 0 if state.workload is None else state.workload.replicas
+        self._replicas = state.present
         self._pods = state.pods
         for number in self._numbers.keep({one.name for one in state.pods}):
             self._ages.forget(number)

@@ -52,6 +52,16 @@ class Pod:
     is_placed: bool
     deletion_cost: int | None = None
 
+    @property
+    def serves(self) -> bool:
+        """Whether the pod takes requests."""
+        return self.is_ready and not self.is_ending
+
+    @property
+    def holds_machine(self) -> bool:
+        """Whether the pod has a machine, which costs."""
+        return self.is_ready or self.is_ending or self.is_placed
+
     def matches(self, selector: Mapping[str, str]) -> bool:
         """Whether the pod has the labels of a selector, which must not be empty."""
         return bool(selector) and all(self.labels.get(key) == value

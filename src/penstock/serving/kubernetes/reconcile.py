@@ -59,8 +59,13 @@ class GroupState:
     def wanted(self, targets: Mapping[int, int]) -> int:
         """Return the replicas that are wanted: by Penstock where it scales the group, else by who
         set the number of the workload."""
-        present = 0 if self.workload is None else self.workload.replicas
-        return targets.get(self.number, present) if self.options.act == "scale" else present
+        return targets.get(self.number, self.present) if self.options.act == "scale" \
+            else self.present
+
+    @property
+    def present(self) -> int:
+        """Number of replicas that the workload shall have now."""
+        return 0 if self.workload is None else self.workload.replicas
 
     @property
     def starting(self) -> int:
@@ -70,7 +75,7 @@ class GroupState:
     @property
     def ready(self) -> int:
         """Number of pods that serve."""
-        return sum(1 for one in self.pods if one.is_ready and not one.is_ending)
+        return sum(1 for one in self.pods if one.serves)
 
     @property
     def draining(self) -> int:

@@ -41,7 +41,7 @@ class Retired:
     @property
     def ready(self) -> int:
         """Number of pods that serve."""
-        return sum(1 for one in self.pods if one.is_ready and not one.is_ending)
+        return sum(1 for one in self.pods if one.serves)
 
     @property
     def model(self) -> str:
@@ -105,7 +105,7 @@ class Switch:
         giving = self._giving()
         for state in self.states:
             name, width = self._needs(state)
-            wanted, present = self._wanted(state), _present(state)
+            wanted, present = self._wanted(state), state.present
             if wanted > present:
                 more = max(0, int(min(wanted - present, free.get(name, inf) // width)))
                 found[state.number] = present + more
@@ -154,7 +154,7 @@ class Switch:
         and accelerator."""
         found: dict[tuple[str, str], int] = {}
         for state in self.states:
-            if self._wanted(state) > _present(state):
+            if self._wanted(state) > state.present:
                 name, width = self._needs(state)
                 key = (self._model(state), name)
                 found[key] = min(width, found.get(key, width))
@@ -168,7 +168,7 @@ class Switch:
         for state in self.states:
             model = self._model(state)
             found[model] = found.get(model, 0) + state.ready
-            if state.starting or state.draining or state.ready < _present(state):
+            if state.starting or state.draining or state.ready < state.present:
                 moving.add(model)
         for one in self.gone:
             found[one.model] = found.get(one.model, 0) + one.ready
@@ -182,7 +182,7 @@ class Switch:
 
     def _surplus(self) -> Iterator[_Former]:
         for state in () if self.values.scales else self.states:
-            more = _present(state) - self._wanted(state)
+            more = state.present - self._wanted(state)
             if state.workload is not None and more > 0 and state.options.act == "scale":
                 yield _Former(state.workload.ref, self._model(state), *self._needs(state), more)
 
@@ -192,7 +192,7 @@ class Switch:
         free = {label_value(pool.accelerator.name): float(pool.count)
                 for pool in self.values.accelerators if pool.count is not None}
         held = [(one.accelerator, one.num_held * one.width) for one in self.gone] + [
-            (name, max(_present(state), len(state.pods)) * width) for state in self.states
+            (name, max(state.present, len(state.pods)) * width) for state in self.states
             for name, width in [self._needs(state)]]
         for name, number in held:
             if name in free:
@@ -220,7 +220,3 @@ class Switch:
                     or state.ready < self._wanted(state):
                 found.setdefault(self._model(state), []).append(state)
         return found
-
-
-def _present(state: GroupState) -> int:
-    return 0 if state.workload is None else state.workload.replicas

@@ -93,7 +93,7 @@ def group_entry(values: Fleet, state: GroupState, target: int | None) -> dict[st
     """Return a group's entry of the status."""
     group = values.replicas[state.number]
     width = group.parallelism.num_accelerators
-    num_held = sum(1 for one in state.pods if one.is_ready or one.is_ending or one.is_placed)
+    num_held = sum(1 for one in state.pods if one.holds_machine)
     found: dict[str, Any] = {
         "number": state.number, **({"name": state.options.name} if state.options.name else {}),
         "model": group.model.name,
@@ -112,7 +112,7 @@ def retired_entry(values: Fleet, one: Retired) -> dict[str, Any]:
     """Return the entry of a former group's workload, which still serves or ends."""
     price = next((pool.price_per_hour for pool in values.accelerators
                   if label_value(pool.accelerator.name) == one.accelerator), 0.0)
-    num_held = sum(1 for pod in one.pods if pod.is_ready or pod.is_ending or pod.is_placed)
+    num_held = sum(1 for pod in one.pods if pod.holds_machine)
     return {"workload": f"{one.workload.ref.kind}/{one.workload.ref.name}",
             "replicas": one.workload.replicas, "ready": one.ready,
             "draining": sum(1 for pod in one.pods if pod.is_ending),
