@@ -1,6 +1,7 @@
 """Fleets whose groups the controller plans, on a cluster in memory."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -46,6 +47,16 @@ def document(kind="l40s", count=2, **more):
                          "classes": [{"name": "chat", "attainment": 0.995}]}]} | more
 
 
+@asynccontextmanager
+async def running(tmp_path, monkeypatch):
+    """Yield a cluster, its planner and its controller, once a planned fleet runs."""
+    there, planner = lacking(), Planner(monkeypatch)
+    put_fleet(there, text=cluster.PLANNED)
+    async with at_work(there, tmp_path) as kept:
+        await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+        yield there, planner, kept
+
+
 def names(there):
     return sorted(name.rpartition("-")[0] for name in there.of("Deployment"))
 
@@ -88,10 +99,7 @@ def test_a_fleet_without_replicas_is_planned_once_and_runs(tmp_path, monkeypatch
 
 def test_another_kind_serves_before_the_former_one_ends(tmp_path, monkeypatch):
     async def work():
-        there, planner = lacking(), Planner(monkeypatch)
-        put_fleet(there, text=cluster.PLANNED)
-        async with at_work(there, tmp_path) as kept:
-            await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+        async with running(tmp_path, monkeypatch) as (there, planner, kept):
             former, = there.of("Deployment")
             planner.kind, planner.count = "h100-80gb", 1
             put_fleet(there, text=cluster.PLANNED.replace("rate_per_s: 1", "rate_per_s: 2"))
@@ -119,10 +127,7 @@ def test_another_kind_serves_before_the_former_one_ends(tmp_path, monkeypatch):
 def test_without_a_plan_the_replicas_stay_and_the_reason_is_told(tmp_path, monkeypatch, answer,
                                                                  part):
     async def work():
-        there, planner = lacking(), Planner(monkeypatch)
-        put_fleet(there, text=cluster.PLANNED)
-        async with at_work(there, tmp_path) as kept:
-            await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+        async with running(tmp_path, monkeypatch) as (there, planner, kept):
             before = there.of("Deployment")
             planner.failing = answer
             put_fleet(there, text=cluster.PLANNED.replace("rate_per_s: 1", "rate_per_s: 2"))
@@ -159,10 +164,7 @@ def test_a_file_that_changes_meanwhile_stops_its_plan(tmp_path, monkeypatch):
 
 def test_groups_that_the_file_states_replace_the_planned_ones(tmp_path, monkeypatch):
     async def work():
-        there, _ = lacking(), Planner(monkeypatch)
-        put_fleet(there, text=cluster.PLANNED)
-        async with at_work(there, tmp_path) as kept:
-            await kept.until(lambda: kept.condition("Ready") == ("True", "ReplicasReady"))
+        async with running(tmp_path, monkeypatch) as (there, _, kept):
             put_fleet(there, text=cluster.FLEET)
             await kept.until(lambda: [*there.of("Deployment")] == ["chat-0"])
             await kept.until(lambda: "plan" not in status(there))
