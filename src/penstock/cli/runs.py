@@ -217,7 +217,7 @@ def export(
     from penstock.cli.console import print_json, print_line
     from penstock.cli.runs_input import folder_of, found, opened
     from penstock.experiment.runs.mlflow_export import connected, exported
-    from penstock.report.stored import own_files, read_stored
+    from penstock.report.stored import own_files, plot_library, read_stored
 
     if to != "mlflow":
         raise InputError(f"--to {to[:60]!r}: unknown; expected mlflow")
@@ -227,7 +227,7 @@ def export(
     rows: list[dict[str, Any]] = []
     for run, folder in zip(runs, folders, strict=True):
         mlflow_id, is_new = exported(target, run, read_stored(folder).document,
-                                     own_files(folder))
+                                     [*own_files(folder), *plot_library(folder)])
         rows.append({"id": run.id, "mlflow_run_id": mlflow_id, "written": is_new})
         if not as_json:
             print_line(f"{run.id}: MLflow run {mlflow_id}"

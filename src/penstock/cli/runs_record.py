@@ -37,14 +37,13 @@ def keep(folder: Path, begun: Begun, *, interrupted: bool = False) -> None:
         path = store_path()
         if path is None:
             return
-        from dataclasses import replace
         from platform import node
 
         file = begun.fleet_file
-        run = replace(entry(folder, begun.command), begun_s=begun.at_s, host=node(),
-                      duration_s=time.perf_counter() - begun.tick_s,
-                      fleet_file=None if file is None else str(file.resolve()))
-        add(path, replace(run, status="interrupted") if interrupted else run)
+        run = entry(folder, begun.command)._replace(
+            begun_s=begun.at_s, duration_s=time.perf_counter() - begun.tick_s, host=node(),
+            fleet_file=None if file is None else str(file.resolve()))
+        add(path, run._replace(status="interrupted") if interrupted else run)
     except Exception as error:  # the run is complete, and its entry must not make it fail
         note(f"no entry of this run is kept: {' '.join(str(error).split())[:300]} "
              f"({VARIABLE}={OFF} keeps none)")

@@ -59,9 +59,7 @@ def side_by_side(runs: "Sequence[KeptRun]") -> Table:
 
 def document(run: "KeptRun") -> dict[str, Any]:
     """A run as JSON has it: its columns and the state of its files."""
-    from dataclasses import asdict
-
-    return {**asdict(run), "files": files_of(run)}
+    return {**run._asdict(), "files": files_of(run)}
 
 
 def _text(run: "KeptRun", name: str) -> str:

@@ -50,6 +50,11 @@ def own_files(folder: Path) -> list[Path]:
             if _is_file(path)]
 
 
+def plot_library(folder: Path) -> list[Path]:
+    """The plot library, if it is in the folder; pages of others may need it, too."""
+    return [folder / LIBRARY] if _is_file(folder / LIBRARY) else []
+
+
 def remove_stored(folder: Path, digest: str) -> list[str]:
     """Remove the files of a run or plan, and the folder if it has no others. Return the names of
     the others.
@@ -63,10 +68,9 @@ def remove_stored(folder: Path, digest: str) -> list[str]:
         if not holds(folder, digest):
             raise InputError(f"{folder}: not the run that was recorded; expected its files")
         own = own_files(folder)
-        library = folder / LIBRARY
-        if _is_file(library) and {path.name for path in folder.iterdir()} <= {
-                LIBRARY, *(path.name for path in own)}:
-            library.unlink()  # no other page needs it
+        library = plot_library(folder)
+        if {path.name for path in folder.iterdir()} == {path.name for path in (*own, *library)}:
+            own = [*library, *own]
         for path in own:  # the document last, so that a removal that is interrupted can be repeated
             path.unlink()
         others = sorted(path.name for path in folder.iterdir())

@@ -1,17 +1,15 @@
 """Kept runs: their origin and key figures, one column each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args
 
 HOUR_S = 3600.0
 RUN_KEYS = frozenset({"overall", "classes", "window_s"})
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRun:
+class KeptRun(NamedTuple):
     """Entry of a run or plan. Its folder has the files that the figures come from.
 
     ``kind`` is the command. ``digest`` is of the summary or plan as it was recorded.
@@ -50,9 +48,8 @@ def _kind_of(hint: Any) -> type:
     return next(kind for kind in (str, int, float) if kind in (get_args(hint) or (hint,)))
 
 
-_HINTS = get_type_hints(KeptRun)
 COLUMNS: Mapping[str, type] = MappingProxyType(
-    {field.name: _kind_of(_HINTS[field.name]) for field in fields(KeptRun)})
+    {name: _kind_of(hint) for name, hint in KeptRun.__annotations__.items()})
 """Name of every column, with the type of its values."""
 
 

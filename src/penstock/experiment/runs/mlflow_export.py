@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +84,7 @@ def _told(what: str | None) -> Iterator[None]:
 
 
 def _tags(run: KeptRun) -> dict[str, str]:
-    named = {name: value for name, value in asdict(run).items() if COLUMNS[name] is str}
+    named = {name: value for name, value in run._asdict().items() if COLUMNS[name] is str}
     return {f"penstock.{name}": str(value) for name, value in named.items() if value is not None}
 
 
@@ -100,7 +99,7 @@ def _params(run: KeptRun, document: Mapping[str, Any]) -> Iterator[tuple[str, st
 
 
 def _metrics(run: KeptRun, document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    stated = {name: value for name, value in asdict(run).items()
+    stated = {name: value for name, value in run._asdict().items()
               if COLUMNS[name] is not str and name not in ("seed", "begun_s")}
     figures = {name: document[name] for name in _FIGURES if name in document}
     for name, value in _flat({**figures, **stated}, "", lists=False):
