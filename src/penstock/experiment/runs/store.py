@@ -17,21 +17,21 @@ from penstock.experiment.runs.kept import COLUMNS, KeptRun
 FORM = 1
 """Version of the table's form. A store with a later one was written by a later Penstock."""
 _APPLICATION = 0x506E7374  # marks a SQLite file as a store of runs
-_WAIT_S = 2.0
 _TYPES = {str: "TEXT", int: "INTEGER", float: "REAL"}
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 class RunStore:
-    """Entries of runs in a file, which the first entry creates.
+    """Entries of runs in a file, which the first entry creates. Another process's change is waited
+    for up to ``wait_s`` seconds.
 
     Every method raises InputError for a file that is locked, damaged, of a later form or something
     else, and then changes nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, wait_s: float = 2.0) -> None:
+        self.path, self.wait_s = path, wait_s
 
     def add(self, run: KeptRun, new_id: Callable[[], str]) -> KeptRun:
         """Keep a run under a new id; earlier runs of its folder are marked as replaced. Return the
@@ -94,7 +94,8 @@ class RunStore:
     def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
         """Connection in a transaction that is committed where the block ends well."""
         try:
-            with closing(sqlite3.connect(self.path, _WAIT_S, isolation_level=None)) as connection:
+            with closing(sqlite3.connect(self.path, self.wait_s,
+                                         isolation_level=None)) as connection:
                 # To wait for the disk takes longer than all else; a run's files are not waited for.
                 connection.execute("PRAGMA synchronous = OFF")
                 connection.execute(f"BEGIN {kind}")
