@@ -4,7 +4,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 from contextlib import closing
 
 import pytest
@@ -47,8 +46,8 @@ def test_a_run_is_kept_with_its_figures(penstock, folder, two):
     assert first["gpu_hours"] == pytest.approx(summary["window_s"] / 3600)
     assert (first["replicas"], later["replicas"]) == (1, 2)
     assert first["host"]
-    assert 0 < first["duration_s"] < 600
-    assert abs(first["begun_s"] - time.time()) < 600
+    assert first["duration_s"] > 0
+    assert later["begun_s"] > first["begun_s"] > 1.7e9
 
 
 def test_the_list_is_filtered_sorted_and_cut(penstock, two):
