@@ -79,6 +79,16 @@ def test_a_run_is_shown_by_id_and_by_folder(penstock, folder, two):
     assert "no run 'runs/aa'" in unknown.err
 
 
+def test_long_paths_leave_the_tables_as_they_are(penstock, folder, store):
+    deep = "/".join(["deep" * 20, "deeper" * 20, "end"])
+    assert penstock("simulate", "fleet.yaml", "--out", deep, "--no-report").status == 0
+    (run,) = listed(penstock)
+    assert f"...{deep[-27:]}" in penstock("runs", "list").out
+    lines = penstock("runs", "show", run["id"]).out.splitlines()
+    assert f"folder: {folder / deep}" in "".join(lines)
+    assert ["status", "met"] in [line.split() for line in lines]
+
+
 def test_a_run_whose_folder_is_gone_says_so(penstock, two):
     shutil.rmtree("runs/a")
     assert [run["files"] for run in listed(penstock)] == ["present", "gone"]
