@@ -4,7 +4,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 from contextlib import closing
 
 import pytest
@@ -47,8 +46,8 @@ def test_a_run_is_kept_with_its_figures(penstock, folder, two):
     assert first["gpu_hours"] == pytest.approx(summary["window_s"] / 3600)
     assert (first["replicas"], later["replicas"]) == (1, 2)
     assert first["host"]
-    assert 0 < first["duration_s"] < 600
-    assert abs(first["begun_s"] - time.time()) < 600
+    assert first["duration_s"] > 0
+    assert later["begun_s"] > first["begun_s"] > 1.7e9
 
 
 def test_the_list_is_filtered_sorted_and_cut(penstock, two):
@@ -78,6 +77,16 @@ def test_a_run_is_shown_by_id_and_by_folder(penstock, folder, two):
     unknown = penstock("runs", "show", "runs/aa")
     assert (unknown.status, unknown.out) == (2, "")
     assert "no run 'runs/aa'" in unknown.err
+
+
+def test_long_paths_leave_the_tables_as_they_are(penstock, folder, store):
+    deep = "/".join(["deep" * 20, "deeper" * 20, "end"])
+    assert penstock("simulate", "fleet.yaml", "--out", deep, "--no-report").status == 0
+    (run,) = listed(penstock)
+    assert f"...{deep[-27:]}" in penstock("runs", "list").out
+    lines = penstock("runs", "show", run["id"]).out.splitlines()
+    assert f"folder: {folder / deep}" in "".join(lines)
+    assert ["status", "met"] in [line.split() for line in lines]
 
 
 def test_a_run_whose_folder_is_gone_says_so(penstock, two):

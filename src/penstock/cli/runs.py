@@ -74,7 +74,7 @@ def show(key: RunKey, as_json: AsJson = False) -> int:
     """Print the entry of a run and the tables of its files."""
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.runs_input import files_of, found, opened
-    from penstock.cli.runs_tables import document, run_table
+    from penstock.cli.runs_tables import document, run_blocks
 
     (run,) = found(opened(), [key])
     present = files_of(run) == "present"
@@ -87,7 +87,7 @@ def show(key: RunKey, as_json: AsJson = False) -> int:
         print_json({**document(run), "configuration": configuration and str(configuration),
                     "plan" if run.kind == "plan" else "summary": stored})
         return OK
-    print_tables([run_table(run), *(_figures(run) if present else ())])
+    print_tables([*run_blocks(run), *(_figures(run) if present else ())])
     note(f"configuration: {configuration}" if configuration else
          "the run has no fleet.yaml" if present else
          f"the files in {run.folder} are {files_of(run)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.cli.moments import show_moment
 from penstock.cli.runs_input import files_of, shown_path
 from penstock.report.model import wording
-from penstock.report.model.table import Column, Table, table
+from penstock.report.model.table import Block, Column, Table, table
 
 if TYPE_CHECKING:
     from penstock.experiment.runs.kept import KeptRun
@@ -26,29 +26,32 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
     "ttft_p99_s": wording.seconds, "tpot_p99_s": wording.seconds, "e2e_p99_s": wording.seconds,
     "replicas": _number, "gpu_hours": _number, "cost": wording.money,
     "cost_per_hour": wording.money, "energy_kwh": wording.energy}
+_PATHS = ("folder", "fleet_file")
+_LONGEST = 30  # characters of a folder in a list
 _FIGURES = ("kind", "status", "seed", "attainment", "goodput_requests_per_s", "ttft_p99_s",
             "tpot_p99_s", "e2e_p99_s", "replicas", "gpu_hours", "cost", "cost_per_hour")
 _COLUMNS = {"id": Column("id"), "begun_s": Column("begun", 1, left=True),
             "kind": Column("kind", left=True), "name": Column("fleet", left=True),
-            "seed": Column("seed", 3), "status": Column("status", left=True),
+            "seed": Column("seed", 5), "status": Column("status", left=True),
             "attainment": Column("attainment"), "ttft_p99_s": Column("TTFT p99"),
-            "replicas": Column("replicas", 1), "gpu_hours": Column("GPU-hours", 2),
-            "cost": Column("cost", 2), "cost_per_hour": Column("cost/h", 3)}
+            "replicas": Column("replicas", 3), "gpu_hours": Column("GPU-hours", 4),
+            "cost": Column("cost", 4), "cost_per_hour": Column("cost/h", 5)}
 
 
 def list_table(runs: "Sequence[KeptRun]") -> Table:
     """A row for each run."""
-    return table("Runs", (*_COLUMNS.values(), Column("folder", 1, left=True)),
+    return table("Runs", (*_COLUMNS.values(), Column("folder", 2, left=True)),
                  [(*(_text(run, name) for name in _COLUMNS), _folder(run)) for run in runs])
 
 
-def run_table(run: "KeptRun") -> Table:
-    """Every column of one run."""
+def run_blocks(run: "KeptRun") -> "list[Block]":
+    """Every column of one run; paths are lines below the table, since they may be long."""
     from penstock.experiment.runs.kept import COLUMNS
 
-    rows = [(name, _text(run, name)) for name in COLUMNS]
-    return table(f"Run {run.id}", ("key", Column("value", left=True)),
-                 [*rows, ("files", files_of(run))])
+    rows = [(name, _text(run, name)) for name in COLUMNS if name not in _PATHS]
+    return [table(f"Run {run.id}", ("key", Column("value", left=True)),
+                  [*rows, ("files", files_of(run))]),
+            "".join(f"{name}: {_text(run, name)}\n" for name in _PATHS)]
 
 
 def side_by_side(runs: "Sequence[KeptRun]") -> Table:
@@ -68,4 +71,7 @@ def _text(run: "KeptRun", name: str) -> str:
 
 def _folder(run: "KeptRun") -> str:
     state = files_of(run)
-    return f"{shown_path(run)}{'' if state == 'present' else f' ({state})'}"
+    path = str(shown_path(run))
+    if len(path) > _LONGEST:
+        path = f"...{path[3 - _LONGEST:]}"
+    return f"{path}{'' if state == 'present' else f' ({state})'}"
