@@ -159,8 +159,9 @@ def add(folder: Annotated[Path, typer.Argument(
     from penstock.cli.runs_tables import document
 
     store, run = opened(), entry(folder)
-    known = next((one for one in store.runs() if one.folder == run.folder
-                  and one.digest == run.digest and one.replaced_by is None), None)
+    known = store.latest_in(Path(run.folder))
+    if known is not None and known.digest != run.digest:
+        known = None
     kept = known or keep_entry(store.path, run)
     if as_json:
         print_json(document(kept))

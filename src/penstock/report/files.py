@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.core.errors import InputError
 from penstock.metrics.request_file import temporary_path
 
 LIBRARY = "plotly.min.js"  # plots need it, in pages that do not embed it
@@ -32,3 +33,16 @@ def write_bytes(path: Path, *parts: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path, expected: str = "") -> Any:
+    """Return the document of a JSON file. ``expected`` ends the error of a file that cannot be
+    read. Raises InputError."""
+    import orjson
+
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}){expected}") from error
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error

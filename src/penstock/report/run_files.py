@@ -13,7 +13,7 @@ from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
-from penstock.report.files import LIBRARY, write_summary, write_text
+from penstock.report.files import LIBRARY, read_json, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
 PLAN, SOLUTION = "plan.json", "solution-data.json"
@@ -125,16 +125,8 @@ def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str,
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The summary of the run in ``folder`` as a document. Raises InputError when there is none."""
-    import orjson
-
     path = folder / SUMMARY
-    try:
-        summary = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a folder that "
-                         "`penstock run` wrote") from error
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    summary = read_json(path, "; expected a folder that `penstock run` wrote")
     if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
         raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
     return summary

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
-from penstock.report.files import LIBRARY
+from penstock.report.files import LIBRARY, read_json
 from penstock.report.run_files import (
     FLEET,
     JOURNALS,
@@ -100,14 +100,7 @@ def _digest(path: Path) -> str:
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
-    import orjson
-
-    try:
-        plan = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    plan = read_json(path)
     if not isinstance(plan, dict) or not {"replicas", "cost_per_hour", "demands"} <= set(plan):
         raise InputError(f"{path}: not a fleet's plan; expected replicas, cost_per_hour and "
                          "demands")

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-HOUR_S = 3600.0
-RUN_KEYS = frozenset({"overall", "classes", "window_s"})
+from penstock.core.units import SECONDS_PER_HOUR
+
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 
 
@@ -66,7 +66,7 @@ def run_figures(document: Mapping[str, Any]) -> dict[str, Any]:
                                                          for pool in pools)
     gpu_hours = _number(scaling, "gpu_hours")
     if not scaling and num_accelerators is not None and window_s is not None:
-        gpu_hours = num_accelerators * window_s / HOUR_S
+        gpu_hours = num_accelerators * window_s / SECONDS_PER_HOUR
     energy = _part(document, "energy") or scaling
     return {
         **_origin(document), "status": _status(overall.get("meets_slo")),

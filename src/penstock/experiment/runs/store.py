@@ -77,12 +77,16 @@ class RunStore:
                                  f"{', '.join(run.id for run in found[:8])}")
             if found:
                 return found[0]
-        for run in runs:
-            if run.folder == str(folder) and run.replaced_by is None:
-                return run
+        here = _latest_in(runs, folder)
+        if here is not None:
+            return here
         names = {run.id for run in runs} | {Path(run.folder).name for run in runs}
         hint = nearest(key[:60], names) or f"; {self.path} has no runs"
         raise InputError(f"no run {key[:200]!r}{hint}")
+
+    def latest_in(self, folder: Path) -> KeptRun | None:
+        """Return the run whose files were written last into a folder, None where none was kept."""
+        return _latest_in(self.runs(), folder)
 
     def remove(self, ids: Iterable[str]) -> None:
         """Remove entries."""
@@ -113,6 +117,11 @@ class RunStore:
             if not (fits or (values[name] is None and name not in _NEEDED)):
                 raise _damaged(self.path)
         return KeptRun(**values)
+
+
+def _latest_in(runs: Sequence[KeptRun], folder: Path) -> KeptRun | None:
+    return next((run for run in runs
+                 if run.folder == str(folder) and run.replaced_by is None), None)
 
 
 _NEEDED = ("id", "kind", "status", "folder", "digest", "begun_s")

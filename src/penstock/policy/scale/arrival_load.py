@@ -71,8 +71,7 @@ class ArrivalLoads:
         self._capacity = History[float](LOAD_S)
         self._loads = History[float](_KEEP_S)
         self._overload = 0.0  # largest load since a queue began
-        self._num_ready = History[int](_KEEP_S)
-        self._work_of_request = History[float](_KEEP_S)
+        self._ready = History[ReadyLoad](_KEEP_S)
         self._arrivals: dict[str, deque[tuple[float, int]]] = {}
         self._seen: dict[str, SeenDemand] = {}  # before, by class
         self._kept: deque[_Kept] = deque()
@@ -93,17 +92,16 @@ class ArrivalLoads:
         while self._kept and self._kept[0].ended.at_s <= now_s - DELAY_S:
             kept = self._kept.popleft()
             load = self._load_of(kept)
-            work = self._work_of_request.at(kept.arrived_s + 0.5 * LOAD_S)
-            if load is not None and work is not None:
-                found.append(kept.ended._replace(load=load, work=work[1]))
+            then = self._ready.at(kept.arrived_s + 0.5 * LOAD_S)
+            if load is not None and then is not None:
+                found.append(kept.ended._replace(load=load, work=then[1].work_of_request))
         return found
 
     def _add_load(self, ready: ReadyLoad, now_s: float) -> None:
         """Add the load of the last minute, where it is known for so long."""
         self._work.add(now_s, ready.arrived)
         self._capacity.add(now_s, ready.capacity_per_s)
-        self._num_ready.add(now_s, ready.num_ready)
-        self._work_of_request.add(now_s, ready.work_of_request)
+        self._ready.add(now_s, ready)
         rate = rate_since(self._work, now_s - LOAD_S, now_s)
         capacity_per_s = mean_since(self._capacity, now_s - LOAD_S) or 0.0
         if rate is None or self._work.span_s < LOAD_S - 1e-9 or capacity_per_s <= 0.0:
@@ -139,8 +137,8 @@ class ArrivalLoads:
         """Whether many replicas became ready in this time. Those that were there before still
         compute the requests of a higher load, while the new ones are empty."""
         least = inf
-        for num in self._num_ready.within(from_s, to_s):
-            least = min(least, num)
-            if num > _GROWN * least:
+        for ready in self._ready.within(from_s, to_s):
+            least = min(least, ready.num_ready)
+            if ready.num_ready > _GROWN * least:
                 return True
         return False

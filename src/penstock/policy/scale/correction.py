@@ -26,7 +26,7 @@ costs replicas; too high a rate costs objectives."""
 MEMORY_S = 24 * 3600.0
 """Time constant with which the belief comes back, where replicas are not saturated again."""
 
-OTHER_WORK = 0.7
+_OTHER_WORK = 0.7
 """Difference of the logarithms of the mean works of requests at which a correction has lost most of
 its weight: replicas that were slow with long prompts are not known to be slow with short ones."""
 
@@ -36,6 +36,12 @@ _LEAST, _MOST = 0.5, 10.0
 like slow replicas; a belief that is more than twice too high shows in the requests that miss."""
 
 _FEWEST = 20  # finished requests below which chance decides
+
+
+def likeness(difference: float) -> float:
+    """Return the weight, for requests of one mean work, of what was seen with requests of another,
+    by the difference of the logarithms of both works."""
+    return exp(-abs(difference) / _OTHER_WORK)
 
 
 class Served(NamedTuple):
@@ -78,7 +84,7 @@ class RateCorrection:
     @property
     def factor(self) -> float:
         """Ratio of the observed over the believed rate, for requests of the present work."""
-        return float(self._learned ** exp(-abs(log(self._work / self._learned_work)) / OTHER_WORK))
+        return float(self._learned ** likeness(log(self._work / self._learned_work)))
 
     def add(self, now_s: float, load: Served, *, steady: bool = True) -> float:
         """Add what is seen now, and learn from it. Return the weight of an observation by which

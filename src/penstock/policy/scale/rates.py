@@ -100,7 +100,7 @@ class ReplicaRates:
             self._saturations = self._at_speed()
             self._correct(seen, demand, now_s)
             self._learn(seen, demand, now_s)
-            learned = {share: self._learned_share(share, now_s) for share in set(self._shares)}
+            learned = self._learned_shares(now_s)
             self._in_time = [whole * learned[share] for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
 
@@ -186,8 +186,7 @@ class ReplicaRates:
                 sum(seen.groups[number].num_ready for number in self._numbers),
                 self._work_of_arrival(now_s)),
                 demand, now_s):
-            name = one.service_class
-            self._share_of(name).add(one)
+            self._share_of(one.service_class).add(one)
 
     def _share_of(self, service_class: str) -> LoadShare:
         if service_class not in self._learned:
@@ -198,15 +197,19 @@ class ReplicaRates:
     def _work_of_arrival(self, now_s: float) -> float:
         return self._work.of_arrival(now_s) or self.of_request
 
-    def _learned_share(self, believed: float, now_s: float) -> float:
-        """Return the share in time of every class: as far as nothing is seen, the believed one, and
-        no more than saturated replicas finish."""
-        if believed <= 0.0:
-            return 0.0
-        believed = min(believed, self._correction.factor)
+    def _learned_shares(self, now_s: float) -> dict[float, float]:
+        """Return the share in time of every class for each believed one: as far as nothing is seen,
+        the believed one, and no more than saturated replicas finish."""
         work = self._work_of_arrival(now_s)
-        return min((one.largest(believed, work, now_s) for one in self._learned.values()),
-                   default=believed)
+        seen = [(one, one.seen(work, now_s)) for one in self._learned.values()]
+
+        def learned(believed: float) -> float:
+            if believed <= 0.0:
+                return 0.0
+            most = min(believed, self._correction.factor)
+            return min((one.largest(most, evidence) for one, evidence in seen), default=most)
+
+        return {share: learned(share) for share in set(self._shares)}
 
 
 def _wait_s(context: ScalerContext) -> float:

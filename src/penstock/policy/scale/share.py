@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil, exp, log
 
 from penstock.policy.scale.arrival_load import Ended
-from penstock.policy.scale.correction import OTHER_WORK
+from penstock.policy.scale.correction import likeness
 
 _STEP = 0.03
 _LEAST, _MOST = 0.1, 4.0
@@ -21,7 +21,7 @@ MEMORY_S = 24 * 3600.0
 """Time after which what was seen has lost most of its weight."""
 
 
-class _Evidence:
+class Evidence:
     """Requests that ended and that missed by bin of load, which lose weight with their age."""
 
     def __init__(self) -> None:
@@ -42,6 +42,20 @@ class _Evidence:
         """Return the weight that is left of what was seen."""
         return exp(-max(0.0, now_s - self._at_s) / MEMORY_S)
 
+    def add_weighted(self, other: "Evidence", weight: float) -> None:
+        """Add other evidence with this weight."""
+        self.ended = [total + weight * each
+                      for total, each in zip(self.ended, other.ended, strict=True)]
+        self.missed = [total + weight * each
+                       for total, each in zip(self.missed, other.missed, strict=True)]
+
+    @property
+    def idle_misses(self) -> float:
+        """Share of the requests that miss at replicas that are almost idle."""
+        num_idle = _bin(_IDLE) + 1
+        total = sum(self.ended[:num_idle])
+        return sum(self.missed[:num_idle]) / total if total >= _FEWEST_IDLE else 0.0
+
     def doubt(self, load: float, keep: float) -> None:
         """Keep the share ``keep`` of what was seen at higher loads than this one."""
         for place in range(_bin(load) + 1, _NUM_BINS):
@@ -59,11 +73,11 @@ class LoadShare:
 
     def __init__(self, allowed: float) -> None:
         self._allowed = allowed
-        self._by_work: dict[int, _Evidence] = {}
+        self._by_work: dict[int, Evidence] = {}
 
     def add(self, one: Ended) -> None:
         """Add requests that ended."""
-        self._by_work.setdefault(round(log(one.work) / _WORK_STEP), _Evidence()).add(one)
+        self._by_work.setdefault(round(log(one.work) / _WORK_STEP), Evidence()).add(one)
 
     def doubt(self, load: float, keep: float, work: float) -> None:
         """Keep the share ``keep`` of what was seen at higher loads than this one with requests of
@@ -71,14 +85,20 @@ class LoadShare:
         for place, seen in self._by_work.items():
             seen.doubt(load, keep ** _likeness(place, work))
 
-    def largest(self, believed: float, work: float, now_s: float) -> float:
-        """Return the largest load at which at most ``allowed`` of the requests of this mean work
-        miss because of the load, where ``believed`` is that load before anything is seen."""
-        ended, missed = self._seen(work, now_s)
-        weights = [each + _USUAL for each in ended]
+    def seen(self, work: float, now_s: float) -> Evidence:
+        """Return what was seen, weighted for requests of this mean work and for its age."""
+        found = Evidence()
+        for place, one in self._by_work.items():
+            found.add_weighted(one, one.weight(now_s) * _likeness(place, work))
+        return found
+
+    def largest(self, believed: float, seen: Evidence) -> float:
+        """Return the largest load at which at most ``allowed`` of the requests miss because of the
+        load, by what was ``seen``; ``believed`` is that load before anything is seen."""
+        weights = [each + _USUAL for each in seen.ended]
         misses = [one + _USUAL * (middle > believed)
-                  for one, middle in zip(missed, _MIDDLES, strict=True)]
-        limit = self._allowed + _idle_misses(ended, missed)
+                  for one, middle in zip(seen.missed, _MIDDLES, strict=True)]
+        limit = self._allowed + seen.idle_misses
         shares = _isotonic(misses, weights)
         place = next((place for place, share in enumerate(shares) if share > limit), _NUM_BINS)
         if not 0 < place < _NUM_BINS:
@@ -87,26 +107,10 @@ class LoadShare:
         low, high = shares[place - 1], shares[place]
         return _MIDDLES[place - 1] * exp(_STEP * (limit - low) / (high - low))
 
-    def _seen(self, work: float, now_s: float) -> tuple[list[float], list[float]]:
-        """Return the requests that ended and that missed by bin, weighted for this work and now."""
-        ended, missed = [0.0] * _NUM_BINS, [0.0] * _NUM_BINS
-        for place, seen in self._by_work.items():
-            weight = seen.weight(now_s) * _likeness(place, work)
-            ended = [total + weight * each for total, each in zip(ended, seen.ended, strict=True)]
-            missed = [total + weight * each
-                      for total, each in zip(missed, seen.missed, strict=True)]
-        return ended, missed
-
 
 def _likeness(place: int, work: float) -> float:
     """Return the weight of requests of the works of a bin for requests of this mean work."""
-    return exp(-abs(place * _WORK_STEP - log(work)) / OTHER_WORK)
-
-
-def _idle_misses(ended: Sequence[float], missed: Sequence[float]) -> float:
-    num_idle = _bin(_IDLE) + 1
-    total = sum(ended[:num_idle])
-    return sum(missed[:num_idle]) / total if total >= _FEWEST_IDLE else 0.0
+    return likeness(place * _WORK_STEP - log(work))
 
 
 def _bin(load: float) -> int:

@@ -25,7 +25,7 @@ def after(*rows):
     found = LoadShare(0.02)
     for row in rows:
         found.add(at_load(*row))
-    return found.largest(BELIEVED, 1.0, 0.0)
+    return found.largest(BELIEVED, found.seen(1.0, 0.0))
 
 
 def test_the_belief_holds_before_anything_is_seen():
@@ -49,8 +49,8 @@ def test_misses_of_idle_replicas_do_not_lower_the_share():
 def test_old_misses_are_forgotten():
     found = LoadShare(0.02)
     found.add(at_load(0.5, 1e4, 1e4))
-    assert found.largest(BELIEVED, 1.0, 0.0) < 0.5
-    assert found.largest(BELIEVED, 1.0, 30 * 86400.0) > 0.7
+    assert found.largest(BELIEVED, found.seen(1.0, 0.0)) < 0.5
+    assert found.largest(BELIEVED, found.seen(1.0, 30 * 86400.0)) > 0.7
 
 
 def test_misses_of_requests_of_much_more_work_say_little():
@@ -58,8 +58,8 @@ def test_misses_of_requests_of_much_more_work_say_little():
     found = LoadShare(0.02)
     found.add(at_load(0.7, 1e5, 0.0))
     found.add(at_load(0.4, 1e4, 1e4, work=20.0))
-    assert found.largest(BELIEVED, 1.0, 0.0) > 0.7
-    assert found.largest(BELIEVED, 20.0, 0.0) < 0.4
+    assert found.largest(BELIEVED, found.seen(1.0, 0.0)) > 0.7
+    assert found.largest(BELIEVED, found.seen(20.0, 0.0)) < 0.4
 
 
 @given(seen, st.floats(0.1, 2.0), st.floats(0.1, 2.0))
@@ -67,7 +67,8 @@ def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
     found = LoadShare(0.02)
     for number, row in enumerate(rows):
         found.add(row._replace(at_s=10.0 * number))
-    shares = [found.largest(believed, 1.0, 10.0 * len(rows)) for believed in sorted((one, other))]
+    seen_rows = found.seen(1.0, 10.0 * len(rows))
+    shares = [found.largest(believed, seen_rows) for believed in sorted((one, other))]
     assert all(0.0 < share <= 9.0 for share in shares)
     assert all(low <= high + 1e-9 for low, high in pairwise(shares))
 
@@ -76,13 +77,13 @@ def test_doubt_takes_the_weight_of_what_was_seen_at_higher_loads() -> None:
     known = LoadShare(0.05)
     for load in (0.6, 0.8, 0.95):
         known.add(at_load(load, 50_000, 0))
-    assert known.largest(0.5, 1.0, 0.0) > 0.9
+    assert known.largest(0.5, known.seen(1.0, 0.0)) > 0.9
     known.doubt(0.7, 0.0, 1.0)
-    assert 0.55 < known.largest(0.5, 1.0, 0.0) < 0.7
+    assert 0.55 < known.largest(0.5, known.seen(1.0, 0.0)) < 0.7
 
 
 def test_doubt_of_long_prompts_leaves_what_was_seen_with_short_ones() -> None:
     known = LoadShare(0.05)
     known.add(at_load(0.9, 50_000, 0))
     known.doubt(0.7, 0.5, 50.0)
-    assert known.largest(0.5, 1.0, 0.0) > 0.85
+    assert known.largest(0.5, known.seen(1.0, 0.0)) > 0.85
