@@ -455,10 +455,10 @@ def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
     assert "exists; --resume" in penstock(*arguments).err
 
 
-def test_workers_write_the_same_file(penstock, folder):
+def test_jobs_write_the_same_file(penstock, folder):
     arguments = ("compare", "fleet.yaml", "--seeds", 2, "--grid", "traffic[0].rate_per_s=4,8")
     assert penstock(*arguments, "--out", "one.csv").status == 0
-    outcome = penstock(*arguments, "--out", "three.csv", "--workers", 3)
+    outcome = penstock(*arguments, "--out", "three.csv", "--jobs", 3)
     assert (outcome.status, outcome.err) == (0, "")
     assert (folder / "three.csv").read_bytes() == (folder / "one.csv").read_bytes()
 

@@ -42,9 +42,10 @@ Policies = Annotated[str | None, typer.Option(
     "--policies", metavar="LIST", show_default=False,
     help="Policies separated by commas, each with its settings after colons: "
          "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")]
-Workers = Annotated[int, typer.Option(
-    "--workers", min=1, max=256, metavar="N",
-    help="Number of parallel processes; the results do not change.")]
+Jobs = Annotated[int, typer.Option(
+    "--jobs", min=0, max=1024, metavar="N", envvar="PENSTOCK_JOBS", show_default=False,
+    help="Number of parallel processes; the results do not change. Default: one for each core, "
+         "for work of more than two seconds.")]
 
 # Results.
 AsJson = Annotated[bool, typer.Option(

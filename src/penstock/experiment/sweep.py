@@ -9,7 +9,7 @@ from typing import Any
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
-from penstock.experiment.workers import results
+from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
@@ -69,13 +69,14 @@ def _key(text: str, seed: int) -> str:
 
 
 def sweep(points: Sequence[Point], done: Collection[str] = (),
-          num_workers: int = 1) -> Iterator[dict[str, Any]]:
+          where: Executor = ALONE) -> Iterator[dict[str, Any]]:
     """The rows of all points whose key is not ``done``, in the points' order, as they come.
 
-    A fleet without replicas is sized first. With several workers, processes of their own compute
-    the rows; they are the same in the same order, since a point holds all that it depends on.
+    A fleet without replicas is sized first. Points are computed ``where`` asked; the rows are the
+    same in the same order, since a point holds all that its row depends on.
     """
-    yield from results(row_of, [point for point in points if point.key not in done], num_workers)
+    waiting = [point for point in points if point.key not in done]
+    yield from where.results(row_of, waiting)
 
 
 def row_of(point: Point) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.experiment.sweep import Point, grid, run_point, sweep
+from penstock.experiment.workers import Cores
 from penstock.fleet.load import parse_fleet
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
@@ -54,11 +55,11 @@ def test_each_seed_draws_its_own_requests():
 def test_workers_change_nothing():
     points = grid({"policies.schedule": ["penstock", "fcfs"], "run.seed": [0, 7]}, load, 1)
     alone = list(sweep(points))
-    together = list(sweep(points, num_workers=3))
+    together = list(sweep(points, where=Cores(3)))
     assert together == alone
     assert [list(row) for row in together] == [list(row) for row in alone]
     assert len({repr(row["chat.ttft_s.p99"]) for row in alone}) > 1
-    assert list(sweep(points, {points[1].key}, num_workers=2)) == [alone[0], *alone[2:]]
+    assert list(sweep(points, {points[1].key}, where=Cores(2))) == [alone[0], *alone[2:]]
 
 
 def test_what_a_worker_refuses_is_told():
@@ -66,7 +67,7 @@ def test_what_a_worker_refuses_is_told():
     short = replace(fleet, run=replace(fleet.run, warmup_s=1e6))
     points = [Point({}, short, seed, str(seed)) for seed in (0, 1)]
     with pytest.raises(InputError, match="no request arrives after"):
-        list(sweep(points, num_workers=2))
+        list(sweep(points, where=Cores(2)))
 
 
 KINDS = FLEET.replace("replicas: [{count: 1}]\n", "").replace(
