@@ -19,6 +19,7 @@ from penstock.cli.options import (
     Jobs,
     NumReplicas,
     NumSeeds,
+    On,
     Seed,
     SelfContained,
     Settings,
@@ -55,7 +56,7 @@ def capacity(
     attainment: Attainment = 0.99, seeds: NumSeeds = 1, tolerance: Tolerance = 0.01,
     low: Low = None, high: High = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
-    jobs: Jobs = 0,
+    jobs: Jobs = 0, on: On = None,
     html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Find the highest request rate that the fleet's replicas sustain.
@@ -72,7 +73,7 @@ def capacity(
     if method == SIMULATE:
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
-                          html, library(self_contained), executor(jobs), as_json=as_json)
+                          html, library(self_contained), executor(jobs, on), as_json=as_json)
     refuse_multiplexing(fleet, f"penstock capacity --method {method}",
                  f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,

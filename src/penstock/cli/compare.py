@@ -17,6 +17,7 @@ from penstock.cli.options import (
     Jobs,
     NumReplicas,
     NumSeeds,
+    On,
     OutFile,
     Policies,
     Rates,
@@ -65,7 +66,8 @@ def compare(
     policies: Policies = None, scale: Scale = None, bound: Bounded = True,
     grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
-    out: OutFile = None, resume: Resume = False, jobs: Jobs = 0, as_json: AsJson = False,
+    out: OutFile = None, resume: Resume = False, jobs: Jobs = 0, on: On = None,
+    as_json: AsJson = False,
     rate: Rates = None, html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Compare policies on the same requests, a grid of settings, or finished runs.
@@ -109,14 +111,14 @@ def compare(
         _refuse_beside("--grid", given, "--rate", "--html", "--scale")
         return compare_grid(fleet_file, grid, settings=settings, data=data, seed=seed,
                             num_seeds=seeds, replicas=replicas, out=out, resume=resume,
-                            where=executor(jobs), as_json=as_json)
+                            where=executor(jobs, on), as_json=as_json)
     if scale is not None:
         from penstock.cli.compare_scalers import compare_scalers
 
         _refuse_beside("--scale", given, "--policies", "--rate")
         return compare_scalers(fleet_file, split_policies(scale, "--scale"), settings=settings,
                                data=data, seed=seed, num_seeds=seeds,
-                               replicas=replicas, bounded=bound, where=executor(jobs),
+                               replicas=replicas, bounded=bound, where=executor(jobs, on),
                                telling=telling)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
@@ -130,14 +132,15 @@ def compare(
     if rate is not None:
         check_open(stated.traffic, "--rate")
     if stated.multiplexing:
-        return _compare_pools(stated, policies, seeds, replicas, rates, telling, executor(jobs),
+        return _compare_pools(stated, policies, seeds, replicas, rates, telling, executor(jobs, on),
                               load=lambda more: read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
     note_kind(stated, replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
                   for label in split_policies(policies)]
     with counting("comparing", len(contenders) * seeds * len(rates)) as on_run:
-        found = run_all(fleet, contenders, seed_range(fleet, seeds), rates, on_run, executor(jobs))
+        found = run_all(fleet, contenders, seed_range(fleet, seeds), rates, on_run,
+                        executor(jobs, on))
     tell(fleet.name, seed_range(fleet, seeds), found, telling)
     return OK
 

@@ -15,6 +15,7 @@ from penstock.cli.options import (
     Jobs,
     NeededDir,
     NumSeeds,
+    On,
     Policies,
     SelfContained,
 )
@@ -66,7 +67,7 @@ def sincere(
     steady: Annotated[bool, typer.Option(
         "--steady", help="Use mean times of loads and batches, without the measured variation.")]
     = False,
-    jobs: Jobs = 0,
+    jobs: Jobs = 0, on: On = None,
     as_json: AsJson = False,
     self_contained: SelfContained = False,
 ) -> int:
@@ -103,7 +104,7 @@ def sincere(
     if found:
         note(f"{len(found):,} of {len(every):,} cells are in {out} already")
     with progress("simulating", len(every)) as update:
-        for cell, document in documents(every, setup, found, executor(jobs)):
+        for cell, document in documents(every, setup, found, executor(jobs, on)):
             _kept(write_summary, out / CELLS / f"{cell.name}.json", document)
             found[cell.name] = document
             update(f"{len(found):,} of {len(every):,} cells", len(found))

@@ -46,6 +46,10 @@ Jobs = Annotated[int, typer.Option(
     "--jobs", min=0, max=1024, metavar="N", envvar="PENSTOCK_JOBS", show_default=False,
     help="Number of parallel processes; the results do not change. Default: one for each core, "
          "for work of more than two seconds.")]
+On = Annotated[str | None, typer.Option(
+    "--on", metavar="ray[:HOST:PORT]", show_default=False,
+    help="Compute on a Ray cluster: ray for one of this machine alone, ray:HOST:PORT for the "
+         "cluster of this node, ray://HOST:PORT for any other.")]
 
 # Results.
 AsJson = Annotated[bool, typer.Option(

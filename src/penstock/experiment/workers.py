@@ -182,8 +182,8 @@ class _Pool(Generic[Piece, Result]):
                                                               BrokenProcessPool):
                     continue
                 if task.tries == _MOST_TRIES:
-                    raise InputError("a process ended before its result was there, twice; it was "
-                                     "killed, perhaps for want of memory: try fewer, --jobs 1"
+                    raise InputError("a process ended twice before its result was there; it was "
+                                     "killed, perhaps for want of memory; try fewer: --jobs 1"
                                      ) from error
                 task.tries += 1
                 self._submit(task)
