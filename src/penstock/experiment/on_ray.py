@@ -12,7 +12,7 @@ import socket
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,9 +32,11 @@ _MOST_SHARED = 64       # such arrays that are remembered
 
 @dataclass(frozen=True, slots=True)
 class OnRay:
-    """A Ray cluster: the one at ``address``, a ``HOST:PORT`` of a cluster of which this machine is
-    a node or ``ray://HOST:PORT`` of any cluster, else one of this machine alone, for as long as the
-    work takes.
+    """A Ray cluster: the one at ``address``, else one of this machine alone.
+
+    The address is ``HOST:PORT`` for a cluster of which this machine is a node, and
+    ``ray://HOST:PORT`` for any. A process that is connected stays so, and a cluster of this machine
+    alone ends with the process.
 
     At most ``num`` pieces are computed at once; 0 sets no bound but the cluster's cores. The
     modules of Penstock and of plug-ins are sent to a cluster at an address.
@@ -48,14 +50,14 @@ class OnRay:
         """As an ``Executor``. Raises InputError where Ray is not installed, no cluster answers, or
         a piece is lost with each of several workers."""
         ray = _ray()
-        with _connected(ray, self.address, self.num or num_cores()):
-            tasks = _Tasks(ray, work, self.num)
-            try:
-                yield from tasks.results(iter(pieces))
-            except ray.exceptions.RayError as error:
-                raise InputError(f"--on ray: {_line(error)}") from error
-            finally:
-                tasks.cancel()
+        _connect(ray, self.address, self.num or num_cores())
+        tasks = _Tasks(ray, work, self.num)
+        try:
+            yield from tasks.results(iter(pieces))
+        except ray.exceptions.RayError as error:
+            raise InputError(f"--on {_named(self.address)}: {_line(error)}") from error
+        finally:
+            tasks.cancel()
 
 
 class _Tasks:
@@ -160,11 +162,10 @@ def _ray() -> Any:
     return ray
 
 
-@contextmanager
-def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
-    """Connect to the cluster at an address, or start one on this machine for the while."""
-    if ray.is_initialized():  # by the caller, whose cluster it is
-        yield
+def _connect(ray: Any, address: str | None, num: int) -> None:
+    """Connect to the cluster at an address, or start one on this machine. Ray disconnects, and
+    ends its own cluster, with this process."""
+    if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"address": "local", "num_cpus": num, "include_dashboard": False}
@@ -176,10 +177,6 @@ def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds, by what is wrong with the cluster
         raise InputError(f"--on {_named(address)}: {_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
