@@ -75,7 +75,7 @@ def test_every_cell_once_though_a_worker_and_a_node_are_lost(cluster: Any, penst
     cluster.remove_node(second, allow_graceful=False)
     assert num_rows(folder / "there.json") < NUM_CELLS, "the node was lost while there was work"
     out, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
+    assert process.returncode == 0, err
     assert penstock(*GRID, "--out", "here.json", "--jobs", 1).status == 0
     assert (folder / "there.json").read_bytes() == (folder / "here.json").read_bytes()
     assert json.loads(out) == json.loads((folder / "here.json").read_text())
@@ -92,7 +92,9 @@ def test_a_lost_driver_is_resumed_and_an_interrupt_ends_at_once(cluster: Any, fo
     wait(lambda: len((folder / "rows.csv").read_text().splitlines()) > len(before) + 2)
     resumed.send_signal(signal.SIGINT)
     out, err = resumed.communicate(timeout=60)
-    assert (resumed.returncode, out, err) == (130, "", "error: interrupted\n")
+    assert (resumed.returncode, out) == (130, "")
+    assert err.endswith("error: interrupted\n")
+    assert "Traceback" not in err
     last = start(*command, "--resume")
     last.communicate(timeout=300)
     rows = (folder / "rows.csv").read_text().splitlines()

@@ -55,6 +55,13 @@ class Ray(ModuleType):
             raise self.refusal
         self.options = options
 
+    def shutdown(self) -> None:
+        self.options = None
+
+    def lose_a_worker(self) -> None:
+        """Say so as Ray's thread does."""
+        print("(raylet) A worker died.")
+
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": float(self.cores)}
 

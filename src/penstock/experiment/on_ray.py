@@ -12,7 +12,7 @@ import socket
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,8 +35,7 @@ class OnRay:
     """A Ray cluster: the one at ``address``, else one of this machine alone.
 
     The address is ``HOST:PORT`` for a cluster of which this machine is a node, and
-    ``ray://HOST:PORT`` for any. A process that is connected stays so, and a cluster of this machine
-    alone ends with the process.
+    ``ray://HOST:PORT`` for any. Where Ray is connected already, that connection is used.
 
     At most ``num`` pieces are computed at once; 0 sets no bound but the cluster's cores. The
     modules of Penstock and of plug-ins are sent to a cluster at an address.
@@ -50,14 +49,15 @@ class OnRay:
         """As an ``Executor``. Raises InputError where Ray is not installed, no cluster answers, or
         a piece is lost with each of several workers."""
         ray = _ray()
-        _connect(ray, self.address, self.num or num_cores())
-        tasks = _Tasks(ray, work, self.num)
-        try:
-            yield from tasks.results(iter(pieces))
-        except ray.exceptions.RayError as error:
-            raise InputError(f"--on {_named(self.address)}: {_line(error)}") from error
-        finally:
-            tasks.cancel()
+        # Ray prints lost workers and nodes on stdout, which is for results alone.
+        with redirect_stdout(sys.stderr), _connected(ray, self.address, self.num or num_cores()):
+            tasks = _Tasks(ray, work, self.num)
+            try:
+                yield from tasks.results(iter(pieces))
+            except ray.exceptions.RayError as error:
+                raise InputError(f"--on {_named(self.address)}: {_line(error)}") from error
+            finally:
+                tasks.cancel()
 
 
 class _Tasks:
@@ -153,6 +153,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _ray() -> Any:
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else the last of equal lines come at the end
     try:
         with redirect_stdout(sys.stderr):
             import ray
@@ -162,10 +163,11 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None, num: int) -> None:
-    """Connect to the cluster at an address, or start one on this machine. Ray disconnects, and
-    ends its own cluster, with this process."""
-    if ray.is_initialized():
+@contextmanager
+def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
+    """Connect to the cluster at an address, or start one on this machine for the while."""
+    if ray.is_initialized():  # by the caller, whose cluster it is
+        yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"address": "local", "num_cpus": num, "include_dashboard": False}
@@ -173,10 +175,13 @@ def _connect(ray: Any, address: str | None, num: int) -> None:
         _check_answers(address)
         options = {"address": address, "runtime_env": {"py_modules": shipped_modules()}}
     try:
-        with redirect_stdout(sys.stderr):  # stdout is for results alone
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds, by what is wrong with the cluster
         raise InputError(f"--on {_named(address)}: {_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _check_answers(address: str) -> None:

@@ -33,6 +33,7 @@ def test_results_are_in_order_and_few_tasks_ahead(ray: Callable[..., Ray]) -> No
     assert list(OnRay().results(square, iter(range(100)))) == [n * n for n in range(100)]
     assert len(double.tasks) == 100
     assert double.most_in_flight == 2 * AHEAD
+    assert double.options is None, "disconnected"
     bounded = ray()
     assert list(OnRay(num=3).results(square, range(9))) == [n * n for n in range(9)]
     assert bounded.most_in_flight == 3
@@ -75,6 +76,15 @@ def test_a_large_array_is_sent_once(ray: Callable[..., Ray]) -> None:
     assert succeeded
     for one, other in zip(found, (large, large, small), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_ray_prints_is_no_result(ray: Callable[..., Ray],
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    double = ray()
+    for _ in OnRay().results(square, range(3)):
+        double.lose_a_worker()
+    print("result")
+    assert capsys.readouterr() == ("result\n", "(raylet) A worker died.\n" * 3)
 
 
 def test_modules_go_to_a_cluster_elsewhere_only(ray: Callable[..., Ray],
