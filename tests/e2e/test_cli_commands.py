@@ -471,7 +471,8 @@ def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeyp
     ran = []
     import penstock.experiment.sweep as module
     run_point = module.run_point
-    monkeypatch.setattr(module, "run_point", lambda point: ran.append(point) or run_point(point))
+    monkeypatch.setattr(module, "run_point", lambda point, *drawn: ran.append(
+        point) or run_point(point, *drawn))
     assert penstock(*arguments, "--out", "part.json", "--resume", "--json").json == rows
     assert [point.seed for point in ran] == [3]
     assert (folder / "part.json").read_bytes() == whole[1]
