@@ -29,6 +29,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 os.environ["PENSTOCK_JOBS"] = "1"
 # Tables go by it, and what runs the tests may set it.
 os.environ.pop("COLUMNS", None)
+# No entry of a test's run gets into the user's store; tests of the store name their own.
+os.environ["PENSTOCK_RUNS"] = "off"
 # The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
 # the first example that fails is shown instead of the smallest.
 settings.register_profile("ci", max_examples=round(100 * EXAMPLES), derandomize=True,

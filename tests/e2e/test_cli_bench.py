@@ -88,7 +88,8 @@ def test_a_target_that_is_missed_is_status_1(repository, folder, penstock) -> No
 
 
 @pytest.mark.parametrize("option", ["--rate", "--concurrency"])
-def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) -> None:
+def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, monkeypatch, option) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNS", str(folder / "runs.db"))
     name = option[2:]
     with emulated(repository, folder) as url:
         done = penstock("bench", url, option, "2,50", "--requests", "10", "--output-tokens", "4",
@@ -103,6 +104,8 @@ def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) ->
             for path in (folder / "paged").rglob("plotly.min.js")] == ["plotly.min.js"]
     assert 'src="../plotly.min.js"' in (folder / f"paged/{name}-20/report.html").read_text()
     assert "Levels of" in done.out
+    kept = penstock("runs", "list", "--where", "folder=*/levels/*", "--json").json["runs"]
+    assert [(run["kind"], run["num_requests"]) for run in kept] == [("bench", 10)] * 2
     rows = json.loads((folder / "levels/sweep.json").read_text())
     assert [row["finished"] for row in rows] == [10, 10]
     for level in (2, 50):
@@ -198,8 +201,9 @@ def test_through_the_gateway_classes_go_by_header(repository, folder, penstock) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_an_interrupt_keeps_what_came(repository, folder, penstock) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+def test_an_interrupt_keeps_what_came(repository, folder, penstock, monkeypatch) -> None:
+    store = str(folder / "runs.db")
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src"), "PENSTOCK_RUNS": store}
     with emulated(repository, folder) as url:
         command = [sys.executable, "-m", "penstock", "bench", url, "--rate", "50", "--requests",
                    "100000", "--output-tokens", "4", "--out", "cut", "--no-report"]
@@ -213,6 +217,8 @@ def test_an_interrupt_keeps_what_came(repository, folder, penstock) -> None:
     assert "the run was interrupted" in " ".join(out.lower().split())
     kept = penstock("lab", "report", "cut", "--json").json
     assert kept["outcomes"]["sent"] >= kept["outcomes"]["finished"] > 10
+    monkeypatch.setenv("PENSTOCK_RUNS", store)
+    assert penstock("runs", "show", "cut", "--json").json["status"] == "interrupted"
 
 
 def _served(url: str) -> list[float]:

@@ -186,7 +186,9 @@ def check_page(text: str, page: str, folder: Path) -> None:
 @pytest.mark.parametrize("page", [
     pytest.param(page, id=str(page), marks=[pytest.mark.long] if str(page) in LONG else [])
     for page in PAGES])
-def test_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
+def test_examples_of_a_page_work(page: Path, tmp_path: Path,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_RUNS", str(tmp_path / "runs.db"))
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     check_page((REPOSITORY / page).read_text(), str(page), tmp_path)
 

@@ -117,17 +117,20 @@ def bench(
     from penstock.cli.bench_runs import Pages, import_runs, run_levels, run_once
     from penstock.cli.files import library
     from penstock.cli.load_input import given_prompts, plan_of, target_of
+    from penstock.cli.runs_record import begin
     from penstock.cli.trace_columns import columns_beside
     from penstock.core.slo import Slo
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
+    begun = begin("bench", fleet_file)
     pages = Pages(not no_report, library(self_contained))
     slo = Slo(**slo_of({"ttft": ttft, "itl": itl, "tpot": tpot, "e2e": e2e,
                         "percentile": percentile}, "--itl and --tpot"))
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")
-        return import_runs(guidellm_in, slo, class_name, out, as_json=as_json, pages=pages)
+        return import_runs(guidellm_in, slo, class_name, out, as_json=as_json, pages=pages,
+                           begun=begun)
     if url is None:
         raise InputError("no URL; expected for example http://127.0.0.1:8000")
     if rate is not None and concurrency is not None:
@@ -173,11 +176,12 @@ def bench(
                              "100,000")
         return run_levels(
             target, lambda level: plan.at_concurrency(int(level), requests, duration),
-            "concurrency", levels, *keep, as_json=as_json, pages=pages)
+            "concurrency", levels, *keep, as_json=as_json, pages=pages, begun=begun)
     if len(rates) > 1:
-        return run_levels(target, at_rate, "rate_per_s", rates, *keep, as_json=as_json, pages=pages)
+        return run_levels(target, at_rate, "rate_per_s", rates, *keep, as_json=as_json, pages=pages,
+                          begun=begun)
     return run_once(target, at_rate(rates[0]) if rates else plan, *keep, as_json=as_json,
-                    pages=pages)
+                    pages=pages, begun=begun)
 
 
 def _fleet(path: Path | None, settings: list[str] | None, data: Path | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import INTERRUPTED, MISSED, OK
+from penstock.cli.runs_record import Begun, keep
 from penstock.cli.single_run import default_folder
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
@@ -46,7 +47,7 @@ def allow_connections() -> None:
 
 
 def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
-             as_json: bool, pages: Pages) -> int:
+             as_json: bool, pages: Pages, begun: Begun) -> int:
     """The exit status: 0 when no class misses its objective."""
     from penstock.engines.http import stop_signal
     from penstock.experiment.load.bench import bench
@@ -65,6 +66,7 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
 
             run, interrupted = asyncio.run(run_it())
         _write(staging, run, plan, pages=pages)
+    keep(folder, begun, interrupted=interrupted)
     if guidellm_out is not None:
         write_guidellm(guidellm_out, [run])
     _show(run, as_json=as_json)
@@ -76,7 +78,7 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
 
 def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variable: "Variable",
                levels: Sequence[float], out: Path | None, guidellm_out: Path | None, *,
-               as_json: bool, pages: Pages) -> int:
+               as_json: bool, pages: Pages, begun: Begun) -> int:
     """Run after run into folders beside each other. 0 when any level met every objective."""
     from penstock.engines.http import stop_signal
     from penstock.experiment.load.sweep import level_row, sweep
@@ -90,11 +92,15 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
     runs, rows = [], []
 
     async def run_all() -> bool:
+        since = begun
         stop = stop_signal()
         with progress("sending", len(levels)) as update:
             async for level, run in sweep(target, plan_at, levels, stop=stop):
-                with staged(folder / f"{label}-{level:g}") as staging:
+                place = folder / f"{label}-{level:g}"
+                with staged(place) as staging:
                     _write(staging, run, plan_at(level), pages=pages.sharing())
+                keep(place, since, interrupted=stop.is_set())
+                since = since.again()
                 runs.append(run)
                 rows.append(level_row(variable, level, run))
                 write_rows(folder / LEVELS, rows)
@@ -117,7 +123,7 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
 
 
 def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None, *, as_json: bool,
-                pages: Pages) -> int:
+                pages: Pages, begun: Begun) -> int:
     """Make run folders of what GuideLLM measured; of several benchmarks, one each."""
     from penstock.experiment.load.guidellm import read_guidellm
     from penstock.experiment.load.plan import UNNAMED_CLASS
@@ -130,6 +136,7 @@ def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None
         place = folder if len(runs) == 1 else folder / f"benchmark-{number}"
         with staged(place) as staging:
             _write(staging, run, None, pages=pages)
+        keep(place, begun)
     if as_json:
         documents = [run.summary.document() for run in runs]
         print_json(documents[0] if len(documents) == 1 else documents)

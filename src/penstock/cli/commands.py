@@ -40,6 +40,7 @@ _FIRST = (
     Entry("simulate", SIMULATE, "penstock.cli.simulate", "Simulate the replicas of a fleet file."),
     Entry("compare", SIMULATE, "penstock.cli.compare",
           "Compare policies, settings or finished runs.", ("sweep",)),
+    Entry("runs", SIMULATE, "penstock.cli.runs", "List, show, compare and prune kept runs."),
     Entry("capacity", SIMULATE, "penstock.cli.capacity",
           "Find the highest rate: by simulation, bound or queue.", ("bound",)),
     Entry("serve", SERVE, "penstock.cli.serve", "Serve OpenAI's API in front of a fleet's "

@@ -128,14 +128,16 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
         return plan_bundle(inferno, request, out, as_json)
     from penstock.cli.files import library
     from penstock.cli.plan_fleet import plan_and_report
+    from penstock.cli.runs_record import begin
 
+    begun = begin("plan", fleet_file)
     source = fleet_file or _draft(given)
     more: dict[str, Any] = {} if confidence is None else {"plan.confidence": confidence}
     if price_basis is not None and fleet_file is not None:  # a draft has its prices already
         more["price_basis"] = price_basis
     fleet = _read(source, settings, data, seed, more)
     other = _as_it_might_be(what_if, source, settings, data, seed, more) if what_if else None
-    return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
+    return plan_and_report(fleet, out, begun=begun, as_json=as_json, page=not no_report,
                            library=library(self_contained),
                            other=None if other is None else (tuple(what_if or ()), other),
                            assumed=() if isinstance(source, Path) else source.assumed,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.runs_record import Begun, keep
 from penstock.report.run_files import staged, write_plan_files
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _plan(fleet: "Fleet") -> "FleetPlan":
     return plan_fleet(fleet, solve)
 
 
-def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
+def plan_and_report(fleet: "Fleet", out: Path | None, *, begun: Begun, as_json: bool, page: bool,
                     library: str | None = ".",
                     other: "tuple[tuple[str, ...], Fleet] | None" = None,
                     assumed: "Sequence[Assumption]" = (),
@@ -77,6 +78,7 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
             document["assumed"] = [found._asdict() for found in assumed]
         write_plan_files(staging, document, planned_yaml(plan), page=page,
                          library=library)
+    keep(folder, begun)
     for line in _beyond_bound(fleet, document["demands"]):
         note(line)
     if as_json:

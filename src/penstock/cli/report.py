@@ -61,6 +61,11 @@ def report(
     return OK
 
 
+def stored_blocks(folder: Path, document: dict[str, Any]) -> "list[Block]":
+    """The tables of a run by its summary and its folder. Raises InputError."""
+    return _blocks(_read(folder, document), folder)
+
+
 def _read(folder: Path, document: dict[str, Any]) -> "RunSummary":
     """The summary. Raises InputError with the file and the key of a value of another form."""
     from penstock.metrics.run_summary import RunSummary

@@ -38,9 +38,11 @@ def run(
     """
     from penstock.cli.console import progress
     from penstock.cli.files import library
+    from penstock.cli.runs_record import begin
     from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_traffic, fleet_workload
 
+    begun = begin("run", fleet_file)
     fleet = read_fleet(fleet_file, settings, data, seed)
     check_journal(fleet, journal=journal)
     sized = plan = None
@@ -54,5 +56,6 @@ def run(
         with progress("sizing" if fleet.sizing.stated else "planning") as update:
             found = find_replicas(fleet, workload, solve, on_step=update)
         fleet, sized, plan = found.fleet, found.sized, found.plan
-    return simulate_and_report(fleet, traffic, sized, out, plan=plan, as_json=as_json,
-                               page=not no_report, library=library(self_contained), journal=journal)
+    return simulate_and_report(fleet, traffic, sized, out, begun=begun, plan=plan,
+                               as_json=as_json, page=not no_report,
+                               library=library(self_contained), journal=journal)

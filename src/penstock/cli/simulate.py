@@ -33,11 +33,14 @@ def simulate(
     Exit status 1 if a class misses its objective.
     """
     from penstock.cli.files import library
+    from penstock.cli.runs_record import begin
     from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_traffic
 
+    begun = begin("simulate", fleet_file)
     fleet = read_fleet(fleet_file, settings, data, seed)
     check_journal(fleet, journal=journal)
     fleet = with_replicas(fleet, replicas)
-    return simulate_and_report(fleet, fleet_traffic(fleet), None, out, as_json=as_json,
-                               page=not no_report, library=library(self_contained), journal=journal)
+    return simulate_and_report(fleet, fleet_traffic(fleet), None, out, begun=begun,
+                               as_json=as_json, page=not no_report,
+                               library=library(self_contained), journal=journal)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.moments import today
+from penstock.cli.runs_record import Begun, keep
 from penstock.core.errors import InputError
 from penstock.experiment.certainty import MOST_REQUESTS, certainty_of, is_uncertain
 from penstock.experiment.run import run_fleet
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def simulate_and_report(fleet: "Fleet", traffic: "Traffic", sized: "Sized | None",
-                        out: Path | None, *, plan: "FleetPlan | None" = None, as_json: bool,
-                        page: bool, library: str | None, journal: bool) -> int:
+                        out: Path | None, *, begun: Begun, plan: "FleetPlan | None" = None,
+                        as_json: bool, page: bool, library: str | None, journal: bool) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
     held = traffic if isinstance(traffic, Workload) else None
@@ -48,6 +49,7 @@ def simulate_and_report(fleet: "Fleet", traffic: "Traffic", sized: "Sized | None
         table = run.table
         write_run_files(staging, summary, table, run.series, to_yaml(fleet),
                         page=page, library=library)
+    keep(folder, begun)
     status = _ended(summary, table, folder, as_json=as_json)
     if plan is not None:  # prices chose the replicas
         for line in price_warnings(fleet, today()):

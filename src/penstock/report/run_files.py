@@ -17,7 +17,7 @@ from penstock.report.files import LIBRARY, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
 PLAN, SOLUTION = "plan.json", "solution-data.json"
-_JOURNALS = "journal-*.jsonl"
+JOURNALS = "journal-*.jsonl"
 
 Kind = Literal["run", "plan", "plan of a bundle"]
 """The kinds of results that a folder holds; the last is of an Inferno bundle."""
@@ -86,7 +86,7 @@ def _publish(staging: Path, folder: Path) -> None:
         return
     fresh = {path.name for path in staging.iterdir()}
     earlier = (folder / name for name in (PAGE, LIBRARY, REQUESTS, SUMMARY, PLAN, FLEET))
-    for stale in (*earlier, *folder.glob(_JOURNALS)):
+    for stale in (*earlier, *folder.glob(JOURNALS)):
         if stale.name not in fresh:
             stale.unlink(missing_ok=True)
     for path in staging.iterdir():

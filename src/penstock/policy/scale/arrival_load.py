@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from penstock.policy.scale.history import History, mean_since, rate_since
@@ -20,25 +21,32 @@ _KEEP_S = 3600.0
 _QUEUE = 0.2
 """Share of the wait at saturated replicas from which the queue of an overload is still there."""
 
+_GROWN = 1.1
+"""Ratio of ready replicas from which the load of a minute is not that of each of them."""
+
 
 class Ended(NamedTuple):
     """Requests of a class that ended, and those of them that missed, at ``at_s``. They arrived at
-    this load."""
+    this load, when a request brought this work in the mean."""
 
     service_class: str
     at_s: float
     load: float
     num_ended: int
     num_missed: int
+    work: float = 1.0
 
 
 class ReadyLoad(NamedTuple):
-    """Work that has arrived since the start of the run, work that waits, and work that the ready
-    replicas compute in a second."""
+    """Work that has arrived since the start of the run, work that waits, work that the ready
+    replicas compute in a second, their number, and the mean work of the requests that arrived
+    lately."""
 
     arrived: float
     waiting: float
     capacity_per_s: float
+    num_ready: int = 1
+    work_of_request: float = 1.0
 
 
 class _Kept(NamedTuple):
@@ -63,6 +71,8 @@ class ArrivalLoads:
         self._capacity = History[float](LOAD_S)
         self._loads = History[float](_KEEP_S)
         self._overload = 0.0  # largest load since a queue began
+        self._num_ready = History[int](_KEEP_S)
+        self._work_of_request = History[float](_KEEP_S)
         self._arrivals: dict[str, deque[tuple[float, int]]] = {}
         self._seen: dict[str, SeenDemand] = {}  # before, by class
         self._kept: deque[_Kept] = deque()
@@ -83,14 +93,17 @@ class ArrivalLoads:
         while self._kept and self._kept[0].ended.at_s <= now_s - DELAY_S:
             kept = self._kept.popleft()
             load = self._load_of(kept)
-            if load is not None:
-                found.append(kept.ended._replace(load=load))
+            work = self._work_of_request.at(kept.arrived_s + 0.5 * LOAD_S)
+            if load is not None and work is not None:
+                found.append(kept.ended._replace(load=load, work=work[1]))
         return found
 
     def _add_load(self, ready: ReadyLoad, now_s: float) -> None:
         """Add the load of the last minute, where it is known for so long."""
         self._work.add(now_s, ready.arrived)
         self._capacity.add(now_s, ready.capacity_per_s)
+        self._num_ready.add(now_s, ready.num_ready)
+        self._work_of_request.add(now_s, ready.work_of_request)
         rate = rate_since(self._work, now_s - LOAD_S, now_s)
         capacity_per_s = mean_since(self._capacity, now_s - LOAD_S) or 0.0
         if rate is None or self._work.span_s < LOAD_S - 1e-9 or capacity_per_s <= 0.0:
@@ -116,5 +129,18 @@ class ArrivalLoads:
             return None
         # Those with long answers arrived earlier than the mean, by as much again.
         residence_s = kept.ended.at_s - kept.arrived_s
-        before = max(self._loads.within(kept.arrived_s - residence_s, kept.arrived_s), default=0.0)
+        since_s = kept.arrived_s - residence_s
+        if self._grew(since_s - LOAD_S, kept.arrived_s + 0.5 * LOAD_S):
+            return None
+        before = max(self._loads.within(since_s, kept.arrived_s), default=0.0)
         return max(found[1], before) if before >= 1.0 else found[1]
+
+    def _grew(self, from_s: float, to_s: float) -> bool:
+        """Whether many replicas became ready in this time. Those that were there before still
+        compute the requests of a higher load, while the new ones are empty."""
+        least = inf
+        for num in self._num_ready.within(from_s, to_s):
+            least = min(least, num)
+            if num > _GROWN * least:
+                return True
+        return False

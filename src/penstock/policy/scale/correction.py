@@ -26,7 +26,7 @@ costs replicas; too high a rate costs objectives."""
 MEMORY_S = 24 * 3600.0
 """Time constant with which the belief comes back, where replicas are not saturated again."""
 
-_OTHER_WORK = 0.7
+OTHER_WORK = 0.7
 """Difference of the logarithms of the mean works of requests at which a correction has lost most of
 its weight: replicas that were slow with long prompts are not known to be slow with short ones."""
 
@@ -78,7 +78,7 @@ class RateCorrection:
     @property
     def factor(self) -> float:
         """Ratio of the observed over the believed rate, for requests of the present work."""
-        return float(self._learned ** exp(-abs(log(self._work / self._learned_work)) / _OTHER_WORK))
+        return float(self._learned ** exp(-abs(log(self._work / self._learned_work)) / OTHER_WORK))
 
     def add(self, now_s: float, load: Served, *, steady: bool = True) -> float:
         """Add what is seen now, and learn from it. Return the weight of an observation by which

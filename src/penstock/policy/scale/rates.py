@@ -54,7 +54,6 @@ class ReplicaRates:
         self._correction = RateCorrection(wait_s)
         self._arrival_loads = ArrivalLoads(wait_s)
         self._learned: dict[str, LoadShare] = {}
-        self._counted_s: dict[str, float] = {}
         self._work = Work()
         self._done = 0.0
         self._seen_done = _Done(0, None)
@@ -101,7 +100,7 @@ class ReplicaRates:
             self._saturations = self._at_speed()
             self._correct(seen, demand, now_s)
             self._learn(seen, demand, now_s)
-            learned = {share: self._learned_share(share) for share in set(self._shares)}
+            learned = {share: self._learned_share(share, now_s) for share in set(self._shares)}
             self._in_time = [whole * learned[share] for whole, share in zip(
                 self._saturations, self._shares, strict=True)]
 
@@ -159,7 +158,7 @@ class ReplicaRates:
             steady=self._work.is_steady(now_s))
         if weight:
             for learned in self._learned.values():
-                learned.doubt(self._correction.factor, 1.0 - weight)
+                learned.doubt(self._correction.factor, 1.0 - weight, self.of_request)
 
     def _count_done(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float
                     ) -> float:
@@ -183,11 +182,12 @@ class ReplicaRates:
         capacity_per_s = sum(whole * seen.groups[number].num_ready for whole, number in zip(
             self._saturations, self._numbers, strict=True))
         for one in self._arrival_loads.add(ReadyLoad(
-                self._work.total, self.of_request * waiting, self.of_request * capacity_per_s),
+                self._work.total, self.of_request * waiting, self.of_request * capacity_per_s,
+                sum(seen.groups[number].num_ready for number in self._numbers),
+                self._work_of_arrival(now_s)),
                 demand, now_s):
             name = one.service_class
-            self._share_of(name).add(one, one.at_s - self._counted_s.get(name, one.at_s))
-            self._counted_s[name] = one.at_s
+            self._share_of(name).add(one)
 
     def _share_of(self, service_class: str) -> LoadShare:
         if service_class not in self._learned:
@@ -195,13 +195,18 @@ class ReplicaRates:
             self._learned[service_class] = LoadShare(slo.allowed_misses)
         return self._learned[service_class]
 
-    def _learned_share(self, believed: float) -> float:
+    def _work_of_arrival(self, now_s: float) -> float:
+        return self._work.of_arrival(now_s) or self.of_request
+
+    def _learned_share(self, believed: float, now_s: float) -> float:
         """Return the share in time of every class: as far as nothing is seen, the believed one, and
         no more than saturated replicas finish."""
         if believed <= 0.0:
             return 0.0
         believed = min(believed, self._correction.factor)
-        return min((one.largest(believed) for one in self._learned.values()), default=believed)
+        work = self._work_of_arrival(now_s)
+        return min((one.largest(believed, work, now_s) for one in self._learned.values()),
+                   default=believed)
 
 
 def _wait_s(context: ScalerContext) -> float:

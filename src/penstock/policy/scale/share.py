@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import ceil, exp, log
 
 from penstock.policy.scale.arrival_load import Ended
+from penstock.policy.scale.correction import OTHER_WORK
 
 _STEP = 0.03
 _LEAST, _MOST = 0.1, 4.0
@@ -14,44 +15,70 @@ _IDLE = 0.3
 
 _FEWEST_IDLE = 200.0
 _USUAL = 100.0  # requests in a bin that outweigh the believed share
+_WORK_STEP = 0.35  # difference of the logarithms of mean works that are kept apart
+
 MEMORY_S = 24 * 3600.0
 """Time after which what was seen has lost most of its weight."""
+
+
+class _Evidence:
+    """Requests that ended and that missed by bin of load, which lose weight with their age."""
+
+    def __init__(self) -> None:
+        self.ended = [0.0] * _NUM_BINS
+        self.missed = [0.0] * _NUM_BINS
+        self._at_s = 0.0
+
+    def add(self, one: Ended) -> None:
+        """Add requests that ended."""
+        keep, self._at_s = self.weight(one.at_s), one.at_s
+        self.ended = [keep * each for each in self.ended]
+        self.missed = [keep * each for each in self.missed]
+        place = _bin(one.load)
+        self.ended[place] += one.num_ended
+        self.missed[place] += one.num_missed
+
+    def weight(self, now_s: float) -> float:
+        """Return the weight that is left of what was seen."""
+        return exp(-max(0.0, now_s - self._at_s) / MEMORY_S)
+
+    def doubt(self, load: float, keep: float) -> None:
+        """Keep the share ``keep`` of what was seen at higher loads than this one."""
+        for place in range(_bin(load) + 1, _NUM_BINS):
+            self.ended[place] *= keep
+            self.missed[place] *= keep
 
 
 class LoadShare:
     """Learns up to which load the misses of one class stay within ``allowed``.
 
     Misses are taken to grow with the load: neighbouring bins of loads that say otherwise are
-    pooled (isotonic regression; Barlow et al. 1972).
+    pooled (isotonic regression; Barlow et al. 1972). Requests of other work tell less: long
+    prompts that missed at a load do not say that short ones would.
     """
 
     def __init__(self, allowed: float) -> None:
         self._allowed = allowed
-        self._ended = [0.0] * _NUM_BINS
-        self._missed = [0.0] * _NUM_BINS
+        self._by_work: dict[int, _Evidence] = {}
 
-    def add(self, one: Ended, elapsed_s: float) -> None:
-        """Add what ended since the last call, ``elapsed_s`` ago."""
-        keep = exp(-elapsed_s / MEMORY_S)
-        self._ended = [keep * each for each in self._ended]
-        self._missed = [keep * each for each in self._missed]
-        place = _bin(one.load)
-        self._ended[place] += one.num_ended
-        self._missed[place] += one.num_missed
+    def add(self, one: Ended) -> None:
+        """Add requests that ended."""
+        self._by_work.setdefault(round(log(one.work) / _WORK_STEP), _Evidence()).add(one)
 
-    def doubt(self, load: float, keep: float) -> None:
-        """Keep the share ``keep`` of what was seen at higher loads than this one."""
-        for place in range(_bin(load) + 1, _NUM_BINS):
-            self._ended[place] *= keep
-            self._missed[place] *= keep
+    def doubt(self, load: float, keep: float, work: float) -> None:
+        """Keep the share ``keep`` of what was seen at higher loads than this one with requests of
+        this mean work, and more of what was seen with others."""
+        for place, seen in self._by_work.items():
+            seen.doubt(load, keep ** _likeness(place, work))
 
-    def largest(self, believed: float) -> float:
-        """Return the largest load at which at most ``allowed`` of the requests miss because of it,
-        where ``believed`` is that load before anything is seen."""
-        weights = [each + _USUAL for each in self._ended]
-        misses = [missed + _USUAL * (middle > believed)
-                  for missed, middle in zip(self._missed, _MIDDLES, strict=True)]
-        limit = self._allowed + self._idle_misses()
+    def largest(self, believed: float, work: float, now_s: float) -> float:
+        """Return the largest load at which at most ``allowed`` of the requests of this mean work
+        miss because of the load, where ``believed`` is that load before anything is seen."""
+        ended, missed = self._seen(work, now_s)
+        weights = [each + _USUAL for each in ended]
+        misses = [one + _USUAL * (middle > believed)
+                  for one, middle in zip(missed, _MIDDLES, strict=True)]
+        limit = self._allowed + _idle_misses(ended, missed)
         shares = _isotonic(misses, weights)
         place = next((place for place, share in enumerate(shares) if share > limit), _NUM_BINS)
         if not 0 < place < _NUM_BINS:
@@ -60,10 +87,26 @@ class LoadShare:
         low, high = shares[place - 1], shares[place]
         return _MIDDLES[place - 1] * exp(_STEP * (limit - low) / (high - low))
 
-    def _idle_misses(self) -> float:
-        num_idle = _bin(_IDLE) + 1
-        ended = sum(self._ended[:num_idle])
-        return sum(self._missed[:num_idle]) / ended if ended >= _FEWEST_IDLE else 0.0
+    def _seen(self, work: float, now_s: float) -> tuple[list[float], list[float]]:
+        """Return the requests that ended and that missed by bin, weighted for this work and now."""
+        ended, missed = [0.0] * _NUM_BINS, [0.0] * _NUM_BINS
+        for place, seen in self._by_work.items():
+            weight = seen.weight(now_s) * _likeness(place, work)
+            ended = [total + weight * each for total, each in zip(ended, seen.ended, strict=True)]
+            missed = [total + weight * each
+                      for total, each in zip(missed, seen.missed, strict=True)]
+        return ended, missed
+
+
+def _likeness(place: int, work: float) -> float:
+    """Return the weight of requests of the works of a bin for requests of this mean work."""
+    return exp(-abs(place * _WORK_STEP - log(work)) / OTHER_WORK)
+
+
+def _idle_misses(ended: Sequence[float], missed: Sequence[float]) -> float:
+    num_idle = _bin(_IDLE) + 1
+    total = sum(ended[:num_idle])
+    return sum(missed[:num_idle]) / total if total >= _FEWEST_IDLE else 0.0
 
 
 def _bin(load: float) -> int:

@@ -127,14 +127,18 @@ class Work:
         else:
             self._effort = self._effort.towards(new, weight)
 
+    def of_arrival(self, now_s: float) -> float | None:
+        """Return the mean count of the requests that arrived lately, None without any."""
+        then = self._sums.at(now_s - _PROMPTS_S)
+        if then is None or self._sum.num <= then[1].num:
+            return None
+        return (self._sum.counted - then[1].counted) / (self._sum.num - then[1].num)
+
     def is_steady(self, now_s: float) -> bool:
         """Whether the requests that arrived lately bring about as much work as those that ended
         lately. Else engines compute requests that are not known yet."""
-        then = self._sums.at(now_s - _PROMPTS_S)
-        if then is None or self._sum.num <= then[1].num:
-            return False
-        mean = (self._sum.counted - then[1].counted) / (self._sum.num - then[1].num)
-        return abs(log(mean / self.of_request)) <= _SAME_WORK
+        mean = self.of_arrival(now_s)
+        return mean is not None and abs(log(mean / self.of_request)) <= _SAME_WORK
 
     def done(self, prompt_tokens: int, output_tokens: int, now_s: float) -> float | None:
         """Return the count of the requests whose tokens engines have computed, with prompts as

@@ -1,8 +1,10 @@
 """Plans of Fleets without ``replicas``: computed as by ``penstock plan``, in a process apart."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Final
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
@@ -21,12 +23,18 @@ from penstock.serving.planning.jobs import Jobs, Limits
 LIMITS = Limits(num_at_once=1, num_waiting=10_000, time_limit_s=600.0)
 """Limits of plans: one is computed at a time, so that a busy controller keeps a core to itself."""
 
+PAUSES_S: Final = (60.0, 300.0, 1800.0, 3600.0)
+"""Pauses before a plan is computed again that failed for a reason other than its file. The last one
+repeats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unplanned:
-    """A Fleet without a plan: its plan is under way, or there is a ``problem``."""
+    """A Fleet without a plan: its plan is under way, or there is a ``problem``, which ``passes``
+    where the file is not its cause."""
 
     problem: str | None = None
+    passes: bool = False
 
 
 UNDER_WAY = Unplanned()
@@ -41,15 +49,17 @@ class _Work:
 
 class Planning:
     """Plans each Fleet once for each generation of its file. ``made`` is called when there is a
-    plan, or a problem.
+    plan, or a problem. A plan that failed, but not by its file, is computed again.
 
     A plan that the Fleet's status has is not computed again, so that a new controller begins where
     another one ended.
     """
 
-    def __init__(self, jobs: Jobs, made: Callable[[Ref], None]) -> None:
+    def __init__(self, jobs: Jobs, made: Callable[[Ref], None],
+                 pauses_s: Sequence[float] = PAUSES_S) -> None:
         self._jobs = jobs
         self._made = made
+        self._pauses_s = pauses_s
         self._work: dict[Ref, _Work] = {}
 
     def plan(self, fleet: FleetObject, drawn: Fleet) -> Plan | Unplanned:
@@ -79,13 +89,21 @@ class Planning:
 
     async def _compute(self, work: _Work, fleet: FleetObject, drawn: Fleet, before: Plan | None
                        ) -> None:
+        for pause_s in chain(self._pauses_s, repeat(self._pauses_s[-1])):
+            work.outcome = await self._tried(fleet, drawn, before)
+            self._made(fleet.ref)
+            if isinstance(work.outcome, Plan) or not work.outcome.passes:
+                return
+            await asyncio.sleep(pause_s)
+
+    async def _tried(self, fleet: FleetObject, drawn: Fleet, before: Plan | None
+                     ) -> Plan | Unplanned:
         try:
-            work.outcome = await self._planned(fleet, drawn, before)
+            return await self._planned(fleet, drawn, before)
         except InputError as error:
-            work.outcome = Unplanned(str(error))
+            return Unplanned(str(error))
         except Exception as error:
-            work.outcome = Unplanned(f"{type(error).__name__}: {error}")
-        self._made(fleet.ref)
+            return Unplanned(f"{type(error).__name__}: {error}", passes=True)
 
     async def _planned(self, fleet: FleetObject, drawn: Fleet, before: Plan | None
                        ) -> Plan | Unplanned:
@@ -100,4 +118,5 @@ class Planning:
             if answer.status != 400:
                 break
         message = str(answer.document["error"]["message"])
-        return Unplanned(message.removeprefix(f"{SOURCE}:1: ").removeprefix(f"{SOURCE}: "))
+        return Unplanned(message.removeprefix(f"{SOURCE}:1: ").removeprefix(f"{SOURCE}: "),
+                         passes=answer.status != 400)

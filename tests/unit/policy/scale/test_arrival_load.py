@@ -9,9 +9,10 @@ PERIOD_S = 10.0
 RATE_PER_S = 5.0
 
 
-def run(capacity, waiting, *, residence_s=20.0, for_s=900.0, missed=lambda arrived_s: False):
+def run(capacity, waiting, *, residence_s=20.0, for_s=900.0, missed=lambda arrived_s: False,
+        num_ready=lambda now_s: 4):
     """Return what is counted where a request of work 1 arrives 5 times a second and stays for a
-    time; ``capacity`` and ``waiting`` are functions of the time."""
+    time; ``capacity``, ``waiting`` and ``num_ready`` are functions of the time."""
     loads, found = ArrivalLoads(wait_s=5.0), []
     arrived = num_ended = num_met = 0
     for step in range(int(for_s / PERIOD_S)):
@@ -20,7 +21,8 @@ def run(capacity, waiting, *, residence_s=20.0, for_s=900.0, missed=lambda arriv
         while num_ended < RATE_PER_S * (now_s - residence_s):
             num_met += not missed(num_ended / RATE_PER_S)
             num_ended += 1
-        found += loads.add(ReadyLoad(arrived, waiting(now_s), capacity(now_s)), [
+        found += loads.add(ReadyLoad(
+            arrived, waiting(now_s), capacity(now_s), num_ready(now_s), arrived / 1000.0), [
             SeenDemand("m", "chat", arrived, 0, num_ended, 0, num_met=num_met)], now_s)
     return found
 
@@ -55,6 +57,27 @@ def test_the_queue_of_an_overload_counts_to_the_overload() -> None:
     assert min(in_queue) > 2.0
     after = [one.load for one in found if one.at_s > 600.0]
     assert after == pytest.approx([0.5] * len(after))
+
+
+def test_requests_at_replicas_that_get_company_are_not_counted() -> None:
+    """Four replicas become six at 400 s. Until their requests have ended, the four are slower than
+    the load of all six says."""
+    found = run(constant(10.0), constant(0.0), num_ready=lambda now_s: 4 if now_s < 400.0 else 6)
+    at_s = [one.at_s - 20.0 for one in found]  # of the arrival
+    assert not [at for at in at_s if 375.0 < at < 475.0]
+    assert [at for at in at_s if 340.0 < at <= 370.0]
+    assert [at for at in at_s if at > 480.0]
+
+
+def test_a_replica_more_among_many_changes_no_load() -> None:
+    found = run(constant(10.0), constant(0.0), num_ready=lambda now_s: 40 if now_s < 400.0 else 41)
+    assert len(found) == len(run(constant(10.0), constant(0.0)))
+
+
+def test_requests_bring_the_mean_work_of_their_arrival() -> None:
+    found = run(constant(10.0), constant(0.0))
+    assert [one.work for one in found] == pytest.approx(
+        [RATE_PER_S * (one.at_s - 20.0 + 0.5 * LOAD_S) / 1000.0 for one in found], rel=0.05)
 
 
 def test_a_short_queue_is_none() -> None:

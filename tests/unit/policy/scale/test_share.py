@@ -12,8 +12,8 @@ from penstock.policy.scale.share import LoadShare
 BELIEVED = 0.8
 
 
-def at_load(load, num_ended, num_missed):
-    return Ended("chat", 0.0, load, num_ended, num_missed)
+def at_load(load, num_ended, num_missed, *, at_s=0.0, work=1.0):
+    return Ended("chat", at_s, load, num_ended, num_missed, work)
 
 
 seen = st.lists(st.builds(
@@ -24,8 +24,8 @@ seen = st.lists(st.builds(
 def after(*rows):
     found = LoadShare(0.02)
     for row in rows:
-        found.add(at_load(*row), 0.0)
-    return found.largest(BELIEVED)
+        found.add(at_load(*row))
+    return found.largest(BELIEVED, 1.0, 0.0)
 
 
 def test_the_belief_holds_before_anything_is_seen():
@@ -48,18 +48,26 @@ def test_misses_of_idle_replicas_do_not_lower_the_share():
 
 def test_old_misses_are_forgotten():
     found = LoadShare(0.02)
-    found.add(at_load(0.5, 1e4, 1e4), 0.0)
-    assert found.largest(BELIEVED) < 0.5
-    found.add(at_load(0.5, 1e4, 0.0), 30 * 86400.0)
-    assert found.largest(BELIEVED) > 0.7
+    found.add(at_load(0.5, 1e4, 1e4))
+    assert found.largest(BELIEVED, 1.0, 0.0) < 0.5
+    assert found.largest(BELIEVED, 1.0, 30 * 86400.0) > 0.7
+
+
+def test_misses_of_requests_of_much_more_work_say_little():
+    """Long prompts missed at a load at which short ones are known to be in time."""
+    found = LoadShare(0.02)
+    found.add(at_load(0.7, 1e5, 0.0))
+    found.add(at_load(0.4, 1e4, 1e4, work=20.0))
+    assert found.largest(BELIEVED, 1.0, 0.0) > 0.7
+    assert found.largest(BELIEVED, 20.0, 0.0) < 0.4
 
 
 @given(seen, st.floats(0.1, 2.0), st.floats(0.1, 2.0))
 def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
     found = LoadShare(0.02)
-    for row in rows:
-        found.add(row, 10.0)
-    shares = [found.largest(believed) for believed in sorted((one, other))]
+    for number, row in enumerate(rows):
+        found.add(row._replace(at_s=10.0 * number))
+    shares = [found.largest(believed, 1.0, 10.0 * len(rows)) for believed in sorted((one, other))]
     assert all(0.0 < share <= 9.0 for share in shares)
     assert all(low <= high + 1e-9 for low, high in pairwise(shares))
 
@@ -67,7 +75,14 @@ def test_the_share_is_positive_and_rises_with_the_belief(rows, one, other):
 def test_doubt_takes_the_weight_of_what_was_seen_at_higher_loads() -> None:
     known = LoadShare(0.05)
     for load in (0.6, 0.8, 0.95):
-        known.add(at_load(load, 50_000, 0), 0.0)
-    assert known.largest(0.5) > 0.9
-    known.doubt(0.7, 0.0)
-    assert 0.55 < known.largest(0.5) < 0.7
+        known.add(at_load(load, 50_000, 0))
+    assert known.largest(0.5, 1.0, 0.0) > 0.9
+    known.doubt(0.7, 0.0, 1.0)
+    assert 0.55 < known.largest(0.5, 1.0, 0.0) < 0.7
+
+
+def test_doubt_of_long_prompts_leaves_what_was_seen_with_short_ones() -> None:
+    known = LoadShare(0.05)
+    known.add(at_load(0.9, 50_000, 0))
+    known.doubt(0.7, 0.5, 50.0)
+    assert known.largest(0.5, 1.0, 0.0) > 0.85

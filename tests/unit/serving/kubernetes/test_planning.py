@@ -81,14 +81,41 @@ def test_what_runs_is_told_to_the_plan_and_left_out_where_the_file_does_not_allo
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(("answer", "problem"), [
-    (failure(400, "body:1: traffic: no request"), "traffic: no request"),
-    (failure(504, "no plan within 600 s"), "no plan within 600 s"),
-    (OSError("no more processes"), "OSError: no more processes"),
+@pytest.mark.parametrize(("answer", "problem", "passes"), [
+    (failure(400, "body:1: traffic: no request"), "traffic: no request", False),
+    (failure(504, "no plan within 600 s"), "no plan within 600 s", True),
+    (OSError("no more processes"), "OSError: no more processes", True),
     (Answer({**NONE, "served_in_full": False, "demands": [{"name": "a", "meets": None}]}),
-     "no plan keeps the objectives of a; `penstock plan` says more")])
-def test_what_goes_wrong_is_the_problem_of_its_fleet(answer, problem):
-    assert asyncio.run(outcome(Jobs(answer), fleet())) == Unplanned(problem)
+     "no plan keeps the objectives of a; `penstock plan` says more", False)])
+def test_what_goes_wrong_is_the_problem_of_its_fleet(answer, problem, passes):
+    assert asyncio.run(outcome(Jobs(answer), fleet())) == Unplanned(problem, passes)
+
+
+async def outcomes(jobs, num):
+    """Return the outcomes of a Fleet after each of ``num`` calls, with pauses of no time."""
+    found, one = [], fleet()
+    planning = Planning(jobs, lambda ref: found.append(planning.plan(one, DRAWN)), [0.0])
+    planning.plan(one, DRAWN)
+    for _ in range(200):
+        await asyncio.sleep(0)
+        if len(found) == num:
+            break
+    orders = len(jobs.orders)
+    await planning.close()
+    return found, orders
+
+
+def test_a_plan_that_failed_but_not_by_its_file_is_computed_again():
+    found, orders = asyncio.run(outcomes(
+        Jobs(failure(504, "late"), OSError("full"), Answer(NONE)), 3))
+    assert found == [Unplanned("late", True), Unplanned("OSError: full", True),
+                     Plan(3, [], [], 0.0, None)]
+    assert orders == 3
+
+
+def test_a_file_that_cannot_be_planned_is_not_planned_again():
+    found, orders = asyncio.run(outcomes(Jobs(failure(400, "body:1: no request")), 2))
+    assert (found, orders) == ([Unplanned("no request")], 1)
 
 
 def test_a_later_generation_and_the_end_stop_a_plan():
