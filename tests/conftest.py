@@ -25,6 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell starts its background jobs deaf to interrupts, and their processes inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# A test that wants processes asks for them.
+os.environ["PENSTOCK_JOBS"] = "1"
 # Tables go by it, and what runs the tests may set it.
 os.environ.pop("COLUMNS", None)
 # No entry of a test's run gets into the user's store; tests of the store name their own.

@@ -210,7 +210,6 @@ FLAGS = {
     "empty policy": (["compare", "fleet.yaml", "--policies", "penstock,"], "empty"),
     "policy twice": (["compare", "fleet.yaml", "--policies", "edf,edf"], "appears twice"),
     "no policies": (["compare", "fleet.yaml"], "--policies"),
-    "workers without a grid": (["compare", "fleet.yaml", "--workers", "2"], "with --grid alone"),
     "a grid of policies": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--policies", "edf"],
                            "no meaning beside --grid"),
     "no such method": (["capacity", "fleet.yaml", "--method", "bond"], "did you mean 'bound'?"),

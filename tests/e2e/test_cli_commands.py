@@ -455,10 +455,10 @@ def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
     assert "exists; --resume" in penstock(*arguments).err
 
 
-def test_workers_write_the_same_file(penstock, folder):
+def test_jobs_write_the_same_file(penstock, folder):
     arguments = ("compare", "fleet.yaml", "--seeds", 2, "--grid", "traffic[0].rate_per_s=4,8")
     assert penstock(*arguments, "--out", "one.csv").status == 0
-    outcome = penstock(*arguments, "--out", "three.csv", "--workers", 3)
+    outcome = penstock(*arguments, "--out", "three.csv", "--jobs", 3)
     assert (outcome.status, outcome.err) == (0, "")
     assert (folder / "three.csv").read_bytes() == (folder / "one.csv").read_bytes()
 
@@ -471,7 +471,8 @@ def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeyp
     ran = []
     import penstock.experiment.sweep as module
     run_point = module.run_point
-    monkeypatch.setattr(module, "run_point", lambda point: ran.append(point) or run_point(point))
+    monkeypatch.setattr(module, "run_point", lambda point, *drawn: ran.append(
+        point) or run_point(point, *drawn))
     assert penstock(*arguments, "--out", "part.json", "--resume", "--json").json == rows
     assert [point.seed for point in ran] == [3]
     assert (folder / "part.json").read_bytes() == whole[1]

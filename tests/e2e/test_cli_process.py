@@ -141,7 +141,7 @@ def is_gone(group, within_s):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
-    process = start("compare", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--grid",
+    process = start("compare", "fleet.yaml", "--jobs", 2, "--out", "rows.csv", "--grid",
                     "traffic[0].num_requests=60,4000000", "--seeds", 2, cwd=folder,
                     start_new_session=True)
     deadline = time.monotonic() + 60

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.command import App
+from penstock.cli.executor import executor
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.files import library, write_whole
 from penstock.cli.fleets import fixed, read_fleet, refuse_multiplexing, seed_range, with_replicas
@@ -15,8 +16,10 @@ from penstock.cli.options import (
     DataDir,
     FleetFile,
     Html,
+    Jobs,
     NumReplicas,
     NumSeeds,
+    On,
     Seed,
     SelfContained,
     Settings,
@@ -26,6 +29,7 @@ from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from penstock.experiment.capacity import Capacity, Probe
+    from penstock.experiment.workers import Executor
     from penstock.fleet.values import Fleet
 
 SIMULATE, BOUND, QUEUE = "simulate", "bound", "queue"
@@ -52,6 +56,7 @@ def capacity(
     attainment: Attainment = 0.99, seeds: NumSeeds = 1, tolerance: Tolerance = 0.01,
     low: Low = None, high: High = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
+    jobs: Jobs = 0, on: On = None,
     html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Find the highest request rate that the fleet's replicas sustain.
@@ -68,7 +73,7 @@ def capacity(
     if method == SIMULATE:
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
-                          html, library(self_contained), as_json=as_json)
+                          html, library(self_contained), executor(jobs, on), as_json=as_json)
     refuse_multiplexing(fleet, f"penstock capacity --method {method}",
                  f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
@@ -115,8 +120,8 @@ def _queue(fleet: "Fleet", *, as_json: bool) -> int:
 
 
 def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float,
-               low: float | None, high: float | None, html: Path | None, library: str | None, *,
-               as_json: bool) -> int:
+               low: float | None, high: float | None, html: Path | None, library: str | None,
+               where: "Executor", *, as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.capacity import find_capacity
 
@@ -127,7 +132,7 @@ def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float
 
         found = find_capacity(fleet, seeds, share=attainment,
                               tolerance=tolerance, low_per_s=low, high_per_s=high,
-                              on_probe=on_probe)
+                              on_probe=on_probe, where=where)
     document = _document(found, fleet)
     if html is not None:
         from penstock.cli.capacity_page import write_capacity_page

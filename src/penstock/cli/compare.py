@@ -7,21 +7,23 @@ import typer
 
 from penstock.cli.choices import choice_of
 from penstock.cli.command import App
+from penstock.cli.executor import executor
 from penstock.cli.exits import OK
 from penstock.cli.fleets import note_kind, read_fleet, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
     Html,
+    Jobs,
     NumReplicas,
     NumSeeds,
+    On,
     OutFile,
     Policies,
     Rates,
     Seed,
     SelfContained,
     Settings,
-    Workers,
 )
 from penstock.core.errors import InputError
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.cli.compare_told import Telling
-    from penstock.experiment.run import Run
+    from penstock.experiment.workers import Executor
     from penstock.fleet.values import Fleet
     from penstock.policy.schedule.options import SchedulerOptions
 
@@ -52,7 +54,8 @@ Resume = Annotated[bool, typer.Option(
                     "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3\n\n"
                     "Example: penstock compare examples/niyama-code.yaml --out grid.csv "
                     "--set policies.schedule=sarathi "
-                    "--grid policies.schedule.chunk_tokens=256,512,1024", words={
+                    "--grid policies.schedule.chunk_tokens=256,512,1024",
+             old_options={"--workers": "--jobs"}, words={
     "--rate": "Scale the traffic to these rates, requests per second, separated by commas.",
     "--html": "Also write a page: latency, attainment and goodput of policies, scale policies with "
               "their replicas over time, or runs overlaid."})
@@ -63,7 +66,8 @@ def compare(
     policies: Policies = None, scale: Scale = None, bound: Bounded = True,
     grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
-    out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
+    out: OutFile = None, resume: Resume = False, jobs: Jobs = 0, on: On = None,
+    as_json: AsJson = False,
     rate: Rates = None, html: Html = None, self_contained: SelfContained = False,
 ) -> int:
     """Compare policies on the same requests, a grid of settings, or finished runs.
@@ -82,8 +86,7 @@ def compare(
     --scale runs policies for the number of replicas: attainment, GPU-hours, and the bound, which
     are the GPU-hours of a clairvoyant.
     """
-    _check_grid(grid, {"--out": out, "--resume": resume or None,
-                       "--workers": None if workers == 1 else workers})
+    _check_grid(grid, {"--out": out, "--resume": resume or None})
     from penstock.cli.compare_runs import compare_runs
     from penstock.cli.compare_told import Telling, tell
     from penstock.cli.files import check_name, library
@@ -108,18 +111,19 @@ def compare(
         _refuse_beside("--grid", given, "--rate", "--html", "--scale")
         return compare_grid(fleet_file, grid, settings=settings, data=data, seed=seed,
                             num_seeds=seeds, replicas=replicas, out=out, resume=resume,
-                            workers=workers, as_json=as_json)
+                            where=executor(jobs, on), as_json=as_json)
     if scale is not None:
         from penstock.cli.compare_scalers import compare_scalers
 
         _refuse_beside("--scale", given, "--policies", "--rate")
         return compare_scalers(fleet_file, split_policies(scale, "--scale"), settings=settings,
                                data=data, seed=seed, num_seeds=seeds,
-                               replicas=replicas, bounded=bound, telling=telling)
+                               replicas=replicas, bounded=bound, where=executor(jobs, on),
+                               telling=telling)
     if policies is None:
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
                          "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")
-    from penstock.cli.console import progress
+    from penstock.cli.console import counting
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.load.plan import numbers_of
 
@@ -128,19 +132,15 @@ def compare(
     if rate is not None:
         check_open(stated.traffic, "--rate")
     if stated.multiplexing:
-        return _compare_pools(stated, policies, seeds, replicas, rates, telling, load=lambda more:
-                              read_fleet(fleet_file, settings, data, seed, more))
+        return _compare_pools(stated, policies, seeds, replicas, rates, telling, executor(jobs, on),
+                              load=lambda more: read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
     note_kind(stated, replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
                   for label in split_policies(policies)]
-    with progress("comparing", len(contenders) * seeds * len(rates)) as update:
-
-        def on_run(label: str, run: "Run") -> None:
-            update(f"{label}, seed {run.seed}")
-
-        found = {rate_per_s: run_all(fleet, contenders, seed_range(fleet, seeds), on_run,
-                                     rate_per_s) for rate_per_s in rates}
+    with counting("comparing", len(contenders) * seeds * len(rates)) as on_run:
+        found = run_all(fleet, contenders, seed_range(fleet, seeds), rates, on_run,
+                        executor(jobs, on))
     tell(fleet.name, seed_range(fleet, seeds), found, telling)
     return OK
 
@@ -160,10 +160,10 @@ def _check_grid(grid: list[str] | None, given: dict[str, object]) -> None:
 
 
 def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None,
-                   rates: "Sequence[float | None]", telling: "Telling", *,
+                   rates: "Sequence[float | None]", telling: "Telling", where: "Executor", *,
                    load: "Callable[[dict[str, Any]], Fleet]") -> int:
     from penstock.cli.compare_told import tell
-    from penstock.cli.console import progress
+    from penstock.cli.console import counting
     from penstock.experiment.compare import compare_pools
 
     fleets = {}
@@ -173,10 +173,8 @@ def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int 
         except InputError as error:
             raise InputError(f"--policies {label}: {error}") from None
     seeds = seed_range(fleet, num_seeds)
-    with progress("comparing", len(fleets) * num_seeds * len(rates)) as update:
-        found = {rate_per_s: compare_pools(
-            fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"), rate_per_s)
-            for rate_per_s in rates}
+    with counting("comparing", len(fleets) * num_seeds * len(rates)) as on_run:
+        found = compare_pools(fleets, seeds, rates, on_run, where)
     tell(fleet.name, seeds, found, telling)
     return OK
 

@@ -10,12 +10,13 @@ from penstock.core.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.experiment.workers import Executor
     from penstock.fleet.values import Fleet
 
 
 def compare_grid(fleet_file: Path, texts: list[str], *, settings: list[str] | None,
                  data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
-                 out: Path | None, resume: bool, workers: int, as_json: bool) -> int:
+                 out: Path | None, resume: bool, where: "Executor", as_json: bool) -> int:
     """Run every combination of values and collect one row of figures per run.
 
     A fleet that states no replicas gets them at every point as ``run`` would give them.
@@ -36,7 +37,7 @@ def compare_grid(fleet_file: Path, texts: list[str], *, settings: list[str] | No
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("comparing", len(points)) as update:
-        for row in run_points(points, {row["key"] for row in rows}, workers):
+        for row in run_points(points, {row["key"] for row in rows}, where):
             rows.append(row)
             _keep(out, rows)
             update(f"{len(rows)} of {len(points)} runs", len(rows))

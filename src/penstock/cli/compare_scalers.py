@@ -13,16 +13,17 @@ from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.experiment.compare_scalers import ScalerRun
+    from penstock.experiment.workers import Executor
     from penstock.fleet.values import Fleet
     from penstock.report.model.scalers import ScalerResult
 
 
 def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[str] | None,
                     data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
-                    bounded: bool, telling: Telling) -> int:
+                    bounded: bool, where: "Executor", telling: Telling) -> int:
     """Run every policy of ``labels``, print attainment, GPU-hours and those of a clairvoyant,
     where ``bounded``, and write the page."""
-    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.cli.console import counting, print_json, print_tables
     from penstock.experiment.compare_scalers import compare_scalers as run_all
     from penstock.report.model.scalers import scalers_table
 
@@ -30,10 +31,8 @@ def compare_scalers(fleet_file: Path, labels: Sequence[str], *, settings: list[s
               for label in labels}
     first = next(iter(fleets.values()))
     seeds = seed_range(first, num_seeds)
-    # The search for the bound has no known end.
-    with progress("comparing", None if bounded else len(fleets) * num_seeds) as update:
-        found = run_all(fleets, seeds, lambda label, seed: update(f"{label}, seed {seed}"),
-                        bounded=bounded)
+    with counting("comparing", (len(fleets) + bounded) * num_seeds) as on_run:
+        found = run_all(fleets, seeds, on_run, bounded=bounded, where=where)
     results = [_result(one) for one in found]
     if telling.html is not None:
         _write(telling.html, results, first.name, telling.library)

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.printable import printable
@@ -87,6 +88,14 @@ def progress(title: str, total: int | None = None) -> Iterator[Update]:
                 bars.update(task, completed=done, text=text)
 
         yield update
+
+
+@contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    """Progress of ``total`` runs; yields what to call after each, with its label and seed."""
+    with progress(title, total) as update:
+        done = count(1)
+        yield lambda label, seed: update(f"{next(done)} of {total}: {label}, seed {seed}")
 
 
 def _stderr_width() -> int | None:

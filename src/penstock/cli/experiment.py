@@ -34,7 +34,7 @@ def _experiment() -> None:
 
 
 app.command(epilog="Example: penstock lab experiment sincere --out grid --seeds 5 "
-            "--workers 2", old_options={"--strategies": "--policies"})(sincere)
+            "--jobs 2", old_options={"--strategies": "--policies", "--workers": "--jobs"})(sincere)
 
 
 @app.command(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001 "

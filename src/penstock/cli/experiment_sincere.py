@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from penstock.cli.executor import executor
 from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     FirstSeed,
+    Jobs,
     NeededDir,
     NumSeeds,
+    On,
     Policies,
     SelfContained,
-    Workers,
 )
 from penstock.core.errors import InputError, nearest
 
@@ -65,7 +67,7 @@ def sincere(
     steady: Annotated[bool, typer.Option(
         "--steady", help="Use mean times of loads and batches, without the measured variation.")]
     = False,
-    workers: Workers = 1,
+    jobs: Jobs = 0, on: On = None,
     as_json: AsJson = False,
     self_contained: SelfContained = False,
 ) -> int:
@@ -102,7 +104,7 @@ def sincere(
     if found:
         note(f"{len(found):,} of {len(every):,} cells are in {out} already")
     with progress("simulating", len(every)) as update:
-        for cell, document in documents(every, setup, found, workers):
+        for cell, document in documents(every, setup, found, executor(jobs, on)):
             _kept(write_summary, out / CELLS / f"{cell.name}.json", document)
             found[cell.name] = document
             update(f"{len(found):,} of {len(every):,} cells", len(found))

@@ -42,9 +42,14 @@ Policies = Annotated[str | None, typer.Option(
     "--policies", metavar="LIST", show_default=False,
     help="Policies separated by commas, each with its settings after colons: "
          "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")]
-Workers = Annotated[int, typer.Option(
-    "--workers", min=1, max=256, metavar="N",
-    help="Number of parallel processes; the results do not change.")]
+Jobs = Annotated[int, typer.Option(
+    "--jobs", min=0, max=1024, metavar="N", envvar="PENSTOCK_JOBS", show_default=False,
+    help="Number of parallel processes; the results do not change. Default: one for each core, "
+         "for work of more than two seconds.")]
+On = Annotated[str | None, typer.Option(
+    "--on", metavar="ray[:HOST:PORT]", show_default=False,
+    help="Compute on a Ray cluster: ray for one of this machine alone, ray:HOST:PORT for the "
+         "cluster of this node, ray://HOST:PORT for any other.")]
 
 # Results.
 AsJson = Annotated[bool, typer.Option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.command import App, worded
+from penstock.cli.executor import executor
 from penstock.cli.fleets import overrides_of, read_fleet
 from penstock.cli.options import (
     AsJson,
@@ -17,11 +18,13 @@ from penstock.cli.options import (
     E2e,
     Gpus,
     Itl,
+    Jobs,
     MaxContext,
     MaybeTimeLimit,
     ModelName,
     NoReport,
     NumRequests,
+    On,
     OutDir,
     OutputLengths,
     OwnCatalog,
@@ -88,7 +91,8 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
          clock: ClockUnit = None,
          inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
-         what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
+         what_if: WhatIf = None, jobs: Jobs = 0, on: On = None,
+         no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
          capacity_factor: CapacityFactor = 1.0, time_limit_s: MaybeTimeLimit = None,
          self_contained: SelfContained = False) -> int:
@@ -114,7 +118,8 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
                     "--[no-]delayed-best-effort": delayed} if inferno is None else
                    {"--set": settings, "--price-basis": price_basis, "--what-if": what_if,
                     "--data": data, "--seed": seed, "--no-report": no_report or None,
-                    "--confidence": confidence, "--self-contained": self_contained or None},
+                    "--confidence": confidence, "--self-contained": self_contained or None,
+                    "--on": on},
                    "a fleet file" if inferno is None else "--inferno")
     if inferno is not None:
         from penstock.cli.plan_inferno import Request, plan_bundle
@@ -136,7 +141,8 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
                            library=library(self_contained),
                            other=None if other is None else (tuple(what_if or ()), other),
                            assumed=() if isinstance(source, Path) else source.assumed,
-                           unstated=_unstated(source, fleet, settings))
+                           unstated=_unstated(source, fleet, settings),
+                           where=executor(jobs, on))
 
 
 def _draft(given: dict[str, Any]) -> "Draft":

@@ -10,6 +10,7 @@ from penstock.cli.runs_record import Begun, keep
 from penstock.report.run_files import staged, write_plan_files
 
 if TYPE_CHECKING:
+    from penstock.experiment.workers import Executor
     from penstock.fleet.draft import Assumption
     from penstock.fleet.values import Fleet
     from penstock.plan.plan import FleetPlan
@@ -25,15 +26,35 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
         return plan_fleet(fleet, solve, workload=workload, on_step=update)
 
 
+def _planned_each(fleets: "Sequence[Fleet]", where: "Executor") -> "list[FleetPlan]":
+    """The plans of fleets; that of one alone tells its steps."""
+    if len(fleets) == 1:
+        return [planned(fleets[0])]
+    with progress("planning", len(fleets)) as update:
+        found = []
+        for plan in where.results(_plan, fleets):
+            found.append(plan)
+            update(f"{len(found)} of {len(fleets)} plans")
+    return found
+
+
+def _plan(fleet: "Fleet") -> "FleetPlan":
+    from penstock.plan.assign.solve import solve
+    from penstock.plan.plan import plan_fleet
+
+    return plan_fleet(fleet, solve)
+
+
 def plan_and_report(fleet: "Fleet", out: Path | None, *, begun: Begun, as_json: bool, page: bool,
                     library: str | None = ".",
                     other: "tuple[tuple[str, ...], Fleet] | None" = None,
                     assumed: "Sequence[Assumption]" = (),
-                    unstated: "Sequence[Assumption]" = ()) -> int:
+                    unstated: "Sequence[Assumption]" = (), where: "Executor") -> int:
     """The exit status: 0 when everything is served and every objective holds in simulation.
 
     ``other`` is the fleet as it might be, with the settings that make it so; ``assumed`` is what
-    no option stated of a fleet without a file, ``unstated`` what a fleet file leaves open.
+    no option stated of a fleet without a file, ``unstated`` what a fleet file leaves open. Plans of
+    several fleets, and how certain each demand's replicas are, are computed ``where`` asked.
     """
     from penstock.cli.moments import today
     from penstock.cli.single_run import default_folder
@@ -45,13 +66,14 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, begun: Begun, as_json: 
         note("models get replicas of their own; the fleet's section multiplexing is left aside")
     folder = out or default_folder(f"{fleet.name}-plan")
     with staged(folder, "plan") as staging:
-        plan = planned(fleet)
-        document = full_document(plan, None if other is None else (other[0], planned(other[1])),
-                                 today())
         ours = with_ours_inside(fleet)
+        others = [*(() if other is None else (other[1],)), *(() if ours is None else (ours,))]
+        plan, *plans = _planned_each([fleet, *others], where)
+        document = full_document(plan, None if other is None else (other[0], plans[0]), today(),
+                                 where.results)
         if ours is not None:
             document["penstock_inside"] = inside_document(
-                document, plan_document(planned(ours)), str(ours.engine.name))
+                document, plan_document(plans[-1]), str(ours.engine.name))
         if assumed:
             document["assumed"] = [found._asdict() for found in assumed]
         write_plan_files(staging, document, planned_yaml(plan), page=page,

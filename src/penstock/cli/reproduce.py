@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.command import App
+from penstock.cli.executor import executor
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, DataDir, NumRequests, OutDir, Seed
+from penstock.cli.options import AsJson, DataDir, Jobs, NumRequests, On, OutDir, Seed
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def reproduce(
         help="inferno, inferno-loop, kernels, llm-d-slo, maveriq, maveriq-plans, measured, "
         "niyama, routebalance, sincere or vidur.")],
     data: DataDir = None, out: OutDir = None,
-    num_requests: NumRequests = None, seed: Seed = None, as_json: AsJson = False,
+    num_requests: NumRequests = None, seed: Seed = None, jobs: Jobs = 0, on: On = None,
+    as_json: AsJson = False,
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.
 
@@ -41,7 +43,7 @@ def reproduce(
         raise InputError(f"--requests {num_requests}: expected at least {_FEWEST_REQUESTS}")
     if out is not None:
         check_folder(out)
-    found = recompute(system, data, Options(seed or 0, num_requests, note))
+    found = recompute(system, data, Options(seed or 0, num_requests, note, executor(jobs, on)))
     if out is not None:
         write_reproduction(out, found)
     if as_json:

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.experiment.run import AS_THEY_ARE, run_fleet
+from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.traffic import check_open
@@ -72,57 +74,97 @@ class Capacity:
 def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
                   tolerance: float = 0.01, low_per_s: float | None = None,
                   high_per_s: float | None = None, beliefs: Beliefs = AS_THEY_ARE,
-                  on_probe: Callable[[Probe], None] | None = None) -> Capacity:
+                  on_probe: Callable[[Probe], None] | None = None,
+                  where: Executor = ALONE) -> Capacity:
     """Search the highest rate with attainment of at least ``share`` in every class.
 
     For each seed the traffic is drawn once and compressed or stretched in time, so all rates
     see the same requests. The bracket starts at the fleet file's own rate and doubles or halves
     until it holds the answer, then is bisected until its ends differ by less than ``tolerance``
     (relative). It never passes the throughput bound: a finite run may meet distant deadlines
-    while its queue only grows, but no fleet sustains a rate above that. Raises InputError for a
-    share outside (0, 1], a tolerance outside (0, 1), bounds that are not a rising pair of
-    positive rates, and traffic too short to load the fleet or to outlast its warmup.
+    while its queue only grows, but no fleet sustains a rate above that. Later seeds start from what
+    the first found, and are searched ``where`` asked. Raises InputError for a share outside (0, 1],
+    a tolerance outside (0, 1), bounds that are not a rising pair of positive rates, and traffic too
+    short to load the fleet or to outlast its warmup.
     """
     _check(share, tolerance, low_per_s, high_per_s)
     check_open(fleet.traffic, "the search for a capacity")
+    asked = _Search(fleet, beliefs, share, tolerance, low_per_s, high_per_s or math.inf)
+    found = [_searched(_Seed(asked, fleet_workload(fleet, seeds[0]), seeds[0]), on_probe)]
+    first = found[0].rate_per_s
+    later = (_Seed(asked, fleet_workload(fleet, seed), seed, first or None) for seed in seeds[1:])
+    for one in where.results(_searched, later):
+        found.append(one)
+        if on_probe is not None:
+            for probe in one.probes:
+                on_probe(probe)
+    return Capacity(share, tuple(one.rate_per_s for one in found),
+                    tuple(probe for one in found for probe in one.probes),
+                    tuple(one.bound_per_s for one in found),
+                    tuple(one.num_requests for one in found))
+
+
+class _Search(NamedTuple):
+    """Which rate is searched, of which fleet."""
+
+    fleet: Fleet
+    beliefs: Beliefs
+    share: float
+    tolerance: float
+    low_per_s: float | None
+    high_per_s: float
+
+
+class _Seed(NamedTuple):
+    """The requests of one seed, and the rate that an earlier seed sustains."""
+
+    search: _Search
+    workload: Workload
+    seed: int
+    near_per_s: float | None = None
+
+
+class _Found(NamedTuple):
+    """The highest rate of one seed."""
+
+    rate_per_s: float
+    bound_per_s: float
+    num_requests: int
+    probes: list[Probe]
+
+
+def _searched(one: _Seed, on_probe: Callable[[Probe], None] | None = None) -> _Found:
+    asked, workload = one.search, one.workload
+    if workload.rate_per_s <= 0:
+        raise InputError("capacity: the traffic has no rate to scale (fewer than two arrivals, "
+                         "or all at one instant)")
     probes: list[Probe] = []
 
-    def judge(workload: Workload, seed: int, rate_per_s: float) -> bool:
-        scaled = scale_rate(workload, rate_per_s / workload.rate_per_s)
-        run = run_fleet(fleet, scaled, seed, beliefs=beliefs)
-        attainment = attainment_by_class(fleet, run.result.table)
-        if not attainment:
-            raise InputError(f"capacity: at {rate_per_s:.4g} requests/s all of them arrive within "
-                             f"warmup_s, {fleet.run.warmup_s:g} s; expected more requests")
-        meets = all((a.share or 0.0) >= share - 1e-12 for a in attainment.values())
-        probe = Probe(seed, rate_per_s, attainment, meets, run.summary)
-        probes.append(probe)
+    def meets(rate_per_s: float) -> bool:
+        probes.append(_probe(one, rate_per_s))
         if on_probe is not None:
-            on_probe(probe)
-        return meets
+            on_probe(probes[-1])
+        return probes[-1].meets
 
-    found: list[float] = []
-    bounds: list[float] = []
-    sizes: list[int] = []
-    for seed in seeds:
-        workload = fleet_workload(fleet, seed)
-        if workload.rate_per_s <= 0:
-            raise InputError("capacity: the traffic has no rate to scale (fewer than two arrivals, "
-                             "or all at one instant)")
+    bound_per_s = _bound_per_s(asked.fleet, workload)
+    ceiling = min(bound_per_s, asked.high_per_s)
+    low = min(asked.low_per_s or one.near_per_s or workload.rate_per_s, ceiling)
+    rate_per_s = highest_rate(meets, low, ceiling if ceiling < math.inf else None,
+                              1.05 if one.near_per_s else 2.0, asked.tolerance)
+    return _Found(rate_per_s, bound_per_s, len(workload), probes)
 
-        def meets(rate_per_s: float, workload: Workload = workload, seed: int = seed) -> bool:
-            return judge(workload, seed, rate_per_s)
 
-        # Later seeds start from what the first found.
-        start = found[0] if found and found[0] > 0 else workload.rate_per_s
-        step = 1.05 if found and found[0] > 0 else 2.0
-        bounds.append(_bound_per_s(fleet, workload))
-        sizes.append(len(workload))
-        ceiling = min(bounds[-1], high_per_s or math.inf)
-        low = min(low_per_s or start, ceiling)
-        found.append(highest_rate(meets, low, ceiling if ceiling < math.inf else None, step,
-                                  tolerance))
-    return Capacity(share, tuple(found), tuple(probes), tuple(bounds), tuple(sizes))
+def _probe(one: _Seed, rate_per_s: float) -> Probe:
+    """Simulate the seed's requests at one rate."""
+    fleet, beliefs, share = one.search[:3]
+    scaled = scale_rate(one.workload, rate_per_s / one.workload.rate_per_s)
+    run = run_fleet(fleet, scaled, one.seed, beliefs=beliefs)
+    attainment = attainment_by_class(fleet, run.result.table)
+    if not attainment:
+        raise InputError(f"capacity: at {rate_per_s:.4g} requests/s all of them arrive within "
+                         f"warmup_s, {fleet.run.warmup_s:g} s; expected more requests")
+    meets = all((a.share or 0.0) >= share - 1e-12 for a in attainment.values())
+    return Probe(one.seed, rate_per_s, attainment, meets, run.summary)
 
 
 def _bound_per_s(fleet: Fleet, workload: Workload) -> float:

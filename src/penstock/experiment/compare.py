@@ -1,13 +1,14 @@
 """Policies side by side on the very same requests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
-from penstock.experiment.run import Run, run_fleet
+from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
+from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import RunSummary
@@ -31,6 +32,13 @@ class Contender:
     def values(self, of: Callable[[RunSummary], float | None]) -> list[float | None]:
         """A number of the summary per seed, None where it is undefined."""
         return [of(summary) for summary in self.summaries]
+
+
+Compared = dict[float | None, list[Contender]]
+"""Contenders by rate, requests per second; None is the traffic's own rate."""
+
+OnRun = Callable[[str, int], None]
+"""Called after each run with the policy's label and the seed."""
 
 
 def figures(found: Sequence[Contender]) -> list[dict[str, dict[str, Any]]]:
@@ -74,25 +82,71 @@ def _late_tokens(name: str, percentile: str, summary: RunSummary) -> float | Non
     return None if late is None else late.at(percentile)
 
 
+class _Cell(NamedTuple):
+    """One run: a fleet with its policy on the requests of a seed, at a rate."""
+
+    label: str
+    fleet: Fleet
+    workload: Workload
+    seed: int
+    rate_per_s: float | None
+
+
 def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seeds: Sequence[int],
-            on_run: Callable[[str, Run], None] | None = None,
-            rate_per_s: float | None = None) -> list[Contender]:
-    """Run every policy on every seed's traffic; all policies see the same requests of a seed.
+            rates: Sequence[float | None] = (None,), on_run: OnRun | None = None,
+            where: Executor = ALONE) -> Compared:
+    """Run every policy on every seed's traffic at every rate; all policies see the same requests.
 
-    ``rate_per_s`` replaces the traffic's own rate: the arrival times are scaled.
-
-    Replica groups with a schedule of their own take the contender's like the others do.
+    A rate replaces the traffic's own, where it is not None: the arrival times are scaled. Replica
+    groups with a schedule of their own take the contender's like the others do.
     """
-    summaries: list[list[RunSummary]] = [[] for _ in policies]
-    for seed in seeds:
-        workload = at_rate(fleet_workload(fleet, seed), rate_per_s)
-        for index, (label, options) in enumerate(policies):
-            run = run_fleet(with_schedule(fleet, options), workload, seed)
-            summaries[index].append(run.summary)
-            if on_run is not None:
-                on_run(label, run)
-    return [Contender(label, options, tuple(found))
-            for (label, options), found in zip(policies, summaries, strict=True)]
+    fleets = {label: with_schedule(fleet, options) for label, options in policies}
+    return _compared(fleets, dict(policies), _Runs(seeds, rates, on_run, where))
+
+
+def compare_pools(fleets: Mapping[str, Fleet], seeds: Sequence[int],
+                  rates: Sequence[float | None] = (None,), on_run: OnRun | None = None,
+                  where: Executor = ALONE) -> Compared:
+    """Run fleets with pools, alike but for their policies, each by its label, on every seed's
+    traffic."""
+    options = {label: _policies(fleet) for label, fleet in fleets.items()}
+    return _compared(fleets, options, _Runs(seeds, rates, on_run, where))
+
+
+class _Runs(NamedTuple):
+    """Which runs there are of each policy, who hears of each, and where they are computed."""
+
+    seeds: Sequence[int]
+    rates: Sequence[float | None]
+    on_run: OnRun | None
+    where: Executor
+
+
+def _compared(fleets: Mapping[str, Fleet],
+              options: Mapping[str, SchedulerOptions | Mapping[str, Any]], runs: _Runs) -> Compared:
+    found: dict[tuple[float | None, str], list[RunSummary]] = {}
+    for label, seed, rate_per_s, summary in runs.where.results(_run, _cells(fleets, runs)):
+        found.setdefault((rate_per_s, label), []).append(summary)
+        if runs.on_run is not None:
+            runs.on_run(label, seed)
+    return {rate_per_s: [Contender(label, options[label], tuple(found[rate_per_s, label]))
+                         for label in fleets] for rate_per_s in runs.rates}
+
+
+def _cells(fleets: Mapping[str, Fleet], runs: _Runs) -> Iterator[_Cell]:
+    """Yield the cells seed by seed, so that few workloads are held at a time."""
+    first = next(iter(fleets.values()))
+    for seed in runs.seeds:
+        workload = fleet_workload(first, seed)
+        for rate_per_s in runs.rates:
+            for label, fleet in fleets.items():
+                yield _Cell(label, fleet, workload, seed, rate_per_s)
+
+
+def _run(cell: _Cell) -> tuple[str, int, float | None, RunSummary]:
+    run = run_fleet(cell.fleet, at_rate(cell.workload, cell.rate_per_s), cell.seed)
+    summary = whole_summary(run) if cell.fleet.multiplexing else run.summary
+    return cell.label, cell.seed, cell.rate_per_s, summary
 
 
 def at_rate(workload: Workload, rate_per_s: float | None) -> Workload:
@@ -103,22 +157,6 @@ def at_rate(workload: Workload, rate_per_s: float | None) -> Workload:
         raise InputError("compare: the traffic has no rate to scale (fewer than two arrivals, or "
                          "all at one instant)")
     return scale_rate(workload, rate_per_s / workload.rate_per_s)
-
-
-def compare_pools(fleets: Mapping[str, Fleet], seeds: Sequence[int],
-                  on_run: Callable[[str, int], None] | None = None,
-                  rate_per_s: float | None = None) -> list[Contender]:
-    """Run fleets with pools, alike but for their policies, each by its label, on every seed's
-    traffic."""
-    summaries: dict[str, list[RunSummary]] = {label: [] for label in fleets}
-    for seed in seeds:
-        workload = at_rate(fleet_workload(next(iter(fleets.values())), seed), rate_per_s)
-        for label, fleet in fleets.items():
-            summaries[label].append(whole_summary(run_fleet(fleet, workload, seed)))
-            if on_run is not None:
-                on_run(label, seed)
-    return [Contender(label, _policies(fleet), tuple(summaries[label]))
-            for label, fleet in fleets.items()]
 
 
 def _policies(fleet: Fleet) -> dict[str, Any]:

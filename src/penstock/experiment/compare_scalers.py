@@ -1,13 +1,13 @@
 """Scale policies side by side on the very same requests."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.experiment.clairvoyant import Clairvoyant, clairvoyant
 from penstock.experiment.run import passing_run
+from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.sources import fleet_traffic
 from penstock.fleet.values import Fleet
 from penstock.metrics.bins import DemandCurve, demand_curve
@@ -54,31 +54,54 @@ class ScalerRun:
                 "stops": self.scaling.stops}
 
 
+class _Cell(NamedTuple):
+    """A policy on a seed's requests, or without a label the search for the seed's bound."""
+
+    label: str | None
+    fleet: Fleet
+    traffic: Traffic
+    seed: int
+
+
 def compare_scalers(fleets: Mapping[str, Fleet], seeds: Sequence[int],
-                    on_run: Callable[[str, int], None], *, bounded: bool = True
-                    ) -> list[ScalerRun]:
+                    on_run: Callable[[str, int], None], *, bounded: bool = True,
+                    where: Executor = ALONE) -> list[ScalerRun]:
     """Run every scale policy, by label, on every seed's requests, in order of seed.
 
-    ``on_run`` is called before each run, and while the bound is searched, where ``bounded``. Raises
-    InputError as ``fleet_traffic`` does, and where confidential requests forbid to tell the course
-    of the replicas.
+    ``on_run`` is called after each run, and after the search for a seed's bound, where ``bounded``.
+    Raises InputError as ``fleet_traffic`` does, and where confidential requests forbid to tell the
+    course of the replicas.
     """
-    found = []
-    for seed in seeds:
-        traffic = bound = None
-        for label, fleet in fleets.items():
-            if traffic is None:
-                traffic = fleet_traffic(fleet, seed)
-                if bounded:
-                    bound = clairvoyant(fleet, traffic, seed, partial(_searching, on_run, seed))
-            on_run(label, seed)
-            found.append(_one(label, fleet, traffic, seed, bound))
+    found: list[ScalerRun] = []
+    bound: Clairvoyant | None = None
+    for label, seed, result in where.results(_computed, _cells(fleets, seeds, bounded=bounded)):
+        if isinstance(result, ScalerRun):
+            found.append(replace(result, bound=bound))
+        else:
+            bound = result
+        on_run(label or "the bound", seed)
     return found
 
 
-def _one(label: str, fleet: Fleet, traffic: Traffic, seed: int, bound: Clairvoyant | None
-         ) -> ScalerRun:
-    """Run one policy. Of the run itself nothing is kept."""
+def _cells(fleets: Mapping[str, Fleet], seeds: Sequence[int], *, bounded: bool
+           ) -> Iterator[_Cell]:
+    first = next(iter(fleets.values()))
+    for seed in seeds:
+        traffic = fleet_traffic(first, seed)
+        if bounded:
+            yield _Cell(None, first, traffic, seed)
+        for label, fleet in fleets.items():
+            yield _Cell(label, fleet, traffic, seed)
+
+
+def _computed(cell: _Cell) -> tuple[str | None, int, ScalerRun | Clairvoyant | None]:
+    label, fleet, traffic, seed = cell
+    return label, seed, (clairvoyant(fleet, traffic, seed) if label is None
+                         else _one(label, fleet, traffic, seed))
+
+
+def _one(label: str, fleet: Fleet, traffic: Traffic, seed: int) -> ScalerRun:
+    """Run one policy. Of the run itself nothing is kept, and of the bound nothing is known."""
     with passing_run(fleet, traffic, seed) as run:
         summary = run.summary
         if summary.scaling is None:
@@ -87,9 +110,5 @@ def _one(label: str, fleet: Fleet, traffic: Traffic, seed: int, bound: Clairvoya
                              "confidential requests")
         return ScalerRun(label, seed, summary.overall.attainment,
                          {name: one.attainment for name, one in summary.classes.items()},
-                         summary.overall.meets_slo, bound, summary.scaling,
+                         summary.overall.meets_slo, None, summary.scaling,
                          demand_curve(run.requests, summary.end_s or 0.0))
-
-
-def _searching(on_run: Callable[[str, int], None], seed: int, text: str) -> None:
-    on_run(text, seed)

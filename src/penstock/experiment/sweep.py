@@ -1,6 +1,7 @@
 """A grid over fleet settings: one simulated run per point and seed, one row of figures each."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
@@ -9,12 +10,13 @@ from typing import Any
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
-from penstock.experiment.workers import results
+from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.sources import fleet_workload
-from penstock.fleet.values import Fleet
+from penstock.fleet.values import ClientFiles, Fleet, TraceFile
 from penstock.fleet.write import to_yaml
 from penstock.plan.assign.solve import solve
 from penstock.plan.replicas import find_replicas
+from penstock.workload.workload import Workload
 
 MAX_POINTS = 10_000
 
@@ -69,26 +71,50 @@ def _key(text: str, seed: int) -> str:
 
 
 def sweep(points: Sequence[Point], done: Collection[str] = (),
-          num_workers: int = 1) -> Iterator[dict[str, Any]]:
+          where: Executor = ALONE) -> Iterator[dict[str, Any]]:
     """The rows of all points whose key is not ``done``, in the points' order, as they come.
 
-    A fleet without replicas is sized first. With several workers, processes of their own compute
-    the rows; they are the same in the same order, since a point holds all that it depends on.
+    A fleet without replicas is sized first. Points are computed ``where`` asked; the rows are the
+    same in the same order, since a point holds all that its row depends on.
     """
-    yield from results(row_of, [point for point in points if point.key not in done], num_workers)
+    yield from where.results(_row, _with_files(
+        point for point in points if point.key not in done))
 
 
-def row_of(point: Point) -> dict[str, Any]:
+_MOST_WORKLOADS = 8
+
+
+def _with_files(points: Iterable[Point]) -> Iterator[tuple[Point, Workload | None]]:
+    """Points with their requests where these come from files: those are read here, and seldom
+    twice, and no other machine needs them."""
+    known: deque[tuple[Any, Workload]] = deque(maxlen=_MOST_WORKLOADS)
+    for point in points:
+        fleet = point.fleet
+        workload = None
+        if any(isinstance(one.lengths, TraceFile | ClientFiles) for one in fleet.traffic):
+            source = fleet.traffic, fleet.run, fleet.models, fleet.service_classes, point.seed
+            workload = next((found for other, found in known if other == source), None)
+            if workload is None:
+                workload = fleet_workload(fleet, point.seed)
+                known.append((source, workload))
+        yield point, workload
+
+
+def _row(cell: tuple[Point, Workload | None]) -> dict[str, Any]:
     """The point's settings, seed, figures and key."""
-    return {**point.settings, "seed": point.seed, **figures(run_point(point)), "key": point.key}
+    point, workload = cell
+    found = figures(run_point(point, workload))
+    return {**point.settings, "seed": point.seed, **found, "key": point.key}
 
 
-def run_point(point: Point) -> Run:
-    """The point's run. A fleet that states no replicas gets them as ``penstock run`` would: the
-    fewest of the kinds that it states (``sizing``, ``variant``), else the cheapest of a plan.
-    Raises InputError where no accelerator holds a model."""
+def run_point(point: Point, workload: Workload | None = None) -> Run:
+    """The point's run, on its requests where they are drawn already. A fleet that states no
+    replicas gets them as ``penstock run`` would: the fewest of the kinds that it states
+    (``sizing``, ``variant``), else the cheapest of a plan. Raises InputError where no accelerator
+    holds a model."""
     fleet = replace(point.fleet, run=replace(point.fleet.run, seed=point.seed))
-    workload = fleet_workload(fleet, point.seed)
+    if workload is None:
+        workload = fleet_workload(fleet, point.seed)
     return run_fleet(find_replicas(fleet, workload, solve).fleet, workload, point.seed)
 
 

@@ -5,7 +5,7 @@ standard deviations. The largest deviation at which all objectives hold gives th
 the replicas suffice; so do fewer replicas and more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,10 +57,19 @@ class Certainty:
         return dict(self.suffices)[self.num_replicas]
 
 
-def certainties(plan: FleetPlan) -> dict[str, Certainty]:
+Each = Callable[[Callable[[Choice], Certainty], Sequence[Choice]], Iterable[Certainty]]
+"""Applies a function to each choice, as ``map`` does, in order."""
+
+
+def certainties(plan: FleetPlan, each: Each = map) -> dict[str, Certainty]:
     """Return how certain each demand's replicas are, for demands that are served in full."""
-    return {choice.demand.name: _Worlds(plan, choice).certainty() for choice in plan.choices
-            if plan.checked.serves(choice.demand.name)}
+    served = [choice for choice in plan.choices if plan.checked.serves(choice.demand.name)]
+    return {choice.demand.name: found for choice, found in zip(
+        served, each(partial(_certainty, plan), served), strict=True)}
+
+
+def _certainty(plan: FleetPlan, choice: Choice) -> Certainty:
+    return _Worlds(plan, choice).certainty()
 
 
 class _Worlds:

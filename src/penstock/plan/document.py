@@ -12,7 +12,7 @@ from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import replicas_section
 from penstock.metrics.summary import cost_per_million_tokens
 from penstock.plan.assign.solution import SLACK, Solution, served_name
-from penstock.plan.certainty import Certainty, certainties
+from penstock.plan.certainty import Certainty, Each, certainties
 from penstock.plan.estimate import Candidate
 from penstock.plan.expected import Alone, all_alone, in_plan
 from penstock.plan.insight import NEVER_S, Insight, format_shortfall, insight
@@ -72,11 +72,11 @@ def plan_document(plan: FleetPlan, around: Insight | None = None,
 
 def full_document(plan: FleetPlan,
                   other: tuple[Sequence[str], FleetPlan] | None = None,
-                  today: date | None = None) -> dict[str, Any]:
+                  today: date | None = None, each: Each = map) -> dict[str, Any]:
     """The whole document of a plan: the plan, its insight, warnings of its prices (with ``today``,
     also of old ones), and the differences to an ``other`` plan (its settings, and the plan with
-    them) where there is one."""
-    document = plan_document(plan, insight(plan), certainties(plan)) | {
+    them) where there is one. ``each`` computes how certain each demand's replicas are."""
+    document = plan_document(plan, insight(plan), certainties(plan, each)) | {
         "least": _least(plan), "warnings": price_warnings(plan.fleet, today)}
     if other is not None:
         document["what_if"] = compared(document, plan_document(other[1]), other[0])

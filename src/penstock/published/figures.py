@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock.experiment.workers import ALONE, Executor
+
 Kind = Literal["relative", "absolute", "at_most", "at_least", "exact", "shown"]
 
 
@@ -50,11 +52,12 @@ class Figure:
 class Options:
     """How much work a reproduction may do. ``num_requests`` caps long runs, and the arrivals
     that a search plans for (None: as documented);
-    ``on_progress`` is told what is being computed."""
+    ``on_progress`` is told what is being computed; ``where`` computes the runs."""
 
     seed: int = 0
     num_requests: int | None = None
     on_progress: Callable[[str], None] = lambda _: None
+    where: Executor = ALONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+import penstock.experiment.sweep as module
 from penstock.core.errors import InputError
 from penstock.experiment.sweep import Point, grid, run_point, sweep
+from penstock.experiment.workers import Cores
 from penstock.fleet.load import parse_fleet
+from penstock.fleet.sources import fleet_workload
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
 from support.small_fleet import FLEET
@@ -54,11 +57,28 @@ def test_each_seed_draws_its_own_requests():
 def test_workers_change_nothing():
     points = grid({"policies.schedule": ["penstock", "fcfs"], "run.seed": [0, 7]}, load, 1)
     alone = list(sweep(points))
-    together = list(sweep(points, num_workers=3))
+    together = list(sweep(points, where=Cores(3)))
     assert together == alone
     assert [list(row) for row in together] == [list(row) for row in alone]
     assert len({repr(row["chat.ttft_s.p99"]) for row in alone}) > 1
-    assert list(sweep(points, {points[1].key}, num_workers=2)) == [alone[0], *alone[2:]]
+    assert list(sweep(points, {points[1].key}, where=Cores(2))) == [alone[0], *alone[2:]]
+
+
+def test_files_are_read_once_and_by_no_worker(tmp_path, monkeypatch):
+    """Points that differ in their policies alone share the requests of a seed."""
+    lines = "\n".join(f"{number / 4},{300 + number},20" for number in range(40))
+    (tmp_path / "trace.csv").write_text(f"arrived_at,input_tokens,output_tokens\n{lines}\n")
+    traced = {"traffic[0].lengths": None, "traffic[0].num_requests": None,
+              "traffic[0].rate_per_s": None, "traffic[0].trace": {
+                  "file": str(tmp_path / "trace.csv")}}
+    points = grid({"policies.schedule": ["penstock", "fcfs"]},
+                  lambda settings: parse_fleet(FLEET, overrides=traced | settings), 2)
+    drawn = []
+    monkeypatch.setattr(module, "fleet_workload", lambda fleet, seed: drawn.append(
+        seed) or fleet_workload(fleet, seed))
+    rows = list(sweep(points))
+    assert drawn == [0, 1]
+    assert rows == [row for point in points for row in sweep([point])]
 
 
 def test_what_a_worker_refuses_is_told():
@@ -66,7 +86,7 @@ def test_what_a_worker_refuses_is_told():
     short = replace(fleet, run=replace(fleet.run, warmup_s=1e6))
     points = [Point({}, short, seed, str(seed)) for seed in (0, 1)]
     with pytest.raises(InputError, match="no request arrives after"):
-        list(sweep(points, num_workers=2))
+        list(sweep(points, where=Cores(2)))
 
 
 KINDS = FLEET.replace("replicas: [{count: 1}]\n", "").replace(

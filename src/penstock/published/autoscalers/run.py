@@ -19,6 +19,18 @@ OTHERS = ("hpa", "kpa", "keda", "ray", "llm-d-tokens", "aibrix-apa", "wva-percen
           "block", "dynamo")
 
 
+class _Cell(NamedTuple):
+    """A scale policy, and changes to the example."""
+
+    policy: str
+    overrides: dict[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.policy + "".join(f", {key}={value}" for key, value in self.overrides.items())
+
+
 class _Outcome(NamedTuple):
     attainment: float
     mean_replicas: float
@@ -27,8 +39,15 @@ class _Outcome(NamedTuple):
 
 def reproduce_llm_d_slo(_data: Path | None, options: Options) -> Reproduction:
     """Simulate the episode with every policy. The settings of others are those of the example."""
-    found = {name: _run(name, {}, options) for name in ("llm-d-slo", "penstock", *OTHERS)}
-    static = {count: _run("static", {"replicas[0].count": count}, options) for count in (6, 7, 8)}
+    policies, counts = ("llm-d-slo", "penstock", *OTHERS), (6, 7, 8)
+    cells = [*(_Cell(name, {}, options.seed) for name in policies),
+             *(_Cell("static", {"replicas[0].count": count}, options.seed) for count in counts)]
+    outcomes = []
+    for cell, outcome in zip(cells, options.where.results(_run, cells), strict=True):
+        options.on_progress(f"simulated {cell.name}")
+        outcomes.append(outcome)
+    found = dict(zip(policies, outcomes, strict=False))
+    static = dict(zip(counts, outcomes[len(policies):], strict=True))
     theirs, ours = found["llm-d-slo"], found["penstock"]
     figures = (
         Figure("llm-d-slo: requests within both objectives", PUBLISHED_ATTAINMENT,
@@ -52,11 +71,9 @@ def reproduce_llm_d_slo(_data: Path | None, options: Options) -> Reproduction:
         "measured ones.",))
 
 
-def _run(policy: str, overrides: dict[str, Any], options: Options) -> _Outcome:
-    options.on_progress(f"simulating {policy}" + "".join(f", {key}={value}" for key, value
-                                                          in overrides.items()))
-    fleet = example_fleet(FLEET, {"policies.scale": policy, **overrides})
-    summary = whole_summary(run_fleet(fleet, fleet_workload(fleet), options.seed))
+def _run(cell: _Cell) -> _Outcome:
+    fleet = example_fleet(FLEET, {"policies.scale": cell.policy, **cell.overrides})
+    summary = whole_summary(run_fleet(fleet, fleet_workload(fleet), cell.seed))
     assert summary.scaling is not None, "the fleet scales"
     attainment = summary.classes["chat"].attainment
     assert attainment is not None, "every request counts"

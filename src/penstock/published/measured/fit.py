@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.workers import results
+from penstock.experiment.workers import Cores, num_cores
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, JointFit, Run
 from penstock.perf.step_time.measured import family
 from penstock.published.measured.express import catalog
 from penstock.published.measured.observe import observe
 from penstock.published.measured.rows import Measured, read_measured
-from penstock.published.measured.run import num_processes
 
 FEWEST_RUNS = 40
 _PIECE = 64
@@ -112,7 +111,7 @@ def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list
             if not row.disaggregated and _SUSPECT not in row.notes]
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
-    for number, runs in enumerate(results(_observe_all, pieces, num_processes())):
+    for number, runs in enumerate(Cores(num_cores()).results(_observe_all, pieces)):
         piece = pieces[number]
         points += [Point(row, run) for row, run in zip(piece, runs, strict=True) if run is not None]
         if number % _PIECES_PER_NOTE == 0:

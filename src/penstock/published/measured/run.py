@@ -1,13 +1,11 @@
 """Every measured point simulated with its own engine and load, beside the measurement."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from penstock.experiment.workers import results
 from penstock.metrics.definitions import FloatColumn
 from penstock.published.figures import Figure, Options, Reproduction
 from penstock.published.measured.noise import noise_table
@@ -16,8 +14,7 @@ from penstock.published.measured.rows import Measured, read_measured
 
 _EXPRESSED_SHARE = 0.95
 _COVERAGE = (0.85, 0.95)  # of 90 % intervals
-_PIECE = 64  # points that a process takes at a time
-_MOST_PROCESSES = 8
+_PIECE = 64  # points of a piece of work
 
 
 class Tolerance(NamedTuple):
@@ -48,7 +45,7 @@ def reproduce_measured(data: Path, options: Options) -> Reproduction:
     rows = read_measured(data)
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
-    for piece, found in zip(pieces, results(_predict_all, pieces, num_processes()), strict=True):
+    for piece, found in zip(pieces, options.where.results(_predict_all, pieces), strict=True):
         points += zip(piece, found, strict=True)
         options.on_progress(f"{len(points):,} of {len(rows):,} points")
     return Reproduction(
@@ -56,11 +53,6 @@ def reproduce_measured(data: Path, options: Options) -> Reproduction:
         tables={"Relative errors by group": _groups(points),
                 "Differences between runs of the same settings, the floor": noise_table(rows)},
         remarks=_remarks(points))
-
-
-def num_processes() -> int:
-    """Return the number of processes for simulations."""
-    return max(1, min(os.cpu_count() or 1, _MOST_PROCESSES))
 
 
 def _predict_all(rows: list[Measured]) -> list[Predicted]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,8 +57,11 @@ def reproduce_niyama(data: Path, options: Options) -> Reproduction:
         options.on_progress(f"fitting {path.name}")
         figures += _predictor(path)
     rows: list[dict[str, Any]] = []
-    for trace in TRACES:
-        figures += _capacities(trace, sharegpt, options, rows)
+    of_trace = partial(_capacities, sharegpt, options.num_requests, options.seed)
+    for trace, found in zip(TRACES, options.where.results(of_trace, TRACES), strict=True):
+        options.on_progress(f"capacities on {trace}")
+        figures += found.figures
+        rows += found.rows
     return Reproduction("niyama", tuple(figures), {"capacity.csv": rows})
 
 
@@ -94,36 +98,43 @@ BASELINES = (_Baseline("fcfs", scheduler_options("sarathi", chunk_tokens=256)),
              _Baseline("niyama", scheduler_options("niyama")))
 
 
-def _capacities(trace: str, sharegpt: Path | None, options: Options,
-                rows: list[dict[str, Any]]) -> list[Figure]:
+class _Capacities(NamedTuple):
+    """Figures of one trace, and a row for each policy."""
+
+    figures: list[Figure]
+    rows: list[dict[str, Any]]
+
+
+def _capacities(sharegpt: Path | None, most_requests: int | None, seed: int, trace: str
+                ) -> _Capacities:
     name, num_requests, over_fcfs, over_edf = TRACES[trace]
-    num_requests = min(num_requests, options.num_requests or num_requests)
+    num_requests = min(num_requests, most_requests or num_requests)
     overrides: dict[str, Any] = {"traffic[0].num_requests": num_requests}
     if trace == "sharegpt" and sharegpt is not None:
         overrides["traffic[0].trace"] = {"file": str(sharegpt.resolve()), "shuffle": True,
                                          "arrivals": {"name": "poisson", "gap_cap": 8}}
         overrides["traffic[0].arrivals"] = None  # a trace file has them under its own key
     fleet = example_fleet(name, overrides)
-    workload = fleet_workload(fleet, options.seed)
+    workload = fleet_workload(fleet, seed)
     found: dict[str, float] = {}
     start = workload.rate_per_s
     for baseline in BASELINES:
-        options.on_progress(f"capacity of {baseline.name} on {trace}")
         found[baseline.name] = start = figure7_capacity(
-            _violations(with_schedule(fleet, _keeping(fleet, baseline.options)), workload, options),
+            _violations(with_schedule(fleet, _keeping(fleet, baseline.options)), workload, seed),
             start)
-        rows.append({"trace": trace, "policy": baseline.name, "requests": num_requests,
-                     "capacity_per_s": start})
     fcfs, edf, niyama = (found[baseline.name] for baseline in BASELINES)
     shown = [Figure(f"{trace}: capacity of {key}, requests/s", None, value, "shown")
              for key, value in found.items()]
-    return [*shown,
-            Figure(f"{trace}: edf over fcfs, above 1", 1.0, edf / fcfs, "at_least"),
-            Figure(f"{trace}: niyama over edf, above 1", 1.0, niyama / edf, "at_least"),
-            Figure(f"{trace}: niyama over fcfs", over_fcfs, niyama / fcfs,
-                   tolerance=RATIO_TOLERANCE, note="published: midpoints of rate grids"),
-            Figure(f"{trace}: niyama over edf", over_edf, niyama / edf,
-                   tolerance=RATIO_TOLERANCE, note="published: midpoints of rate grids")]
+    figures = [*shown,
+               Figure(f"{trace}: edf over fcfs, above 1", 1.0, edf / fcfs, "at_least"),
+               Figure(f"{trace}: niyama over edf, above 1", 1.0, niyama / edf, "at_least"),
+               Figure(f"{trace}: niyama over fcfs", over_fcfs, niyama / fcfs,
+                      tolerance=RATIO_TOLERANCE, note="published: midpoints of rate grids"),
+               Figure(f"{trace}: niyama over edf", over_edf, niyama / edf,
+                      tolerance=RATIO_TOLERANCE, note="published: midpoints of rate grids")]
+    return _Capacities(figures, [
+        {"trace": trace, "policy": policy, "requests": num_requests, "capacity_per_s": rate}
+        for policy, rate in found.items()])
 
 
 def _keeping(fleet: Fleet, options: SchedulerOptions) -> SchedulerOptions:
@@ -132,10 +143,10 @@ def _keeping(fleet: Fleet, options: SchedulerOptions) -> SchedulerOptions:
     return replace(options, predicted_output_tokens=tokens)
 
 
-def _violations(fleet: Fleet, workload: Workload, options: Options) -> Callable[[float], float]:
+def _violations(fleet: Fleet, workload: Workload, seed: int) -> Callable[[float], float]:
     def violations(rate_per_s: float) -> float:
         scaled = scale_rate(workload, rate_per_s / workload.rate_per_s)
-        return worst_violation(fleet, run_fleet(fleet, scaled, options.seed).result.table)
+        return worst_violation(fleet, run_fleet(fleet, scaled, seed).result.table)
 
     return violations
 

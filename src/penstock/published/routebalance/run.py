@@ -1,6 +1,7 @@
 """Every policy at every rate, and what may be said of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,21 @@ def reproduce_routebalance(data: Path, options: Options) -> Reproduction:
         Figure("prompts of which the predictor names the best model", BEST_NAMED,
                best_named(workload.answers), tolerance=0.15, note="drawn; not above published")]
     cells: dict[tuple[str, float], list[Cell]] = {}
-    for rate, chosen, seed in _runs(options.seed):
+    runs = list(_runs(options.seed))
+    found_cells = options.where.results(partial(_run, fleet, num), runs)
+    for (rate, chosen, seed), cell in zip(runs, found_cells, strict=True):
         options.on_progress(f"{chosen.name} at {rate:g} requests/s, seed {seed}")
-        cells.setdefault((chosen.name, rate), []).append(
-            run_cell(fleet, prompts(fleet, rate, num, seed), chosen, seed))
+        cells.setdefault((chosen.name, rate), []).append(cell)
     rows = [_row(name, rate, found) for (name, rate), found in cells.items()]
     figures += _claims(cells) + _comparisons(cells)
     return Reproduction("routebalance", tuple(figures), {"policies.csv": rows}, remarks=(
         "Qualities and lengths are drawn (docs/reproduction.md says how): order and ratios count, "
         "not the values.",))
+
+
+def _run(fleet: Fleet, num: int, run: tuple[float, Policy, int]) -> Cell:
+    rate, chosen, seed = run
+    return run_cell(fleet, prompts(fleet, rate, num, seed), chosen, seed)
 
 
 def _runs(seed: int) -> Iterator[tuple[float, Policy, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
-from penstock.experiment.workers import results
+from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.seeds import SeedMean, paired_difference, seed_mean
 from penstock.published.sincere.cells import (
     MODES,
@@ -62,10 +62,10 @@ def cells(axes: Axes) -> list[Cell]:
 
 
 def documents(every: Sequence[Cell], setup: Setup, done: Collection[str] = (),
-              num_workers: int = 1) -> Iterator[tuple[Cell, Document]]:
+              where: Executor = ALONE) -> Iterator[tuple[Cell, Document]]:
     """Each cell whose name is not ``done``, with its settings and figures, as they come."""
     waiting = [cell for cell in every if cell.name not in done]
-    yield from zip(waiting, results(partial(_document, setup=setup), waiting, num_workers),
+    yield from zip(waiting, where.results(partial(_document, setup=setup), waiting),
                    strict=True)
 
 

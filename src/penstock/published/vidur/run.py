@@ -1,5 +1,6 @@
 """Vidur's per-request answers (microsoft/vidur @7d47513) against ours."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,12 @@ def reproduce_vidur(data: Path, options: Options) -> Reproduction:
     """
     figures: list[Figure] = []
     rows: dict[str, list[dict[str, object]]] = {}
-    for path in sorted(data.glob("*requests.csv*")):
-        options.on_progress(f"replaying {path.name}")
-        figures += _requests(path, options, rows)
+    paths = sorted(data.glob("*requests.csv*"))
+    replayed = options.where.results(partial(_requests, seed=options.seed), paths)
+    for path, (found, of_file) in zip(paths, replayed, strict=True):
+        options.on_progress(f"replayed {path.name}")
+        figures += found
+        rows["requests.csv"] = of_file
     for path in sorted(data.glob("*llama3_8b_batches.csv*")):
         options.on_progress(f"batch times of {path.name}")
         figures.append(_batches(path))
@@ -40,11 +44,11 @@ def reproduce_vidur(data: Path, options: Options) -> Reproduction:
     return Reproduction("vidur", tuple(figures), rows)
 
 
-def _requests(path: Path, options: Options,
-              rows: dict[str, list[dict[str, object]]]) -> list[Figure]:
+def _requests(path: Path, seed: int) -> tuple[list[Figure], list[dict[str, object]]]:
+    """Replay a file: figures, and a row for each request."""
     columns = read_columns(path, ("arrival_s", "vidur_ttft_s", "vidur_e2e_s"))
     fleet = example_fleet(FLEET, {"traffic[0].trace.file": str(path.resolve())})
-    table = run_fleet(fleet, fleet_workload(fleet), options.seed).result.table
+    table = run_fleet(fleet, fleet_workload(fleet), seed).result.table
     figures: list[Figure] = []
     for name, ours, published, tolerance in (
             ("TTFT", table.ttft_s, columns["vidur_ttft_s"], TTFT_TOLERANCE),
@@ -52,12 +56,11 @@ def _requests(path: Path, options: Options,
         for label, value in _statistics(published).items():
             figures.append(Figure(f"{name} {label}, s", value, _statistics(ours)[label],
                                   tolerance=tolerance, note=path.name))
-    rows["requests.csv"] = [
+    return figures, [
         {"request": i, "ttft_s": float(a), "vidur_ttft_s": float(b), "e2e_s": float(c),
          "vidur_e2e_s": float(d)}
         for i, (a, b, c, d) in enumerate(zip(table.ttft_s, columns["vidur_ttft_s"], table.e2e_s,
                                              columns["vidur_e2e_s"], strict=True))]
-    return figures
 
 
 def _statistics(values: FloatColumn) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.experiment.workers import Cores
 from penstock.published.sincere.cells import (
     PUBLISHED,
     Cell,
@@ -85,7 +86,7 @@ def test_exact_patterns_have_the_nominal_mean() -> None:
 
 def test_workers_change_nothing() -> None:
     alone = list(documents(cells(AXES)[:4], SHORT))
-    assert list(documents(cells(AXES)[:4], SHORT, num_workers=2)) == alone
+    assert list(documents(cells(AXES)[:4], SHORT, where=Cores(2))) == alone
 
 
 def test_done_cells_are_left_out() -> None:

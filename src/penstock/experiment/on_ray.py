@@ -1,0 +1,207 @@
+"""Independent pieces of work as tasks of a Ray cluster.
+
+Ray starts a task again when its worker or its node is lost, and keeps what tasks share once on each
+node; nothing of that is done here.
+"""
+
+import io
+import logging
+import os
+import pickle
+import socket
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from penstock.core.errors import InputError, missing_extra
+from penstock.experiment.shipped import shipped_modules
+from penstock.experiment.workers import AHEAD, Piece, Result, num_cores
+
+_MOST_RETRIES = 3
+_CONNECT_S = 3.0
+_CLIENT_PORT = 10_001
+_SHARED_BYTES = 65_536  # arrays from this size on are sent once
+_MOST_SHARED = 64       # such arrays that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """A Ray cluster: the one at ``address``, else one of this machine alone.
+
+    The address is ``HOST:PORT`` for a cluster of which this machine is a node, and
+    ``ray://HOST:PORT`` for any. Where Ray is connected already, that connection is used.
+
+    At most ``num`` pieces are computed at once; 0 sets no bound but the cluster's cores. The
+    modules of Penstock and of plug-ins are sent to a cluster at an address.
+    """
+
+    address: str | None = None
+    num: int = 0
+
+    def results(self, work: Callable[[Piece], Result], pieces: Iterable[Piece]
+                ) -> Iterator[Result]:
+        """As an ``Executor``. Raises InputError where Ray is not installed, no cluster answers, or
+        a piece is lost with each of several workers."""
+        ray = _ray()
+        # Ray prints lost workers and nodes on stdout, which is for results alone.
+        with redirect_stdout(sys.stderr), _connected(ray, self.address, self.num or num_cores()):
+            tasks = _Tasks(ray, work, self.num)
+            try:
+                yield from tasks.results(iter(pieces))
+            except ray.exceptions.RayError as error:
+                raise InputError(f"--on {_named(self.address)}: {_line(error)}") from error
+            finally:
+                tasks.cancel()
+
+
+class _Tasks:
+    """Tasks in the order of their pieces."""
+
+    def __init__(self, ray: Any, work: Callable[[Any], Any], num: int) -> None:
+        self._ray = ray
+        self._work = work
+        self._num = num
+        self._remote = ray.remote(num_cpus=1, max_retries=_MOST_RETRIES)(computed)
+        self._started: deque[Any] = deque()
+        self._shared: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+
+    def results(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            self._fill(pieces)
+            if not self._started:
+                return
+            succeeded, found = self._ray.get(self._started[0])
+            self._started.popleft()
+            if not succeeded:
+                raise found
+            yield found
+
+    def cancel(self) -> None:
+        """End the tasks whose results nobody awaits."""
+        for task in self._started:
+            with suppress(Exception):  # it has ended, or the cluster is gone
+                self._ray.cancel(task, force=True)
+
+    def _fill(self, pieces: Iterator[Any]) -> None:
+        most = self._num or AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        while len(self._started) < most:
+            for piece in pieces:
+                packed, arrays = pack((self._work, piece))
+                self._started.append(self._remote.remote(packed, *map(self._sent, arrays)))
+                break
+            else:
+                return
+
+    def _sent(self, array: Any) -> Any:
+        """The reference to an array, which is sent once."""
+        if id(array) not in self._shared:
+            # The array is kept as well, since only then no other one has its id.
+            self._shared[id(array)] = array, self._ray.put(array)
+            if len(self._shared) > _MOST_SHARED:
+                self._shared.popitem(last=False)
+        self._shared.move_to_end(id(array))
+        return self._shared[id(array)][1]
+
+
+def computed(packed: bytes, *arrays: Any) -> tuple[bool, Any]:
+    """Compute a piece on a worker: whether that went well, and the result or the error."""
+    work, piece = _Unpickler(packed, arrays).load()
+    try:
+        return True, work(piece)
+    except Exception as error:
+        return False, error
+
+
+def pack(value: Any) -> tuple[bytes, list[Any]]:
+    """Return a value pickled without its large arrays, and these arrays."""
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    pickler.dump(value)
+    return buffer.getvalue(), pickler.arrays
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles large arrays as their number among ``arrays``."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
+        self.arrays: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if type(obj) is not np.ndarray or obj.nbytes < _SHARED_BYTES or obj.dtype.hasobject:
+            return None
+        self.arrays.append(obj)
+        return len(self.arrays) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, packed: bytes, arrays: tuple[Any, ...]) -> None:
+        super().__init__(io.BytesIO(packed))
+        self._arrays = arrays
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._arrays[pid]
+
+
+# -- the cluster --------------------------------------------------------------------------------
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else the last of equal lines come at the end
+    try:
+        with redirect_stdout(sys.stderr):
+            import ray
+            import ray.exceptions
+    except ImportError as error:
+        raise missing_extra("--on ray", "ray", error) from error
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
+    """Connect to the cluster at an address, or start one on this machine for the while."""
+    if ray.is_initialized():  # by the caller, whose cluster it is
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"address": "local", "num_cpus": num, "include_dashboard": False}
+    if address is not None:
+        _check_answers(address)
+        options = {"address": address, "runtime_env": {"py_modules": shipped_modules()}}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds, by what is wrong with the cluster
+        raise InputError(f"--on {_named(address)}: {_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise InputError where nothing listens at the address. Ray would try for a minute."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        place = parts.hostname or "", parts.port or _CLIENT_PORT
+        socket.create_connection(place, _CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--on {_named(address)}: no Ray cluster answers there "
+                         f"({getattr(error, 'strerror', None) or error})") from error
+
+
+def _named(address: str | None) -> str:
+    """The address as the command line spells it."""
+    if address is None:
+        return "ray"
+    return address if "://" in address else f"ray:{address}"
+
+
+def _line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0].strip()[:200]} ({type(error).__name__})" if lines else type(error).__name__
