@@ -85,16 +85,14 @@ class RateForecast:
     Every forecast is written down when it is made. Once its moment has passed, the ratio of actual
     over forecast rate is kept, with exponentially less weight as time goes on. A forecast costs the
     capacity that it would have asked for: its highest value within ``stay_s``, for which a fleet
-    keeps its replicas, times the headroom beyond which a share of ``allowed`` of the demand lay.
+    keeps its replicas, times the headroom beyond which the allowed share of the demand lay.
     The cheapest forecast counts, so yesterday's pattern is followed only where it has proved
     itself.
     """
 
-    def __init__(self, lead_s: float, allowed: float, stay_s: float = 0.0, span_s: float = 60.0
-                 ) -> None:
+    def __init__(self, lead_s: float, stay_s: float = 0.0, span_s: float = 60.0) -> None:
         self._lead_s = lead_s
         self._stay_s = stay_s
-        self._allowed = allowed
         self._span_s = span_s  # over which an actual rate is measured
         self._counts = History[float](max(*WINDOWS_S, _COUNTS_S, lead_s + span_s) + span_s)
         self._nums = History[float](span_s)
@@ -107,9 +105,10 @@ class RateForecast:
         self._best: str | None = None
         self._judged_s = self._now_s = 0.0
 
-    def add(self, now_s: float, count: float, num: float | None = None) -> None:
+    def add(self, now_s: float, count: float, allowed: float, num: float | None = None) -> None:
         """Add the counter's value, judge the forecasts whose moment has come, and make new ones.
 
+        ``allowed`` is the share of the demand that may lie beyond the headroom.
         ``num`` is the number of requests, where the counter counts them by their work. Each request
         may miss, however long it is, so errors count by requests.
         """
@@ -118,7 +117,7 @@ class RateForecast:
         self._yesterday.add(now_s, count)
         self._rise(now_s)
         if now_s - self._judged_s >= 0.5 * self._span_s:
-            self._judge(now_s)
+            self._judge(now_s, allowed)
             self._judged_s = now_s
             self._made.add(now_s, self._forecasts(now_s))
 
@@ -183,7 +182,7 @@ class RateForecast:
             found[YESTERDAY] = found[_name(max(WINDOWS_S), 0.0)] * ratio
         return found
 
-    def _judge(self, now_s: float) -> None:
+    def _judge(self, now_s: float, allowed: float) -> None:
         made = self._made.at(now_s - self._lead_s - 0.5 * self._span_s)
         actual = self.rate_since(now_s - self._span_s, now_s)
         num_per_s = rate_since(self._nums, now_s - self._span_s, now_s)
@@ -198,7 +197,7 @@ class RateForecast:
             ratios.add(actual, forecast, num_per_s)
             held = self._held[name] = self._held.get(name, _Held()).after(
                 self._highest(name, made[0]), actual, exp(-0.5 * self._span_s / MEMORY_S))
-            costs[name] = ratios.headroom(self._allowed) * held.over_actual
+            costs[name] = ratios.headroom(allowed) * held.over_actual
         if not costs:  # nothing was counted yet when that moment's forecasts were made
             return
         if self._best not in costs:

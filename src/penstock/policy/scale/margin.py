@@ -6,7 +6,7 @@ adapts its level (Gibbs and Candes 2021, section 2).
 
 from math import exp, log
 
-from penstock.policy.scale.outcomes import Excess
+from penstock.policy.scale.outcomes import Misses
 
 FORGET_S = 3 * 3600.0
 """Time constant with which a margin above the first one falls back to the first."""
@@ -24,13 +24,13 @@ class Margin:
         self._most = most
         self._adapt_s = adapt_s
 
-    def learn(self, excess: Excess) -> None:
-        """Adapt to the misses of a time.
+    def learn(self, misses: Misses, spent_share: float) -> None:
+        """Adapt to the misses of a time, of which ``spent_share`` of the allowed ones are meant.
 
         An outage says that something is wrong, not how much is: its size counts up to a limit, and
         a high margin is forgotten.
         """
-        step = min(excess.share, _MOST_EXCESS) * excess.elapsed_s / self._adapt_s
+        step = min(misses.excess(spent_share), _MOST_EXCESS) * misses.elapsed_s / self._adapt_s
         if self.value > self._first:
-            step -= log(self.value / self._first) * excess.elapsed_s / FORGET_S
+            step -= log(self.value / self._first) * misses.elapsed_s / FORGET_S
         self.value = min(max(self.value * exp(step), self._least), self._most)

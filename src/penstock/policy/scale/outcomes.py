@@ -7,12 +7,17 @@ from penstock.core.slo import ServiceClass
 from penstock.policy.scale.values import SeenDemand
 
 
-class Excess(NamedTuple):
-    """Share of the requests of a time that missed beyond what may, of the worst class; negative
-    where fewer missed."""
+class Misses(NamedTuple):
+    """Share of the requests of a time that missed, and the share that may, of the worst class; both
+    are 0 where no request ended."""
 
     elapsed_s: float
     share: float
+    allowed: float
+
+    def excess(self, spent_share: float) -> float:
+        """Return the share beyond ``spent_share`` of those that may miss, negative below."""
+        return self.share - spent_share * self.allowed
 
 
 class _Seen(NamedTuple):
@@ -29,15 +34,18 @@ class Outcomes:
         self._classes = classes
         self._before: _Seen | None = None
 
-    def add(self, now_s: float, demand: Sequence[SeenDemand], spent_share: float) -> Excess | None:
-        """Add the counters. Returns the excess over ``spent_share`` of the allowed misses since
-        they were added before; None the first time, and for other classes than then."""
+    def add(self, now_s: float, demand: Sequence[SeenDemand], spent_share: float) -> Misses | None:
+        """Add the counters. Returns the misses since they were added before, of the class with the
+        largest excess over ``spent_share``; None the first time, and for other classes than
+        then."""
         ends = tuple((one.num_ended, one.num_met) for one in demand)
         before, self._before = self._before, _Seen(now_s, ends)
         if before is None or len(before.ends) != len(ends) or now_s <= before.at_s:
             return None
-        return Excess(now_s - before.at_s, max((
-            1.0 - (now[1] - then[1]) / (now[0] - then[0])
-            - spent_share * self._classes[one.service_class].slo.allowed_misses
-            for one, now, then in zip(demand, ends, before.ends, strict=True)
-            if now[0] > then[0]), default=0.0))
+        elapsed_s = now_s - before.at_s
+        found = [Misses(elapsed_s, 1.0 - (now[1] - then[1]) / (now[0] - then[0]),
+                        self._classes[one.service_class].slo.allowed_misses)
+                 for one, now, then in zip(demand, ends, before.ends, strict=True)
+                 if now[0] > then[0]]
+        return max(found, key=lambda one: one.excess(spent_share),
+                   default=Misses(elapsed_s, 0.0, 0.0))

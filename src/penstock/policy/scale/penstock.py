@@ -20,6 +20,7 @@ from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.outcomes import Outcomes
 from penstock.policy.scale.protocol import ScalerContext, num_waiting, recent_loads
 from penstock.policy.scale.rates import ReplicaRates
+from penstock.policy.scale.spending import Spending
 from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
 
 PERIOD_S = 10.0
@@ -45,8 +46,8 @@ class PenstockSettings:
     misses of 30 % or more multiplies it by e within 3.3 times ``adapt_s``. Replicas are given up
     once fewer have sufficed for ``stay_s``, and for the start time at least: for so long, a replica
     that idles costs no more than one that is stopped and started again. The last replica goes once
-    there was no request for ``idle_s``, and for the start time at least. ``miss_share`` of the
-    allowed misses are spent on purpose.
+    there was no request for ``idle_s``, and for the start time at least. At first, ``miss_share``
+    of the allowed misses are spent on purpose.
     """
 
     margin: float = 1.0
@@ -84,8 +85,9 @@ class _Model:
         self._lead_s = max(one.start_s for one in self._facts)
         self._stay_s = max(self._lead_s, settings.stay_s)
         self._idle_s = max(self._lead_s, settings.idle_s)
-        self._spent = settings.miss_share * _allowed(context)
-        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._spent, self._stay_s)
+        self._allowed = _allowed(context)
+        self._spending = Spending(settings.miss_share)
+        self._forecast = RateForecast(self._lead_s + 0.5 * PERIOD_S, self._stay_s)
         self._rates = ReplicaRates(self.numbers, context)
         self._margin = Margin(settings.margin, settings.least_margin, settings.most_margin,
                               settings.adapt_s)
@@ -109,15 +111,18 @@ class _Model:
         """Rates of one replica of each group, 1 where none is known."""
         return self._rates.per_s if self._rates.known else [1.0] * len(self.numbers)
 
+    @property
+    def _spent(self) -> float:
+        """Share of the requests that may lie beyond the headroom."""
+        return self._spending.value * self._allowed
+
     def wanted(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float, *,
                measures: bool) -> _Wish:
         """Return the wanted replicas. Rates of replicas are computed only where it
         ``measures``."""
-        self._forecast.add(now_s, self._rates.arrived(demand, now_s),
+        self._learn(seen, demand, now_s)
+        self._forecast.add(now_s, self._rates.arrived(demand, now_s), self._spent,
                            sum(one.num_arrived - one.num_deferred for one in demand))
-        excess = self._outcomes.add(now_s, demand, self._settings.miss_share)
-        if excess is not None and (excess.share <= 0.0 or self._busy(seen, now_s)):
-            self._margin.learn(excess)
         present = tuple(seen.groups[number].target for number in self.numbers)
         loads, found = recent_loads(demand), self._forecast.best(now_s)
         if not loads or found is None:
@@ -131,6 +136,14 @@ class _Model:
         if not self._rates.known:
             return _Wish(present, "no rate of a replica is known", {})
         return self._sized(seen, demand, found, present, now_s)
+
+    def _learn(self, seen: Observation, demand: Sequence[SeenDemand], now_s: float) -> None:
+        """Learn from the requests that ended, and that missed because of the load."""
+        spent_share = self._spending.value
+        misses = self._outcomes.add(now_s, demand, spent_share)
+        if misses is not None and (misses.excess(spent_share) <= 0.0 or self._busy(seen, now_s)):
+            self._margin.learn(misses, spent_share)
+            self._spending.learn(misses)
 
     def _idle(self, present: tuple[int, ...], demand: Sequence[SeenDemand], now_s: float) -> bool:
         """Whether the last replica may go: for long, no request was here."""
@@ -162,6 +175,7 @@ class _Model:
         of_request = self._rates.of_request
         terms = {"rate_per_s": found.expected_per_s / of_request, "margin": self._margin.value,
                  "headroom": bound / max(found.expected_per_s, 1e-12),
+                 "spent": self._spending.value,
                  "replica_per_s": unit / of_request, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
         if _size(present, worth) < need - 1e-9:

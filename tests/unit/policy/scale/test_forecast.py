@@ -11,24 +11,24 @@ ALLOWED = 0.002
 
 
 def fed(rate_at, until_s: float, step_s: float = 10.0, lead_s: float = 120.0) -> RateForecast:
-    forecast, count, now_s = RateForecast(lead_s, ALLOWED), 0.0, 0.0
+    forecast, count, now_s = RateForecast(lead_s), 0.0, 0.0
     while now_s <= until_s:
-        forecast.add(now_s, count)
+        forecast.add(now_s, count, ALLOWED)
         count += step_s * rate_at(now_s)
         now_s += step_s
     return forecast
 
 
 def test_nothing_is_known_before_arrivals() -> None:
-    forecast = RateForecast(60.0, ALLOWED)
-    forecast.add(0.0, 0.0)
+    forecast = RateForecast(60.0)
+    forecast.add(0.0, 0.0, ALLOWED)
     assert forecast.best(0.0) is None
 
 
 def test_forecasts_of_before_any_arrival_are_not_judged() -> None:
-    forecast = RateForecast(10.0, ALLOWED)
+    forecast = RateForecast(10.0)
     for now_s in range(100, 500, 30):
-        forecast.add(float(now_s), 5.0 * now_s)
+        forecast.add(float(now_s), 5.0 * now_s, ALLOWED)
     assert forecast.best(490.0) is not None
 
 
