@@ -1,6 +1,6 @@
 """Past ratios of actual over forecast demand, and the headroom that they ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, erf, exp, log, sqrt
 from operator import truediv
@@ -12,6 +12,7 @@ BINS: tuple[float, ...] = tuple(_LEAST * exp(_STEP * place) for place in range(_
 """Ratios by whose histogram errors are kept; each is the middle of a bin."""
 
 _FALLING = BINS[::-1]
+_OVER: Callable[[float, float], float] = truediv
 
 
 class Ratios:
@@ -36,7 +37,7 @@ class Ratios:
     @property
     def mean(self) -> float:
         """Actual over forecast demand, in all."""
-        return sum(self._weights) / sum(map(truediv, self._weights, BINS))
+        return sum(self._weights) / sum(map(_OVER, self._weights, BINS))
 
     def shortfall(self, headroom: float) -> float:
         """Return the share of the requests beyond ``headroom`` times the forecast."""
