@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from penstock.policy.schedule import replica  # noqa: E402
-from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
+from support.scaled_examples import UNIT_EXAMPLES  # noqa: E402  (it lies beside this file)
 
 # Processes that tests start, the workers of xdist among them, share what Python compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -33,7 +33,7 @@ os.environ.pop("COLUMNS", None)
 os.environ["PENSTOCK_RUNS"] = "off"
 # The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
 # the first example that fails is shown instead of the smallest.
-settings.register_profile("ci", max_examples=round(100 * EXAMPLES), derandomize=True,
+settings.register_profile("ci", max_examples=round(100 * UNIT_EXAMPLES), derandomize=True,
                           database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unshrunk", settings.get_profile("ci"),
