@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from penstock.policy.schedule import replica  # noqa: E402
-from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
+from support.scaled_examples import UNIT_EXAMPLES  # noqa: E402  (it lies beside this file)
 
 # Processes that tests start, the workers of xdist among them, share what Python compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -33,7 +33,7 @@ os.environ.pop("COLUMNS", None)
 os.environ["PENSTOCK_RUNS"] = "off"
 # The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
 # the first example that fails is shown instead of the smallest.
-settings.register_profile("ci", max_examples=round(100 * EXAMPLES), derandomize=True,
+settings.register_profile("ci", max_examples=round(100 * UNIT_EXAMPLES), derandomize=True,
                           database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("unshrunk", settings.get_profile("ci"),
@@ -43,6 +43,20 @@ settings.load_profile("ci")
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # A file that uses one of these starts processes.
 STARTERS = {"subprocess", "process", "run_on_terminal", "serve_ten"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each worker of xdist collect other files first, where all are collected.
+
+    To compile the tests of a fresh checkout takes 20 s. What one worker has compiled, the others
+    find when they come to it.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.args != config.getini("testpaths"):
+        return
+    files = sorted(str(path) for path in Path(__file__).parent.rglob("test_*.py"))
+    first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    config.args[:] = files[first:] + files[:first]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,8 +76,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_browser)
         if item.get_closest_marker("long") and not native and "PENSTOCK_LONG" not in os.environ:
             item.add_marker(too_long)
-    # Pages take longest. They come first, so that no worker is left with one at the end.
-    items.sort(key=lambda item: item.path.name != "test_public_docs.py")
+    # Pages take longest. They come first, so that no worker is left with one at the end. The rest
+    # goes by path: the workers of xdist have to agree, and each began with other files.
+    items.sort(key=lambda item: (item.path.name != "test_public_docs.py", item.path))
 
 
 def pytest_collection_finish() -> None:

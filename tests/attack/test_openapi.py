@@ -18,7 +18,7 @@ from schemathesis import GenerationMode
 from schemathesis.openapi import from_url
 
 from support.gateway_with_keys import home
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.server_in_thread import in_a_thread
 
 WHO = ("nobody", "shop", "admin")
@@ -47,7 +47,7 @@ def test_no_operation_answers_with_a_server_error(api, who, mode) -> None:
     statuses: dict[int, int] = {}
 
     def one(operation):
-        @examples(3, suppress_health_check=list(HealthCheck))
+        @unit_examples(3, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy(generation_mode=mode))
         def ask(case):
             if isinstance(case.body, dict) and isinstance(case.body.get("max_tokens"), int):

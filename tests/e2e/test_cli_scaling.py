@@ -156,7 +156,7 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
     (folder / "fleet.yaml").write_text(
         SMALL.replace("{start_s: 20}", "{start_s: 20, settings: {hpa: {target: 24}}}"))
     found = penstock("compare", "fleet.yaml", "--scale", "penstock,hpa,kpa:target=16,static",
-                     "--json")
+                     "--html", "out.html", "--json")
     assert found.status == 0, found
     assert [one["scale"] for one in found.json] == ["penstock", "hpa", "kpa:target=16", "static"]
     assert len({one["bound_gpu_hours"] for one in found.json}) == 1
@@ -167,28 +167,29 @@ def test_scale_policies_side_by_side(folder, penstock) -> None:
     assert by_name["static"]["starts"] == 0
     assert by_name["penstock"]["attainment"] > by_name["static"]["attainment"]
     assert found.json[0]["bound_gpu_hours"] >= found.json[0]["bound_low_gpu_hours"]
-    told = penstock("compare", "fleet.yaml", "--scale", "static")
-    assert "a clairvoyant" in told.out
+    _is_drawn((folder / "out.html").read_text(), found.json)
     quick = penstock("compare", "fleet.yaml", "--scale", "static", "--no-bound", "--json")
     assert quick.json[0]["bound_gpu_hours"] is None
     assert quick.json[0]["gpu_hours"] == by_name["static"]["gpu_hours"]
 
 
-def test_scale_policies_side_by_side_on_a_page(folder, penstock) -> None:
-    (folder / "fleet.yaml").write_text(SMALL)
-    found = penstock("compare", "fleet.yaml", "--scale", "penstock,static", "--html", "out.html",
-                     "--json")
-    page = (folder / "out.html").read_text()
+def _is_drawn(page, runs) -> None:
+    """The page of a comparison draws each of its runs, and the bound."""
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
-    penstock_run, static = found.json
     points = {trace["name"]: trace for trace in figures["pareto"]["data"]}
-    assert points["static"]["x"] == [pytest.approx(static["gpu_hours"])]
-    assert points["penstock"]["x"] == [pytest.approx(penstock_run["gpu_hours"])]
+    for one in runs:
+        assert points[one["scale"]]["x"] == [pytest.approx(one["gpu_hours"])]
     assert figures["pareto"]["layout"]["shapes"][0]["x0"] == pytest.approx(
-        static["bound_gpu_hours"])
+        runs[0]["bound_gpu_hours"])
     held = {trace["name"]: max(trace["y"]) for trace in figures["replicas"]["data"]
             if trace["yaxis"] == "y3"}
-    assert held == {one["scale"]: one["peak_replicas"] for one in found.json}
+    assert held == {one["scale"]: one["peak_replicas"] for one in runs}
+
+
+def test_a_comparison_tells_of_its_bound(folder, penstock) -> None:
+    (folder / "fleet.yaml").write_text(SMALL.replace("duration_s: 120", "duration_s: 20"))
+    told = penstock("compare", "fleet.yaml", "--scale", "static")
+    assert "a clairvoyant" in told.out, told
 
 
 def test_a_page_has_the_right_ending(folder, penstock) -> None:

@@ -1,7 +1,7 @@
 """Habits of the code that no linter knows."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,19 @@ def sources(repository: Path) -> dict[str, str]:
     return {str(path.relative_to(package)): path.read_text() for path in package.rglob("*.py")}
 
 
+Nodes = tuple[ast.AST, ...]
+
+
+def nodes(source: str) -> Nodes:
+    return tuple(ast.walk(ast.parse(source)))
+
+
+@pytest.fixture(scope="module")
+def modules(repository: Path) -> dict[str, Nodes]:
+    """Every node of every module: parsed once, and not kept beyond these tests."""
+    return {name: nodes(text) for name, text in sources(repository).items()}
+
+
 def test_files_are_short(repository: Path) -> None:
     lengths = {name: len(text.splitlines()) for name, text in sources(repository).items()}
     assert not {name: length for name, length in lengths.items()
@@ -29,20 +42,20 @@ def test_files_are_short(repository: Path) -> None:
     assert not not_long, "take these out of LONG_FILES"
 
 
-def prints(source: str) -> list[int]:
-    return [node.lineno for node in ast.walk(ast.parse(source))
+def prints(module: Nodes) -> list[int]:
+    return [node.lineno for node in module
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             and node.func.id == "print"]
 
 
-def test_nothing_prints_past_the_console(repository: Path) -> None:
-    found = {name: prints(text) for name, text in sources(repository).items()}
+def test_nothing_prints_past_the_console(modules: dict[str, Nodes]) -> None:
+    found = {name: prints(module) for name, module in modules.items()}
     assert not {name: lines for name, lines in found.items() if lines}
 
 
-def docstrings(source: str) -> Iterator[tuple[int, str]]:
+def docstrings(module: Nodes) -> Iterator[tuple[int, str]]:
     """Line and text of every docstring, those below attributes included."""
-    for node in ast.walk(ast.parse(source)):
+    for node in module:
         body = getattr(node, "body", [])
         for item in body if isinstance(body, list) else ():
             if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) \
@@ -50,14 +63,14 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
                 yield item.lineno, item.value.value
 
 
-def test_no_docstring_opens_with_what(repository: Path) -> None:
-    found = [f"{name}:{line}" for name, text in sources(repository).items()
-             for line, words in docstrings(text) if words.split()[:1] == ["What"]]
+def test_no_docstring_opens_with_what(modules: dict[str, Nodes]) -> None:
+    found = [f"{name}:{line}" for name, module in modules.items()
+             for line, words in docstrings(module) if words.split()[:1] == ["What"]]
     assert not found
 
 
-def classes(texts: Iterator[str]) -> dict[str, ast.ClassDef]:
-    return {node.name: node for text in texts for node in ast.walk(ast.parse(text))
+def classes(modules: Iterable[Nodes]) -> dict[str, ast.ClassDef]:
+    return {node.name: node for module in modules for node in module
             if isinstance(node, ast.ClassDef)}
 
 
@@ -96,8 +109,8 @@ def implementations(known: dict[str, ast.ClassDef]) -> dict[str, list[str]]:
             for protocol, needs in wanted.items() if needs != {"__call__"}}
 
 
-def test_a_protocol_has_two_implementations(repository: Path) -> None:
-    found = implementations(classes(iter(sources(repository).values())))
+def test_a_protocol_has_two_implementations(modules: dict[str, Nodes]) -> None:
+    found = implementations(classes(modules.values()))
     assert {"StepTimeModel", "KvAllocator", "Router", *VIEWS} <= set(found)
     lonely = {name: classes for name, classes in found.items()
               if len(classes) < (1 if name in VIEWS else 2)}
@@ -110,8 +123,8 @@ def test_a_protocol_has_two_implementations(repository: Path) -> None:
     ("class P(Protocol):\n  def f(self): ...\nclass A:\n  def g(self): ...", 0),
 ])
 def test_implementations_are_counted(source: str, count: int) -> None:
-    assert len(implementations(classes(iter([source])))["P"]) == count
+    assert len(implementations(classes([nodes(source)]))["P"]) == count
 
 
 def test_a_print_is_noticed() -> None:
-    assert prints("console.print(1)\nprint(2)") == [2]
+    assert prints(nodes("console.print(1)\nprint(2)")) == [2]

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 
-@cache  # pydantic takes 40 ms for it, and every problem of a file needs it
+@cache  # every problem of a file needs it
 def fleet_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the fleet file, every field with description and examples.
 
@@ -15,7 +15,7 @@ def fleet_schema() -> dict[str, Any]:
     """
     from penstock.fleet.document import FleetDocument
 
-    schema = FleetDocument.model_json_schema()
+    schema = _schema(FleetDocument)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema",
             **schema, "title": "Penstock fleet file"}
 
@@ -23,10 +23,10 @@ def fleet_schema() -> dict[str, Any]:
 def request_schema(section: type[BaseModel], leave_out: Iterable[str] = ()) -> dict[str, Any]:
     """JSON Schema of a request's fields, without definitions of its own: each stands where it is
     used."""
-    schema = section.model_json_schema()
-    for name in leave_out:
-        del schema["properties"][name]
-    definitions = schema.pop("$defs", {})
+    schema = _schema(section)
+    definitions = schema.get("$defs", {})
+    left_out = frozenset(leave_out)
+    fields = {name: field for name, field in schema["properties"].items() if name not in left_out}
 
     def walk(value: Any) -> Any:
         if isinstance(value, list):
@@ -38,8 +38,15 @@ def request_schema(section: type[BaseModel], leave_out: Iterable[str] = ()) -> d
             return walk({**definitions[name], **{k: v for k, v in value.items() if k != "$ref"}})
         return {key: walk(item) for key, item in value.items()}
 
-    found: dict[str, Any] = walk(schema)
+    found: dict[str, Any] = walk({**schema, "properties": fields, "$defs": {}})
+    del found["$defs"]
     return found
+
+
+@cache
+def _schema(section: type[BaseModel]) -> dict[str, Any]:
+    """Return pydantic's schema of a section. Callers share one value and must not change it."""
+    return section.model_json_schema()
 
 
 def query_schemas(section: type[BaseModel]) -> dict[str, dict[str, Any]]:

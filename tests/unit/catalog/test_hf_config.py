@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.catalog import load_catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
@@ -255,7 +255,7 @@ VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2, 1 << 40), st.floats
                    st.dictionaries(st.sampled_from(["factor", "type"]), st.integers(), max_size=2))
 
 
-@examples(200)
+@unit_examples(200)
 @given(st.sampled_from([LLAMA, DEEPSEEK_V3, GPT2, CONFIGS["qwen3-30b-a3b"]]), st.data())
 def test_a_spoiled_config_is_read_or_refused_with_one_line(config: dict[str, Any],
                                                            data: st.DataObject) -> None:

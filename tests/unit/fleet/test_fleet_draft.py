@@ -21,7 +21,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.stock import simulated_engines
 from penstock.fleet.values import Fleet
 from penstock.report.draft_text import assumed_lines, draft_text
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 CATALOG = load_catalog()
 GPUS = (GpuAnswer("h100", 4),)
@@ -159,7 +159,7 @@ def test_a_bad_answer_is_told(name: str) -> None:
         drafted(answers, CATALOG)
 
 
-@examples(20)
+@unit_examples(20)
 @given(model=st.sampled_from(sorted(CATALOG.models)),
        gpus=st.lists(st.tuples(st.sampled_from(sorted(CATALOG.accelerators)),
                                st.none() | st.integers(1, 64)),

@@ -22,7 +22,7 @@ from penstock.plan.estimate import (
 )
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import LeftOut, variants_of
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.small_plans import BATCH, CHAT, cards, fleet, lengths, planned, traffic
 
 
@@ -215,7 +215,7 @@ def all_candidates():
     return found, demand, [e for e in estimated.values() if isinstance(e, Candidate)]
 
 
-@examples(25)
+@unit_examples(25)
 @given(counts=_COUNTS, prices=_PRICES)
 def test_no_optimum_needs_a_dominated_variant(all_candidates, counts, prices):
     """The optimum over all candidates serves no more, and costs no less, than without them."""

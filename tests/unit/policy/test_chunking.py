@@ -19,7 +19,7 @@ from penstock.policy.schedule.chunking import (
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
 from penstock.registry.step_times import published_step_time
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.strategies import linear_step_times
 
 NIYAMA = published_step_time("niyama-a100-llama-3-8b")
@@ -83,7 +83,7 @@ def solved(step_time: LinearStepTime, most: int) -> SolvedChunks:
     return SolvedChunks(step_time, scheduler_options("penstock", max_step_tokens=most))
 
 
-@examples(300)
+@unit_examples(300)
 @given(linear_step_times(), st.integers(1, 120), st.integers(0, 60), st.integers(1, 100),
        st.integers(0, 8), st.integers(0, 20), st.floats(0.0, 0.05))
 def test_solved_chunk_is_the_largest_that_fits(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.policy.kv.prefix import PrefixKv
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 BLOCK = 16
 
@@ -169,7 +169,7 @@ class SlowCache:
         return hits
 
 
-@examples(200)
+@unit_examples(200)
 @given(st.integers(4, 12), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=40))
 def test_hits_one_at_a_time_equal_a_plain_lru(total: int, prompts: list[tuple[int, int]]) -> None:
     kv, slow = PrefixKv(total, BLOCK), SlowCache(total)
@@ -184,7 +184,7 @@ def test_hits_one_at_a_time_equal_a_plain_lru(total: int, prompts: list[tuple[in
     assert kv.hit_rate == (hit_tokens / prompt_tokens if prompts else 0.0)
 
 
-@examples(200)
+@unit_examples(200)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 4), st.integers(1, 20),
                           st.integers(0, 90)), max_size=40))
 def test_books_balance_with_many_at_once(actions: list[tuple[bool, int, int, int, int]]) -> None:

@@ -15,7 +15,7 @@ from penstock.policy.schedule.relegation import (
     Review,
 )
 from penstock.policy.schedule.sequence import Sequence
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 
 def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 100,
@@ -79,7 +79,7 @@ def in_time(requests: list[Sequence]) -> bool:
     return True
 
 
-@examples(300)
+@unit_examples(300)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 20)), min_size=1, max_size=7))
 def test_feasible_keeps_as_many_as_any_choice(rows: list[tuple[int, int]]) -> None:
     requests = [waiting(i, float(deadline), float(work)) for i, (work, deadline) in enumerate(rows)]

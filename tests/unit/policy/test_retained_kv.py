@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.policy.kv.retained import RetainingKv
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 BLOCK = 16
 
@@ -77,7 +77,7 @@ def test_hashes_cover_whole_blocks() -> None:
         RetainingKv(10, BLOCK).allocate(1, 100, 100, (1, 2), 24, 0)
 
 
-@examples(200)
+@unit_examples(200)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(1, 90),
                           st.booleans()), max_size=30))
 def test_books_stay_true(rows: list[tuple[int, int, int, bool]]) -> None:

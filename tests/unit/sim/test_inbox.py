@@ -14,7 +14,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.metrics.table import UNFINISHED
 from penstock.sim.inbox import Inbox
 from penstock.sim.simulation import SimulationResult, simulate
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.small_fleet import FLEET
 from unit.sim.test_cluster import (
     LeastLoaded,
@@ -81,7 +81,7 @@ def simulated(intake: Intake, schedule: str, rate: float, seed: int) -> Simulati
     return simulate(fleet, fleet_workload(fleet, seed), seed=seed, log_steps=True)
 
 
-@examples(15)
+@unit_examples(15)
 @given(INTAKES, st.sampled_from(["sarathi", "fcfs", "orca", "penstock"]),
        st.sampled_from([1.0, 20.0]), st.integers(0, 99))
 def test_no_request_is_lost_or_seen_too_early(intake: Intake, schedule: str, rate: float,
@@ -93,7 +93,7 @@ def test_no_request_is_lost_or_seen_too_early(intake: Intake, schedule: str, rat
     assert (done.first_scheduled_s - done.arrival_s >= least_s - 1e-9).all()
 
 
-@examples(5)
+@unit_examples(5)
 @given(INTAKES, st.sampled_from(["sarathi", "orca"]), st.integers(0, 99))
 def test_jumps_over_equal_steps_change_nothing(intake: Intake, schedule: str, seed: int) -> None:
     from penstock.perf.step_time.clock import StepClock

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.core.step import Chunk, StepFeatures, StepPlan
 from penstock.sim.oracle import Oracle
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 NONE = StepFeatures(0, 0.0, 0, 0)
 
@@ -78,7 +78,7 @@ def test_the_forgotten_never_end() -> None:
     assert oracle.settle(decode(2, 0), 4) == (2,)
 
 
-@examples(200)
+@unit_examples(200)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2)), min_size=1, max_size=8),
        st.lists(st.tuples(st.sets(st.integers(0, 2), min_size=1), st.integers(1, 9)), max_size=20))
 def test_endings_equal_brute_force(rows: list[tuple[int, int]],

@@ -10,7 +10,7 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.sim.recorder import Ended
 from support.reference_driver import Trace
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.scheduler_runs import jump, step_by_step
 from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
@@ -35,7 +35,7 @@ def assert_agrees(case: Case, trace: Trace, ended: Ended) -> None:
         assert ended.num_relegations[row] == relegations.count(request_id)
 
 
-@examples(400)
+@unit_examples(400)
 @given(cases())
 def test_statistics_equal_those_of_the_tokens(case: Case) -> None:
     trace, jumps = step_by_step(case), jump(case)

@@ -9,7 +9,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.sources import fleet_workload
 from penstock.sim.simulation import simulate
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.small_fleet import FLEET
 
 SCHEDULES = st.sampled_from(["sarathi", "fcfs", "orca", "penstock"])
@@ -23,7 +23,7 @@ def logged(schedule: str, rate: float, seed: int):
     return result, step_time(fleet.replicas[0])
 
 
-@examples(12)
+@unit_examples(12)
 @given(SCHEDULES, st.sampled_from([1.0, 6.0, 40.0]), st.integers(0, 99))
 def test_durations_follow_from_the_features(schedule: str, rate: float, seed: int) -> None:
     result, model = logged(schedule, rate, seed)
@@ -36,7 +36,7 @@ def test_durations_follow_from_the_features(schedule: str, rate: float, seed: in
     assert (end_s - start_s).sum() == pytest.approx(result.busy_s[0], rel=1e-9)
 
 
-@examples(8)
+@unit_examples(8)
 @given(SCHEDULES, st.sampled_from([1.0, 6.0]), st.integers(0, 99))
 def test_all_prompt_tokens_are_logged(schedule: str, rate: float, seed: int) -> None:
     result, _ = logged(schedule, rate, seed)

@@ -16,7 +16,7 @@ from penstock.workload.profile import (
     ramp,
     square_wave,
 )
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 PROFILES = {
     "steady": SteadyRate(), "ramp": ramp(1, 9, 50), "square": square_wave(1, 5, 20, 5),
@@ -36,7 +36,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @given(process=PROCESSES, seed=st.integers(0, 2**32), num=st.integers(1, 300),
        rate=st.floats(0.01, 1000))
-@examples(80)
+@unit_examples(80)
 def test_counts_are_sorted_repeatable_and_finite(process, seed, num, rate):
     times = process.arrivals(rng(seed), rate, num_requests=num)
     assert len(times) == num
@@ -48,7 +48,7 @@ def test_counts_are_sorted_repeatable_and_finite(process, seed, num, rate):
 
 @given(process=PROCESSES, seed=st.integers(0, 2**32), duration=st.floats(1, 300),
        rate=st.floats(0.1, 5))
-@examples(60)
+@unit_examples(60)
 def test_durations_bound_the_times(process, seed, duration, rate):
     times = process.arrivals(rng(seed), rate, duration_s=duration)
     assert (np.diff(times) >= 0).all()
@@ -61,7 +61,7 @@ def test_durations_bound_the_times(process, seed, duration, rate):
 
 @given(seed=st.integers(0, 2**32), gap_cv=st.sampled_from([0.0, 0.4, 1.0, 3.0]),
        rate=st.floats(0.1, 50), factor=st.floats(0.1, 10))
-@examples(40)
+@unit_examples(40)
 def test_a_higher_rate_presses_the_same_draws_together(seed, gap_cv, rate, factor):
     process = ArrivalProcess(gap_cv)
     slow = process.arrivals(rng(seed), rate, num_requests=50)
@@ -182,7 +182,7 @@ def test_bad_profiles(make, said):
 
 
 @given(widths=st.lists(st.floats(0.1, 100), min_size=1, max_size=6), data=st.data())
-@examples(60)
+@unit_examples(60)
 def test_any_pieces_invert(widths, data):
     rates = st.lists(st.floats(0, 50), min_size=len(widths), max_size=len(widths))
     start, end = np.array(data.draw(rates)), np.array(data.draw(rates))

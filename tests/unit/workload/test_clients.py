@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.core.errors import InputError
 from penstock.workload.client_files import read_clients
 from penstock.workload.clients import GAMMA, WEIBULL, renewals
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 LEVELS = [0.0, 0.5, 1.0]
 
@@ -104,7 +104,7 @@ def test_too_many_requests_are_refused(tmp_path: Path) -> None:
         clients.trace(0, "x", rate_per_s=1e6)
 
 
-@examples(20)
+@unit_examples(20)
 @given(st.sampled_from([GAMMA, WEIBULL]), st.sampled_from([0.1, 0.5, 1.0, 3.0]))
 def test_renewals_are_stationary(family: int, shape: float) -> None:
     """As many arrivals as expected come in the mean, however long or short the span is."""

@@ -20,7 +20,7 @@ from penstock.workload.lengths import (
 )
 from penstock.workload.stats import trace_stats
 from penstock.workload.trace import Trace, no_prefixes
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 # Means of the real rows, from the table of section 5 and the ShareGPT file's description.
 MEANS = {
@@ -103,7 +103,7 @@ def test_copula_gives_the_stated_rank_correlation(rho):
 
 @given(seed=st.integers(0, 2**32), num=st.integers(1, 200), more=st.integers(0, 200),
        rho=st.sampled_from([0.0, 0.5]))
-@examples(40)
+@unit_examples(40)
 def test_more_draws_begin_with_the_fewer(seed, num, more, rho):
     model = LengthDistribution(QuantileTable((0.0, 1.0), (1.0, 900.0)), Fixed(7), rho)
     few, many = model.draw(rng(seed), num), model.draw(rng(seed), num + more)
@@ -113,7 +113,7 @@ def test_more_draws_begin_with_the_fewer(seed, num, more, rho):
 
 @given(size=st.integers(1, 30), num=st.integers(0, 100), seed=st.integers(0, 2**32),
        shuffled=st.booleans())
-@examples(60)
+@unit_examples(60)
 def test_trace_rows_stay_pairs_and_are_used_evenly(size, num, seed, shuffled):
     prompt = np.arange(1, size + 1)
     trace = pairs_as_trace(prompt, prompt * 3)

@@ -15,7 +15,7 @@ from penstock.workload.requests import requests
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes, workload_trace
 from penstock.workload.workload import Workload
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 LENGTHS = LengthDistribution(QuantileTable((0.0, 1.0), (1.0, 4000.0)),
                              QuantileTable((0.0, 1.0), (1.0, 300.0)))
@@ -72,7 +72,7 @@ def check_shape(workload: Workload) -> None:
 
 
 @given(first=sources("a"), second=sources("b"), seed=SEEDS)
-@examples(40)
+@unit_examples(40)
 def test_mixing_conserves_every_source(first, second, seed):
     alone = rows_of(generate([first], seed)) + rows_of(generate([second], seed))
     mixed = generate([first, second], seed)
@@ -83,7 +83,7 @@ def test_mixing_conserves_every_source(first, second, seed):
 
 
 @given(source=sources(), seed=SEEDS, factor=st.floats(0.1, 10))
-@examples(40)
+@unit_examples(40)
 def test_rate_changes_times_alone(source, seed, factor):
     source = replace(source, num_requests=30, duration_s=None, start_s=0.0)
     slow = generate([source], seed)
@@ -97,7 +97,7 @@ def test_rate_changes_times_alone(source, seed, factor):
 
 
 @given(source=sources(), seed=SEEDS)
-@examples(20)
+@unit_examples(20)
 def test_streams_of_one_purpose_leave_the_others_alone(source, seed):
     base = generate([replace(source, num_requests=30, duration_s=None)], seed)
     others = replace(source, num_requests=30, duration_s=None, mix={"x": 1, "y": 1, "z": 1},

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.workload.patterns import PATTERNS, SHAPES, exact, mixed, published, shape
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 RUN_S = 1200.0
 # Mean arrival rates of SINCERE's runs, requests per second, at nominal 4, 8 and 12.
@@ -67,7 +67,7 @@ def test_a_ramp_is_up_and_down_in_forty_seconds():
 
 @given(pattern=st.sampled_from(PATTERNS), rate=st.floats(0.5, 30), seed=st.integers(0, 2**32),
        duration=st.floats(10, 400))
-@examples(60)
+@unit_examples(60)
 def test_exact_is_exact(pattern, rate, seed, duration):
     times = exact(pattern, rate, duration, rng(seed))
     assert len(times) == round(rate * duration)
@@ -78,7 +78,7 @@ def test_exact_is_exact(pattern, rate, seed, duration):
 
 
 @given(pattern=st.sampled_from(PATTERNS), rate=st.floats(0.5, 20), seed=st.integers(0, 2**32))
-@examples(40)
+@unit_examples(40)
 def test_published_times_ascend_from_the_start(pattern, rate, seed):
     times = published(pattern, rate, 100.0, rng(seed))
     assert times[0] == 0.0

@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.workload.readers import read_trace
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes, offsets_of
 from penstock.workload.writers import write_trace
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]),
                 max_size=6)
@@ -44,7 +44,7 @@ def names_of(trace: Trace) -> list[str]:
 
 
 @given(trace=traces())
-@examples(25,
+@unit_examples(25,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_csv_and_parquet_round_trips_are_exact(tmp_path: Path, trace: Trace):
     bare = replace(trace, prefixes=no_prefixes())
@@ -60,7 +60,7 @@ def test_csv_and_parquet_round_trips_are_exact(tmp_path: Path, trace: Trace):
 
 
 @given(trace=traces())
-@examples(25,
+@unit_examples(25,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mooncake_round_trip(tmp_path: Path, trace: Trace):
     write_trace(trace, tmp_path / "t.jsonl.gz")

@@ -1,6 +1,6 @@
 """Recent values of one series, and their rates, means and extremes over a window."""
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -12,41 +12,38 @@ class History(Generic[Value]):
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
-        self._values: deque[tuple[float, Value]] = deque()
+        self._times_s: list[float] = []
+        self._values: list[Value] = []
 
     def add(self, now_s: float, value: Value) -> None:
         """Add a value. Times rise."""
-        values = self._values
-        values.append((now_s, value))
-        while len(values) > 1 and values[1][0] <= now_s - self._keep_s:
-            values.popleft()
+        times = self._times_s
+        times.append(now_s)
+        self._values.append(value)
+        num_old = min(bisect_right(times, now_s - self._keep_s) - 1, len(times) - 1)
+        if num_old > 0:
+            del times[:num_old], self._values[:num_old]
 
     def since(self, from_s: float) -> list[Value]:
         """Return the values later than ``from_s``, oldest first."""
-        found: list[Value] = []
-        for at_s, value in reversed(self._values):
-            if at_s <= from_s:
-                break
-            found.append(value)
-        return found[::-1]
+        return self._values[bisect_right(self._times_s, from_s):]
 
     def within(self, from_s: float, to_s: float) -> list[Value]:
         """Return the values from one time to another, both included, oldest first."""
-        return [value for at_s, value in self._values if from_s <= at_s <= to_s]
+        return self._values[bisect_left(self._times_s, from_s):bisect_right(self._times_s, to_s)]
 
     def at(self, when_s: float) -> tuple[float, Value] | None:
         """Return the last value at or before a time, with its time; else the oldest value, None
         without any."""
-        found = self._values[0] if self._values else None
-        for one in reversed(self._values):
-            if one[0] <= when_s:
-                return one
-        return found
+        if not self._values:
+            return None
+        place = max(bisect_right(self._times_s, when_s) - 1, 0)
+        return self._times_s[place], self._values[place]
 
     @property
     def span_s(self) -> float:
         """Time from the oldest value to the newest."""
-        return self._values[-1][0] - self._values[0][0] if self._values else 0.0
+        return self._times_s[-1] - self._times_s[0] if self._times_s else 0.0
 
 
 def rate_since(counts: History[float], from_s: float, now_s: float) -> float | None:

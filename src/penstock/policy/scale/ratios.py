@@ -1,14 +1,18 @@
 """Past ratios of actual over forecast demand, and the headroom that they ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, erf, exp, log, sqrt
+from operator import truediv
 
 _STEP = 0.025
 _LEAST, _MOST = 0.25, 8.0
 _NUM_BINS = ceil(log(_MOST / _LEAST) / _STEP) + 1
 BINS: tuple[float, ...] = tuple(_LEAST * exp(_STEP * place) for place in range(_NUM_BINS))
 """Ratios by whose histogram errors are kept; each is the middle of a bin."""
+
+_FALLING = BINS[::-1]
+_OVER: Callable[[float, float], float] = truediv
 
 
 class Ratios:
@@ -33,7 +37,7 @@ class Ratios:
     @property
     def mean(self) -> float:
         """Actual over forecast demand, in all."""
-        return sum(self._weights) / sum(map(_over, self._weights, BINS))
+        return sum(self._weights) / sum(map(_OVER, self._weights, BINS))
 
     def shortfall(self, headroom: float) -> float:
         """Return the share of the requests beyond ``headroom`` times the forecast."""
@@ -48,16 +52,12 @@ class Ratios:
         requests lies."""
         left = allowed * sum(self._weights)
         beyond = per_ratio = 0.0  # demand in higher bins, and the same over their ratios
-        for weight, ratio in zip(reversed(self._weights), reversed(BINS), strict=True):
+        for weight, ratio in zip(reversed(self._weights), _FALLING, strict=True):
             if beyond - ratio * per_ratio > left:
                 return (beyond - left) / per_ratio
             beyond += weight
             per_ratio += weight / ratio
         return BINS[0]
-
-
-def _over(weight: float, ratio: float) -> float:
-    return weight / ratio
 
 
 def _bin(ratio: float) -> int:

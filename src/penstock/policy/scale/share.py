@@ -120,11 +120,16 @@ def _bin(load: float) -> int:
 
 def _isotonic(sums: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Return the rising means that are nearest to the given ones (pool adjacent violators)."""
-    blocks: list[tuple[float, float, int]] = []  # sum, weight, number of bins
-    for total, weight in zip(sums, weights, strict=True):
-        block = (total, weight, 1)
-        while blocks and blocks[-1][0] * block[1] >= block[0] * blocks[-1][1]:
+    blocks: list[tuple[float, float, int]] = []  # sum, weight, number of bins, but for the last one
+    total, weight, num = sums[0], weights[0], 1
+    for new_total, new_weight in zip(sums[1:], weights[1:], strict=True):
+        if total * new_weight < new_total * weight:
+            blocks.append((total, weight, num))
+            total, weight, num = new_total, new_weight, 1
+            continue
+        total, weight, num = total + new_total, weight + new_weight, num + 1
+        while blocks and blocks[-1][0] * weight >= total * blocks[-1][1]:
             before = blocks.pop()
-            block = (before[0] + block[0], before[1] + block[1], before[2] + block[2])
-        blocks.append(block)
-    return [total / weight for total, weight, num in blocks for _ in range(num)]
+            total, weight, num = before[0] + total, before[1] + weight, before[2] + num
+    blocks.append((total, weight, num))
+    return [share for total, weight, num in blocks for share in [total / weight] * num]

@@ -26,8 +26,9 @@ def bring_up_to_date(engine: Engine) -> None:
                                f"up to {VERSION}; update Penstock")
     METADATA.create_all(engine)
     for table in METADATA.sorted_tables:
+        present = _columns(engine, table.name)
         for column in table.columns:
-            if column.name not in _columns(engine, table.name):
+            if column.name not in present:
                 _add(engine, table.name, column.name,
                      str(CreateColumn(column).compile(dialect=engine.dialect)))
     if found < VERSION:

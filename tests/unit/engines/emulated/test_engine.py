@@ -23,7 +23,7 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from support.fake_clock import FakeLoop, play, settle
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.scheduler_runs import header, make_scheduler, step_by_step
 from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
@@ -112,14 +112,14 @@ def assert_same(case: Case, seen: Seen) -> None:
     seen.scheduler.check_integrity()
 
 
-@examples(300)
+@unit_examples(300)
 @given(cases(aborts=True))
 def test_tokens_come_when_the_plain_simulator_says(case: Case) -> None:
     case = on_the_clock(case)
     assert_same(case, emulate(case))
 
 
-@examples(200)
+@unit_examples(200)
 @given(cases(aborts=True), st.integers(0, 2**32), st.sampled_from((0.001, 0.1, 3.0)))
 def test_late_wake_ups_change_nothing(case: Case, seed: int, most_s: float) -> None:
     """However late the event loop is, steps neither drift nor know of what comes after them."""
@@ -127,14 +127,14 @@ def test_late_wake_ups_change_nothing(case: Case, seed: int, most_s: float) -> N
     assert_same(case, emulate(case, late_s=lambda: random.uniform(0.0, most_s)))
 
 
-@examples(60)
+@unit_examples(60)
 @given(cases(), st.sampled_from((0.5, 2.0, 64.0)))
 def test_speed_changes_the_wall_and_not_the_engine(case: Case, speed: float) -> None:
     case = on_the_clock(case)
     assert_same(case, emulate(case, speed))
 
 
-@examples(150)
+@unit_examples(150)
 @given(cases(aborts=True))
 def test_its_journal_replays(case: Case) -> None:
     records = [orjson.loads(line) for line in emulate(case).journal.splitlines()]

@@ -19,7 +19,7 @@ from penstock.perf.queueing.replicas import (
 )
 from penstock.perf.step_time.linear import LinearStepTime
 from support.drawn_requests import drawn_gaps, drawn_mix
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
 STEP = LinearStepTime(0.01, 1e-4, 0.0, 1e-4, 1e-7, EVIDENCE)
@@ -329,7 +329,7 @@ def built(model, engine, requests, targets):
 _TOLERANCE = 1.0 + 2e-2  # of bisections, and of chunks as whole tokens
 
 
-@examples(50)
+@unit_examples(50)
 @given(_queues(), st.sampled_from(("ttft_s", "itl_s", "e2e_s")), st.integers(1, 8))
 def test_a_tighter_target_never_raises_capacity(parts, name, count):
     model, engine, requests, targets = parts
@@ -345,7 +345,7 @@ def test_a_tighter_target_never_raises_capacity(parts, name, count):
     assert after <= before * _TOLERANCE + 1e-5
 
 
-@examples(50)
+@unit_examples(50)
 @given(_queues(), st.integers(1, 8))
 def test_a_faster_step_never_lowers_capacity(parts, count):
     model, engine, requests, targets = parts
@@ -356,7 +356,7 @@ def test_a_faster_step_never_lowers_capacity(parts, count):
     assert after * _TOLERANCE + 1e-5 >= before
 
 
-@examples(50)
+@unit_examples(50)
 @given(_queues(), st.floats(0.01, 20.0), st.integers(1, 8))
 def test_quantiles_are_ordered_and_grow_with_the_rate(parts, rate_per_s, count):
     model, engine, requests, targets = parts
@@ -372,7 +372,7 @@ def test_quantiles_are_ordered_and_grow_with_the_rate(parts, rate_per_s, count):
         assert state.gap_quantile_s(0.5) <= state.gap_quantile_s(0.99)
 
 
-@examples(50)
+@unit_examples(50)
 @given(_queues(), st.integers(1, 8))
 def test_capacity_is_where_the_first_miss_is(parts, count):
     one = built(*parts)
@@ -385,7 +385,7 @@ def test_capacity_is_where_the_first_miss_is(parts, count):
             assert one.first_miss(1.05 * capacity + 1e-5, count) is not None
 
 
-@examples(30)
+@unit_examples(30)
 @given(_queues(), st.integers(1, 6))
 def test_more_replicas_never_carry_less_each(parts, count):
     one = built(*parts)

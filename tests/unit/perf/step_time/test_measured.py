@@ -14,7 +14,7 @@ from penstock.core.step import StepFeatures
 from penstock.perf.step_time.measured import measured_step_time
 from penstock.perf.step_time.rate_table import fitted_rates, load_rates
 from penstock.registry.step_times import make_step_time
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 CATALOG = load_catalog()
 MODELS = st.sampled_from(["llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-r1",
@@ -28,7 +28,7 @@ def step_time(model: str, chip: str, tensor: int = 8, engine: str = "vllm"):
                               "fp8", "bf16", engine=engine, version="0.19.0")
 
 
-@examples(150)
+@unit_examples(150)
 @given(MODELS, CHIPS, STEPS)
 def test_no_step_is_faster_than_physics(model: str, chip: str, step: tuple[int, int, int]) -> None:
     prompt, decodes, each = step
@@ -40,7 +40,7 @@ def test_no_step_is_faster_than_physics(model: str, chip: str, step: tuple[int, 
     assert answer.total_s >= found.bound_seconds(features)
 
 
-@examples(60)
+@unit_examples(60)
 @given(MODELS, CHIPS, STEPS)
 def test_more_work_takes_longer(model: str, chip: str, step: tuple[int, int, int]) -> None:
     prompt, decodes, each = step

@@ -18,7 +18,7 @@ from penstock.core.step import StepFeatures
 from penstock.perf.step_time.efficiency import efficiency_for
 from penstock.perf.step_time.roofline import RooflineStepTime, roofline_step_time
 from penstock.perf.step_time.work import step_work
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 
 def chip(name: str, bandwidth: float, flops: float, fp8: float | None = None,
@@ -107,7 +107,7 @@ def physical_bound(model: ModelSpec, accelerator: Accelerator, tensor: int, prec
     return max(compute, (weights + cache) / tensor / accelerator.bandwidth_bytes_per_s)
 
 
-@examples(300)
+@unit_examples(300)
 @given(model=models, accelerator=chips, parallelism=parallelisms, precision=precisions,
        kv_precision=st.sampled_from(["bf16", "fp8"]), step=features)
 def test_never_faster_than_physics_allows(model, accelerator, parallelism, precision,
@@ -122,7 +122,7 @@ def test_never_faster_than_physics_allows(model, accelerator, parallelism, preci
     assert sum(answer.parts.values()) == pytest.approx(answer.total_s)
 
 
-@examples(100)
+@unit_examples(100)
 @given(model=models, accelerator=chips, parallelism=parallelisms, step=features)
 def test_affine_in_work_and_context(model, accelerator, parallelism, step):
     predictor = roofline_step_time(model, accelerator, parallelism)
@@ -132,7 +132,7 @@ def test_affine_in_work_and_context(model, accelerator, parallelism, step):
     assert predictor.seconds(*step) == pytest.approx(expected, rel=1e-12)
 
 
-@examples(50)
+@unit_examples(50)
 @given(model=models, accelerator=chips, step=features, more=st.integers(1, 1000))
 def test_more_work_never_takes_less_time(model, accelerator, step, more):
     predictor = roofline_step_time(model, accelerator)

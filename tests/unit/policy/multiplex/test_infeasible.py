@@ -7,14 +7,14 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.infeasible import Checks
 from penstock.policy.multiplex.queues import ModelLocations
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 MODELS = [HostedModel(name, 10, BatchTime(1.0, 0.1)) for name in "abc"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 100)), max_size=40),
        st.floats(0, 120))
-@examples(100)
+@unit_examples(100)
 def test_each_model_is_due_once_at_its_soonest(wishes, now_s):
     checks = Checks(5)
     for model, at_s in wishes:

@@ -10,12 +10,12 @@ from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import expected_deadlines, visits
 from penstock.policy.multiplex.worth import Worth
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 SECONDS = st.sampled_from((0.0, 0.01, 0.1, 0.5, 2.0, 7.0, 30.0))
 
 
-@examples(500)
+@unit_examples(500)
 @given(st.lists(st.sampled_from((0.0, 0.0, 0.05, 0.3, 1.0, 6.0)), max_size=30),
        st.sampled_from((0.5, 5.0, 40.0)), SECONDS, SECONDS, SECONDS, SECONDS, SECONDS,
        st.integers(1, 12), st.booleans(), st.integers(1, 8))

@@ -22,7 +22,7 @@ from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.running import running
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.server_in_thread import in_a_thread
 from support.small_fleet import FLEET
 
@@ -64,7 +64,7 @@ def test_whatever_is_asked_gets_an_answer_that_is_described(api, path, mode) -> 
     each of the shape that it tells, and never a bug."""
     (operation,) = api[path].values()
 
-    @examples(25, suppress_health_check=list(HealthCheck))
+    @unit_examples(25, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def ask(case):
         if isinstance(case.body, dict) and isinstance(case.body.get("max_tokens"), int):

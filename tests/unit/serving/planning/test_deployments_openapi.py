@@ -17,7 +17,7 @@ from schemathesis.openapi import from_url
 from penstock.engines.http import listening
 from penstock.serving.deployments.verbs import VERBS, LocalDeployments
 from penstock.serving.planning.deployments import make_app
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.server_in_thread import in_a_thread
 from support.simulated_deployments import World, running
 
@@ -54,7 +54,7 @@ def api():
 def test_whatever_is_asked_gets_an_answer_that_is_described(api, path, method, mode):
     operation = api[path][method]
 
-    @examples(20, suppress_health_check=list(HealthCheck))
+    @unit_examples(20, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def ask(case):
         if case.path_parameters and len(str(case.path_parameters.get("name"))) % 2:

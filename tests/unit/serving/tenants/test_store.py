@@ -16,7 +16,7 @@ from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.records import Batch, Opening, Progress, Settlement
 from penstock.serving.tenants.store import DEAD_AFTER_S, Spent, StoreError, open_store
 from penstock.serving.tenants.tables import METADATA
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 
 DAY = 86_400.0
 
@@ -176,7 +176,7 @@ RECORDS = st.one_of(
               st.integers(0, 10**15), st.integers(0, 3)))
 
 
-@examples(60,
+@unit_examples(60,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(RECORDS, max_size=6), max_size=6), st.data())
 def test_every_request_is_charged_once_whatever_is_repeated(tmp_path, batches, data) -> None:

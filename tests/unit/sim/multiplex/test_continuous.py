@@ -23,7 +23,7 @@ from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import MultiplexRun
 from support.multiplexing_cases import multiplexing
-from support.scaled_examples import examples
+from support.scaled_examples import unit_examples
 from support.scheduler_runs import jump
 from support.strategies import EVIDENCE, Case, cases
 
@@ -69,7 +69,7 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
     return run, residents
 
 
-@examples(150)
+@unit_examples(150)
 @given(cases())
 def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) -> None:
     alone = jump(case)

@@ -17,8 +17,9 @@ THROUGHPUT_SHARE = 0.9  # of the limit: what a throughput target gets, whatever 
 _UNSOLVABLE = "a replica with room for one request and no queue: the published chain refuses it"
 _MAX_STEPS = 100
 _TOLERANCE = 1e-6
-# Rows whose states together fit in some 30 MB are searched at once.
-_STATES_AT_ONCE = 1 << 20
+# Rows whose states together fit in a core's cache are searched at once: rows are padded to the
+# longest of them, and longer arrays take four times as long.
+_STATES_AT_ONCE = 1 << 16
 
 
 def size(queues: Sequence[QueueSpec], targets: Sequence[Targets]) -> list[Sizing]:
