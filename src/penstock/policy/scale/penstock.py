@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from penstock.policy.scale.budget import BudgetSharing
-from penstock.policy.scale.cheapest import cheapest_counts, next_best
 from penstock.policy.scale.forecast import Forecast, RateForecast
 from penstock.policy.scale.grown import SETTLE_S, Grown, Growth
 from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
+from penstock.policy.scale.mix import Mix, size
 from penstock.policy.scale.outcomes import Outcomes
 from penstock.policy.scale.protocol import ScalerContext, num_waiting, recent_loads
 from penstock.policy.scale.rates import ReplicaRates
@@ -93,6 +93,7 @@ class _Model:
                               settings.adapt_s)
         self._outcomes = Outcomes(context.classes)
         self._grown = Grown()
+        self._mix = Mix(self._facts)
         self._needs = History[float](self._stay_s)
         self._asked_s = 0.0  # when a request was last here
 
@@ -128,7 +129,7 @@ class _Model:
         if not loads or found is None:
             # Nothing is known of requests yet; held ones need a replica.
             needed = not sum(present) and any(one.num_held for one in demand)
-            counts = self._counts([1.0] * len(self.numbers), 1.0) if needed else present
+            counts = self._mix.grown(present, [1.0] * len(present), 1.0) if needed else present
             return _Wish(counts, "no answers yet", {})
         self._rates.update(seen, demand, loads, now_s, measures=measures)
         if self._idle(present, demand, now_s):
@@ -178,23 +179,20 @@ class _Model:
                  "spent": self._spending.value,
                  "replica_per_s": unit / of_request, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
-        if _size(present, worth) < need - 1e-9:
-            self._grown.add(now_s, Growth(_size(present, worth), unit, asked))
-            return _Wish(self._counts(worth, need), reason, terms)
-        fewer = self._fewer(present, worth, grown, now_s)
-        if fewer is None:
+        if size(present, worth) < need - 1e-9:
+            self._grown.add(now_s, Growth(size(present, worth), unit, asked))
+            return _Wish(self._mix.grown(present, worth, need), reason, terms)
+        if self._needs.span_s < self._stay_s:  # what has sufficed all the time is not known
             return _Wish(present, reason, terms)
-        return _Wish(fewer, f"fewer sufficed for {self._stay_s:g} s", terms)
-
-    def _fewer(self, present: tuple[int, ...], worth: Sequence[float], grown: float, now_s: float
-               ) -> tuple[int, ...] | None:
-        """Return fewer replicas, None unless fewer have sufficed all the time, which must be known,
-        with some to spare, and are more than those from which the fleet has ``grown``."""
-        if self._needs.span_s < self._stay_s:
-            return None
-        need = max(max(self._needs.since(now_s - self._stay_s)) * SPARE, grown * _MORE)
-        counts = self._counts(worth, need)
-        return counts if _size(counts, worth) < _size(present, worth) - 1e-9 else None
+        # Fewer replicas have some to spare, and are more than those from which the fleet has grown.
+        most = max(max(self._needs.since(now_s - self._stay_s)) * SPARE, grown * _MORE)
+        fewer = self._mix.reduced(present, self._ready(seen), worth, most, now_s)
+        if fewer is not None:
+            return _Wish(fewer, f"fewer sufficed for {self._stay_s:g} s", terms)
+        others = self._mix.exchanged(present, worth, most, now_s)
+        if others is not None:
+            return _Wish(others, "others are cheaper, their starts included", terms)
+        return _Wish(present, reason, terms)
 
     def _backlog_per_s(self, seen: Observation, demand: Sequence[SeenDemand]) -> float:
         """Return the rate at which the requests that wait, at the gateway and at engines, would be
@@ -208,7 +206,7 @@ class _Model:
         """Whether the load of the ready replicas may be what makes requests miss."""
         rate = self._forecast.rate_since(now_s - _LATE_S, now_s)
         rates = self._work_per_s
-        return rate is None or not rates or rate >= _BUSY * _size(self._ready(seen), rates)
+        return rate is None or not rates or rate >= _BUSY * size(self._ready(seen), rates)
 
     # -- prediction -----------------------------------------------------------------------------
 
@@ -220,7 +218,7 @@ class _Model:
             return None
         learned = self._settings.margin / self._margin.value
         return Share(found.expected_per_s / self._rates.of_request,
-                     found.covered(_size(counts, rates) * learned))
+                     found.covered(size(counts, rates) * learned))
 
     def set_aside(self, counts: Sequence[int], now_s: float) -> tuple[int, ...] | None:
         """Return the best of the other counts, None where there is none or no rate is known."""
@@ -229,23 +227,12 @@ class _Model:
             found = self.predicted(other, now_s)
             return 0.0 if found is None else found.in_time
 
-        return None if self.predicted(counts, now_s) is None else next_best(
-            counts, [(one.floor, one.ceiling) for one in self._facts],
-            [one.weight for one in self._facts], share)
-
-    def _counts(self, worth: Sequence[float], need: float) -> tuple[int, ...]:
-        return cheapest_counts(need, worth, [one.weight for one in self._facts],
-                               [(one.floor, one.ceiling) for one in self._facts])
+        return None if self.predicted(counts, now_s) is None else self._mix.next_best(counts, share)
 
 
 def _allowed(context: ScalerContext) -> float:
     """Return the smallest share of misses that a class allows."""
     return min((one.slo.allowed_misses for one in context.classes.values()), default=0.01)
-
-
-def _size(counts: Sequence[int], worth: Sequence[float]) -> float:
-    """Return what so many replicas of each group are worth together."""
-    return sum(count * each for count, each in zip(counts, worth, strict=True))
 
 
 class PenstockScaler:
