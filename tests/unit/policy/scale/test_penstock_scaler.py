@@ -198,7 +198,7 @@ def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
     scaler = penstock({"margin": 1.0, "stay_s": 60.0}, context)
     targets = (1, 1)
     num_missed = 0
-    for step in range(1, 120):
+    for step in range(1, 500):
         num_missed += 85 if 2.0 * targets[0] + 4.0 * targets[1] < 8.5 else 0
         demand = (SeenDemand("m", "chat", 85 * step, 0, 85 * step, 0, 0, 85 * step - num_missed,
                              0, LENGTHS),)
