@@ -208,6 +208,29 @@ def test_the_cheapest_kinds_are_taken(costs: tuple[float, float],
     assert targets == counts
 
 
+def test_no_decision_starts_some_kinds_and_gives_up_others() -> None:
+    """Longer prompts make the first kind the cheaper one, shorter ones the second."""
+    facts = [GroupFacts("m", 0, 50, 2, cost, 60.0, 1000) for cost in (1.0, 2.0)]
+    context = ScalerContext(tuple(facts), CLASSES, (
+        lambda loads: ReplicaRate(2.0 if loads["chat"].lengths[0][0] > 100 else 1.9, 2.5),
+        lambda _: ReplicaRate(3.9, 4.9)))
+    scaler = penstock({"margin": 1.0, "stay_s": 60.0}, context)
+    targets, arrived, steps = (2, 2), 0, []
+    for number in range(1, 720):
+        now_s = 10.0 * number
+        arrived += 80 if number // 60 % 2 else 160
+        lengths = ((120 if number // 25 % 2 else 100, 10),)
+        demand = (SeenDemand("m", "chat", arrived, 0, arrived, 0, 0, arrived, 0, lengths),)
+        before = targets
+        targets = scaler.decide(Observation(now_s, tuple(SeenGroup(target, tuple(
+            SeenReplica(i, "ready", 0.0) for i in range(target))) for target in before), demand),
+            now_s).targets
+        steps.append([after - count for after, count in zip(targets, before, strict=True)])
+    assert any(max(one) > 0 for one in steps)
+    assert any(min(one) < 0 for one in steps)
+    assert not any(max(one) > 0 > min(one) for one in steps)
+
+
 def test_rates_of_many_groups_are_computed_in_turn() -> None:
     computed: list[int] = []
 
