@@ -38,8 +38,8 @@ def request_schema(section: type[BaseModel], leave_out: Iterable[str] = ()) -> d
             return walk({**definitions[name], **{k: v for k, v in value.items() if k != "$ref"}})
         return {key: walk(item) for key, item in value.items()}
 
-    found: dict[str, Any] = walk({**schema, "properties": fields, "$defs": {}})
-    del found["$defs"]
+    own = {key: value for key, value in schema.items() if key != "$defs"}
+    found: dict[str, Any] = walk({**own, "properties": fields})
     return found
 
 

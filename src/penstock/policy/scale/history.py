@@ -20,7 +20,7 @@ class History(Generic[Value]):
         times = self._times_s
         times.append(now_s)
         self._values.append(value)
-        num_old = min(bisect_right(times, now_s - self._keep_s) - 1, len(times) - 1)
+        num_old = bisect_right(times, now_s - self._keep_s) - 1
         if num_old > 0:
             del times[:num_old], self._values[:num_old]
 

@@ -22,7 +22,7 @@ Counts = tuple[int, ...]
 
 
 def size(counts: Sequence[int], worth: Sequence[float]) -> float:
-    """Return what so many replicas of each group are worth together."""
+    """Return what so many replicas of each group are worth, or cost, together."""
     return sum(count * each for count, each in zip(counts, worth, strict=True))
 
 
@@ -36,7 +36,10 @@ class Mix:
     """
 
     def __init__(self, facts: Sequence[GroupFacts]) -> None:
-        self._facts = tuple(facts)
+        self._floors = tuple(one.floor for one in facts)
+        self._ceilings = tuple(one.ceiling for one in facts)
+        self._costs = tuple(one.weight for one in facts)
+        self._starts_s = tuple(one.start_s for one in facts)
         self._too_much = 0.0  # cost per hour times seconds
         self._looked_s: float | None = None
         self._until_s = 0.0  # when replicas that replace others should be ready
@@ -44,7 +47,7 @@ class Mix:
     def grown(self, present: Sequence[int], worth: Sequence[float], need: float) -> Counts:
         """Return the present replicas with the cheapest further ones that cover the need; all that
         may be, where the need is larger."""
-        return self._cheapest(need, worth, self._within(present), self._most())
+        return self._cheapest(need, worth, self._within(present), self._ceilings)
 
     def reduced(self, present: Sequence[int], ready: Sequence[int], worth: Sequence[float],
                 need: float, now_s: float) -> Counts | None:
@@ -56,7 +59,7 @@ class Mix:
         # Replicas that are ready go only for others that are ready.
         kept = tuple(map(min, present, ready))
         most = kept if size(kept, worth) >= need else present
-        counts = self._cheapest(need, worth, self._floors(), self._within(most))
+        counts = self._cheapest(need, worth, self._floors, self._within(most))
         return counts if size(counts, worth) < size(present, worth) - 1e-9 else None
 
     def exchanged(self, present: Sequence[int], worth: Sequence[float], need: float, now_s: float
@@ -67,40 +70,30 @@ class Mix:
         if elapsed_s < _LOOK_S:
             return None
         self._looked_s = now_s
-        best = self._cheapest(need, worth, self._floors(), self._most())
-        kept = self._cheapest(need, worth, self._floors(), self._within(present))
-        saving = max(0.0, self._cost(kept) - self._cost(best))
+        best = self._cheapest(need, worth, self._floors, self._ceilings)
+        kept = self._cheapest(need, worth, self._floors, self._within(present))
+        saving = max(0.0, size(kept, self._costs) - size(best, self._costs))
         self._too_much = self._too_much * exp(-elapsed_s / FORGET_S) + saving * elapsed_s
         wanted = tuple(map(max, present, best))
-        starts = sum((more - count) * one.weight * one.start_s
-                     for more, count, one in zip(wanted, present, self._facts, strict=True))
+        starts = sum((more - count) * cost * start_s for more, count, cost, start_s in zip(
+            wanted, present, self._costs, self._starts_s, strict=True))
         if wanted == tuple(present) or not saving or self._too_much <= starts:
             return None
         self._too_much = 0.0
-        self._until_s = now_s + _STARTS * max(one.start_s for one in self._facts)
+        self._until_s = now_s + _STARTS * max(self._starts_s)
         return wanted
 
     def next_best(self, counts: Sequence[int], share: Callable[[Sequence[int]], float]
                   ) -> Counts | None:
         """Return the best of the other counts, as ``cheapest.next_best`` says."""
-        return next_best(counts, list(zip(self._floors(), self._most(), strict=True)),
-                         [one.weight for one in self._facts], share)
+        return next_best(counts, list(zip(self._floors, self._ceilings, strict=True)),
+                         self._costs, share)
 
     def _cheapest(self, need: float, worth: Sequence[float], least: Sequence[int],
                   most: Sequence[int]) -> Counts:
-        return cheapest_counts(need, worth, [one.weight for one in self._facts],
-                               list(zip(least, most, strict=True)))
-
-    def _cost(self, counts: Sequence[int]) -> float:
-        return sum(count * one.weight for count, one in zip(counts, self._facts, strict=True))
-
-    def _floors(self) -> Counts:
-        return tuple(one.floor for one in self._facts)
-
-    def _most(self) -> Counts:
-        return tuple(one.ceiling for one in self._facts)
+        return cheapest_counts(need, worth, self._costs, list(zip(least, most, strict=True)))
 
     def _within(self, counts: Sequence[int]) -> Counts:
         """Return the nearest counts within the bounds."""
-        return tuple(min(max(count, one.floor), one.ceiling)
-                     for count, one in zip(counts, self._facts, strict=True))
+        return tuple(min(max(count, floor), ceiling) for count, floor, ceiling in zip(
+            counts, self._floors, self._ceilings, strict=True))

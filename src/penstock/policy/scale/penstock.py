@@ -179,8 +179,9 @@ class _Model:
                  "spent": self._spending.value,
                  "replica_per_s": unit / of_request, "share": self._rates.share,
                  "correction": self._rates.factor, "need": need}
-        if size(present, worth) < need - 1e-9:
-            self._grown.add(now_s, Growth(size(present, worth), unit, asked))
+        here = size(present, worth)
+        if here < need - 1e-9:
+            self._grown.add(now_s, Growth(here, unit, asked))
             return _Wish(self._mix.grown(present, worth, need), reason, terms)
         if self._needs.span_s < self._stay_s:  # what has sufficed all the time is not known
             return _Wish(present, reason, terms)
