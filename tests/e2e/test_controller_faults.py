@@ -2,6 +2,7 @@
 is started or ended on the way."""
 
 import asyncio
+import random
 import signal
 from contextlib import asynccontextmanager
 
@@ -96,15 +97,16 @@ def test_of_two_controllers_one_acts_and_the_other_takes_over(kubeconfig, tmp_pa
 @pytest.mark.parametrize("wrong", ["gone", "conflict", "busy", "cut"])
 def test_answers_of_a_server_in_trouble(kubeconfig, tmp_path, wrong):
     """Watches that are too old, conflicts, throttling and cut connections, each for a third of the
-    requests, and for all of them for a moment."""
-    def some(request, turns=[0]):  # noqa: B006
+    requests. They are drawn: of every third request, the same one of a cycle could always be it."""
+    rng = random.Random(1)
+
+    def some(request):
         code = {"gone": 410, "conflict": 409, "busy": 429, "cut": "cut"}[wrong]
         if (wrong == "gone") != is_watch(request) and wrong in ("gone", "conflict"):
             return None
         if wrong == "conflict" and not is_change(request):
             return None
-        turns[0] += 1
-        return code if turns[0] % 3 == 1 else None
+        return code if rng.random() < 1 / 3 else None
 
     async def work():
         async with behind_a_proxy(kubeconfig, tmp_path) as (one, proxy, numbers):
