@@ -12,6 +12,7 @@ from penstock.serving.kubernetes.actions import (
     Apply,
     Create,
     Delete,
+    Release,
     Scale,
     SetStatus,
 )
@@ -106,6 +107,9 @@ class World:
                     self.groups[document["metadata"]["name"]] = document
                 case Apply(document, manager):
                     self.apply(document, manager)
+                case Release(ref):
+                    metadata = self.workloads[ref.name]["metadata"]
+                    metadata["managedFields"] = cluster.released(self.workloads[ref.name])
                 case Delete(ref):
                     del (self.groups if ref.kind == "ReplicaGroup" else self.workloads)[ref.name]
                 case Scale(ref, replicas):

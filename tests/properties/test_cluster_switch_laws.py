@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.fleet.load import parse_fleet
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Delete, Scale
+from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Delete, Release, Scale
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.reconcile import Observed, group_states, reconcile
 from penstock.serving.kubernetes.retire import Switch, retired
@@ -79,6 +79,9 @@ class World:
                 case Scale(ref, replicas):
                     self.changed.append(step)
                     self.workloads[ref.name]["spec"]["replicas"] = replicas
+                case Release(ref):
+                    metadata = self.workloads[ref.name]["metadata"]
+                    metadata["managedFields"] = cluster.released(self.workloads[ref.name])
                 case Delete(ref):
                     assert all(owner != ref.name for owner, _, _ in self.pods.values())
                     del (self.groups if ref.kind == "ReplicaGroup" else self.workloads)[ref.name]

@@ -1,6 +1,7 @@
 """Objects of a small cluster, as its API shows them."""
 
 from penstock.fleet.load import parse_fleet
+from penstock.serving.kubernetes.names import CREATOR
 
 TIME = "2026-11-24T10:00:00Z"
 CREATE = "kubernetes: {create: {image: 'vllm/vllm-openai:v0.19.0', model: meta/llama}}"
@@ -60,6 +61,11 @@ def managed(known, document, manager):
               if one["manager"] != manager]
     return [*others, {"manager": manager, "operation": "Apply", "fieldsV1": {
         "f:spec": {f"f:{key}": {} for key in document["spec"]}}}]
+
+
+def released(known):
+    """Managed fields of a workload once its creator keeps nothing but its replicas."""
+    return managed(known, {"spec": ("replicas",)}, CREATOR)
 
 
 def pod(name, labels=None, *, ready=True, ending=False, placed=True, cost=None):

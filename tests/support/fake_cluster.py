@@ -10,6 +10,7 @@ from penstock.serving.kubernetes.actions import (
     Create,
     Delete,
     Label,
+    Release,
     Scale,
     SetStatus,
     Tell,
@@ -98,6 +99,8 @@ class FakeCluster:
         match action:
             case Apply(document, manager):
                 self._apply(document, manager)
+            case Release(ref):
+                self._release(ref)
             case Create(document):
                 self.put_new(document)
             case Delete(ref):
@@ -198,6 +201,12 @@ class FakeCluster:
             raise ClusterError("somebody else owns the replicas", 409)
         self.put(document["kind"], merged(known, {**document, "metadata": {
             **metadata, "managedFields": cluster.managed(known, document, manager)}}))
+
+    def _release(self, ref):
+        if tuple(ref) not in self.objects:
+            raise ClusterError("there is none", 404)
+        self.patch(ref, {"metadata": {
+            "managedFields": cluster.released(self.objects[tuple(ref)])}})
 
     def _scaled(self, ref):
         """Managed fields once the scale subresource has taken the replicas."""

@@ -18,6 +18,14 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Let the creator of a workload own nothing of it but its number of replicas, whatever the
+    number is then: somebody may have scaled the workload since it was seen."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """Create an object with fields that others own afterwards."""
 
@@ -80,4 +88,4 @@ class Tell:
     subject: str = ""
 
 
-Action = Apply | Create | Delete | Scale | Annotate | Label | SetStatus | Tell
+Action = Apply | Release | Create | Delete | Scale | Annotate | Label | SetStatus | Tell

@@ -17,11 +17,12 @@ from penstock.serving.kubernetes.actions import (
     Create,
     Delete,
     Label,
+    Release,
     Scale,
     SetStatus,
     Tell,
 )
-from penstock.serving.kubernetes.names import GROUP, MANAGER, VERSION
+from penstock.serving.kubernetes.names import CREATOR, GROUP, MANAGER, VERSION
 from penstock.serving.kubernetes.objects import Document, Ref, time_text
 
 
@@ -167,6 +168,8 @@ class Cluster:
             case Apply(document, manager):
                 await client.apply(_class_of(_BY_NAME[document["kind"]])(document),
                                    field_manager=manager, force=manager == MANAGER)
+            case Release(ref):
+                await self._release(ref)
             case Create(document):
                 await client.create(_class_of(_BY_NAME[document["kind"]])(document))
             case Delete(ref):
@@ -189,6 +192,15 @@ class Cluster:
                                    patch_type=_types().MERGE)
             case Tell():
                 await self._tell(action)
+
+    async def _release(self, ref: Ref) -> None:
+        """Apply the replicas of this very version of a workload."""
+        kind = _class_of(_BY_NAME[ref.kind])
+        found = await self._client.get(kind, ref.name, namespace=ref.namespace)
+        await self._client.apply(kind({
+            "metadata": {"name": ref.name, "namespace": ref.namespace,
+                         "resourceVersion": found["metadata"]["resourceVersion"]},
+            "spec": {"replicas": found["spec"]["replicas"]}}), field_manager=CREATOR, force=False)
 
     async def _delete(self, ref: Ref) -> None:
         """Delete an object, which may be gone already."""

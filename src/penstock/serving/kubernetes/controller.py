@@ -263,6 +263,7 @@ class Controller:
                 one.applied[ref] = (action.document, now_s)
             else:
                 await self._do(action)
+            self._queue.got_on(one.fleet.ref)
             if change is not None:
                 ref, before, after = change
                 if before == 0:

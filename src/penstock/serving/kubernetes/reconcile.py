@@ -11,6 +11,7 @@ from penstock.serving.kubernetes.actions import (
     Annotate,
     Apply,
     Create,
+    Release,
     Scale,
     SetStatus,
     Tell,
@@ -20,7 +21,6 @@ from penstock.serving.kubernetes.manifests import created_workload, replica_grou
 from penstock.serving.kubernetes.names import CREATOR, DELETION_COST, workload_name
 from penstock.serving.kubernetes.objects import (
     Autoscaler,
-    Document,
     FleetObject,
     Pod,
     Ref,
@@ -180,18 +180,11 @@ def _created(fleet: FleetObject, values: Fleet, state: GroupState, target: int |
     document = created_workload(fleet, values, state.number)
     if state.workload is None:
         first = values.replicas[state.number].count if target is None else target
-        yield Apply(_with_replicas(document, first, document["spec"]), CREATOR)
+        yield Apply({**document, "spec": {**document["spec"], "replicas": first}}, CREATOR)
         return
     yield Apply(document)
     if state.workload.is_new:
-        yield Apply(_with_replicas({
-            **document, "metadata": {key: document["metadata"][key]
-                                     for key in ("name", "namespace")}},
-            state.workload.replicas, {}), CREATOR)
-
-
-def _with_replicas(document: Document, replicas: int, spec: Document) -> Document:
-    return {**document, "spec": {**spec, "replicas": replicas}}
+        yield Release(state.workload.ref)
 
 
 def scaled(workload: Workload, pods: Sequence[Pod], wanted: int, work: Mapping[str, int]
@@ -240,6 +233,6 @@ def change_of(action: Action) -> tuple[Ref, int, int] | None:
     match action:
         case Scale(ref, replicas, before):
             return ref, before or 0, replicas
-        case Apply(document, manager) if manager == CREATOR and len(document["spec"]) > 1:
+        case Apply(document, manager) if manager == CREATOR:
             return ref_of(document), 0, document["spec"]["replicas"]
     return None

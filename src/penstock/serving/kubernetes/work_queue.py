@@ -40,6 +40,11 @@ class WorkQueue:
         self._held_s.pop(key, None)
         self._failures.pop(key, None)
 
+    def got_on(self, key: Ref) -> None:
+        """Count failures anew: a step was carried out. Where a server refuses one request of three,
+        a look of ten steps hardly ever ends well, and takes a step or two each time."""
+        self._failures.pop(key, None)
+
     def failed(self, key: Ref, least_s: float = 0.0) -> None:
         """Ask for work once more, after a wait that grows, and of ``least_s`` at least."""
         times = self._failures[key] = self._failures.get(key, 0) + 1

@@ -17,6 +17,7 @@ from penstock.serving.kubernetes.actions import (  # noqa: E402
     Apply,
     Delete,
     Label,
+    Release,
     Scale,
     SetStatus,
     Tell,
@@ -140,6 +141,21 @@ def test_an_action_is_one_request_with_penstock_s_field_manager(action, method, 
         assert request.url.params["force"] == "true"
     if body is not None:
         assert json.loads(request.content) == body
+
+
+def test_the_creator_of_a_workload_keeps_the_number_of_the_version_that_it_saw():
+    server = Server({
+        ("GET", CHAT): (200, {"metadata": {"name": "chat-0", "namespace": "ns",
+                                           "resourceVersion": "7"}, "spec": {"replicas": 4}}),
+        ("PATCH", CHAT): (200, {"metadata": {"name": "x"}})})
+    asyncio.run(server.cluster().act(Release(Ref("Deployment", "ns", "chat-0"))))
+    request = server.asked[1]
+    assert request.headers["content-type"] == "application/apply-patch+yaml"
+    assert request.url.params["fieldManager"] == "penstock-create"
+    assert request.url.params.get("force", "false") == "false"
+    assert json.loads(request.content) == {
+        "apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 4},
+        "metadata": {"name": "chat-0", "namespace": "ns", "resourceVersion": "7"}}
 
 
 def test_the_creator_of_a_workload_takes_no_field_from_others():

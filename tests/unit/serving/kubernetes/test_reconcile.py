@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.serving.kubernetes import objects
-from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Scale, SetStatus
+from penstock.serving.kubernetes.actions import Annotate, Apply, Create, Release, Scale, SetStatus
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.names import CREATOR, MANAGER
 from penstock.serving.kubernetes.objects import Ref
@@ -54,11 +54,10 @@ def test_the_creator_of_a_workload_keeps_its_first_number_alone():
         **created.document["metadata"],
         "managedFields": cluster.managed({}, created.document, CREATOR)}}
     _, found = steps(seen(new), {0: 3})
-    assert [(step.manager, "replicas" in step.document["spec"]) for step in found] == [
-        (MANAGER, False), (CREATOR, True)]
-    assert found[1].document["spec"] == {"replicas": 3}
-    assert [*found[1].document["metadata"]] == ["name", "namespace"]
-    new["metadata"]["managedFields"] = cluster.managed(new, found[1].document, CREATOR)
+    assert found[0].manager == MANAGER
+    assert "replicas" not in found[0].document["spec"]
+    assert found[1] == Release(WORKLOAD)
+    new["metadata"]["managedFields"] = cluster.released(new)
     _, found = steps(seen(new), {0: 3})
     assert [step.manager for step in found] == [MANAGER]
 

@@ -96,3 +96,21 @@ def test_a_fleet_that_fails_waits_ever_longer(least_s):
     assert waits == sorted(waits)
     assert waits[0] >= max(work_queue.APART_S, least_s)
     assert waits[-1] == pytest.approx(max(work_queue.MOST_APART_S, least_s), abs=0.5)
+
+
+def test_a_fleet_that_gets_on_does_not_wait_longer():
+    times = []
+
+    async def work(queue, key):
+        times.append(asyncio.get_running_loop().time())
+        queue.got_on(key)
+        if len(times) < 12:
+            queue.failed(key)
+
+    async def then(queue):
+        queue.add(A)
+        await asyncio.sleep(60.0)
+
+    at_work(work, then)
+    assert [later - sooner for sooner, later in pairwise(times)] == pytest.approx(
+        [work_queue.APART_S] * 11, abs=1e-3)
