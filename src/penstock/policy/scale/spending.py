@@ -8,7 +8,7 @@ from math import exp
 
 from penstock.policy.scale.outcomes import Misses
 
-AIM = 0.6
+AIM = 0.4
 """Share of the allowed misses that are to happen in the long run. The rest is kept for chance."""
 
 ADAPT_S = 24 * 3600.0
