@@ -151,7 +151,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     from penstock.serving.endpoint_picker.pods import pod_endpoints
     from penstock.serving.endpoint_picker.pool_rules import NO_RULES
     from penstock.serving.endpoint_picker.running import running_picker
-    from penstock.serving.endpoint_picker.workers import WorkerPlace
+    from penstock.serving.workers.place import WorkerPlace
     from penstock.serving.gateway.reload import Reload
 
     own = None if worker is None else WorkerPlace.of(worker)
@@ -192,7 +192,7 @@ async def _keep(num_workers: int, places: "Places", drain_s: float, *, as_json: 
     from penstock.cli.console import note, print_json
     from penstock.engines.http import stop_signal
     from penstock.serving.endpoint_picker.running_workers import running_workers
-    from penstock.serving.endpoint_picker.workers import WorkerPlace
+    from penstock.serving.workers.place import WorkerPlace
 
     def command(place: WorkerPlace, port: int) -> list[str]:
         # Of an option that is given twice, the last counts.

@@ -9,7 +9,7 @@ from support.kustomization import FormError
 from support.manifests import of_kind, rendered
 
 READ = {"list", "watch"}
-OWN = READ | {"create", "patch", "delete"}
+OWN = READ | {"get", "create", "patch", "delete"}
 RIGHTS = {
     "penstock-controller": {
         ("penstock.dev", "fleets"): READ,

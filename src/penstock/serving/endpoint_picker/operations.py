@@ -1,18 +1,16 @@
 """Health, metrics and decisions of an endpoint picker over HTTP."""
 
-import asyncio
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 from aiohttp import web
 
 from penstock.engines.http import Handler, json_response
 from penstock.serving.application import Part
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.server import Health
-from penstock.serving.endpoint_picker.workers import Get, Workers
 from penstock.serving.errors import ServiceError
+from penstock.serving.workers.workers import Workers
 
 _METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _MOST_BODY_BYTES = 1024  # no operation has a body
@@ -47,39 +45,28 @@ def operations(books: Books, health: Health) -> Part:
     return _part(alive, ready, metrics, decision)
 
 
-def operations_of_workers(workers: Workers, get: Get) -> Part:
-    """Return the HTTP operations of an endpoint picker whose workers answer at their own URLs:
-    ready where one of them is, with the metrics of all."""
+def operations_of_workers(workers: Workers) -> Part:
+    """Return the HTTP operations of an endpoint picker with workers: ready where one of them is,
+    with the metrics of all."""
     async def alive(_: web.Request) -> web.Response:
         return web.Response()
 
     async def ready(_: web.Request) -> web.Response:
-        found = await _answers(workers, get, "/ready")
-        return web.Response(status=200 if found else 503)
+        found = await workers.ask("GET", "/ready")
+        return web.Response(status=200 if any(one.status == 200 for one in found) else 503)
 
     async def metrics(_: web.Request) -> web.Response:
-        await workers.look(get)
+        await workers.look()
         return web.Response(body=workers.metrics().encode(), headers=_METRICS_HEADERS)
 
     async def decision(http: web.Request) -> web.Response:
         path = f"/v1/penstock/decisions/{quote(http.match_info['id'], safe='')}"
-        for body in await _answers(workers, get, path):
-            return web.Response(body=body, content_type="application/json")
+        for reply in await workers.ask("GET", path):
+            if reply.status == 200:
+                return web.Response(body=reply.body, content_type=reply.content_type)
         raise _no_decision()
 
     return _part(alive, ready, metrics, decision)
-
-
-async def _answers(workers: Workers, get: Get, path: str) -> list[bytes]:
-    """Return the bodies of the workers that answer with status 200."""
-    async def one(url: str) -> tuple[int, bytes]:
-        try:
-            return await get(url + path)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return 0, b""
-
-    found = await asyncio.gather(*(one(worker.url) for worker in workers.serving))
-    return [body for status, body in found if status == 200]
 
 
 def _no_decision() -> ServiceError:

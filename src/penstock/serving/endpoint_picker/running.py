@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aiohttp import web
+
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import NEVER_S, EngineFacts
@@ -20,14 +22,12 @@ from penstock.serving.callers import Address
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.addresses import address_of
 from penstock.serving.endpoint_picker.limits import PickerOptions
-from penstock.serving.endpoint_picker.load_board import Peers
 from penstock.serving.endpoint_picker.metrics import PickerMetrics
 from penstock.serving.endpoint_picker.operations import operations
 from penstock.serving.endpoint_picker.picker import Picker
 from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules
 from penstock.serving.endpoint_picker.server import Health, Processor, grpc_listening
 from penstock.serving.endpoint_picker.stream import StreamContext
-from penstock.serving.endpoint_picker.workers import WorkerPlace
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.choice import Chooser
@@ -38,12 +38,14 @@ from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.server import forecasts_of, offer_of, routed_part
 from penstock.serving.overload import OverloadGuard, default_limits
+from penstock.serving.workers.load_board import Peers
+from penstock.serving.workers.place import WorkerPlace
+from penstock.serving.workers.private import privately_listening
 
 Endpoints = Callable[[], Sequence[EngineFacts]]
 """Gives the present endpoints of the pool. Their numbers are those of the fleet's replicas, which
 the router knows."""
 
-_LOOPBACK = "127.0.0.1"
 _LOOK_S = 1.0
 _READY_TICK_S = 0.05
 HTTP_SHUTDOWN_S = 1.0
@@ -106,13 +108,23 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
             Address("Penstock endpoint picker", places.host, places.host_names),
             [operations(books, health)], on_bug)
         with closing(books.picker.forecasts):
-            async with background(work, on_bug), listening(
-                    app, places.host if worker is None else _LOOPBACK, places.metrics_port,
-                    HTTP_SHUTDOWN_S) as url, \
+            async with background(work, on_bug), _answering(app, places, worker) as url, \
                     grpc_listening(processor, health, places.host, places.port, credentials,
                                    options.drain_s, port_is_shared=worker is not None) as address, \
                     background([partial(_become_ready, engines, health)], on_bug):
                 yield Running(address, url, engines)
+
+
+@asynccontextmanager
+async def _answering(app: web.Application, places: Places, worker: WorkerPlace | None
+                     ) -> AsyncIterator[str]:
+    """Yield the URL of health and metrics, empty for a worker: its keeper asks for them."""
+    if worker is not None:
+        async with privately_listening(app, worker.socket):
+            yield ""
+        return
+    async with listening(app, places.host, places.metrics_port, HTTP_SHUTDOWN_S) as url:
+        yield url
 
 
 class PickerFleet:

@@ -1,7 +1,6 @@
 """The gRPC side of the endpoint picker (grpcio, extra ``kubernetes``)."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from penstock.core.errors import InputError
 from penstock.serving.endpoint_picker.addresses import joined
 from penstock.serving.endpoint_picker.external_processor import SERVICE, handler
 from penstock.serving.endpoint_picker.stream import PickerStream, StreamContext
+from penstock.serving.workers.keeping import check_free
 
 LIVENESS, READINESS = "liveness", "readiness"
 _FOLLOWING_READINESS = ("", READINESS, SERVICE)
@@ -96,18 +95,6 @@ async def grpc_listening(processor: Processor, own_health: Health, host: str, po
         await server.stop(drain_s / 2)
     finally:
         await server.stop(0)
-
-
-def check_free(host: str, port: int) -> None:
-    """Raise InputError where an address cannot be bound. gRPC would tell it in lines of its own."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "no address of this machine"
-        # The text of a failed bind repeats the address.
-        raise InputError(f"cannot listen on {host[:60]} port {port}: "
-                         f"{why.partition(' (while')[0]}") from error
 
 
 async def _settle(num_open: Callable[[], int], longest_s: float) -> None:

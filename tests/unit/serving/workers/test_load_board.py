@@ -6,7 +6,7 @@ import pytest
 
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineFacts, EngineState, InFlight
-from penstock.serving.endpoint_picker.load_board import STALE_S, LoadBoard, Peers, place_of
+from penstock.serving.workers.load_board import STALE_S, LoadBoard, Peers, place_of
 
 URL = "http://10.0.0.1:8000"
 

@@ -1,4 +1,4 @@
-"""The load by engine that the worker processes of one endpoint picker tell each other.
+"""The load by engine that the worker processes of one server tell each other.
 
 A file in shared memory has one slot for each worker, which alone writes it. A slot is written as a
 whole with its time and checksum, so that a reader who meets a half-written slot passes it over.

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.serving.endpoint_picker.summed_metrics import SUMMED_GAUGES, summed
+from penstock.serving.workers.summed_metrics import SUMMED_GAUGES, summed
 from support.picker_streams import SmallPool
 
 
