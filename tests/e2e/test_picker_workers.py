@@ -6,7 +6,6 @@ import re
 import signal
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -20,6 +19,7 @@ from penstock.serving.endpoint_picker import external_processor as ext_proc
 from support.penstock_process import process
 from support.picker_streams import MODEL, request_body, request_head, response_body, response_head
 from support.small_fleet import FLEET
+from support.worker_processes import children, lives
 
 PATIENCE_S = 60.0
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -58,11 +58,6 @@ def num_requests(url: str) -> int:
     found = re.search(rb"^llm_d_epp_request_total\{.*\} ([0-9.]+)$", got(f"{url}/metrics")[1],
                       re.MULTILINE)
     return 0 if found is None else int(float(found[1]))
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in
-            Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def until(condition) -> None:
@@ -141,9 +136,3 @@ def test_workers_that_cannot_start_are_a_clear_error(repository, folder) -> None
     assert "expected an IP address" in err
     assert "did not start; it has told why" in err
     assert "Traceback" not in err
-
-
-def lives(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False

@@ -26,6 +26,8 @@ from penstock.cli.options import (
     TlsCert,
     TlsClientCa,
     TlsKey,
+    WorkerOf,
+    Workers,
 )
 from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
@@ -64,10 +66,7 @@ def endpoint_picker(
         "--max-streams", min=1, max=1_000_000, metavar="N",
         help="Most open requests; others get status 429.")] = 10_000,
     max_body_mb: MaxBodyMb = 16,
-    workers: Annotated[int, typer.Option(
-        "--workers", min=1, max=64, metavar="PROCESSES",
-        help="Processes that choose, all on the same port; each takes one core.")] = 1,
-    worker: Annotated[str | None, typer.Option("--worker", hidden=True)] = None,
+    workers: Workers = 1, worker: WorkerOf = None,
     drain_s: Annotated[float, typer.Option(
         "--drain-s", min=0.0, max=3600.0, metavar="S",
         help="Time for open requests to end after SIGTERM, seconds.")] = 30.0,
@@ -138,21 +137,20 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
                  options: "PickerOptions", tls: "ServerTls | None", cluster: "Cluster | None",
                  pool: "Ref | None", worker: str | None, *, self_signed: bool,
                  as_json: bool) -> None:
-    import asyncio
     import gc
-    import sys
     from contextlib import AsyncExitStack
 
     import numpy as np
 
     from penstock.cli.console import note
+    from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.endpoint_picker.pods import pod_endpoints
     from penstock.serving.endpoint_picker.pool_rules import NO_RULES
     from penstock.serving.endpoint_picker.running import running_picker
-    from penstock.serving.workers.place import WorkerPlace
     from penstock.serving.gateway.reload import Reload
+    from penstock.serving.workers.place import WorkerPlace
 
     own = None if worker is None else WorkerPlace.of(worker)
     # Workers must not draw the same numbers, and so choose the same endpoints at a time.
@@ -178,10 +176,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
         if own is None:
             _announce(running, as_json=as_json)
         else:
-            sys.stdout.write(f"worker {running.address} {running.url}\n")
-            sys.stdout.flush()
-            # The keeper's end, however it comes, closes the pipe.
-            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
+            worker_serves(stopped)
         await stopped.wait()
 
 
@@ -190,17 +185,12 @@ async def _keep(num_workers: int, places: "Places", drain_s: float, *, as_json: 
     import sys
 
     from penstock.cli.console import note, print_json
+    from penstock.cli.workers import worker_command
     from penstock.engines.http import stop_signal
     from penstock.serving.endpoint_picker.running_workers import running_workers
-    from penstock.serving.workers.place import WorkerPlace
-
-    def command(place: WorkerPlace, port: int) -> list[str]:
-        # Of an option that is given twice, the last counts.
-        return [sys.executable, "-P", "-m", "penstock", *sys.argv[1:], "--port", str(port),
-                "--metrics-port", "0", "--worker", str(place)]
 
     stopped = stop_signal()
-    async with running_workers(command, num_workers, places, drain_s, note) as running:
+    async with running_workers(worker_command, num_workers, places, drain_s, note) as running:
         if as_json:
             print_json({"address": running.address, "url": running.url,
                         "workers": running.workers.pids})

@@ -89,6 +89,10 @@ MaxBodyMb = Annotated[int, typer.Option(
     "--max-body-mb", min=1, max=1024, metavar="N", help="Largest request body, in MB.")]
 Port = Annotated[int, typer.Option(
     "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free port.")]
+Workers = Annotated[int, typer.Option(
+    "--workers", min=1, max=64, metavar="PROCESSES",
+    help="Processes that serve, all on the same port; each takes one core.")]
+WorkerOf = Annotated[str | None, typer.Option("--worker", hidden=True)]
 TlsCert = Annotated[Path | None, typer.Option(
     "--tls-cert", metavar="FILE", show_default=False,
     help="Serve HTTPS with this certificate and its chain (PEM); a changed file is read again.")]

@@ -1,7 +1,8 @@
 """``penstock serve``: a gateway before a fleet's engines."""
 
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,8 @@ from penstock.cli.options import (
     TlsCert,
     TlsClientCa,
     TlsKey,
+    WorkerOf,
+    Workers,
 )
 from penstock.cli.tls import server_tls
 from penstock.core.errors import InputError
@@ -83,6 +86,7 @@ def serve(
     advise: Annotated[bool, typer.Option(
         "--advise", help="Let policies.scale decide and record, and leave the number of replicas "
                          "as it is.")] = False,
+    workers: Workers = 1, worker: WorkerOf = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Serve OpenAI's API in front of a fleet's engines until interrupted.
@@ -94,12 +98,14 @@ def serve(
     /v1/penstock/decisions/ID explains a decision; the answer's header X-Penstock-Decision has the
     ID. /metrics is for Prometheus. If the fleet file has tenants, or keys exist (`penstock keys`),
     requests need a key, and spending is recorded in a ledger. The file is read again when it
-    changes, or on SIGHUP.
+    changes, or on SIGHUP. With --workers, several processes serve engines that run already, and
+    are one gateway to clients, administrators and Prometheus.
     """
     from penstock.engines.http import run_server
     from penstock.serving.deployments.startable import is_started
     from penstock.serving.gateway.limits import Limits
     from penstock.serving.gateway.running import Access
+    from penstock.serving.gateway.running_workers import check_workers
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     from penstock.serving.scaling.plan import check_scaling
     from penstock.serving.tenants.audit import AuditFile
@@ -110,6 +116,12 @@ def serve(
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
                          "an engine that can be started: emulated, llamacpp or vllm")
+    if workers > 1:
+        check_workers(fleet, deployments)
+        if worker is None:
+            run_server(_keep(fleet, workers, host, port, "http" if tls is None else "https",
+                             as_json=as_json))
+            return OK
     if fleet.scales:
         check_scaling(fleet, advise=advise)
     elif advise:
@@ -117,20 +129,21 @@ def serve(
     own_ledger = ledger_file(fleet_file)
     if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
         ledger = ledger_url(own_ledger)
-    limits = Limits(max_in_flight, max_queue, attempts, max_body_bytes=max_body_mb * 2**20,
+    limits = Limits(ceil(max_in_flight / workers), ceil(max_queue / workers), attempts,
+                    max_body_bytes=max_body_mb * 2**20,
                     max_memory_bytes=None if max_memory_mb is None else max_memory_mb * 2**20)
     access = Access(ledger, open_to_all, tuple(allowed_hosts or ()),
                     None if audit is None else AuditFile(audit))
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, access, otlp_tracing() if traces else NoTracing(),
-                      decisions, deployments, tls, advise=advise, as_json=as_json))
+                      decisions, deployments, tls, worker, advise=advise, as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
                  limits: "Limits", access: "Access", tracing: "Tracing",
-                 decisions: Path | None, deployments: Path | None, tls: "ServerTls | None", *,
-                 advise: bool, as_json: bool) -> None:
+                 decisions: Path | None, deployments: Path | None, tls: "ServerTls | None",
+                 worker: str | None, *, advise: bool, as_json: bool) -> None:
     import gc
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
@@ -139,6 +152,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     import numpy as np
 
     from penstock.cli.console import note
+    from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.deployments.routed import routed_deployments
@@ -151,8 +165,11 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.planning.operations import OPERATIONS, begin_process
     from penstock.serving.planning.server import USUAL, in_processes, part
     from penstock.serving.scaling.plan import ScalingPlan
+    from penstock.serving.workers.place import WorkerPlace
 
-    rng = np.random.default_rng(fleet.run.seed)
+    own = None if worker is None else WorkerPlace.of(worker)
+    # Workers must not draw the same numbers, and so choose the same engines at a time.
+    rng = np.random.default_rng(fleet.run.seed if own is None else [fleet.run.seed, own.number])
     prices = BudgetPrices()
 
     def router_of(fleet: "Fleet") -> "Router":
@@ -167,6 +184,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"),
                                initializer=begin_process)
     planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
+    if decisions is not None and own is not None:  # one process writes a file, and rotates it
+        decisions = decisions.with_name(f"{decisions.stem}.{own.number}{decisions.suffix}")
     log = DecisionLog(decisions, note) if decisions is not None else None
     async with started_replicas(fleet, folder / "replicas", note) as started, routed_deployments(
             deployments, note) as routed:
@@ -181,27 +200,56 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                            reload=reload, tracing=tracing, prices=prices, log=log,
                            engines_folder=folder, tls=tls, scaling=scaling, on_bug=note,
                            beside=[planning, *routed.parts],
-                           work=[partial(one.run, reload.asked.set) for one in (started, routed)]
-                           ) as (url, engines):
+                           work=[partial(one.run, reload.asked.set) for one in (started, routed)],
+                           worker=own) as (url, engines):
             routed.announce(url)
-            _announce(url, engines, as_json=as_json)
+            if own is None or own.number == 0:
+                _tell_of(engines)
+            if own is None:
+                _announce({"url": url, "engines": [one.facts.url for one in engines]},
+                          as_json=as_json)
+            else:
+                worker_serves(stopped)
             await stopped.wait()
     pool.shutdown(wait=False, cancel_futures=True)
     if log is not None:
         log.close()
 
 
-def _announce(url: str, engines: "Engines", *, as_json: bool) -> None:
-    import sys
+async def _keep(fleet: "Fleet", num_workers: int, host: str, port: int, scheme: str, *,
+                as_json: bool) -> None:
+    """Keep workers running: this command again, once for each."""
+    from penstock.cli.console import note
+    from penstock.cli.workers import worker_command
+    from penstock.engines.http import stop_signal
+    from penstock.serving.gateway.running_workers import running_workers
+
+    stopped = stop_signal()
+    async with running_workers(worker_command, num_workers, host, port, scheme, note) as (
+            url, workers):
+        _announce({"url": url, "engines": [url for group in fleet.replicas
+                                           for url in group.endpoints],
+                   "workers": workers.pids}, as_json=as_json)
+        await stopped.wait()
+
+
+def _tell_of(engines: "Engines") -> None:
     from time import monotonic
 
-    from penstock.cli.console import note, print_json
+    from penstock.cli.console import note
 
     for engine in engines:
         if reason := engine.unavailable(monotonic()):
             note(f"engine {engine.facts.url} {reason}")
+
+
+def _announce(document: dict[str, Any], *, as_json: bool) -> None:
+    import sys
+
+    from penstock.cli.console import print_json
+
     if as_json:
-        print_json({"url": url, "engines": [engine.facts.url for engine in engines]})
+        print_json(document)
     else:
-        sys.stdout.write(f"gateway {url}\n")
+        sys.stdout.write(f"gateway {document['url']}\n")
     sys.stdout.flush()

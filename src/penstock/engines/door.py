@@ -43,7 +43,8 @@ class Door:
 
 @asynccontextmanager
 async def open_door(runner: web.AppRunner, host: str, port: int,
-                    tls: ServerTls | None) -> AsyncIterator[Door]:
+                    tls: ServerTls | None, *, port_is_shared: bool = False
+                    ) -> AsyncIterator[Door]:
     """Yield the door of a runner that is set up; it is closed when the context ends. With ``tls``,
     the server speaks HTTPS alone, and changes of the files are followed. Raises InputError for
     files that do not work, and OSError or UnicodeError where the address cannot be bound."""
@@ -52,7 +53,7 @@ async def open_door(runner: web.AppRunner, host: str, port: int,
     loaded = () if tls is None else stamps(tls.files)
     context = None if tls is None else server_context(tls)
     door = Door(protocols, await asyncio.get_running_loop().create_server(
-        protocols, host, port, **_options(context)))
+        protocols, host, port, reuse_port=port_is_shared or None, **_options(context)))
     try:
         async with beside(*([] if tls is None else [_follow(door, tls, loaded)])):
             yield door

@@ -93,13 +93,15 @@ def json_errors(wrong: Callable[[web.Request, int, str], HttpError],
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int,
                     shutdown_s: float, head_s: float = 75.0,
-                    settle_s: float = 0.0, tls: ServerTls | None = None) -> AsyncIterator[str]:
+                    settle_s: float = 0.0, tls: ServerTls | None = None, *,
+                    port_is_shared: bool = False) -> AsyncIterator[str]:
     """Yield the URL of a server, which runs until the context ends.
 
     Then requests of open connections are still accepted for ``settle_s``, twice (while the address
     is open, and after), and requests in progress have ``shutdown_s`` to end. A connection without a
     complete request head for ``head_s`` is closed. With ``tls``, the server speaks HTTPS alone.
-    Raises InputError where the address cannot be bound, or where the files of ``tls`` do not work.
+    With ``port_is_shared``, other processes of this user may listen on the port, too. Raises
+    InputError where the address cannot be bound, or where the files of ``tls`` do not work.
     """
     closing = False
 
@@ -121,7 +123,8 @@ async def listening(app: web.Application, host: str, port: int,
     doors = AsyncExitStack()
     try:
         try:
-            door = await doors.enter_async_context(open_door(runner, host, port, tls))
+            door = await doors.enter_async_context(open_door(
+                runner, host, port, tls, port_is_shared=port_is_shared))
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError | socket.gaierror) or \
                     error.errno == errno.EADDRNOTAVAIL:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.policy.route.affinity import PrefixMemory
+from penstock.policy.route.consistent import ConsistentHash
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.router import JointRouter
@@ -75,6 +76,7 @@ PLAIN: Mapping[str, Factory] = {
     "two_choices": lambda _settings, context: TwoChoices(context.draw),
     "free_kv": lambda _settings, _context: FreeKv(),
     "prefix_aware": lambda settings, _context: PrefixAware(PrefixMemory(), **settings),
+    "consistent_hash": lambda settings, _context: ConsistentHash(**settings),
     "predictive": _predictive,
 }
 """Routers that choose a replica, independent of the model."""

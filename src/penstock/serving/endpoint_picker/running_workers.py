@@ -29,7 +29,7 @@ async def running_workers(command: Command, num_workers: int, places: Places, dr
     """Run workers until the context ends, which lets them drain. Raises InputError where an address
     cannot be bound, or where a worker does not start."""
     async with new_workers(command, num_workers, places.host, places.port, note) as (
-            workers, _, port):
+            workers, _, _, port):
         app = make_application(
             Address("Penstock endpoint picker", places.host, places.host_names),
             [operations_of_workers(workers)], note)

@@ -33,6 +33,7 @@ from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices
+from penstock.serving.gateway.keeper import Keeper
 from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.reload import FleetWatch, Reload
@@ -44,8 +45,14 @@ from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.audit import AuditFile, AuditLog
 from penstock.serving.tenants.gate import TenantGate
 from penstock.serving.tenants.opening import open_gate
+from penstock.serving.workers.load_board import Peers
+from penstock.serving.workers.place import WorkerPlace
+from penstock.serving.workers.private import Client, privately_listening
 
-_SHUTDOWN_S = 60.0  # for answers in progress
+SHUTDOWN_S = 60.0
+"""Time for answers in progress when a gateway stops."""
+
+_KEEPER_S = 10.0  # the keeper asks all workers
 _SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 
 
@@ -96,11 +103,13 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   log: DecisionLog | None = None, work: Sequence[Work] = (),
                   beside: Sequence[Part] = (),
                   tls: ServerTls | None = None, scaling: ScalingPlan | None = None,
+                  worker: WorkerPlace | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """Run a gateway and yield its URL and its engines. It stops when the context ends.
     ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
-    and the services of ``beside`` answer administrators. Raises InputError where the address cannot
+    and the services of ``beside`` answer administrators. A ``worker`` shares the port with others,
+    and their load. Raises InputError where the address cannot
     be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
@@ -111,14 +120,22 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         engines = Engines(facts_of(fleet))
         scaled = stack.enter_context(_scaling(scaling, engines, session, limits, on_bug))
         audit = AuditLog(gate.ledger, access.audit_file, time.time, on_bug)
+        keeper = None if worker is None else Keeper(
+            await stack.enter_async_context(Client(_KEEPER_S)), worker)
         gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, audit,
-                          engines, log, model_pools, scaled)
+                          engines, log, model_pools, scaled, keeper,
+                          1 if worker is None else worker.num_workers)
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = gate.budget_state
         chores: list[Work] = [watcher.run, gateway.evidence.run, *gateway.chores, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
+        if worker is not None:
+            chores.append(Peers(worker.board(), worker.number, engines).run)
+            drained = worker.drained()
+            for engine in engines:
+                engine.draining = engine.facts.url in drained
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug, partial(
                 audit.add, "", "reload", str(reload.path), peer="the gateway")).run)
@@ -127,8 +144,12 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                               size_hint=" (--max-body-mb)")
             app = make_application(address, [gateway.part(), *map(gateway.guarded, beside)],
                                     on_bug)
+            if worker is not None:
+                await stack.enter_async_context(privately_listening(
+                    make_application(address, [gateway.private_part()], on_bug), worker.socket))
             async with background(chores, on_bug), listening(
-                    app, host, port, _SHUTDOWN_S, limits.head_s, _SETTLE_S, tls) as url:
+                    app, host, port, SHUTDOWN_S, limits.head_s, _SETTLE_S, tls,
+                    port_is_shared=worker is not None) as url:
                 yield url, engines
 
 

@@ -26,21 +26,21 @@ from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.audited import RequestAudit
 from penstock.serving.gateway.background import Work
 from penstock.serving.gateway.choice import Chooser
-from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
+from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
-from penstock.serving.gateway.drain import drain
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.isolation import PrefixIsolation
+from penstock.serving.gateway.keeper import Keeper
 from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
 from penstock.serving.gateway.openapi import openapi
+from penstock.serving.gateway.operations import METRICS_HEADERS, Operations
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.proxy import Proxy
-from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import Tracing
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
@@ -87,7 +87,8 @@ class Gateway:
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
-                 scaling: Scaling | None = None) -> None:
+                 scaling: Scaling | None = None, keeper: Keeper | None = None,
+                 num_workers: int = 1) -> None:
         self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
@@ -106,7 +107,7 @@ class Gateway:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
         if scaling is not None:
             self._metrics.add(ScalingMetrics(scaling.loop))
-        self.overload = OverloadGuard(default_limits(limits.max_memory_bytes),
+        self.overload = OverloadGuard(default_limits(limits.max_memory_bytes, num_workers),
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
         self._chooser = Chooser(self.engines, router,
@@ -116,6 +117,10 @@ class Gateway:
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
                             model_pools, self.overload, scaling)
+        self._operations = Operations(engines, self._chooser, self._proxy.admission,
+                                      self._metrics, self._tally, self._confidential, gate,
+                                      self.overload, model_pools, scaling)
+        self._keeper = keeper
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -138,6 +143,10 @@ class Gateway:
             ("GET", "/v1/penstock/decisions/{id}", self._decision),
             ("GET", "/v1/penstock/spend", self._spend)),
             lambda: openapi(self._gate.offer), self._limits.max_body_bytes, closing=self._close)
+
+    def private_part(self) -> Part:
+        """The API of this process for its keeper."""
+        return self._operations.part()
 
     def guarded(self, part: Part) -> Part:
         """Return a service of others with its guard, and an audit of its orders."""
@@ -226,28 +235,13 @@ class Gateway:
 
     async def _text(self, http: web.Request) -> web.Response:
         self.permit("metrics", http)
-        now_s = time.monotonic()
-        num_waiting = self._proxy.admission.num_waiting
-        if self._model_pools is not None and any_confidential(self._model_pools.attestation_status):
-            num_waiting = self._confidential.disclosure.count(num_waiting)
-        self._metrics.show(self.engines, num_waiting, now_s, time.time())
-        self._metrics.show_overload(self.overload.document(self._pad()))
-        return web.Response(body=self._metrics.text(), headers={
-            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(headers=METRICS_HEADERS, body=self._operations.metrics()
+                            if self._keeper is None else await self._keeper.metrics())
 
     async def _status(self, http: web.Request) -> web.Response:
         self.permit("status", http)
-        return json_response(status_document(
-            self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
-            self._model_pools, time.monotonic(), time.time())
-            | {"overload": self.overload.document(self._pad())}
-            | ({} if self._scaling is None else {"scaling": self._scaling.document()}))
-
-    def _pad(self) -> Callable[[int], int]:
-        """Return the rounding of counts that may include confidential requests."""
-        everywhere = [*self.engines,
-                      *(() if self._model_pools is None else self._model_pools.attestation_status)]
-        return self._confidential.disclosure.count if any_confidential(everywhere) else int
+        return json_response(self._operations.status() if self._keeper is None
+                             else await self._keeper.status())
 
     async def _show(self, _: web.Request) -> web.Response:
         """Return the status page. The page itself has no figures; it fetches them."""
@@ -261,17 +255,21 @@ class Gateway:
             if http.content_type != "application/json":  # no page of another origin sends this type
                 raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
             with self.overload.body() as hold:
-                return json_response(drain(self.engines, await self._body(http, hold), act,
-                                           self._confidential.disclosure))
+                body = await self._body(http, hold)
+            drained = self._operations.drain(body, act)
+            return json_response(drained if self._keeper is None
+                                 else await self._keeper.drain(body))
 
     async def _decision(self, http: web.Request) -> web.Response:
         own = self._gate.own(self.permit("ask", http), "ask")
-        found = self._chooser.find(http.match_info["id"])
-        if found is None or own not in (None, found.tenant) or (
-                found.confidential and own != found.tenant):
+        wanted = http.match_info["id"]
+        found = self._operations.decision(wanted)
+        if found is None and self._keeper is not None:
+            found = await self._keeper.decision(wanted)
+        if found is None or own not in (None, found["tenant"]) or (
+                found["confidential"] and own != found["tenant"]):
             raise ServiceError(404, "no such decision among the kept ones", "not_found")
-        return json_response(found.document() if own is None
-                             else found.document_for_tenant(self._chooser.names()))
+        return json_response(found["whole" if own is None else "for_tenant"])
 
     async def _spend(self, http: web.Request) -> web.Response:
         who = self.permit("spend", http)

@@ -11,17 +11,17 @@ from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.model_pools import ModelPools
-from penstock.serving.gateway.tally import Tally
 from penstock.serving.tenants.gate import TenantGate
 from penstock.serving.tenants.quota import Spending
 
 
-def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
+def status_document(engines: Engines, admission: AdmissionQueue,
                     confidential: ConfidentialCounts, gate: TenantGate,
                     model_pools: ModelPools | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
-    """Return the document of /v1/penstock/status. Counts that may include confidential requests are
-    padded, and only the section ``confidential`` is about those requests."""
+    """Return the document of /v1/penstock/status, but for the tally. Counts that may include
+    confidential requests are padded, and only the section ``confidential`` is about those
+    requests."""
     everywhere = [*engines, *(() if model_pools is None else model_pools.attestation_status)]
     pad = confidential.disclosure.count if any_confidential(everywhere) else int
     pools = {} if model_pools is None else {"pools": model_pools.document(confidential.disclosure)}
@@ -29,7 +29,7 @@ def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
             "num_in_flight": pad(admission.num_in_flight),
             "num_waiting": pad(admission.num_waiting),
-            **tally.document(now_s), "confidential": confidential.document(),
+            "confidential": confidential.document(),
             "tenants": [_spending(one) for one in gate.redacted_spending()]}
 
 

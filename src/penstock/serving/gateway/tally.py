@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,6 +10,9 @@ from penstock.core.slo import ServiceClass, Slo
 
 MOST_RECENT = 500
 _TICK_S, _TICKS = 2.0, 90
+Counts = dict[str, Any]
+"""Plain data that ``Tally.counts`` returns."""
+
 _JUDGED = ("finished", "failed", "broken", "shed")
 """Outcomes that count. A client that disconnected or sent an impossible request is no miss."""
 
@@ -88,11 +91,11 @@ class Tally:
                 one.ttft_s.append(end.ttft_s)
         return is_met
 
-    def document(self, now_s: float) -> dict[str, Any]:
-        """Return plain data: the classes, and recent requests by interval."""
+    def counts(self, now_s: float) -> Counts:
+        """Return all that is counted as plain data, from which ``tally_document`` draws its
+        figures."""
         newest = int(now_s / _TICK_S)
-        return {"classes": [_class(name, one) for name, one in self._classes.items()],
-                "tick_s": _TICK_S,
+        return {"classes": [_counts(name, one) for name, one in self._classes.items()],
                 "ticks": [{"s_ago": (newest - tick.number) * _TICK_S, "num_ended": tick.num_ended,
                            "num_missed": tick.num_missed, "output_tokens": tick.output_tokens}
                           for tick in self._ticks if newest - tick.number < _TICKS]}
@@ -158,16 +161,49 @@ def met(slo: Slo, num_tokens: int, num_late: int, ttft_s: float | None, e2e_s: f
     return num_late <= slo.late_allowance(max(0, num_judged))
 
 
-def _class(name: str, one: ClassTally) -> dict[str, Any]:
-    return {"name": name, "num_judged": one.num_judged, "num_met": one.num_met,
-            "attainment": one.num_met / one.num_judged if one.num_judged else None,
-            "recent_attainment": sum(one.recent_met) / len(one.recent_met)
-            if one.recent_met else None,
-            "percentile": one.slo.percentile, "outcomes": dict(one.outcomes),
-            "output_tokens": one.output_tokens,
+def tally_document(counted: Sequence[Counts]) -> dict[str, Any]:
+    """Return plain data about the requests of one or several processes: the classes, and recent
+    requests by interval."""
+    classes: dict[str, dict[str, Any]] = {}
+    ticks: dict[float, dict[str, Any]] = {}
+    for counts in counted:
+        for one in counts["classes"]:
+            _add(classes.setdefault(one["name"], {}), one)
+        for tick in counts["ticks"]:
+            _add(ticks.setdefault(tick["s_ago"], {}), {**tick, "s_ago": 0.0})
+    return {"classes": [_class(one) for one in classes.values()], "tick_s": _TICK_S,
+            "ticks": [{**ticks[s_ago], "s_ago": s_ago} for s_ago in sorted(ticks, reverse=True)]}
+
+
+def _counts(name: str, one: ClassTally) -> dict[str, Any]:
+    return {"name": name, "percentile": one.slo.percentile,
             "targets": {target: seconds for target in ("ttft_s", "itl_s", "e2e_s")
                         if (seconds := getattr(one.slo, target)) is not None},
-            "ttft_s": _quantiles(one.ttft_s), "e2e_s": _quantiles(one.e2e_s)}
+            "num_judged": one.num_judged, "num_met": one.num_met, "outcomes": dict(one.outcomes),
+            "output_tokens": one.output_tokens, "recent_met": [*map(int, one.recent_met)],
+            "ttft_s": [*one.ttft_s], "e2e_s": [*one.e2e_s]}
+
+
+def _add(total: dict[str, Any], one: Mapping[str, Any]) -> None:
+    """Add the numbers and lists of a process to those of others; names, percentile and targets are
+    the same for all."""
+    for key, value in one.items():
+        if key not in total or key in ("name", "percentile", "targets"):
+            total[key] = value
+        elif key == "outcomes":
+            total[key] = dict(Counter(total[key]) + Counter(value))
+        else:
+            total[key] += value
+
+
+def _class(one: Mapping[str, Any]) -> dict[str, Any]:
+    judged, recent = one["num_judged"], one["recent_met"]
+    return {"name": one["name"], "num_judged": judged, "num_met": one["num_met"],
+            "attainment": one["num_met"] / judged if judged else None,
+            "recent_attainment": sum(recent) / len(recent) if recent else None,
+            "percentile": one["percentile"], "outcomes": one["outcomes"],
+            "output_tokens": one["output_tokens"], "targets": one["targets"],
+            "ttft_s": _quantiles(one["ttft_s"]), "e2e_s": _quantiles(one["e2e_s"])}
 
 
 def _quantiles(values: Iterable[float]) -> dict[str, float] | None:

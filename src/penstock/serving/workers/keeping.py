@@ -8,12 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from aiohttp import web
-
 from penstock.core.errors import InputError
 from penstock.serving.gateway.background import background
-from penstock.serving.workers.place import WorkerPlace, keeper_socket
-from penstock.serving.workers.private import Client, privately_listening
+from penstock.serving.workers.place import WorkerPlace
+from penstock.serving.workers.private import Client
 from penstock.serving.workers.workers import Workers
 
 _LOOK_S = 1.0
@@ -24,10 +22,11 @@ Command = Callable[[WorkerPlace, int], Sequence[str]]
 
 
 class Kept(NamedTuple):
-    """Workers, the folder that they share, and their port."""
+    """Workers, the folder that they share, and their address and port."""
 
     workers: Workers
     folder: Path
+    host: str
     port: int
 
 
@@ -37,11 +36,11 @@ async def new_workers(command: Command, num_workers: int, host: str, port: int,
     """Yield workers that do not run yet, and hold their port. Raises InputError where the address
     cannot be bound."""
     check_free(host, port)
-    with TemporaryDirectory(prefix="penstock-workers-") as name, _held_port(host, port) as held:
+    with TemporaryDirectory(prefix="penstock-workers-") as name, _held(host, port) as held:
         folder = Path(name)
         async with Client() as client:
-            yield Kept(Workers(lambda place: command(place, held), folder, num_workers, client,
-                               note), folder, held)
+            yield Kept(Workers(lambda place: command(place, held[1]), folder, num_workers,
+                               client, note), folder, *held)
 
 
 @asynccontextmanager
@@ -66,13 +65,6 @@ async def kept(workers: Workers, drain_s: float, note: Callable[[str], None]
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-@asynccontextmanager
-async def answering_workers(app: web.Application, folder: Path) -> AsyncIterator[None]:
-    """Serve an application to the workers of a folder until the context ends."""
-    async with privately_listening(app, keeper_socket(folder)):
-        yield
-
-
 def check_free(host: str, port: int) -> None:
     """Raise InputError where an address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -95,11 +87,12 @@ async def _first(keeping: "asyncio.Task[None]", all_serving: Coroutine[Any, Any,
 
 
 @contextmanager
-def _held_port(host: str, port: int) -> Iterator[int]:
-    """Yield a port that only processes of this user can bind. The socket does not listen, so that
-    it takes no connection."""
+def _held(host: str, port: int) -> Iterator[tuple[str, int]]:
+    """Yield an address and a port that only processes of this user can bind. The socket does not
+    listen, so that it takes no connection."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host, port))
-        yield held.getsockname()[1]
+        address, bound = held.getsockname()[:2]
+        yield address, bound

@@ -9,7 +9,9 @@ from prometheus_client.registry import Collector
 
 SUMMED_GAUGES = frozenset({
     "llm_d_epp_request_running", "penstock:endpoint_picker_streams",
-    "penstock:num_requests_in_flight", "penstock:num_requests_waiting"})
+    "penstock:num_requests_in_flight", "penstock:num_requests_waiting",
+    "penstock:tenant_requests_in_flight", "penstock:confidential_requests_at_most",
+    "penstock_overload_shed"})
 """Gauges that count a worker's own requests. Of another gauge the highest value counts, since every
 worker has its own view of the same pool."""
 

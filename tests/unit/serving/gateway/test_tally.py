@@ -9,7 +9,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import ITL_MODES, ServiceClass, Slo
 from penstock.metrics.definitions import first_due_s, gap_statistics, met_slo
-from penstock.serving.gateway.tally import End, Pace, Tally, met
+from penstock.serving.gateway.tally import End, Pace, Tally, met, tally_document
 
 slos = st.builds(Slo, st.sampled_from([None, 0.5]), st.sampled_from([None, 0.03, 0.1]),
                  st.sampled_from([None, 2.0]), st.sampled_from(ITL_MODES),
@@ -48,7 +48,7 @@ def test_misses_are_what_was_late_failed_or_turned_away() -> None:
         end(), end(ttft_s=1.5), end("failed"), end("broken"), end("shed"), end("cancelled"),
         end("refused"), end(ttft_s=None))]
     assert said == [True, False, False, False, False, None, None, False]
-    [found] = tally.document(11.0)["classes"]
+    [found] = tally_document([tally.counts(11.0)])["classes"]
     assert (found["num_judged"], found["num_met"], found["attainment"]) == (6, 1, 1 / 6)
     assert found["ttft_s"] == {"p50": 1.5, "p95": 1.5, "p99": 1.5}
     assert found["outcomes"]["shed"] == 1
@@ -58,14 +58,25 @@ def test_ticks_are_of_the_last_minutes() -> None:
     tally = Tally([CHAT])
     tally.add(end(tokens=3), 0.5)
     tally.add(end("failed", tokens=0), 9.0)
-    ticks = tally.document(10.0)["ticks"]
+    ticks = tally_document([tally.counts(10.0)])["ticks"]
     assert [(one["s_ago"], one["num_ended"], one["num_missed"], one["output_tokens"])
             for one in ticks] == [(10.0, 1, 0, 3), (2.0, 1, 1, 0)]
-    assert tally.document(1000.0)["ticks"] == []
+    assert tally_document([tally.counts(1000.0)])["ticks"] == []
 
 
 def test_a_class_nobody_knew_is_counted_and_new_targets_hold() -> None:
     tally = Tally([])
     assert tally.add(end(), 0.0) is True
     tally.adopt([ServiceClass("chat", Slo(ttft_s=0.1))])
-    assert tally.document(0.0)["classes"][0]["targets"] == {"ttft_s": 0.1}
+    assert tally_document([tally.counts(0.0)])["classes"][0]["targets"] == {"ttft_s": 0.1}
+
+
+def test_the_tallies_of_several_processes_are_one_tally() -> None:
+    whole, parts = Tally([CHAT]), [Tally([CHAT]), Tally([])]
+    for number, one in enumerate([end(ttft_s=0.1), end(ttft_s=0.3), end("failed"), end("cancelled"),
+                                  end(ttft_s=0.2)]):
+        at_s = 4.0 * number
+        whole.add(one, at_s)
+        parts[number % 2].add(one, at_s)
+    assert tally_document([one.counts(20.0) for one in parts]) == tally_document(
+        [whole.counts(20.0)])
