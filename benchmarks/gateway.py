@@ -1,11 +1,12 @@
 """Speed of ``penstock serve`` against a bare aiohttp relay before the same upstream, in one run.
 
-    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--keys] [--litellm PYTHON]
+    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--keys] [--workers N]
+                                 [--litellm PYTHON]
 
 All parts are processes of their own on this machine: an upstream that streams a chat answer of 17
 chunks from memory (in one piece, or with ``--spread`` each on its own), a bare relay, the gateway,
 and Debian's ``wrk`` as the client. ``--keys`` adds a gateway with a key, limits, a budget and a
-ledger. ``--litellm`` names the Python of an environment that has
+ledger, ``--workers`` one of several processes. ``--litellm`` names the Python of an environment that has
 ``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine falls on
 all of them; ratios are medians over rounds. Requests per second of processor time tell what a core
 to itself would do where other work shares the machine.
@@ -79,11 +80,12 @@ def port_of(part: subprocess.Popen) -> int:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: str):
+def gateway(folder: Path, upstream: str, num_workers: int = 1):
     """(URL, process id) of ``penstock serve`` before an upstream."""
     fleet = folder / f"{upstream.rpartition(':')[2]}.yaml"
     fleet.write_text(FLEET.format(upstream=upstream))
     with process(sys.executable, "-m", "penstock", "serve", str(fleet), "--port", "0",
+                 "--workers", str(num_workers),
                  environment={"PYTHONPATH": str(REPOSITORY / "src")}) as found:
         yield f"http://127.0.0.1:{port_of(found)}", found.pid
 
@@ -149,9 +151,11 @@ def wrk(folder: Path, url: str, connections: int, seconds: int,
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
+    """Seconds of processor time that a process and its workers have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(
+        map(cpu_s, map(int, workers)))
 
 
 def checked(url: str, key: str = "none") -> None:
@@ -211,6 +215,9 @@ def measured(folder: Path, parts: dict[str, tuple], options) -> dict[str, object
     if "keyed" in parts:
         found["gateway_over_keyed"] = ratio("gateway", "keyed")
         found["gateway_over_keyed_per_cpu_s"] = ratio("gateway", "keyed", "requests_per_cpu_s")
+    if "workers" in parts:
+        found["workers_over_gateway"] = ratio("workers", "gateway")
+        found["workers_over_gateway_per_cpu_s"] = ratio("workers", "gateway", "requests_per_cpu_s")
     if "litellm" in parts:
         found["gateway_over_litellm"] = ratio("gateway", "litellm")
         found["gateway_over_litellm_per_cpu_s"] = ratio("gateway", "litellm", "requests_per_cpu_s")
@@ -226,6 +233,8 @@ def main() -> None:
                         help="the upstream writes every chunk on its own")
     parser.add_argument("--keys", action="store_true",
                         help="also a gateway with keys, limits, a budget and a ledger")
+    parser.add_argument("--workers", type=int, metavar="N", default=1,
+                        help="also a gateway of so many processes")
     parser.add_argument("--litellm", metavar="PYTHON")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -241,6 +250,8 @@ def main() -> None:
                  "gateway": stack.enter_context(gateway(folder, upstream))}
         if options.keys:
             parts["keyed"] = stack.enter_context(keyed(folder, upstream))
+        if options.workers > 1:
+            parts["workers"] = stack.enter_context(gateway(folder, upstream, options.workers))
         if options.litellm:
             parts["litellm"] = stack.enter_context(litellm(folder, upstream, options.litellm))
         for url, _, *key in parts.values():
