@@ -4,9 +4,11 @@
     python benchmarks/live_faults.py 100 --seed 7        # other ones
     python benchmarks/live_faults.py --minutes 20        # a soak: as many as fit, and memory
     python benchmarks/live_faults.py 100 --ledger postgresql+psycopg://...
+    python benchmarks/live_faults.py 100 --workers 2     # each gateway has two worker processes
 
 A schedule is a dozen clients of two tenants and one fault: a gateway is killed, stopped for a
-while or asked to end; an engine is killed; a key is revoked; or nothing. Clients stream, leave, and
+while or asked to end; an engine is killed; a key is revoked; or nothing. With
+``--workers``, one worker process is killed or stopped for a while, too. Clients stream, leave, and
 repeat requests with idempotency keys. Afterwards:
 
 - every answer whose end a client saw is charged, with the tokens that the client saw;
@@ -46,6 +48,7 @@ from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
 from penstock.serving.tenants.tables import CHARGES
 from support.reconciled import differences
+from support.worker_processes import children
 
 INPUT, OUTPUT, PROMPT = 2_000, 5_000, [1] * 10  # nanos per token
 FLEET = """\
@@ -157,7 +160,7 @@ class Client:
 class Home:
     """Two gateways, two engines and a ledger."""
 
-    def __init__(self, folder, ledger, seed):
+    def __init__(self, folder, ledger, seed, num_workers=1):
         self.rng, self.ledger = random.Random(seed), ledger
         self.heard, self.faults, self.broken = Counter(), Counter(), []
         self.keys, self.revoked = {}, []
@@ -170,7 +173,9 @@ class Home:
                         for _ in range(2)]
         endpoints = json.dumps([one.url for one in self.engines])
         (folder / "fleet.yaml").write_text(FLEET.format(endpoints=f", endpoints: {endpoints}"))
-        self.gateways = [Process(folder, "serve", "fleet.yaml", "--ledger", ledger)
+        self.num_workers = num_workers
+        self.gateways = [Process(folder, "serve", "fleet.yaml", "--ledger", ledger,
+                                 "--workers", str(num_workers))
                          for _ in range(2)]
 
     def make_key(self, tenant):
@@ -182,9 +187,12 @@ class Home:
         """Do harm, and mend it."""
         rng, gateway = self.rng, self.rng.choice(self.gateways)
         await asyncio.sleep(rng.random() * 0.3)
-        kind = rng.choices(("nothing", "kill", "stop and go on", "end", "engine dies", "revoke"),
-                           (1, 4, 3, 2, 2, 1))[0]
+        kind = rng.choices(("nothing", "kill", "stop and go on", "end", "engine dies", "revoke",
+                            "worker dies", "worker stops"),
+                           (1, 4, 3, 2, 2, 1, *((0, 0) if self.num_workers == 1 else (8, 4))))[0]
         self.faults[kind] += 1
+        if kind in ("worker dies", "worker stops"):
+            await self.harm_a_worker(children(gateway.process.pid), kill=kind == "worker dies")
         if kind == "kill":
             await gateway.end()
             gateway.start()
@@ -205,6 +213,18 @@ class Home:
             self.keys["bar"] = self.make_key("bar")
             self.store.revoke_key(text.split("-")[1], time.time())
             self.revoked.append((text, time.monotonic() + _LEARN_S))
+
+    async def harm_a_worker(self, workers, *, kill):
+        """Kill a worker process, or stop it for a while."""
+        if not workers:
+            return  # the gateway has been started a moment ago
+        worker = self.rng.choice(workers)
+        if kill:
+            os.kill(worker, signal.SIGKILL)
+        else:
+            os.kill(worker, signal.SIGSTOP)
+            await asyncio.sleep(self.rng.choice((0.05, 0.5, 3.0)))
+            os.kill(worker, signal.SIGCONT)
 
     async def schedule(self, session):
         """One schedule, judged."""
@@ -298,10 +318,12 @@ def main():
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ledger")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        home = Home(folder, options.ledger or f"sqlite:///{folder}/ledger.db", options.seed)
+        home = Home(folder, options.ledger or f"sqlite:///{folder}/ledger.db", options.seed,
+                    options.workers)
         found = asyncio.run(run(home, options))
         home.store.close()
     show(found)
