@@ -7,9 +7,9 @@ All parts are processes of their own on this machine: an upstream that streams a
 chunks from memory (in one piece, or with ``--spread`` each on its own), a bare relay, the gateway,
 and Debian's ``wrk`` as the client. ``--keys`` adds a gateway with a key, limits, a budget and a
 ledger, ``--workers`` one of several processes. ``--litellm`` names the Python of an environment
-that has ``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine falls on
-all of them; ratios are medians over rounds. Requests per second of processor time tell what a core
-to itself would do where other work shares the machine.
+that has ``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine
+falls on all of them; ratios are medians over rounds. Requests per second of processor time tell
+what a core to itself would do where other work shares the machine.
 """
 
 import argparse
