@@ -1,6 +1,8 @@
 """``penstock compare --grid``: every combination of values of settings, a row each."""
 
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.exits import OK
@@ -8,7 +10,7 @@ from penstock.cli.fleets import note_kind, read_fleet, with_replicas
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from penstock.experiment.workers import Executor
     from penstock.fleet.values import Fleet
@@ -36,10 +38,10 @@ def compare_grid(fleet_file: Path, texts: list[str], *, settings: list[str] | No
         note_kind(_first(fleet_file, settings, varied, data), replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
-    with progress("comparing", len(points)) as update:
+    with progress("comparing", len(points)) as update, _kept(out, rows) as keep:
         for row in run_points(points, {row["key"] for row in rows}, where):
             rows.append(row)
-            _keep(out, rows)
+            keep(row)
             update(f"{len(rows)} of {len(points)} runs", len(rows))
     if as_json:
         print_json(rows)
@@ -82,18 +84,29 @@ def _known_rows(out: Path | None, resume: bool) -> list[dict[str, Any]]:
     if not resume:
         raise InputError(f"--out {out}: exists; --resume goes on with it")
     rows = read_rows(out)
-    has_none = out.read_bytes().strip() in (b"", b"[]")
+    has_none = not any(out.iterdir()) if out.is_dir() else \
+        out.read_bytes().strip() in (b"", b"[]")
     if not has_none and not any("key" in row for row in rows):
         raise InputError(f"--out {out}: has no rows of a grid; --resume goes on with a file that "
                          "`compare --grid` wrote")
     return rows
 
 
-def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
-    from penstock.report.rows import write_rows
+@contextmanager
+def _kept(out: Path | None, known: list[dict[str, Any]]
+          ) -> "Iterator[Callable[[dict[str, Any]], None]]":
+    """Yield a function that keeps a row in the file, which is whole at the end, however that
+    comes."""
+    from penstock.report.rows import RowsFile
 
-    if out is not None:
-        write_rows(out, rows)
+    if out is None:
+        yield lambda _: None
+        return
+    file = RowsFile(out, known, monotonic)
+    try:
+        yield file.add
+    finally:
+        file.close()
 
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
