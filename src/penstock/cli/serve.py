@@ -145,9 +145,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                  decisions: Path | None, deployments: Path | None, tls: "ServerTls | None",
                  worker: str | None, *, advise: bool, as_json: bool) -> None:
     import gc
-    from concurrent.futures import ProcessPoolExecutor
     from functools import partial
-    from multiprocessing import get_context
 
     import numpy as np
 
@@ -162,8 +160,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.gateway.reload import Reload
     from penstock.serving.gateway.running import running
     from penstock.serving.planning.jobs import Jobs
-    from penstock.serving.planning.operations import OPERATIONS, begin_process
-    from penstock.serving.planning.server import USUAL, in_processes, part
+    from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.server import USUAL, Processes, part
     from penstock.serving.scaling.plan import ScalingPlan
     from penstock.serving.workers.place import WorkerPlace
 
@@ -180,10 +178,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     folder = path.resolve().with_suffix(".engines")
-    # Planning takes no time of the gateway's event loop, nor memory before somebody asks.
-    pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"),
-                               initializer=begin_process)
-    planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
+    planners = Processes(_PLANNERS)
+    planning = part(OPERATIONS, Jobs(USUAL, note), planners.call)
     if decisions is not None and own is not None:  # one process writes a file, and rotates it
         decisions = decisions.with_name(f"{decisions.stem}.{own.number}{decisions.suffix}")
     log = DecisionLog(decisions, note) if decisions is not None else None
@@ -211,7 +207,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
             else:
                 worker_serves(stopped)
             await stopped.wait()
-    pool.shutdown(wait=False, cancel_futures=True)
+    planners.close()
     if log is not None:
         log.close()
 

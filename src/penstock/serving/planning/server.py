@@ -7,9 +7,10 @@ in processes of their own (``jobs``). So slow operations never block the event l
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
 from penstock.serving.planning.openapi import TITLE, docs_page, openapi_document
 from penstock.serving.planning.operation import JSON, Answer, Operation, failure
-from penstock.serving.planning.operations import call_operation
+from penstock.serving.planning.operations import begin_process, call_operation
 
 Call = Callable[[Operation, Any], Awaitable[Answer]]
 MAX_BODY_BYTES = 16 * 2**20
@@ -74,14 +75,26 @@ def in_threads(num_at_once: int = AT_ONCE) -> Call:
     return call
 
 
-def in_processes(pool: Executor) -> Call:
-    """Return a function that carries operations out in processes, so that they do not slow this
-    process' event loop."""
-    async def call(operation: Operation, document: Any) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(
-            pool, call_operation, operation.path, document)
+class Processes:
+    """Carries operations out in at most ``number`` processes, so that they do not slow this
+    process' event loop. The processes start when somebody asks."""
 
-    return call
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def call(self, operation: Operation, document: Any) -> Answer:
+        """Carry an operation out."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._number, mp_context=get_context("spawn"),
+                                             initializer=begin_process)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, call_operation, operation.path, document)
+
+    def close(self) -> None:
+        """Start nothing more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _handler(operation: Operation, call: Call, max_body_bytes: int) -> Handler:

@@ -65,7 +65,7 @@ class Workers:
 
     async def keep(self) -> None:
         """Keep every worker running, until ``stop``; where this is cancelled, kill them. Raises
-        InputError where a worker ends before all of them have served."""
+        InputError where a worker ends by itself before all of them have served."""
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
@@ -119,11 +119,14 @@ class Workers:
 
     async def _keep(self, worker: Worker) -> None:
         while not self._stopping.is_set():
+            status = 0
             try:
-                why = f"has ended with status {await self._run(worker)}"
+                status = await self._run(worker)
+                why = f"has ended with status {status}"
             except OSError as error:  # no memory for a further process, for example
                 why = f"cannot start ({error})"
-            if not self._serving.is_set() and not self._stopping.is_set():
+            has_given_up = status >= 0  # and was not killed
+            if has_given_up and not self._serving.is_set() and not self._stopping.is_set():
                 raise InputError(f"worker {worker.place.number} did not start; it has told why")
             self._ended(worker, why)
             with suppress(TimeoutError):
