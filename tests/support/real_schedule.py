@@ -115,6 +115,8 @@ class RealSchedule:
         fleet = await self.one.get(kube_clients.FLEET, "chat")
         says = await self.one.condition("Ready")
         status = fleet.get("status", {})
+        if not fleet or says is None:
+            return False  # the server is down
         return status.get("observedGeneration") == fleet["metadata"]["generation"] and \
             status.get("replicas") == f"{ready or 0}/{number}" and \
             (says[0] == "True") == (ready == number)

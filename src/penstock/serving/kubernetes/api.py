@@ -126,7 +126,7 @@ class Cluster:
                     with _told():
                         async with asyncio.timeout(SILENCE_S):
                             happened, one = await anext(happenings)
-                    version = one["metadata"]["resourceVersion"]
+                        version = one["metadata"]["resourceVersion"]
                     yield happened, self._named(kind, one)
             except StopAsyncIteration:
                 return
