@@ -163,7 +163,7 @@ def test_a_burst_of_connections_finds_room_while_the_event_loop_is_busy() -> Non
 
 def test_bodies_of_many_connections_are_bounded_together(monkeypatch) -> None:
     """One connection may hold as much as thirty may not: the others get a status that says so."""
-    monkeypatch.setattr(server, "default_limits", lambda _: OverloadLimits(60.0, 2**40, 2**21))
+    monkeypatch.setattr(server, "default_limits", lambda *_: OverloadLimits(60.0, 2**40, 2**21))
     part = post(b'{"prompt":"' + b"x" * 200_000, b"Content-Length: 300000")
 
     async def work(session, _):

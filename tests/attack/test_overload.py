@@ -21,7 +21,7 @@ def under_pressure(monkeypatch, share, work):
     if not resident_bytes():
         pytest.skip("this system does not tell a process's memory")
     monkeypatch.setattr(server, "default_limits",
-                        lambda _: OverloadLimits(60.0, int(resident_bytes() / share), 2**30))
+                        lambda *_: OverloadLimits(60.0, int(resident_bytes() / share), 2**30))
 
     async def measured(session, engines):
         await asyncio.sleep(0.2)

@@ -1,7 +1,6 @@
 """Routing by consistent hashing: gateways that share no memory send a session to one replica."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from math import ceil
 
 from penstock.core.decision import Route
@@ -11,6 +10,7 @@ from penstock.policy.route.protocol import PlainRouter
 from penstock.policy.route.simple import loads
 
 _BITS = (1 << 64) - 1
+_PRIME = (1 << 61) - 1  # so that every byte of a name counts
 
 
 class ConsistentHash(PlainRouter):
@@ -44,7 +44,7 @@ def _key(request: Request) -> int | None:
     """Return a number of a request's session or prompt that is the same in every process."""
     if request.session:
         name = f"{request.tenant}\0{request.session}".encode(errors="surrogatepass")
-        return int.from_bytes(blake2b(name, digest_size=8).digest(), "big")
+        return int.from_bytes(name, "big") % _PRIME
     if request.prefix_hashes:
         return request.prefix_hashes[0] & _BITS
     return None

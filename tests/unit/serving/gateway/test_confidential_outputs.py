@@ -182,7 +182,9 @@ def test_nothing_of_a_confidential_request_leaves_the_gateway(tmp_path, tracing,
     for where, content in said.outputs.items():
         assert CANARY.encode() not in content, where
         for number in (*SECRET_TOKENS, *(NUM_SECRET * tokens for tokens in SECRET_TOKENS)):
-            whole = re.compile(rb"(?<![\w.])" + str(number).encode() + rb"(?![\w.])")
+            # A port of a URL may have the number by chance.
+            whole = re.compile(rb"(?<![\w.])(?<!127\.0\.0\.1:)" + str(number).encode()
+                               + rb"(?![\w.])")
             # A database holds numbers in binary; see the test of the ledger.
             if where != "bank's own spend" and not where.startswith("ledger"):
                 assert not whole.search(content), (where, number)
