@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.policy.route.protocol import Router
     from penstock.serving.endpoint_picker.limits import PickerOptions
-    from penstock.serving.endpoint_picker.running import Places, Running
+    from penstock.serving.endpoint_picker.running import Places
     from penstock.serving.kubernetes.api import Cluster
     from penstock.serving.kubernetes.objects import Ref
 
@@ -142,6 +142,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
 
     import numpy as np
 
+    from penstock.cli.announce import announce, note_unavailable
     from penstock.cli.console import note
     from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
@@ -174,7 +175,10 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
             rules=(lambda: NO_RULES) if pods is None else pods.rules, reload=reload,
             worker=own, on_bug=note))
         if own is None:
-            _announce(running, as_json=as_json)
+            note_unavailable(running.engines)
+            announce({"address": running.address, "url": running.url,
+                      "engines": [engine.facts.url for engine in running.engines]},
+                     f"endpoint-picker {running.address} {running.url}", as_json=as_json)
         else:
             worker_serves(stopped)
         await stopped.wait()
@@ -182,21 +186,17 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
 
 async def _keep(num_workers: int, places: "Places", drain_s: float, *, as_json: bool) -> None:
     """Keep workers running: this command again, once for each."""
-    import sys
-
-    from penstock.cli.console import note, print_json
+    from penstock.cli.announce import announce
+    from penstock.cli.console import note
     from penstock.cli.workers import worker_command
     from penstock.engines.http import stop_signal
     from penstock.serving.endpoint_picker.running_workers import running_workers
 
     stopped = stop_signal()
     async with running_workers(worker_command, num_workers, places, drain_s, note) as running:
-        if as_json:
-            print_json({"address": running.address, "url": running.url,
-                        "workers": running.workers.pids})
-        else:
-            sys.stdout.write(f"endpoint-picker {running.address} {running.url}\n")
-        sys.stdout.flush()
+        announce({"address": running.address, "url": running.url,
+                  "workers": running.workers.pids},
+                 f"endpoint-picker {running.address} {running.url}", as_json=as_json)
         await stopped.wait()
 
 
@@ -208,20 +208,3 @@ def _credentials(tls: "ServerTls | None", *, self_signed: bool) -> Any:
     if self_signed:
         return self_signed_credentials()
     return None if tls is None else file_credentials(tls)
-
-
-def _announce(running: "Running", *, as_json: bool) -> None:
-    import sys
-    from time import monotonic
-
-    from penstock.cli.console import note, print_json
-
-    for engine in running.engines:
-        if reason := engine.unavailable(monotonic()):
-            note(f"engine {engine.facts.url} {reason}")
-    if as_json:
-        print_json({"address": running.address, "url": running.url,
-                    "engines": [engine.facts.url for engine in running.engines]})
-    else:
-        sys.stdout.write(f"endpoint-picker {running.address} {running.url}\n")
-    sys.stdout.flush()

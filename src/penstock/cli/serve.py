@@ -2,7 +2,7 @@
 
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from penstock.engines.tls import ServerTls
     from penstock.fleet.values import Fleet
     from penstock.policy.route.protocol import Router
-    from penstock.serving.gateway.engines import Engines
     from penstock.serving.gateway.limits import Limits
     from penstock.serving.gateway.running import Access
     from penstock.serving.gateway.traces import Tracing
@@ -149,6 +148,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
 
     import numpy as np
 
+    from penstock.cli.announce import announce, note_unavailable
     from penstock.cli.console import note
     from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
@@ -200,10 +200,10 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                            worker=own) as (url, engines):
             routed.announce(url)
             if own is None or own.number == 0:
-                _tell_of(engines)
+                note_unavailable(engines)
             if own is None:
-                _announce({"url": url, "engines": [one.facts.url for one in engines]},
-                          as_json=as_json)
+                announce({"url": url, "engines": [one.facts.url for one in engines]},
+                         f"gateway {url}", as_json=as_json)
             else:
                 worker_serves(stopped)
             await stopped.wait()
@@ -215,6 +215,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
 async def _keep(fleet: "Fleet", num_workers: int, host: str, port: int, scheme: str, *,
                 as_json: bool) -> None:
     """Keep workers running: this command again, once for each."""
+    from penstock.cli.announce import announce
     from penstock.cli.console import note
     from penstock.cli.workers import worker_command
     from penstock.engines.http import stop_signal
@@ -223,29 +224,7 @@ async def _keep(fleet: "Fleet", num_workers: int, host: str, port: int, scheme: 
     stopped = stop_signal()
     async with running_workers(worker_command, num_workers, host, port, scheme, note) as (
             url, workers):
-        _announce({"url": url, "engines": [url for group in fleet.replicas
-                                           for url in group.endpoints],
-                   "workers": workers.pids}, as_json=as_json)
+        announce({"url": url, "engines": [endpoint for group in fleet.replicas
+                                          for endpoint in group.endpoints],
+                  "workers": workers.pids}, f"gateway {url}", as_json=as_json)
         await stopped.wait()
-
-
-def _tell_of(engines: "Engines") -> None:
-    from time import monotonic
-
-    from penstock.cli.console import note
-
-    for engine in engines:
-        if reason := engine.unavailable(monotonic()):
-            note(f"engine {engine.facts.url} {reason}")
-
-
-def _announce(document: dict[str, Any], *, as_json: bool) -> None:
-    import sys
-
-    from penstock.cli.console import print_json
-
-    if as_json:
-        print_json(document)
-    else:
-        sys.stdout.write(f"gateway {document['url']}\n")
-    sys.stdout.flush()

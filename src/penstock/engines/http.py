@@ -21,6 +21,9 @@ from penstock.engines.door import open_door
 from penstock.engines.http_body import BodyError
 from penstock.engines.tls import ServerTls
 
+METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+"""Headers of an answer in Prometheus's text format."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
 _TICK_S = 0.01

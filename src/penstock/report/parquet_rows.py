@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from errno import ENOTDIR
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from penstock.metrics.request_file import temporary_path
+from penstock.report.files import write_bytes
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -19,14 +20,9 @@ def write_parquet_part(folder: Path, num_before: int, rows: Rows) -> None:
 
     columns = dict.fromkeys(name for row in rows for name in row)
     table = pa.table({name: _column([row.get(name) for row in rows]) for name in columns})
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _NAME.format(num_before)
-    partial = temporary_path(path)
-    try:
-        pq.write_table(table, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    whole = BytesIO()
+    pq.write_table(table, whole)
+    write_bytes(folder / _NAME.format(num_before), whole.getvalue())
 
 
 def write_parquet_rows(folder: Path, rows: Rows) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engines.http import json_errors, json_response
+from penstock.engines.http import METRICS_HEADERS, json_errors, json_response
 from penstock.engines.http_body import read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
 from penstock.engines.server.errors import ApiError
@@ -122,8 +122,7 @@ class EngineServer:
         return json_response({"version": self._service.version})
 
     async def _text(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={
-            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(body=self._metrics.text(), headers=METRICS_HEADERS)
 
     # -- completions ----------------------------------------------------------------------------
 

@@ -5,14 +5,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from penstock.engines.http import Handler, json_response
+from penstock.engines.http import METRICS_HEADERS, Handler, json_response
 from penstock.serving.application import Part
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.server import Health
 from penstock.serving.errors import ServiceError
 from penstock.serving.workers.workers import Workers
 
-_METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _MOST_BODY_BYTES = 1024  # no operation has a body
 _SUMMARIES = {
     "/health": "Whether the process lives",
@@ -34,7 +33,7 @@ def operations(books: Books, health: Health) -> Part:
         now_s, engines = books.clock(), books.picker.engines
         books.metrics.show(engines, books.picker.saturation(), now_s)
         books.gateway.show(engines, 0, now_s, 0.0)
-        return web.Response(body=books.gateway.text(), headers=_METRICS_HEADERS)
+        return web.Response(body=books.gateway.text(), headers=METRICS_HEADERS)
 
     async def decision(http: web.Request) -> web.Response:
         found = books.picker.chooser.find(http.match_info["id"])
@@ -52,19 +51,19 @@ def operations_of_workers(workers: Workers) -> Part:
         return web.Response()
 
     async def ready(_: web.Request) -> web.Response:
-        found = await workers.ask("GET", "/ready")
-        return web.Response(status=200 if any(one.status == 200 for one in found) else 503)
+        found = await workers.first("/ready")
+        return web.Response(status=503 if found is None else 200)
 
     async def metrics(_: web.Request) -> web.Response:
         await workers.look()
-        return web.Response(body=workers.metrics().encode(), headers=_METRICS_HEADERS)
+        return web.Response(body=workers.metrics().encode(), headers=METRICS_HEADERS)
 
     async def decision(http: web.Request) -> web.Response:
-        path = f"/v1/penstock/decisions/{quote(http.match_info['id'], safe='')}"
-        for reply in await workers.ask("GET", path):
-            if reply.status == 200:
-                return web.Response(body=reply.body, content_type=reply.content_type)
-        raise _no_decision()
+        reply = await workers.first(
+            f"/v1/penstock/decisions/{quote(http.match_info['id'], safe='')}")
+        if reply is None:
+            raise _no_decision()
+        return web.Response(body=reply.body, content_type=reply.content_type)
 
     return _part(alive, ready, metrics, decision)
 

@@ -13,8 +13,8 @@ from penstock.engines.client.state import EngineFacts
 from penstock.engines.http import url_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet
+from penstock.serving.background import background
 from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules, rules_of
-from penstock.serving.gateway.background import background
 from penstock.serving.kubernetes.api import (
     DEPLOYMENT,
     INFERENCE_OBJECTIVES,

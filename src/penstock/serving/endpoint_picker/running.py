@@ -18,6 +18,7 @@ from penstock.engines.http import listening
 from penstock.fleet.values import Fleet
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import make_application
+from penstock.serving.background import Work, background
 from penstock.serving.callers import Address
 from penstock.serving.endpoint_picker.account import Books
 from penstock.serving.endpoint_picker.addresses import address_of
@@ -29,7 +30,6 @@ from penstock.serving.endpoint_picker.pool_rules import NO_RULES, PoolRules
 from penstock.serving.endpoint_picker.server import Health, Processor, grpc_listening
 from penstock.serving.endpoint_picker.stream import StreamContext
 from penstock.serving.errors import ServiceError
-from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engine_session import engine_session

@@ -6,12 +6,12 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 
-from penstock.engines.http import json_response
+from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
 from penstock.serving.application import Part
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.merged_status import merged_status
-from penstock.serving.gateway.operations import METRICS_HEADERS, private_part
+from penstock.serving.gateway.operations import private_part
 from penstock.serving.workers.place import WorkerPlace
 from penstock.serving.workers.private import ERRORS, Client, Reply
 from penstock.serving.workers.workers import Workers
@@ -74,11 +74,10 @@ def keeper_part(workers: Workers) -> Part:
             one["num_in_flight"] for one in drained)})
 
     async def decision(http: web.Request) -> web.Response:
-        path = f"/decisions/{quote(http.match_info['id'], safe='')}"
-        for reply in await workers.ask("GET", path):
-            if reply.status == 200:
-                return web.Response(body=reply.body, content_type=reply.content_type)
-        raise ServiceError(404, "no such decision", "not_found")
+        reply = await workers.first(f"/decisions/{quote(http.match_info['id'], safe='')}")
+        if reply is None:
+            raise ServiceError(404, "no such decision", "not_found")
+        return web.Response(body=reply.body, content_type=reply.content_type)
 
     return private_part(metrics=metrics, status=status, drain=drain, decision=decision)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from penstock.engines.http import json_response
+from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
 from penstock.serving.application import Part
 from penstock.serving.errors import ServiceError
@@ -24,7 +24,6 @@ from penstock.serving.overload import OverloadGuard
 from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.gate import TenantGate
 
-METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 _MOST_BODY_BYTES = 2**16
 
 

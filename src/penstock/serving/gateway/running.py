@@ -27,8 +27,8 @@ from penstock.fleet.values import Fleet
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
+from penstock.serving.background import Work, background
 from penstock.serving.callers import Address
-from penstock.serving.gateway.background import Work, background
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep

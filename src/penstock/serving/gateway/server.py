@@ -13,18 +13,18 @@ from aiohttp import web
 
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
-from penstock.engines.http import json_response
+from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
+from penstock.serving.background import Work
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission import admitted
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, parse
 from penstock.serving.gateway.audited import RequestAudit
-from penstock.serving.gateway.background import Work
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
@@ -38,7 +38,7 @@ from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
 from penstock.serving.gateway.openapi import openapi
-from penstock.serving.gateway.operations import METRICS_HEADERS, Operations
+from penstock.serving.gateway.operations import Operations
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.proxy import Proxy
 from penstock.serving.gateway.tally import Tally

@@ -9,7 +9,7 @@ from functools import partial
 import aiohttp
 
 from penstock.core.errors import InputError
-from penstock.serving.gateway.background import background
+from penstock.serving.background import background
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.holdings import Holdings
 from penstock.serving.tenants.key_sets import fetch_key_set

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
-from penstock.serving.gateway.background import background
+from penstock.serving.background import background
 from penstock.serving.workers.place import WorkerPlace
 from penstock.serving.workers.private import Client
 from penstock.serving.workers.workers import Workers

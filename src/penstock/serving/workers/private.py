@@ -24,7 +24,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
-    content_type: str = "application/json"
+    content_type: str
 
 
 class Client:
@@ -40,14 +40,13 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
-    async def ask(self, socket: Path, method: str, path: str, body: bytes = b"",
-                  content_type: str = "application/json") -> Reply:
+    async def ask(self, socket: Path, method: str, path: str, body: bytes = b"") -> Reply:
         """Ask a process. Raises one of ``ERRORS`` where the process does not answer."""
         session = self._sessions.get(socket)
         if session is None:
             session = self._sessions[socket] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(socket), limit=0), timeout=self._timeout)
-        headers = {"Content-Type": content_type} if body else {}
+        headers = {"Content-Type": "application/json"} if body else {}
         async with session.request(method, f"http://localhost{path}", data=body or None,
                                    headers=headers) as answer:
             return Reply(answer.status, await answer.read(), answer.content_type)

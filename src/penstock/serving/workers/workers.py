@@ -98,6 +98,10 @@ class Workers:
         """Ask every worker that serves, and return the answers of those that answer."""
         return [reply for _, reply in await self._ask(method, path, body)]
 
+    async def first(self, path: str) -> Reply | None:
+        """Return the answer of a worker that has what a path names, None where none has."""
+        return next((reply for reply in await self.ask("GET", path) if reply.status == 200), None)
+
     async def look(self) -> None:
         """Keep the latest metrics of each worker: what a worker has counted must not vanish with
         the worker."""

@@ -1,4 +1,4 @@
-"""Work that goes on beside a gateway's requests."""
+"""Work that goes on beside a server's requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
