@@ -19,7 +19,7 @@ from penstock.serving.workers.workers import Workers
 
 class Keeper:
     """The keeper as a worker asks it. Every method raises ServiceError where the keeper does not
-    answer."""
+    answer, or has no answer since no worker does."""
 
     def __init__(self, client: Client, place: WorkerPlace) -> None:
         self._client = client
@@ -44,10 +44,14 @@ class Keeper:
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> Reply:
         try:
-            return await self._client.ask(self._place.keeper, method, path, body)
+            reply = await self._client.ask(self._place.keeper, method, path, body)
         except ERRORS as error:
             raise ServiceError(503, "the process that knows all workers does not answer",
                                "no_keeper") from error
+        if reply.status >= 500:
+            problem = _document(reply)["error"]
+            raise ServiceError(reply.status, problem["message"], problem["code"])
+        return reply
 
 
 def keeper_part(workers: Workers) -> Part:
