@@ -34,8 +34,10 @@ class Request(NamedTuple):
     covering everything before it, so equal hashes mean equal prefixes; tenants that share no
     caches have different hashes of equal prompts. An empty ``model`` leaves the choice to the
     router; ``forecasts`` are the predictions by model. ``session`` names a conversation with
-    earlier requests. The true output length is deliberately absent: only the
-    simulator's oracle knows it.
+    earlier requests. The KV cache of the first ``remote_tokens`` tokens of the prompt comes from
+    another replica. A replica keeps the KV cache of a request that ``lends`` when the request has
+    ended, until ``returned`` tells that another replica has it. The true output length is
+    deliberately absent: only the simulator's oracle knows it.
     """
 
     request_id: int
@@ -50,3 +52,5 @@ class Request(NamedTuple):
     needs: Needs = NO_NEEDS
     forecasts: Mapping[str, Forecast] = NO_FORECASTS
     session: str = ""
+    remote_tokens: int = 0
+    lends: bool = False

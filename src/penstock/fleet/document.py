@@ -11,6 +11,7 @@ from penstock.fleet.document_attestation import (
     EvidenceSection,
     PoolEvidenceSection,
 )
+from penstock.fleet.document_disaggregation import DisaggregationSection, RoleName
 from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_kubernetes import KubernetesSection, UsualKubernetesSection
@@ -257,6 +258,9 @@ class ReplicaSection(VariantSection):
         "The engine's name for the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
+    role: RoleName = described(
+        "Whether they compute prompts (prefill), answers (decode) or both; prompts then move as "
+        "`disaggregation` states.", "prefill", default="both")
     kubernetes: KubernetesSection | None = described(
         "Their workload on a cluster (see `penstock controller`).", {"adopt": {"name": "vllm"}})
     attestation: EvidenceSection | None = described(
@@ -362,6 +366,9 @@ class FleetDocument(Section):
     multiplexing: list[DevicePoolSection] | None = described(
         "Devices that several models share in turns.",
         [{"name": "gpu", "models": [{"model": "llama-3-8b"}]}])
+    disaggregation: DisaggregationSection | None = described(
+        "How prompts move between replicas of which some only prefill and others only decode.",
+        {"transfer": {"gb_per_s": 87}})
     sizing: SizingSection | None = described("How replicas are sized.", {"max_replicas": 16})
     variant: VariantSection | None = described(
         "The one kind of replica to size with: short for `sizing` with a single group.",

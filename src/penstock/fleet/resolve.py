@@ -11,6 +11,7 @@ from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
+from penstock.fleet.disaggregation import disaggregation_problems, resolve_disaggregation
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_scaling import BudgetSection, FaultsSection, ObserveSection
 from penstock.fleet.energy import energy_problems, resolve_carbon, resolve_power
@@ -67,8 +68,9 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         disclosure=Disclosure(**document.disclosure.given()),
         multiplexing=resolve_multiplexing(document.multiplexing, have, replicas),
         price_basis=resolve_basis(document, catalog),
-        scaling=_scaling(document, files), kubernetes=kubernetes)
-    for problem in (*energy_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
+        scaling=_scaling(document, files), kubernetes=kubernetes,
+        disaggregation=resolve_disaggregation(document.disaggregation))
+    for problem in (*disaggregation_problems(fleet), *energy_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 

@@ -24,6 +24,7 @@ from penstock.fleet.values_attestation import (
     Window,
     in_simulation,
 )
+from penstock.fleet.values_disaggregation import DisaggregationOptions
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
@@ -31,6 +32,7 @@ from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
+from penstock.policy.route.roles import BOTH
 from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.column_map import AS_KNOWN, ColumnMap
@@ -128,7 +130,8 @@ class ReplicaGroup:
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
-    ``kubernetes`` is None where they do not run on a cluster.
+    ``kubernetes`` is None where they do not run on a cluster. ``role`` says whether they compute
+    prompts, answers or both.
     """
 
     model: ModelSpec
@@ -152,6 +155,7 @@ class ReplicaGroup:
     spot: Spot | None = None
     start: StartParts | None = None
     kubernetes: KubernetesOptions | None = None
+    role: str = BOTH
 
     @property
     def served_name(self) -> str:
@@ -326,7 +330,7 @@ class Fleet:
     """The content of a fleet file. ``replicas`` is empty where the fleet is to be sized;
     ``multiplexing`` has the pools of devices that models share. ``price_basis`` is the basis of
     prices that the file chooses, None where it chooses none. ``kubernetes`` says how groups run
-    that state nothing of their own."""
+    that state nothing of their own. ``disaggregation`` is None where all replicas do everything."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -347,6 +351,7 @@ class Fleet:
     price_basis: str | None = None
     scaling: ScalingOptions = ScalingOptions()
     kubernetes: tuple[UsualKubernetes, ...] = ()
+    disaggregation: DisaggregationOptions | None = None
 
     @property
     def scales(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
+from penstock.fleet.disaggregation import disaggregation_section
 from penstock.fleet.energy import carbon_section, power_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.kubernetes import kubernetes_section, usual_kubernetes_section
@@ -28,6 +29,7 @@ from penstock.fleet.values import (
 )
 from penstock.fleet.values_faults import NO_FAULTS, Spot
 from penstock.perf.memory import ONE_ACCELERATOR
+from penstock.policy.route.roles import BOTH
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
 from penstock.workload.lengths import (
@@ -67,6 +69,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
                      for group in fleet.replicas] or None,
         "kubernetes": usual_kubernetes_section(fleet.kubernetes),
         "scaling": _scaling(fleet.scaling) if fleet.scales or fleet.scaling.carbon else None,
+        "disaggregation": disaggregation_section(fleet.disaggregation),
         "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
@@ -167,7 +170,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "start_s": group.start_s,
             "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
-            "served_as": group.served_as, "kubernetes": kubernetes_section(group.kubernetes),
+            "served_as": group.served_as, "role": None if group.role == BOTH else group.role,
+            "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 

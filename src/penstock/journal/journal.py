@@ -18,7 +18,8 @@ _OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not use t
 
 
 class Journal:
-    """Writes one replica's calls as JSON lines: add, abort, plan, commit, in the order made.
+    """Writes one replica's calls as JSON lines: add, abort, plan, commit, returned, in the order
+    made.
 
     Inside a real engine there are two more: amend, where the engine deviated from a plan, and
     believe, where the step-time model was fitted again.
@@ -52,6 +53,10 @@ class Journal:
     def abort(self, request_id: int, now_s: float) -> None:
         """A request was aborted."""
         self._write({"kind": "abort", "now_s": now_s, "request_id": request_id})
+
+    def returned(self, request_id: int, now_s: float) -> None:
+        """Another replica has the KV cache that a request lent."""
+        self._write({"kind": "returned", "now_s": now_s, "request_id": request_id})
 
     def plan(self, plan: StepPlan, now_s: float) -> None:
         """A step was planned."""
@@ -101,7 +106,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _records(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    kinds = {"header", "add", "abort", "plan", "commit", "amend", "believe"}
+    kinds = {"header", "add", "abort", "plan", "commit", "amend", "believe", "returned"}
     number = 0
     for number, line in enumerate(lines, 1):
         try:

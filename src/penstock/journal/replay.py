@@ -35,7 +35,13 @@ class Amendment(NamedTuple):
     lost: frozenset[int]
 
 
-Call = Request | int | StepPlan | StepResult | Amendment | StepTimeModel
+class Returned(NamedTuple):
+    """The KV cache of a request was returned; see ``ReplicaScheduler.returned``."""
+
+    request_id: int
+
+
+Call = Request | int | Returned | StepPlan | StepResult | Amendment | StepTimeModel
 
 
 def replay(records: Iterable[Mapping[str, Any]], scheduler: AdaptableScheduler) -> ReplayReport:
@@ -53,6 +59,8 @@ def replay(records: Iterable[Mapping[str, Any]], scheduler: AdaptableScheduler) 
             scheduler.add(call, now_s)
         elif isinstance(call, int):
             scheduler.abort(call, now_s)
+        elif isinstance(call, Returned):
+            scheduler.returned(call.request_id)
         elif isinstance(call, StepPlan):
             got = scheduler.plan(now_s)
             if got is None or got != call:
@@ -97,6 +105,7 @@ def _read_amendment(record: Mapping[str, Any]) -> Amendment:
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Call]] = {
     "add": lambda record: read_request(record["request"]),
     "abort": lambda record: int(record["request_id"]),
+    "returned": lambda record: Returned(int(record["request_id"])),
     "plan": lambda record: read_plan(record["plan"]),
     "commit": lambda record: StepResult(tuple(record["finished"]), record["num_steps"]),
     "amend": _read_amendment,

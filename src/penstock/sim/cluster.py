@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from penstock.core.request import Request
 from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import HOLD, Dispatcher
-from penstock.sim.kernel import NEVER_PS, EventSource, Kernel
+from penstock.sim.handover import Handover
+from penstock.sim.kernel import NEVER_PS, NO_SOURCE, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.holding import Holding
@@ -27,6 +28,8 @@ class RoutedReplica(EventSource):
         self._on_refused = on_refused
         self._num_shed = 0  # that were reported
         self.scaling: ScalingLoop | None = None
+        self.on_finished: Callable[[int, int], bool] | None = None
+        self.on_fetched: Callable[[int, int], None] | None = None
         self._demand = demand
 
     def arrive(self, request: Request, now_ps: int) -> None:
@@ -46,9 +49,7 @@ class RoutedReplica(EventSource):
     def commit(self, now_ps: int) -> None:
         # An idle replica is due when its scheduler can read a request.
         finished = self._replica.finish() if self._replica.busy else ()
-        if self.on_ended is not None:
-            for request_id in finished:
-                self.on_ended(request_id, now_ps)
+        self._tell_finished(finished, now_ps)
         self.due_ps = NEVER_PS
         self._dispatcher.changed(self.number)
         self._dispatcher.learn(self.number)
@@ -59,17 +60,36 @@ class RoutedReplica(EventSource):
         if not self._replica.busy:
             self._replica.begin(now_ps)
         self.due_ps = self._replica.due_ps
+        if self._replica.fetched:
+            self._tell_fetched(now_ps)
         self._tell_shed(now_ps)
         self._dispatcher.learn(self.number)
         self._tell_drained(now_ps)
+
+    def _tell_finished(self, finished: tuple[int, ...], now_ps: int) -> None:
+        """Tell which requests are over, except those that ``on_finished`` says go on elsewhere."""
+        if self.on_ended is not None:
+            for request_id in finished:
+                if self.on_finished is None or not self.on_finished(request_id, now_ps):
+                    self.on_ended(request_id, now_ps)
+
+    def returned(self, request_id: int, now_ps: int) -> None:
+        """Free the KV cache of a request that another replica has begun."""
+        self._replica.returned(request_id, now_ps)
+        self._dispatcher.changed(self.number)
+        self.due_ps = self._replica.due_ps
+
+    def _tell_fetched(self, now_ps: int) -> None:
+        if self.on_fetched is not None:
+            for request_id in self._replica.fetched:
+                self.on_fetched(request_id, now_ps)
+        self._replica.fetched.clear()
 
     def fail(self, now_ps: int) -> list[Request]:
         """Lose the engine at once. Returns the requests that can be sent again."""
         finished, again = self._replica.fail(now_ps)
         self.due_ps = NEVER_PS
-        if self.on_ended is not None:
-            for request_id in finished:
-                self.on_ended(request_id, now_ps)
+        self._tell_finished(finished, now_ps)
         self._tell_shed(now_ps)
         self._dispatcher.changed(self.number)
         self._dispatcher.learn(self.number)
@@ -101,17 +121,19 @@ class RoutedReplica(EventSource):
 
 class RoutedRequests(Gateway):
     """Requests to be sent. Each goes to a pool that ``door`` chooses, or else to the replica that
-    the dispatcher chooses. Where none serves, ``holding`` keeps the request."""
+    the dispatcher chooses. Where none serves, ``holding`` keeps the request. ``handover`` takes
+    prefilled requests to the replicas that decode them."""
 
     def __init__(self, upcoming: Upcoming, dispatcher: Dispatcher,
                  replicas: Sequence[RoutedReplica], door: PoolDoor | None = None,
-                 holding: Holding | None = None) -> None:
+                 holding: Holding | None = None, handover: Handover | None = None) -> None:
         super().__init__()
         self._upcoming = upcoming
         self._dispatcher = dispatcher
         self._replicas = replicas
         self._door = door
         self._holding = holding
+        self._handover = handover
         self._released: deque[Request] = deque()
         self._num_sent = 0
         self._num_ended = 0
@@ -128,6 +150,8 @@ class RoutedRequests(Gateway):
         return NEVER_PS if self._holding is None else self._holding.due_ps
 
     def deliver(self, now_ps: int) -> int:
+        if self._handover is not None and self._handover.due_ps <= now_ps:
+            return self._hand_over(self._handover, now_ps)
         if self._released:
             request = self._released.popleft()
         else:
@@ -152,6 +176,8 @@ class RoutedRequests(Gateway):
 
     def ended(self, request_id: int, now_ps: int) -> None:
         """Take note that a request is over."""
+        if self._handover is not None:
+            self._handover.over(request_id)
         self._num_ended += 1
         self._upcoming.ended(request_id, now_ps)
         self._show_due(now_ps)
@@ -170,8 +196,47 @@ class RoutedRequests(Gateway):
 
     def fail(self, replica_id: int, now_ps: int) -> None:
         """Lose a replica, and send its requests once more whose answer has not begun."""
-        self._released.extend(self._replicas[replica_id].fail(now_ps))
+        again = self._replicas[replica_id].fail(now_ps)
+        if self._handover is not None:
+            again = [self._handover.whole(request) for request in again]
+            again += self._handover.lose(replica_id)
+        self._released.extend(again)
         self._show_due(now_ps)
+
+    def fetched(self, request_id: int, now_ps: int) -> None:
+        """Take note that a replica has begun a request that another replica prefilled."""
+        if self._handover is not None:
+            self._handover.over(request_id)
+            self._show_due(now_ps)
+
+    def finished(self, request_id: int, now_ps: int) -> bool:
+        """Take note that a request has finished at a replica. Returns whether another replica goes
+        on with the request."""
+        handover = self._handover
+        if handover is None or not handover.prefills(request_id):
+            return False
+        request = handover.prefilled(request_id, now_ps)
+        if request is not None:
+            self._released.append(request)
+        self._show_due(now_ps)
+        return True
+
+    def _hand_over(self, handover: Handover, now_ps: int) -> int:
+        """Return a KV cache to its replica, or let a prefilled request arrive at its second one.
+        Returns the number of the replica."""
+        back = handover.next_return()
+        number = NO_SOURCE
+        if back is not None:
+            number, request_id = back
+            self._replicas[number].returned(request_id, now_ps)
+        else:
+            number, request = handover.arrive()
+            if number >= 0 and request is not None:
+                self._replicas[number].arrive(request, now_ps)
+            elif request is not None:
+                self._released.append(request)
+        self._show_due(now_ps)
+        return number
 
     def give_up(self, now_ps: int) -> None:
         """Refuse the requests that have waited for a replica for too long."""
@@ -183,6 +248,8 @@ class RoutedRequests(Gateway):
     def _show_due(self, now_ps: int) -> None:
         self.due_ps = min(now_ps, self._upcoming.due_ps) if self._released \
             else self._upcoming.due_ps
+        if self._handover is not None:
+            self.due_ps = min(self.due_ps, max(now_ps, self._handover.due_ps))
 
     def _deliver(self, request: Request, now_ps: int) -> int:
         if self._door is not None:
@@ -191,6 +258,8 @@ class RoutedRequests(Gateway):
                 return number
         number = self._dispatcher.choose(request, now_ps)
         if number >= 0:
+            if self._handover is not None:
+                request = self._handover.first_leg(request, number)
             self._replicas[number].arrive(request, now_ps)
         return number
 
@@ -207,7 +276,7 @@ class Cluster:
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  on_refused: OnRefused, pools: Sequence[EventSource] = (),
                  door: PoolDoor | None = None, scaling: ScalingLoop | None = None,
-                 holding: Holding | None = None) -> None:
+                 holding: Holding | None = None, handover: Handover | None = None) -> None:
         demand = None if holding is None else holding.demand
         self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused, demand)
                           for number, replica in enumerate(replicas)]
@@ -216,6 +285,7 @@ class Cluster:
         self._door = door
         self._scaling = scaling
         self._holding = holding
+        self._handover = handover
         if scaling is not None:
             for one in self._replicas:
                 one.scaling = scaling
@@ -230,7 +300,11 @@ class Cluster:
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
         arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door,
-                                  self._holding)
+                                  self._holding, self._handover)
+        if self._handover is not None:
+            for replica in self._replicas:
+                replica.on_finished = arrivals.finished
+                replica.on_fetched = arrivals.fetched
         sources: list[EventSource] = [*self._replicas, *self._pools]
         if self._scaling is not None:
             self._scaling.attach(arrivals)

@@ -59,15 +59,30 @@ class Outcomes:
 
     def store(self, replica_id: int, ended: Ended, unfinished: Set[int]) -> None:
         """Store requests that ended on a replica, or were cut off by the end of the run."""
+        if ended.lent.any():
+            self._store_prefills(ended)
+            whole = ~ended.lent
+            ended = Ended(*(column[whole] for column in ended))
         for block, rows, mine in self._split(ended.request_id):
+            begun_s = block.moments["first_scheduled_s"][rows]  # on a replica before
             for name, column in block.moments.items():
                 column[rows] = getattr(ended, name)[mine]
             for name, counts in block.counts.items():
-                counts[rows] = getattr(ended, name)[mine]
+                counts[rows] += getattr(ended, name)[mine]
+            begun = block.moments["first_scheduled_s"]
+            begun[rows] = np.fmin(begun_s, begun[rows])
             block.status[rows] = FINISHED
             block.replica[rows] = replica_id
         self._set(list(unfinished), UNFINISHED)
         self.num_stored += len(ended.request_id)
+
+    def _store_prefills(self, ended: Ended) -> None:
+        """Store what is known of requests whose prompt a replica has computed for another one."""
+        for block, rows, mine in self._split(ended.request_id[ended.lent]):
+            begun = block.moments["first_scheduled_s"]
+            begun[rows] = np.fmin(begun[rows], ended.first_scheduled_s[ended.lent][mine])
+            block.counts["num_preemptions"][rows] += ended.num_preemptions[ended.lent][mine]
+            block.counts["num_relegations"][rows] += ended.num_relegations[ended.lent][mine]
 
     def refuse(self, request: Request, reason: str) -> None:
         """Store a request that was rejected on arrival."""

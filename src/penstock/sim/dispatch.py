@@ -11,6 +11,7 @@ from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.core.units import PS_PER_S
 from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import Router
+from penstock.policy.route.roles import Roles
 from penstock.predict.length import HistoryLengths
 from penstock.sim.replica import SimReplica
 
@@ -45,11 +46,12 @@ class Dispatcher:
     """
 
     def __init__(self, router: Router, replicas: Sequence[SimReplica], specs: Sequence[ReplicaSpec],
-                 on_refused: Callable[[Request, str], None]) -> None:
+                 on_refused: Callable[[Request, str], None], roles: Roles | None = None) -> None:
         self._router = router
         self._replicas = replicas
         self._specs = specs
         self._on_refused = on_refused
+        self._roles = roles
         self._keeps_accounts = router.learns or router.looks_into_queues
         self._open = [True] * len(specs)
         self._candidates: dict[tuple[str, str], list[int]] = {}
@@ -105,6 +107,22 @@ class Dispatcher:
                 return HOLD
             self._on_refused(request, NO_REPLICA)
             return REFUSED
+        if self._roles is not None:
+            candidates = self._roles.first(request.prompt_tokens, candidates)
+        return self._choose(request, candidates, now_ps)
+
+    def splits(self, request: Request, index: int) -> bool:
+        """Whether a request that begins at a replica goes on at another one."""
+        return self._roles is not None and self._roles.splits(index, self._serving(request))
+
+    def second(self, request: Request, now_ps: int) -> int:
+        """Return the replica that decodes what another one has prefilled: REFUSED when the request
+        is rejected, which is already recorded, HOLD when no such replica takes requests."""
+        candidates = [] if self._roles is None else self._roles.second(self._serving(request))
+        return self._choose(request, candidates, now_ps) if candidates else HOLD
+
+    def _choose(self, request: Request, candidates: list[int], now_ps: int) -> int:
+        """Return the replica of those ``candidates`` that the router chooses."""
         if request.needs.confidential:
             violations = {i: attestation_violation(self._specs[i].confidentiality,
                                                    now_ps / PS_PER_S)
@@ -164,7 +182,7 @@ class Dispatcher:
         forecast = request.forecasts.get(self._specs[index].model)
         mean = (self._lengths.mean(request.service_class.name) if forecast is None
                 else forecast.output_tokens)
-        expected = min(mean, float(request.max_tokens))
+        expected = min(mean, 1.0 if self.splits(request, index) else float(request.max_tokens))
         self._expected[request.request_id] = (index, expected)
         self._expected_sum[index] += expected
 
@@ -177,7 +195,8 @@ class Dispatcher:
     def _depart(self, index: int, request: Request, tokens: int, first_ps: int,
                 end_ps: int) -> None:
         self._unbook(request.request_id)
-        self._lengths.observe(request.service_class.name, tokens)
+        if not request.lends:  # otherwise another replica decodes the answer
+            self._lengths.observe(request.service_class.name, tokens)
         first_s = None if first_ps < 0 else first_ps / PS_PER_S - request.arrival_s
         self._router.ended(Departure(request.request_id, index, True, tokens, first_s,
                                      end_ps / PS_PER_S - request.arrival_s))

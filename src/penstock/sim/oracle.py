@@ -112,6 +112,10 @@ class Oracle:
             heapq.heappop(heap)
         return heap
 
+    def limit(self, request_id: int, tokens: int) -> None:
+        """Let a request that has not begun end after so many tokens."""
+        self._remaining[request_id] = tokens
+
     def forget(self, request_id: int) -> None:
         """Forget a request that was aborted or shed."""
         self._end.pop(request_id, None)

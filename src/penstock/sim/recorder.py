@@ -10,7 +10,7 @@ from penstock.core.request import Request
 from penstock.core.slo import ITL_MODES, Slo
 from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
-from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
 from penstock.metrics.windows import token_list_statistics, window_statistics
 from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins, StepSamples, TurnLog
@@ -57,6 +57,7 @@ class Ended(NamedTuple):
     num_late_tokens: IntColumn
     num_preemptions: IntColumn
     num_relegations: IntColumn
+    lent: BoolColumn  # whether another replica goes on with it
 
 
 _COLUMNS = 8
@@ -100,6 +101,13 @@ class ReplicaRecorder:
         """Whether a live request has got its first token."""
         life = self._live.get(request_id)
         return life is not None and life.first_token_ps >= 0
+
+    def scheduled_ps(self, request_id: int) -> int:
+        """Return when the latest ended request of that number was in its first step."""
+        at = len(self._ended_requests) - 1
+        while self._ended_requests[at].request_id != request_id:
+            at -= 1
+        return self._ended[at * _COLUMNS + 1]
 
     def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
         """Return requests that ended after the first ``count`` since the last flush: (request,
@@ -228,9 +236,10 @@ class ReplicaRecorder:
             mean[chosen], p99[chosen] = stats.itl_mean_s, stats.itl_p99_s
             largest[chosen], late[chosen] = stats.itl_max_s, stats.num_late_tokens
         ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
+        lent = np.fromiter((r.lends for r in requests), dtype=np.bool_, count=len(requests))
         self._forget()
         return Ended(ids, rows[:, 0], _seconds(rows[:, 1]), first_s, _seconds(rows[:, 3]), mean,
-                     p99, largest, late, rows[:, 6], rows[:, 7])
+                     p99, largest, late, rows[:, 6], rows[:, 7], lent)
 
     def _token_times(self, row: int, rows: IntColumn) -> FloatColumn:
         pieces = self._odd.get(row)

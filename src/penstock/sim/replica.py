@@ -38,6 +38,8 @@ class SimReplica:
         self.end_ps = -1  # of the present run, -1 when idle
         self.shed: list[tuple[Request, str, int]] = []  # with reason and relegations
         self.meter: GroupMeter | None = None
+        self.fetched: list[int] = []  # requests from another replica that began in the latest plan
+        self._remote: set[int] = set()  # those that have not begun
         self._clock = clock
         self._oracle = oracle
         self._journal = journal
@@ -84,7 +86,12 @@ class SimReplica:
         return self._plan is not None
 
     def arrive(self, request: Request, now_ps: int) -> str | None:
-        """Add a request at its arrival. Returns the reason if the replica rejects it at once."""
+        """Add a request at its arrival. Returns the reason if the replica rejects it at once. A
+        request that lends its KV cache ends with its first token."""
+        if request.lends:
+            self._oracle.limit(request.request_id, 1)
+        if request.remote_tokens:
+            self._remote.add(request.request_id)
         if self._inbox is None:
             return self._add(request, now_ps)
         self._inbox.add(request, now_ps)
@@ -117,6 +124,14 @@ class SimReplica:
         if self._plan is not None and self._num_steps > 1:
             self._shorten(now_ps)
         return None
+
+    def returned(self, request_id: int, now_ps: int) -> None:
+        """Free the KV cache of a request that another replica has begun."""
+        if self.scheduler.returned(request_id):
+            if self._journal:
+                self._journal.returned(request_id, now_ps / PS_PER_S)
+            if self.scheduler.num_waiting:
+                self.give_way(now_ps)
 
     def _shorten(self, now_ps: int) -> None:
         assert self._plan is not None
@@ -201,6 +216,7 @@ class SimReplica:
                 self.recorder.drop(request_id)
                 again.append(request)
         self.requests.clear()
+        self._remote.clear()
         self.end_ps = -1
         return finished, again
 
@@ -257,6 +273,10 @@ class SimReplica:
         if self._inbox is not None and self._num_steps > 1:
             self._num_steps = self._steps_to_read(self._inbox)
         self.end_ps = self._end_of(self._num_steps)
+        if self._remote:
+            self.fetched += [chunk.request_id for chunk in plan.chunks
+                             if chunk.request_id in self._remote]
+            self._remote.difference_update(self.fetched)
         return True
 
     def finish(self) -> tuple[int, ...]:

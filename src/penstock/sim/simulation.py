@@ -13,6 +13,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
+from penstock.fleet.disaggregation import roles_of
 from penstock.fleet.replica_factory import (
     belief_factor,
     believed_step_time,
@@ -33,6 +34,7 @@ from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.perf.kv_transfer import sent_bytes_per_token
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.protocol import KvAllocator
@@ -46,6 +48,7 @@ from penstock.sim.columns import OnOver, Outcomes
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.flusher import Flusher, Lost
+from penstock.sim.handover import Handover, Moved, Sender
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
@@ -88,7 +91,8 @@ class SimulationResult:
     of the replicas. ``steps`` has the columns of ``StepLog`` for each replica, where asked for.
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
     are scaled, ``busy_s`` has one for each slot. ``busy_bins`` has the group and the computing time
-    over time of each replica whose energy is told.
+    over time of each replica whose energy is told. ``moved`` are the prompts that moved to another
+    replica, None where replicas have no roles.
     """
 
     table: RequestTable
@@ -103,6 +107,7 @@ class SimulationResult:
     num_unsent: int = 0
     scaling: ScalingRun | None = None
     busy_bins: tuple[tuple[int, BusyBins], ...] = ()
+    moved: Moved | None = None
 
     def busy_bins_of(self, group: int, num_bins: int) -> FloatColumn:
         """Return the computing time of a group's replicas together by bin, in seconds."""
@@ -124,6 +129,7 @@ class _Parts:
     scaling: ScalingLoop | None
     busy_bins: tuple[tuple[int, BusyBins], ...]
     holding: Holding | None  # where requests are held back
+    handover: Handover | None
 
 
 def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
@@ -173,7 +179,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
-        scaled, parts.busy_bins)
+        scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved)
 
 
 def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[Request]]:
@@ -238,7 +244,8 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     believed = partial(believed_step_time, fleet=fleet, seed=seed)
     router = dispatch_of(whole, lambda n: int(rng.integers(n)), believed=believed)
     specs = _replica_specs(whole, relative_speeds(whole, believed))
-    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
+    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, roles_of(whole))
+    handover = _handover(whole, dispatcher, replicas)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
     scaling = holding = deferring = None
@@ -253,10 +260,21 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
         holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
                           patience_of(fleet, seed), deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
-                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
+                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover)
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
-                  None if deferring is None else holding)
+                  None if deferring is None else holding, handover)
+
+
+def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica]
+              ) -> Handover | None:
+    """Return the way of prompts between replicas, None where all do everything."""
+    if fleet.disaggregation is None:
+        return None
+    senders = [Sender(sent_bytes_per_token(group.model, group.parallelism, group.kv_precision),
+                      group.model.cached_layers)
+               for group in fleet.replicas for _ in range(group.count)]
+    return Handover(dispatcher, replicas, senders, fleet.disaggregation.transfer)
 
 
 def _busy_bins(fleet: Fleet, slots: Sequence[Slot],

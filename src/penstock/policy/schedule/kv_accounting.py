@@ -13,12 +13,12 @@ from penstock.policy.schedule.sequence import Sequence
 class KvAccounting:
     """The KV blocks of a replica's sequences.
 
-    Blocks are computed from counters. Only blocks of sequences that ended with a step in flight are
-    listed, until that step is committed.
+    Blocks are computed from counters. Only blocks of sequences that ended are listed: with a step
+    in flight, until that step is committed, and those that are lent, until they are returned.
     """
 
-    __slots__ = ("_by_chunk", "_ending", "_groups", "_prompts", "_reserve", "committed", "kv",
-                 "late")
+    __slots__ = ("_by_chunk", "_ending", "_groups", "_lent", "_prompts", "_reserve", "committed",
+                 "kv", "late")
 
     def __init__(self, kv: KvAllocator, groups: list[DecodeGroup], prompts: PromptQueue,
                  reserve: ReserveName = "prompt", late_results: bool = False) -> None:
@@ -30,6 +30,7 @@ class KvAccounting:
         self._groups = groups
         self._prompts = prompts
         self._ending: list[Sequence] = []
+        self._lent: dict[int, Sequence] = {}
 
     @property
     def awaits_steps(self) -> bool:
@@ -43,9 +44,10 @@ class KvAccounting:
 
     def start(self, sequence: Sequence, tokens: int, spare_blocks: int) -> bool:
         """Book the KV cache that a sequence needs to start with up to ``tokens`` of its prompt.
-        Returns whether there was room."""
+        Returns whether there was room. Tokens that another replica computed need room, too."""
         request = sequence.request
         room = sequence.prompt_target
+        tokens += sequence.computed
         if self._reserve == "max_tokens":
             room = request.prompt_tokens + request.max_tokens
         elif self._reserve == "chunk":
@@ -57,7 +59,7 @@ class KvAccounting:
             return False
         if self._by_chunk:
             room = min(sequence.prompt_target, cached + tokens)
-        sequence.computed = cached
+        sequence.computed = max(cached, sequence.computed)
         sequence.start_blocks = ceil_div(room, self.kv.block_tokens)
         if self._reserve == "max_tokens":
             sequence.reserved_blocks = sequence.start_blocks
@@ -134,8 +136,8 @@ class KvAccounting:
         """
         holders = [s for s in sequences
                    if (s.started or s.join_turn >= 0) and not self.uncommitted(s)]
-        if self.late:
-            holders += self._ending
+        late = [s for s in self._ending if not s.request.lends] if self.late else []
+        holders += late
         holders.sort(key=self._prompts.rank, reverse=True)
         needed = self.growth(groups) - self.kv.free_blocks
         chosen: list[Sequence] = []
@@ -148,7 +150,7 @@ class KvAccounting:
             if sequence.join_turn >= 0 and sequence.group in groups:
                 needed -= self._groups[sequence.group].growth_of(sequence)
         # Blocks shared among victims return with the last of them, so the sum may fall short.
-        everyone = len(chosen) == self.num_late + sum(
+        everyone = len(chosen) == len(late) + sum(
             [1 for s in sequences if s.started or s.join_turn >= 0])
         return chosen if needed <= 0 or (everyone and (self.late or not self._ending)) else None
 
@@ -175,7 +177,18 @@ class KvAccounting:
         self.kv.free(sequence.request.request_id, num_blocks, stored)
 
     def _give_back(self, sequence: Sequence, num_blocks: int) -> None:
-        self.kv.free(sequence.request.request_id, num_blocks, self._stored_tokens(sequence))
+        if sequence.request.lends and sequence.generated:
+            sequence.start_blocks = num_blocks
+            self._lent[sequence.request.request_id] = sequence
+        else:
+            self.kv.free(sequence.request.request_id, num_blocks, self._stored_tokens(sequence))
+
+    def returned(self, request_id: int) -> bool:
+        """Free the blocks of a lent sequence. Returns whether the sequence was lent."""
+        sequence = self._lent.pop(request_id, None)
+        if sequence is not None:
+            self.kv.free(request_id, sequence.start_blocks, self._stored_tokens(sequence))
+        return sequence is not None
 
     def _stored_tokens(self, sequence: Sequence) -> int:
         """Return the tokens in the KV cache of a sequence that is in no group."""
@@ -207,5 +220,6 @@ class KvAccounting:
 
     def check_integrity(self, sequences: Iterable[Sequence]) -> None:
         """Raise AssertionError unless the allocator's books agree with the sequences."""
-        held = sum(self.blocks(s) for s in sequences) + sum(s.start_blocks for s in self._ending)
+        held = sum(self.blocks(s) for s in sequences) + sum(
+            s.start_blocks for s in (*self._ending, *self._lent.values()))
         self.kv.check_integrity(held)

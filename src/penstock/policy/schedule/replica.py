@@ -125,7 +125,7 @@ class ReplicaScheduler:
         self._serial += 1
         self._sequences[request.request_id] = sequence
         self._num_waiting += 1
-        self._pending_prompt_tokens += request.prompt_tokens
+        self._pending_prompt_tokens += sequence.remaining
         self._pacing.admitted(sequence)
         self._relegation.admitted(sequence)
         self._prompts.wait(sequence)
@@ -148,6 +148,10 @@ class ReplicaScheduler:
             return False
         self._end(sequence)
         return True
+
+    def returned(self, request_id: int) -> bool:
+        """Free the KV cache of a request that lent it at its end. Returns whether there was one."""
+        return self._kv_accounting.returned(request_id)
 
     # -- planning -------------------------------------------------------------------------------
 
@@ -305,13 +309,14 @@ class ReplicaScheduler:
 
     def _start(self, sequence: Sequence, tokens: int) -> bool:
         """Give the best waiting sequence its KV; on failure nothing else may start this step."""
+        computed = sequence.computed  # by another replica
         seats = self.num_running + self._kv_accounting.num_late
         spare = self._watermark_blocks if seats else 0
         if seats >= self._max_num_seqs or not self._kv_accounting.start(sequence, tokens, spare):
             self._blocked = sequence
             self._closed = True
             return False
-        self._pending_prompt_tokens -= sequence.computed
+        self._pending_prompt_tokens -= sequence.computed - computed
         sequence.started = True
         self._prompts.begin(sequence)
         self._num_waiting -= 1

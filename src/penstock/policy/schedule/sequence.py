@@ -22,7 +22,7 @@ class Sequence:
         self.deadline_s = deadline_s  # when its prompt should be computed
         self.group = group
         self.prompt_target = request.prompt_tokens
-        self.computed = 0
+        self.computed = request.remote_tokens
         self.generated = 0
         self.join_turn = -1  # >= 0 while it is a member of its decode group
         self.start_blocks = 0

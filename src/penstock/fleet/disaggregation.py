@@ -1,0 +1,72 @@
+"""Replicas with roles: their resolved values, their problems, and the parts that follow requests."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from penstock.fleet.document_disaggregation import DisaggregationSection
+from penstock.fleet.problems import Problem
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.values_disaggregation import DisaggregationOptions
+from penstock.perf.kv_transfer import FLOOR_S, KvTransfer
+from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
+
+_GIGA = 1e9
+
+
+def resolve_disaggregation(section: DisaggregationSection | None) -> DisaggregationOptions | None:
+    """Return how prompts move between replicas, None where the file does not say."""
+    if section is None:
+        return None
+    transfer = section.transfer
+    latency_s = FLOOR_S if transfer.latency_s is None else transfer.latency_s
+    return DisaggregationOptions(
+        KvTransfer(transfer.gb_per_s * _GIGA, latency_s, transfer.by_layer),
+        section.min_prompt_tokens)
+
+
+def disaggregation_section(options: DisaggregationOptions | None) -> dict[str, Any] | None:
+    """Return the section of the fleet file that resolves to these options."""
+    if options is None:
+        return None
+    transfer = asdict(options.transfer)
+    return {"transfer": {"gb_per_s": transfer.pop("bytes_per_s") / _GIGA, **transfer},
+            "min_prompt_tokens": options.min_prompt_tokens}
+
+
+def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Yield what speaks against the roles of replicas."""
+    with_roles = [(i, group) for i, group in enumerate(fleet.replicas) if group.role != BOTH]
+    if with_roles and fleet.disaggregation is None:
+        yield Problem(("replicas", with_roles[0][0], "role"),
+                      f"{with_roles[0][1].role}, but the file does not say how fast prompts move "
+                      "between replicas; expected disaggregation: {transfer: {gb_per_s: ...}}")
+    if fleet.disaggregation is not None and not with_roles:
+        yield Problem(("disaggregation",), "no replicas have a role; expected role: prefill and "
+                                           "role: decode in replicas")
+    for i, group in with_roles:
+        yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
+
+
+def _partner_problems(path: tuple[str | int, ...], group: ReplicaGroup,
+                      groups: tuple[ReplicaGroup, ...]) -> Iterator[Problem]:
+    wanted = DECODE if group.role == PREFILL else PREFILL
+    others = [other for other in groups
+              if other.role == wanted and other.model.name == group.model.name]
+    if not others:
+        yield Problem(path, f"{group.role}, but no replicas of {group.model.name} have role: "
+                            f"{wanted}")
+    for other in others:
+        if other.kv_precision != group.kv_precision:
+            yield Problem((*path[:-1], "kv_precision"),
+                          f"{group.kv_precision}, but replicas of the role {wanted} have "
+                          f"{other.kv_precision}; a KV cache moves as it is")
+            return
+
+
+def roles_of(fleet: Fleet) -> Roles | None:
+    """Return the role of each replica, in order of number, None where all do everything."""
+    if fleet.disaggregation is None:
+        return None
+    return Roles([group.role for group in fleet.replicas for _ in range(group.count)],
+                 fleet.disaggregation.min_prompt_tokens)

@@ -1,0 +1,164 @@
+"""Requests whose prompt one replica computes and whose answer another replica decodes."""
+
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+from penstock.core.request import Request
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.perf.kv_transfer import KvTransfer
+from penstock.sim.dispatch import Dispatcher
+from penstock.sim.kernel import NEVER_PS, NO_SOURCE
+from penstock.sim.replica import SimReplica
+
+_PREFILL: Final = 0
+_MOVES: Final = 1
+_ARRIVED: Final = 2
+
+
+class Sender(NamedTuple):
+    """What a replica sends of a prompt: ``bytes_per_token`` of the KV cache, in ``num_layers``."""
+
+    bytes_per_token: float
+    num_layers: int
+
+
+class _Leg:
+    """A request that begins at ``source``."""
+
+    __slots__ = ("due_ps", "request", "source", "state", "target")
+
+    def __init__(self, request: Request, source: int) -> None:
+        self.request = request
+        self.source = source
+        self.target = -1
+        self.due_ps = NEVER_PS
+        self.state = _PREFILL
+
+
+class Moved(NamedTuple):
+    """Transfers of a run: their number, bytes, and seconds all together and of the longest."""
+
+    num_transfers: int
+    num_bytes: float
+    total_s: float
+    longest_s: float
+
+
+class Handover:
+    """Follows requests from the replica that prefills them to the one that decodes.
+
+    The second replica is chosen when the prompt is computed. It computes the prompt's last token,
+    whose logits give the first token, as vLLM's connectors do. A replica sends and receives one
+    prompt after the other. The first replica keeps the KV cache until the second has room for the
+    request and begins it: a full second replica holds the first one back.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, replicas: Sequence[SimReplica],
+                 senders: Sequence[Sender], transfer: KvTransfer) -> None:
+        self._dispatcher = dispatcher
+        self._replicas = replicas
+        self._senders = senders
+        self._transfer = transfer
+        self._legs: dict[int, _Leg] = {}
+        self._moves: list[tuple[int, int]] = []  # (arrival, request)
+        self._returns: deque[tuple[int, int]] = deque()  # (replica, request)
+        self._free_ps = [0] * len(senders)
+        self._num_transfers = 0
+        self._num_bytes = 0.0
+        self._total_ps = 0
+        self._longest_ps = 0
+
+    @property
+    def due_ps(self) -> int:
+        """When the next transfer ends, 0 where a KV cache is to be returned now."""
+        if self._returns:
+            return 0
+        return self._moves[0][0] if self._moves else NEVER_PS
+
+    @property
+    def moved(self) -> Moved:
+        """The transfers so far."""
+        return Moved(self._num_transfers, self._num_bytes, self._total_ps / PS_PER_S,
+                     self._longest_ps / PS_PER_S)
+
+    def first_leg(self, request: Request, source: int) -> Request:
+        """Return the request that ``source`` gets: the request itself, or its prefill alone."""
+        if not self._dispatcher.splits(request, source):
+            return request
+        self._legs[request.request_id] = _Leg(request, source)
+        return request._replace(max_tokens=1, lends=True)
+
+    def whole(self, request: Request) -> Request:
+        """Return the request as the client sent it, after the loss of the replica that had it."""
+        leg = self._legs.get(request.request_id)
+        if leg is not None:
+            self.over(request.request_id)
+            return leg.request
+        return request._replace(remote_tokens=0) if request.remote_tokens else request
+
+    def prefilled(self, request_id: int, now_ps: int) -> Request | None:
+        """Begin the transfer of a prompt that its first replica has computed. Returns the whole
+        request where no second replica takes requests any more."""
+        leg = self._legs[request_id]
+        target = self._dispatcher.second(leg.request, now_ps)
+        if target < 0:
+            self.over(request_id)
+            return leg.request
+        leg.target = target
+        leg.state = _MOVES
+        sender = self._senders[leg.source]
+        num_bytes = leg.request.prompt_tokens * sender.bytes_per_token
+        begun_ps = self._replicas[leg.source].recorder.scheduled_ps(request_id)
+        seen_ps = to_ps(self._transfer.exposed_s(
+            num_bytes, (now_ps - begun_ps) / PS_PER_S, sender.num_layers))
+        due_ps = max(now_ps, self._free_ps[leg.source], self._free_ps[target]) + seen_ps
+        self._free_ps[leg.source] = self._free_ps[target] = due_ps
+        leg.due_ps = due_ps
+        heappush(self._moves, (due_ps, request_id))
+        self._num_transfers += 1
+        self._num_bytes += num_bytes
+        self._total_ps += due_ps - now_ps
+        self._longest_ps = max(self._longest_ps, due_ps - now_ps)
+        return None
+
+    def prefills(self, request_id: int) -> bool:
+        """Whether the first replica of a request has not computed the prompt yet."""
+        leg = self._legs.get(request_id)
+        return leg is not None and leg.state == _PREFILL
+
+    def next_return(self) -> tuple[int, int] | None:
+        """Take the next KV cache that its replica gets back: (replica, request)."""
+        return self._returns.popleft() if self._returns else None
+
+    def arrive(self) -> tuple[int, Request | None]:
+        """Take the request whose transfer ends now: its second replica, and what that replica gets.
+
+        Without a replica, the request is whole and begins again, since its second replica takes no
+        requests any more, or there is no request, since it was lost on the way.
+        """
+        due_ps, request_id = heappop(self._moves)
+        leg = self._legs.get(request_id)
+        if leg is None or leg.due_ps != due_ps:
+            return NO_SOURCE, None
+        if not self._dispatcher.is_open(leg.target):
+            self.over(request_id)
+            return NO_SOURCE, leg.request
+        leg.state = _ARRIVED
+        return leg.target, leg.request._replace(remote_tokens=leg.request.prompt_tokens - 1)
+
+    def over(self, request_id: int) -> None:
+        """The first replica of a request need keep nothing more."""
+        leg = self._legs.pop(request_id, None)
+        if leg is not None and leg.state != _PREFILL:
+            self._returns.append((leg.source, request_id))
+
+    def lose(self, replica_id: int) -> list[Request]:
+        """A replica was lost. Returns the whole requests whose KV cache was on its way from or to
+        the replica."""
+        lost = [leg for leg in self._legs.values()
+                if leg.state == _MOVES and replica_id in (leg.source, leg.target)]
+        for leg in lost:
+            self.over(leg.request.request_id)
+        return [leg.request for leg in lost]
