@@ -31,6 +31,8 @@ from penstock.metrics.run_summary import (
 from penstock.metrics.series import RunSeries
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import NAMES, STATUSES, Requests, RequestTable
+from penstock.metrics.transfer_summary import Transfers
+from penstock.sim.handover import Moved
 from penstock.sim.simulation import SimulationResult
 
 
@@ -65,7 +67,7 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
                        for reason, count in sorted(result.reasons.items())),
         end_s=result.end_s, steps=Steps(
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
-        if fleet.replicas else None)
+        if fleet.replicas else None, transfers=_transfers(result.moved))
     if result.scaling is not None:
         whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
     else:
@@ -79,7 +81,8 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
-    whole = replace(whole, scaling=None, energy=None)  # they follow the load of all requests
+    # They follow the load of all requests.
+    whole = replace(whole, scaling=None, energy=None, transfers=None)
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:
@@ -87,6 +90,14 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     if result.pools:
         reduced = replace(reduced, multiplexing=reduced_figures(result, whole.pools))
     return Redacted(reduced, table, series)
+
+
+def _transfers(moved: Moved | None) -> Transfers | None:
+    if moved is None:
+        return None
+    mean_s = moved.total_s / moved.num_transfers if moved.num_transfers else None
+    return Transfers(num_transfers=moved.num_transfers, num_bytes=moved.num_bytes, mean_s=mean_s,
+                     longest_s=moved.longest_s)
 
 
 def without_confidential(fleet: Fleet, requests: RequestTable, whole: RunSummary,

@@ -1,4 +1,4 @@
-"""Replicas with roles: their resolved values, their problems, and the parts that follow requests."""
+"""Replicas with roles: the values that the section resolves to, and the problems of roles."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,6 +12,8 @@ from penstock.perf.kv_transfer import FLOOR_S, KvTransfer
 from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
 
 _GIGA = 1e9
+_BY_OWN_LOAD = ("none", "static", "hpa", "keda", "kpa", "aibrix-apa", "ray")
+"""Scale policies that look at the load of each group alone, not at the rate of whole requests."""
 
 
 def resolve_disaggregation(section: DisaggregationSection | None) -> DisaggregationOptions | None:
@@ -35,7 +37,7 @@ def disaggregation_section(options: DisaggregationOptions | None) -> dict[str, A
 
 
 def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
-    """Yield what speaks against the roles of replicas."""
+    """Yield the problems of the roles of replicas."""
     with_roles = [(i, group) for i, group in enumerate(fleet.replicas) if group.role != BOTH]
     if with_roles and fleet.disaggregation is None:
         yield Problem(("replicas", with_roles[0][0], "role"),
@@ -44,6 +46,10 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
     if fleet.disaggregation is not None and not with_roles:
         yield Problem(("disaggregation",), "no replicas have a role; expected role: prefill and "
                                            "role: decode in replicas")
+    scale = fleet.policies.scale.name
+    if with_roles and scale not in _BY_OWN_LOAD:
+        yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
+                      f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
     for i, group in with_roles:
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
 

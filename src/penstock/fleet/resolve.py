@@ -70,7 +70,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         price_basis=resolve_basis(document, catalog),
         scaling=_scaling(document, files), kubernetes=kubernetes,
         disaggregation=resolve_disaggregation(document.disaggregation))
-    for problem in (*disaggregation_problems(fleet), *energy_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
+    for problem in (*disaggregation_problems(fleet), *energy_problems(fleet),
+                    *_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 

@@ -212,29 +212,30 @@ class RoutedRequests(Gateway):
     def finished(self, request_id: int, now_ps: int) -> bool:
         """Take note that a request has finished at a replica. Returns whether another replica goes
         on with the request."""
-        handover = self._handover
-        if handover is None or not handover.prefills(request_id):
+        if self._handover is None or not self._handover.prefilled(request_id):
             return False
-        request = handover.prefilled(request_id, now_ps)
-        if request is not None:
-            self._released.append(request)
         self._show_due(now_ps)
         return True
 
     def _hand_over(self, handover: Handover, now_ps: int) -> int:
-        """Return a KV cache to its replica, or let a prefilled request arrive at its second one.
-        Returns the number of the replica."""
+        """Return a KV cache to its replica, send a prefilled request on its way, or let it arrive
+        at its second replica. Returns the number of the replica that this concerns."""
         back = handover.next_return()
-        number = NO_SOURCE
+        number, request = NO_SOURCE, None
         if back is not None:
             number, request_id = back
             self._replicas[number].returned(request_id, now_ps)
+        elif handover.sends:
+            refused, request = handover.send(now_ps)
+            if refused and request is not None:
+                self.ended(request.request_id, now_ps)
+                request = None
         else:
             number, request = handover.arrive()
-            if number >= 0 and request is not None:
-                self._replicas[number].arrive(request, now_ps)
-            elif request is not None:
-                self._released.append(request)
+        if request is not None and number >= 0:
+            self._replicas[number].arrive(request, now_ps)
+        elif request is not None:
+            self._released.append(request)
         self._show_due(now_ps)
         return number
 

@@ -61,8 +61,7 @@ class Outcomes:
         """Store requests that ended on a replica, or were cut off by the end of the run."""
         if ended.lent.any():
             self._store_prefills(ended)
-            whole = ~ended.lent
-            ended = Ended(*(column[whole] for column in ended))
+            ended = ended.take(~ended.lent)
         for block, rows, mine in self._split(ended.request_id):
             begun_s = block.moments["first_scheduled_s"][rows]  # on a replica before
             for name, column in block.moments.items():

@@ -8,13 +8,14 @@ from typing import Final, NamedTuple
 from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.perf.kv_transfer import KvTransfer
-from penstock.sim.dispatch import Dispatcher
+from penstock.sim.dispatch import REFUSED, Dispatcher
 from penstock.sim.kernel import NEVER_PS, NO_SOURCE
 from penstock.sim.replica import SimReplica
 
 _PREFILL: Final = 0
-_MOVES: Final = 1
-_ARRIVED: Final = 2
+_PREFILLED: Final = 1
+_MOVES: Final = 2
+_ARRIVED: Final = 3
 
 
 class Sender(NamedTuple):
@@ -64,6 +65,7 @@ class Handover:
         self._legs: dict[int, _Leg] = {}
         self._moves: list[tuple[int, int]] = []  # (arrival, request)
         self._returns: deque[tuple[int, int]] = deque()  # (replica, request)
+        self._prefilled: deque[int] = deque()  # requests whose second replica is to be chosen
         self._free_ps = [0] * len(senders)
         self._num_transfers = 0
         self._num_bytes = 0.0
@@ -72,8 +74,8 @@ class Handover:
 
     @property
     def due_ps(self) -> int:
-        """When the next transfer ends, 0 where a KV cache is to be returned now."""
-        if self._returns:
+        """When the next transfer ends, 0 where something is to be done now."""
+        if self._returns or self._prefilled:
             return 0
         return self._moves[0][0] if self._moves else NEVER_PS
 
@@ -98,14 +100,35 @@ class Handover:
             return leg.request
         return request._replace(remote_tokens=0) if request.remote_tokens else request
 
-    def prefilled(self, request_id: int, now_ps: int) -> Request | None:
-        """Begin the transfer of a prompt that its first replica has computed. Returns the whole
-        request where no second replica takes requests any more."""
-        leg = self._legs[request_id]
+    def prefilled(self, request_id: int) -> bool:
+        """Take note that a replica has finished a request. Returns whether another one goes on."""
+        leg = self._legs.get(request_id)
+        if leg is None or leg.state != _PREFILL:
+            return False
+        leg.state = _PREFILLED
+        self._prefilled.append(request_id)
+        return True
+
+    def send(self, now_ps: int) -> tuple[bool, Request | None]:
+        """Begin the transfer of a prompt that its first replica has computed.
+
+        The second replica is chosen when all steps that end now have ended. Returns the whole
+        request where none is chosen: refused by the router, or to begin again since no such replica
+        takes requests any more.
+        """
+        request_id = self._prefilled.popleft()
+        leg = self._legs.get(request_id)
+        if leg is None or leg.state != _PREFILLED:
+            return False, None
         target = self._dispatcher.second(leg.request, now_ps)
         if target < 0:
             self.over(request_id)
-            return leg.request
+            return target == REFUSED, leg.request
+        self._move(leg, target, now_ps)
+        return False, None
+
+    def _move(self, leg: _Leg, target: int, now_ps: int) -> None:
+        request_id = leg.request.request_id
         leg.target = target
         leg.state = _MOVES
         sender = self._senders[leg.source]
@@ -121,12 +144,11 @@ class Handover:
         self._num_bytes += num_bytes
         self._total_ps += due_ps - now_ps
         self._longest_ps = max(self._longest_ps, due_ps - now_ps)
-        return None
 
-    def prefills(self, request_id: int) -> bool:
-        """Whether the first replica of a request has not computed the prompt yet."""
-        leg = self._legs.get(request_id)
-        return leg is not None and leg.state == _PREFILL
+    @property
+    def sends(self) -> bool:
+        """Whether a transfer is to begin now."""
+        return bool(self._prefilled)
 
     def next_return(self) -> tuple[int, int] | None:
         """Take the next KV cache that its replica gets back: (replica, request)."""
@@ -158,7 +180,8 @@ class Handover:
         """A replica was lost. Returns the whole requests whose KV cache was on its way from or to
         the replica."""
         lost = [leg for leg in self._legs.values()
-                if leg.state == _MOVES and replica_id in (leg.source, leg.target)]
+                if (leg.state == _PREFILLED and replica_id == leg.source)
+                or (leg.state == _MOVES and replica_id in (leg.source, leg.target))]
         for leg in lost:
             self.over(leg.request.request_id)
         return [leg.request for leg in lost]

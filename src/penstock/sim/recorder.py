@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,11 @@ class Ended(NamedTuple):
     num_preemptions: IntColumn
     num_relegations: IntColumn
     lent: BoolColumn  # whether another replica goes on with it
+
+    def take(self, rows: BoolColumn) -> "Ended":
+        """Return the requests that the mask picks."""
+        columns: list[Any] = [column[rows] for column in self]
+        return Ended(*columns)
 
 
 _COLUMNS = 8

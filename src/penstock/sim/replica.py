@@ -130,8 +130,7 @@ class SimReplica:
         if self.scheduler.returned(request_id):
             if self._journal:
                 self._journal.returned(request_id, now_ps / PS_PER_S)
-            if self.scheduler.num_waiting:
-                self.give_way(now_ps)
+            self.give_way(now_ps)  # more room may change the next plan
 
     def _shorten(self, now_ps: int) -> None:
         assert self._plan is not None
@@ -163,8 +162,10 @@ class SimReplica:
             prompt_tokens += self._inbox.prompt_tokens
         done = self._steps_done(now_ps) if self._num_steps > 1 else 0
         if done and self._plan is not None:
+            kv_tokens -= scheduler.kv_ending_tokens
             for chunk in self._plan.chunks:
                 prompt_tokens -= done * chunk.tokens
+                kv_tokens += scheduler.more_for_chunks(chunk, done) * scheduler.kv_block_tokens
             for index in self._plan.groups:
                 group = scheduler.groups[index]
                 kv_tokens += group.growth(done) * group.block_tokens
@@ -182,9 +183,13 @@ class SimReplica:
         if not done or self._plan is None:
             return found
         running = self._plan.groups
+        prompts = {chunk.request_id: done * chunk.tokens for chunk in self._plan.chunks}
         return [one._replace(context_tokens=one.context_tokens + done,
                              output_tokens=one.output_tokens + done)
-                if one.group in running else one for one in found]
+                if one.group in running else
+                one._replace(prompt_tokens_left=one.prompt_tokens_left - prompts[one.request_id],
+                             context_tokens=one.context_tokens + prompts[one.request_id])
+                if one.request_id in prompts else one for one in found]
 
     def stop(self, now_ps: int) -> None:
         """End the simulation: keep the steps that have ended, drop the rest."""

@@ -25,9 +25,10 @@ class Roles:
     def first(self, prompt_tokens: int, replicas: list[int]) -> list[int]:
         """Return those of ``replicas`` at which a request of so many tokens may begin."""
         prefills, decodes = self._prefills, self._decodes
-        split = (prompt_tokens >= self._min_prompt_tokens
-                 and any([prefills[i] for i in replicas]) and any([decodes[i] for i in replicas]))
-        others = [i for i in replicas if not (decodes[i] if split else prefills[i])]
+        others = [i for i in replicas if not decodes[i]]
+        if (prompt_tokens < self._min_prompt_tokens or len(others) == len(replicas)
+                or not any(prefills[i] for i in others)):
+            others = [i for i in replicas if not prefills[i]]
         return others or replicas
 
     def second(self, replicas: list[int]) -> list[int]:
@@ -36,4 +37,4 @@ class Roles:
 
     def splits(self, index: int, replicas: list[int]) -> bool:
         """Whether a request that begins at replica ``index`` goes on at another of ``replicas``."""
-        return self._prefills[index] and any([self._decodes[i] for i in replicas])
+        return self._prefills[index] and any(self._decodes[i] for i in replicas)

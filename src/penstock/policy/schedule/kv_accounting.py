@@ -42,6 +42,12 @@ class KvAccounting:
         """Sequences that have ended, but keep their seats until their ends are known."""
         return len(self._ending) if self.late else 0
 
+    @property
+    def ending_blocks(self) -> int:
+        """Blocks that return with the step in flight, those that others share left out."""
+        return sum([s.start_blocks - self.kv.shared_blocks(s.request.request_id)
+                    for s in self._ending if not s.request.lends])
+
     def start(self, sequence: Sequence, tokens: int, spare_blocks: int) -> bool:
         """Book the KV cache that a sequence needs to start with up to ``tokens`` of its prompt.
         Returns whether there was room. Tokens that another replica computed need room, too."""
@@ -76,6 +82,13 @@ class KvAccounting:
         sequence.start_blocks += more
         self.kv.computed(sequence.request.request_id, tokens)
         return True
+
+    def more_for_chunks(self, sequence: Sequence, tokens: int) -> int:
+        """Return the blocks that so many more tokens of a prompt that is being computed take."""
+        if not self._by_chunk:
+            return 0
+        blocks = ceil_div(sequence.computed + tokens, self.kv.block_tokens)
+        return max(0, blocks - sequence.start_blocks)
 
     def chunks_with_room(self, tokens: int, groups: tuple[int, ...]) -> int:
         """Return for how many more steps there surely is room for a chunk of ``tokens`` and a turn

@@ -95,6 +95,16 @@ class ReplicaScheduler:
         return self._kv.total_blocks * self._kv.block_tokens
 
     @property
+    def kv_block_tokens(self) -> int:
+        """Tokens of one KV block."""
+        return self._kv.block_tokens
+
+    @property
+    def kv_ending_tokens(self) -> int:
+        """KV room, in tokens, that ended requests keep until the step in flight ends."""
+        return self._kv_accounting.ending_blocks * self._kv.block_tokens
+
+    @property
     def in_flight(self) -> int:
         """Plans not committed yet."""
         return self._in_flight
@@ -103,6 +113,11 @@ class ReplicaScheduler:
     def prompts_wait(self) -> bool:
         """Whether any prompt is not fully computed."""
         return self._num_waiting + self._num_started > 0
+
+    def more_for_chunks(self, chunk: Chunk, num_steps: int) -> int:
+        """Return the KV blocks that ``num_steps`` more copies of a planned chunk will book."""
+        return self._kv_accounting.more_for_chunks(self._sequences[chunk.request_id],
+                                                   num_steps * chunk.tokens)
 
     def has_work(self) -> bool:
         """Whether any request is neither finished nor refused."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Sizing,
         Trial,
     )
+    from penstock.metrics.transfer_summary import Transfers
 
 ABSENT = "\N{EN DASH}"
 
@@ -220,7 +221,8 @@ def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
         number = int(group.get("count", 1))
         place = f" on {group['accelerator']}" if group.get("accelerator") else ""
         served = group.get("service_classes")
-        whose = f" ({', '.join(served)})" if served else ""
+        said = [*([group["role"]] if group.get("role", "both") != "both" else ()), *(served or ())]
+        whose = f" ({', '.join(said)})" if said else ""
         phrases.append(f"{replicas(number)} of {group.get('model', 'a model')}{place}{whose}")
     return phrases
 
@@ -304,7 +306,17 @@ def arrivals(summary: "RunSummary") -> str:
     unsent = f", {count(summary.unsent)} were not sent before the end" if summary.unsent else ""
     return (f"{came} arrived over {seconds(over_s)} ({rate(overall.received_requests_per_s)})"
             f"{unsent}; goodput, cost and busy time are over {seconds(summary.window_s)}, until "
-            "the last token")
+            f"the last token{_transfers(summary.transfers)}")
+
+
+def _transfers(found: "Transfers | None") -> str:
+    if found is None:
+        return ""
+    if found.mean_s is None:
+        return "; no prompt moved to another replica"
+    return (f"; {count(found.num_transfers)} prompts moved to the replicas that decoded them, "
+            f"{found.num_bytes / 1e9:,.0f} GB, in {seconds(found.mean_s)} on average and "
+            f"{seconds(found.longest_s)} at most")
 
 
 def sizing_variable(sizing: "Sizing") -> str:

@@ -1,0 +1,51 @@
+"""Roles of replicas in the fleet file."""
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.write import to_yaml
+
+FLEET = """\
+name: split
+accelerators: [{name: h100-80gb, count: 16}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 1}}]
+traffic: [{lengths: {prompt: {fixed: 100}, output: {fixed: 10}}, rate_per_s: 1, num_requests: 1}]
+replicas:
+  - {role: prefill}
+  - {role: decode, count: 2}
+disaggregation: {transfer: {gb_per_s: 50, by_layer: true}, min_prompt_tokens: 64}
+"""
+
+
+def test_roles_resolve_and_are_written():
+    fleet = parse_fleet(FLEET)
+    assert [group.role for group in fleet.replicas] == ["prefill", "decode"]
+    assert fleet.disaggregation.transfer.bytes_per_s == 50e9
+    assert fleet.disaggregation.min_prompt_tokens == 64
+    assert parse_fleet(to_yaml(fleet)) == fleet
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("disaggregation: {transfer: {gb_per_s: 50, by_layer: true}, min_prompt_tokens: 64}\n", "",
+     "fleet.yaml:7: replicas[0].role: prefill, but the file does not say how fast prompts move"),
+    ("  - {role: decode, count: 2}\n", "",
+     "fleet.yaml:7: replicas[0].role: prefill, but no replicas of llama-3-8b have role: decode"),
+    ("role: prefill", "count: 1", "replicas[1].role: decode, but no replicas of llama-3-8b"),
+    ("{role: decode,", "{role: decode, kv_precision: fp8,",
+     "replicas[0].kv_precision: bf16, but replicas of the role decode have fp8"),
+    ("role: prefill", "role: prefil", "replicas[0].role"),
+    ("gb_per_s: 50", "gb_per_s: 0", "disaggregation.transfer.gb_per_s"),
+    ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: penstock}",
+     "penstock expects replicas that serve whole requests")])
+def test_what_speaks_against_roles(old, new, said):
+    text = FLEET.replace(old, new)
+    with pytest.raises(InputError) as error:
+        parse_fleet(text)
+    assert said in str(error.value)
+
+
+def test_a_path_without_roles():
+    with pytest.raises(InputError, match="disaggregation: no replicas have a role"):
+        parse_fleet(FLEET.replace("role: prefill", "count: 1").replace("role: decode, ", ""))
