@@ -21,7 +21,7 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
                     speed, group.engine, group.served_as, group.accelerator.confidential,
-                    _evidence(group.attestation, number)))
+                    _evidence(group.attestation, number), group.role))
             replica_id += 1
     return found
 

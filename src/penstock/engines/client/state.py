@@ -8,6 +8,7 @@ from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
+from penstock.policy.route.roles import BOTH
 
 LEAST_PENDING_TOKENS = 8.0
 """Output tokens assumed to be left in an answer that has passed its expected length."""
@@ -60,7 +61,7 @@ class EngineFacts:
     ``kind`` names the engine's software (``auto``: recognised by its metrics). ``served_as`` is the
     engine's name for the model, where it differs. ``confidential`` says whether its accelerators
     are meant to run in confidential mode. ``evidence`` is the source of evidence for that, None
-    without one.
+    without one. ``role`` says whether the engine computes prompts, answers or both.
     """
 
     replica_id: int
@@ -73,6 +74,7 @@ class EngineFacts:
     served_as: str | None = None
     confidential: bool = False
     evidence: EvidencePlace | None = None
+    role: str = BOTH
 
     @property
     def name(self) -> str:

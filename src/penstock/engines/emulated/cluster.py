@@ -12,6 +12,7 @@ from penstock.engines.emulated.answers import Answers, answers
 from penstock.engines.emulated.backend import EmulatedBackend
 from penstock.engines.emulated.clock import EngineClock
 from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.emulated.kv_loans import KvLoans
 from penstock.engines.http import listening
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
@@ -107,12 +108,13 @@ async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOpti
     clock = EngineClock(asyncio.get_running_loop(), options.speed)
     said = {model: answers(fleet, model, options.seed)
             for model in {numbered[index].model.name for index in indexes}}
+    loans = None if fleet.disaggregation is None else KvLoans()
     async with AsyncExitStack() as stack:
         replicas = []
         for place, index in enumerate(indexes):
             group = numbered[index]
             engine, server = _replica(fleet, group, index, clock, said[group.model.name], options,
-                                      on_bug, stack)
+                                      on_bug, stack, loans)
             port = options.port + place if options.port else 0
             url = await stack.enter_async_context(
                 listening(server.app(), options.host, port, _SHUTDOWN_S))
@@ -135,8 +137,8 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
 
 
 def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
-             options: EmulatorOptions, on_bug: Callable[[str], None],
-             stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
+             options: EmulatorOptions, on_bug: Callable[[str], None], stack: AsyncExitStack,
+             loans: KvLoans | None) -> tuple[EmulatedEngine, EngineServer]:
     model, schedule = step_time(group), fleet.schedule_of(group)
     kv = kv_cache(fleet, group, kv_tokens(fleet, group))
     belief = belief_factor(fleet, group, options.seed)
@@ -161,7 +163,8 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
         group.model.name, min(group.model.max_context_tokens, usable), fleet.service_classes,
         fleet.service_class(classes[0]), f"penstock {__version__}")
     backend = EmulatedBackend(engine, said, fleet.engine.block_tokens
-                              if fleet.engine.prefix_caching else 0)
+                              if fleet.engine.prefix_caching else 0, loans,
+                              f"replica-{index}")
     return engine, EngineServer(backend, service, metrics, on_bug)
 
 

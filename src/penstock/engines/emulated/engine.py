@@ -63,6 +63,13 @@ class EmulatedEngine(LiveRequests[_Live]):
             request=request._replace(arrival_s=now_ps / PS_PER_S), stream=TokenStream(),
             output_tokens=output_tokens), now_ps)
 
+    def returned(self, request_id: int) -> None:
+        """Free the KV cache that an ended request lent to another engine."""
+        if self.scheduler.returned(request_id):
+            if self._journal:
+                self._journal.returned(request_id, self._now_ps() / PS_PER_S)
+            self._woken.set()
+
     def _now_ps(self) -> int:
         return self._clock.now_ps()
 

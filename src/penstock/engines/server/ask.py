@@ -27,7 +27,7 @@ class Ask:
     ``priority`` are those of the body, if stated. ``token_ids`` is a prompt given as token ids,
     ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature`` and
     ``seed`` are the body's values, not validated. Prompts of another ``cache_salt`` share no cached
-    prefix.
+    prefix. ``kv_transfer`` is the body's ``kv_transfer_params``.
     """
 
     model: str | None
@@ -45,6 +45,7 @@ class Ask:
     messages: tuple[tuple[str, str], ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
     cache_salt: str = ""
+    kv_transfer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt_tokens(self) -> int:
@@ -98,7 +99,8 @@ def _ask(document: Mapping[str, Any], prompt: bytes, max_tokens: int | None) -> 
         _flag(document, "stream"), _flag(options, "include_usage"),
         _flag(options, "continuous_usage_stats"), _text(extra, "service_class"),
         _whole(document, "priority"), document.get("temperature"), document.get("seed"),
-        said=extra, cache_salt=_text(document, "cache_salt") or "")
+        said=extra, cache_salt=_text(document, "cache_salt") or "",
+        kv_transfer=_object(document, "kv_transfer_params"))
 
 
 def _prompt(document: Mapping[str, Any]) -> tuple[bytes, tuple[int, ...] | None]:

@@ -1,5 +1,6 @@
 """Answers in OpenAI's form, in one piece or as server-sent events."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +47,17 @@ class Frames:
         document |= {"choices": [], "usage": self._usage(output_tokens)}
         return frame(document) + DONE
 
-    def whole(self, text: str, output_tokens: int, finish_reason: str) -> bytes:
-        """Return the answer in one piece."""
+    def whole(self, text: str, output_tokens: int, finish_reason: str,
+              more: Mapping[str, Any]) -> bytes:
+        """Return the answer in one piece, with ``more`` fields."""
         if self.chat:
             choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason,
                                       "message": {"role": "assistant", "content": text}}
         else:
             choice = self._completion(text, finish_reason)
         document = self._head(streamed=False)
-        return orjson.dumps(document | {"choices": [choice], "usage": self._usage(output_tokens)})
+        return orjson.dumps(document | {"choices": [choice], "usage": self._usage(output_tokens),
+                                        **more})
 
     def _head(self, *, streamed: bool) -> dict[str, Any]:
         if self.chat:

@@ -1,10 +1,11 @@
 """The HTTP side of an engine that Penstock drives: OpenAI's API and vLLM's /metrics (aiohttp)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -22,6 +23,7 @@ from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
 MAX_BODY_BYTES = 16 * 2**20
 _JSON = "application/json"
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Prompt(NamedTuple):
@@ -34,10 +36,12 @@ class Prompt(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer in progress: its stream of tokens, and the text of each."""
+    """An answer in progress: its stream of tokens, the text of each, and more fields of an answer
+    in one piece."""
 
     tokens: TokenStream
     text: Callable[[Token], str]
+    more: Mapping[str, Any] = NOTHING_MORE
 
 
 class Backend(Protocol):
@@ -177,7 +181,8 @@ class EngineServer:
                 num, reason = token.number + 1, token.finish_reason or ""
         except RefusedError as error:
             raise _refusal(error) from None
-        return web.Response(body=frames.whole("".join(text), num, reason), content_type=_JSON)
+        return web.Response(body=frames.whole("".join(text), num, reason, answer.more),
+                            content_type=_JSON)
 
     async def _stream(self, http: web.Request, answer: Answer,
                       frames: Frames) -> web.StreamResponse:

@@ -2,19 +2,16 @@
 sent."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import count
-from math import inf
 from typing import Any
 
 import aiohttp
 from aiohttp import ServerTimeoutError, web
-from yarl import URL
 
 from penstock.core.departure import Departure
 from penstock.core.request import Request
-from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
@@ -23,20 +20,18 @@ from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.exchange import (
-    FAULTS,
     KNOWN_ENDS,
     ClientDisconnectedError,
     EngineBusyError,
     EngineFailedError,
     Exchange,
-    body_within_budget,
     encoded,
-    failure_of,
     given_up,
     late,
     unusable,
@@ -46,8 +41,9 @@ from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.limits import Limits
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
+from penstock.serving.gateway.pairing import Pairing
 from penstock.serving.gateway.relay import RelayedStream
-from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatches
+from penstock.serving.gateway.silence import SilenceWatch, SilenceWatches
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.overload import OverloadGuard
@@ -63,7 +59,8 @@ class Proxy:
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
-                 overload: OverloadGuard, scaling: Scaling | None = None) -> None:
+                 overload: OverloadGuard, scaling: Scaling | None = None,
+                 min_prompt_tokens: int = 0) -> None:
         self._chooser = chooser
         self._isolation = isolation
         self._confidential = confidential
@@ -72,21 +69,19 @@ class Proxy:
         self._overload = overload
         self._scaling = scaling
         self._forecasts = forecasts
-        self._session = session
         self._metrics = metrics
         self._limits = limits
         self.tally = tally
         self._tracing = tracing
         self.admission = AdmissionQueue(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
-        self._time_of_day = time_of_day
         self.silence_watches = SilenceWatches(clock)
+        self._calls = EngineCalls(session, limits, isolation, clock, time_of_day,
+                                  self.silence_watches)
+        self._pairing = Pairing(chooser.engines, self._calls, min_prompt_tokens)
         self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()
-        # How long an engine may take to answer is SilenceWatch's.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s)
-        self._urls: dict[tuple[str, str], URL] = {}
 
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
         """Relay the engine's answer to the client. Raises ServiceError. The lease is settled in any
@@ -147,7 +142,9 @@ class Proxy:
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = await self._chosen(exchange, request, tried)
+            engine = await self._ready(exchange, request, tried)
+            if engine is None:
+                continue
             response = await self._attempt(exchange, request, engine)
             if response is not None:
                 return response
@@ -223,12 +220,34 @@ class Proxy:
             engine.end(exchange.number)
             exchange.trace.attempted(attempt["outcome"], failed=failed)
 
-    async def _chosen(self, exchange: Exchange, request: Request,
-                      tried: list[EngineState]) -> EngineState:
+    async def _ready(self, exchange: Exchange, request: Request,
+                     tried: list[EngineState]) -> EngineState | None:
+        """Return the engine that answers. Where engines have roles, another engine may compute the
+        prompt before; returns None where that one failed, which then was tried."""
+        pairing, ask = self._pairing, exchange.ask
+        if not pairing.active:
+            return await self._chosen(exchange, request, tried)
+        exchange.more = {}
+        engine = await self._chosen(exchange, request, tried,
+                                    pairing.not_first(ask, tried, self._clock()))
+        if not pairing.splits(engine, ask, tried, self._clock()):
+            return engine
+        found = await pairing.prefill(exchange, request, engine)
+        if found is None:
+            tried.append(engine)
+            return None
+        if not pairing.splits(engine, ask, tried, self._clock()):
+            return None  # no other engine answers any more: the request begins again, whole
+        exchange.more = found
+        return await self._chosen(exchange, request, tried,
+                                  pairing.not_second(ask, tried, self._clock()))
+
+    async def _chosen(self, exchange: Exchange, request: Request, tried: list[EngineState],
+                      outside: Collection[EngineState] = ()) -> EngineState:
         exchange.trace.choosing()
         try:
             engine = await self._chooser.choose(request, exchange.decision, exchange.ask, tried,
-                                                self._clock())
+                                                self._clock(), outside)
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
         except ServiceError:
@@ -239,45 +258,19 @@ class Proxy:
 
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
-        ask, facts, dialect = exchange.ask, engine.facts, engine_of(engine.kind).dialect
-        question = Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
-                            facts.served_as or facts.model, ask.service_class, ask.stream,
-                            exchange.decision.decision_id, ask.prompt_tokens,
-                            int(self._time_of_day()), self._isolation.salt(ask))
-        path, body = dialect.call(question)
-        headers = {"Content-Type": "application/json",
-                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        question = self._calls.question(exchange, engine)
+        path, body = engine_of(engine.kind).dialect.call(question)
         exchange.asked_s = self._clock()
-        with self._watch(exchange, engine) as watch:
+        with self._calls.watch(exchange, engine) as watch:
             try:
-                answer = await self._posted(watch, self._url(engine, path), encoded(body), headers)
+                answer = await self._calls.post(exchange, engine, path, encoded(body), watch,
+                                                trace_headers)
                 watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
                 return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
-                    raise late(ask) from error
+                    raise late(exchange.ask) from error
                 raise
-
-    async def _posted(self, watch: SilenceWatch, url: URL, body: bytes,
-                      headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Return an engine's answer once its head is there. Raises EngineFailedError."""
-        try:
-            return await self._session.post(url, data=body, headers=headers,
-                                            timeout=self._timeout, allow_redirects=False)
-        except asyncio.CancelledError:
-            if watch.has_cancelled():
-                raise failure_of(TimeoutError()) from None
-            raise
-        except FAULTS as error:
-            raise failure_of(error) from error
-
-    def _watch(self, exchange: Exchange, engine: EngineState) -> SilenceWatch:
-        """Return the watch over one attempt. A model that is loaded first takes its time."""
-        ask, longest_s = exchange.ask, self._limits.silence_s
-        loads = bool(exchange.more) or engine.kind == "ollama"
-        silence = Silence(Slo() if loads else ask.service_class.slo, longest_s, stream=ask.stream)
-        deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
-        return SilenceWatch(engine, silence, deadline_s, exchange.passed, self.silence_watches)
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                        answer: aiohttp.ClientResponse, question: Question,
@@ -298,13 +291,6 @@ class Proxy:
             # An answer that was not read to its end closes its connection, which tells the engine
             # to stop.
             answer.release() if answer.content.at_eof() else answer.close()
-
-    def _url(self, engine: EngineState, path: str) -> URL:
-        key = (engine.facts.url, path)
-        found = self._urls.get(key)
-        if found is None:
-            found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
-        return found
 
     # -- outcomes -------------------------------------------------------------------------------
 

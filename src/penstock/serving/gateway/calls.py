@@ -1,0 +1,73 @@
+"""Calls of engines over HTTP for one request."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from math import inf
+
+import aiohttp
+from yarl import URL
+
+from penstock.core.slo import Slo
+from penstock.engines.client.dialects import Question
+from penstock.engines.client.state import EngineState
+from penstock.serving.gateway.exchange import FAULTS, Exchange, body_within_budget, failure_of
+from penstock.serving.gateway.isolation import PrefixIsolation
+from penstock.serving.gateway.limits import Limits
+from penstock.serving.gateway.silence import Silence, SilenceWatch, SilenceWatches
+
+
+class EngineCalls:
+    """Makes questions to engines, and sends them."""
+
+    def __init__(self, session: aiohttp.ClientSession, limits: Limits, isolation: PrefixIsolation,
+                 clock: Callable[[], float], time_of_day: Callable[[], float],
+                 watches: SilenceWatches) -> None:
+        self._session = session
+        self._isolation = isolation
+        self._time_of_day = time_of_day
+        self._longest_s = limits.silence_s
+        self._watches = watches
+        self.clock = clock
+        # How long an engine may take to answer is SilenceWatch's.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s)
+        self._urls: dict[tuple[str, str], URL] = {}
+
+    def question(self, exchange: Exchange, engine: EngineState) -> Question:
+        """Return the client's request as the engine gets it."""
+        ask, facts = exchange.ask, engine.facts
+        return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
+                        facts.served_as or facts.model, ask.service_class, ask.stream,
+                        exchange.decision.decision_id, ask.prompt_tokens,
+                        int(self._time_of_day()), self._isolation.salt(ask))
+
+    async def post(self, exchange: Exchange, engine: EngineState, path: str, body: bytes,
+                   watch: SilenceWatch, trace_headers: Mapping[str, str]
+                   ) -> aiohttp.ClientResponse:
+        """Return an engine's answer once its head is there. Raises EngineFailedError."""
+        headers = {"Content-Type": "application/json",
+                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        try:
+            return await self._session.post(self._url(engine, path), data=body, headers=headers,
+                                            timeout=self._timeout, allow_redirects=False)
+        except asyncio.CancelledError:
+            if watch.has_cancelled():
+                raise failure_of(TimeoutError()) from None
+            raise
+        except FAULTS as error:
+            raise failure_of(error) from error
+
+    def watch(self, exchange: Exchange, engine: EngineState) -> SilenceWatch:
+        """Return the watch over one attempt. A model that is loaded first takes its time."""
+        ask = exchange.ask
+        loads = bool(exchange.more) or engine.kind == "ollama"
+        silence = Silence(Slo() if loads else ask.service_class.slo, self._longest_s,
+                          stream=ask.stream)
+        deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
+        return SilenceWatch(engine, silence, deadline_s, exchange.passed, self._watches)
+
+    def _url(self, engine: EngineState, path: str) -> URL:
+        key = (engine.facts.url, path)
+        found = self._urls.get(key)
+        if found is None:
+            found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
+        return found
