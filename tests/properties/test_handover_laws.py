@@ -53,7 +53,8 @@ fleets = st.fixed_dictionaries({
 
 
 def fleet_of(one):
-    text = FLEET.format(**one, both_line="  - {count: 1}\n" if one["both"] else "") + (FAULTS if one["scale"] else "")
+    both = "  - {count: 1}\n" if one["both"] else ""
+    text = FLEET.format(**one, both_line=both) + (FAULTS if one["scale"] else "")
     if one["engine"].startswith("{name"):
         text = text.replace(f"schedule: {one['schedule']}, ", "")
     return parse_fleet(text)
@@ -117,7 +118,7 @@ def test_a_first_token_comes_after_the_prompt_has_moved(one):
     least_s = np.array([fleet.disaggregation.transfer.seconds(one) for one in num_bytes])
     waited_s = table.first_token_s - table.first_scheduled_s
     assert (waited_s[rows] >= least_s[rows] - 1e-9).all()
-    decoding = [i for i in range(fleet.replicas[0].count, sum(g.count for g in fleet.replicas))]
+    decoding = range(fleet.replicas[0].count, sum(g.count for g in fleet.replicas))
     assert set(table.replica[rows].tolist()) <= set(decoding)
 
 

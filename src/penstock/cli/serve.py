@@ -103,6 +103,7 @@ def serve(
     from penstock.engines.http import run_server
     from penstock.serving.deployments.startable import is_started
     from penstock.serving.gateway.limits import Limits
+    from penstock.serving.gateway.pairing import check_roles
     from penstock.serving.gateway.running import Access
     from penstock.serving.gateway.running_workers import check_workers
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
@@ -115,6 +116,7 @@ def serve(
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
                          "an engine that can be started: emulated, llamacpp or vllm")
+    check_roles(fleet)
     if workers > 1:
         check_workers(fleet, deployments)
         if worker is None:

@@ -51,6 +51,9 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
         yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
                       f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
     for i, group in with_roles:
+        if group.kubernetes is not None and group.kubernetes.create is not None:
+            yield Problem(("replicas", i, "role"), f"{group.role}, but the controller creates "
+                          "engines without a KV connector; expected kubernetes.adopt")
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import aiohttp
 import orjson
 
+from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
+from penstock.fleet.values import Fleet
 from penstock.policy.route.roles import BOTH, PREFILL, Roles
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.calls import EngineCalls
@@ -133,6 +135,21 @@ class Pairing:
         return [i for i, engine in enumerate(self._engines) if engine not in tried
                 and (ask.models is None or engine.facts.model in ask.models)
                 and engine.unavailable(now_s) is None]
+
+
+def check_roles(fleet: Fleet) -> None:
+    """Raise InputError where replicas with a role are not engines that run with a KV connector."""
+    for number, group in enumerate(fleet.replicas):
+        if group.role == BOTH:
+            continue
+        if not group.endpoints:
+            raise InputError(f"replicas[{number}].role: {group.role}, but penstock serve starts "
+                             "engines without a KV connector; expected endpoints of engines that "
+                             "run with one (vLLM: --kv-transfer-config)")
+        if group.engine not in ("auto", "vllm"):
+            raise InputError(f"replicas[{number}].engine: {group.engine}; expected vllm for "
+                             f"replicas with role: {group.role}, whose connectors penstock serve "
+                             "speaks to")
 
 
 async def _document(answer: aiohttp.ClientResponse) -> Any:
