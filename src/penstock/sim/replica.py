@@ -153,7 +153,7 @@ class SimReplica:
             for index in self._plan.groups:
                 group = scheduler.groups[index]
                 kv_tokens += group.growth(done) * group.block_tokens
-                generated += done * len(group)
+                generated += group.gained(done) * len(group)
         return prompt_tokens, kv_tokens, generated
 
     def progress(self, now_ps: int) -> list[Progress]:
@@ -166,10 +166,10 @@ class SimReplica:
                       for request in self._inbox.requests()]
         if not done or self._plan is None:
             return found
-        running = self._plan.groups
-        return [one._replace(context_tokens=one.context_tokens + done,
-                             output_tokens=one.output_tokens + done)
-                if one.group in running else one for one in found]
+        gained = {index: self.scheduler.groups[index].gained(done) for index in self._plan.groups}
+        return [one._replace(context_tokens=one.context_tokens + gained[one.group],
+                             output_tokens=one.output_tokens + gained[one.group])
+                if one.group in gained else one for one in found]
 
     def stop(self, now_ps: int) -> None:
         """End the simulation: keep the steps that have ended, drop the rest."""

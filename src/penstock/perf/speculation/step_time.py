@@ -13,8 +13,8 @@ bound by multiplying already (latent attention), k + 1 queries take up to k + 1 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.core.draft_depth import DraftDepth
 from penstock.core.step import StepFeatures, StepTime
-from penstock.perf.speculation.depth import DraftDepth
 from penstock.perf.step_time.calibration import BiasedStepTime, biased
 from penstock.perf.step_time.protocol import Slopes, StepTimeModel
 from penstock.perf.step_time.roofline import RooflineStepTime

@@ -6,8 +6,8 @@ from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan
 class StepDraft:
     """Collects the decisions of a plan; ``finished`` turns them into a value."""
 
-    __slots__ = ("chunks", "drafted", "groups", "joined", "left", "preempted", "prefill_tokens", "relegated",
-                 "restored", "shed", "work")
+    __slots__ = ("chunks", "drafted", "groups", "joined", "left", "preempted", "prefill_tokens",
+                 "relegated", "restored", "shed", "work")
 
     def __init__(self) -> None:
         self.groups: tuple[int, ...] = ()

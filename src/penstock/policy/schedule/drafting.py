@@ -5,9 +5,9 @@ import heapq
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from penstock.core.draft_depth import DraftDepth
 from penstock.core.step import CONTEXT_PARTS, Drafted
 from penstock.core.units import ceil_div
-from penstock.perf.speculation.depth import DraftDepth
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 
@@ -34,7 +34,7 @@ class DraftedGroup(DecodeGroup):
     next whole number of tokens, which has as many blocks.
     """
 
-    __slots__ = ("_at", "_given", "_service_class", "_parts")
+    __slots__ = ("_at", "_context_parts", "_given", "_parts", "_service_class")
 
     def __init__(self, block_tokens: int, itl_s: float | None, strict: bool,
                  service_class: str) -> None:
@@ -132,6 +132,13 @@ class DraftedGroup(DecodeGroup):
     def _stored_parts(self, sequence: Sequence) -> int:
         stored = sequence.request.prompt_tokens + sequence.generated - 1
         return stored * CONTEXT_PARTS + self._given - sequence.join_parts
+
+    def check_integrity(self) -> None:
+        parts = sum([self._stored_parts(s) + CONTEXT_PARTS for s in self.members.values()])
+        assert self._context_parts == parts, (self._context_parts, parts)
+        assert self.context_tokens == parts // CONTEXT_PARTS
+        counted = sum([1 for s in self.members.values() if not s.reserved_blocks])
+        assert sum(self._at) == counted, (sum(self._at), counted)
 
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         assert self.itl_s is not None

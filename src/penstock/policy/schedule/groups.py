@@ -116,6 +116,11 @@ class DecodeGroup:
         progress = self.turns - sequence.join_turn
         return sequence.request.prompt_tokens + sequence.generated - 1 + progress
 
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless the context is that of the members."""
+        context = sum([self.stored_tokens(s) + 1 for s in self.members.values()])
+        assert self.context_tokens == context, (self.context_tokens, context)
+
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         """Hold a member to its pace; ``next_due_s`` is the due time of its next token."""
         assert self.itl_s is not None

@@ -516,6 +516,5 @@ class ReplicaScheduler:
         assert self._pending_prompt_tokens == sum(s.remaining for s in live)
         assert self.num_running <= self._max_num_seqs
         for group in self.groups:
-            context = sum(group.stored_tokens(s) + 1 for s in group.members.values())
-            assert group.context_tokens == context, (group.context_tokens, context)
+            group.check_integrity()
         self._kv_accounting.check_integrity(live)

@@ -13,8 +13,8 @@ class Sequence:
     """
 
     __slots__ = ("computed", "deadline_s", "ended", "first_token_s", "generated", "group",
-                 "join_parts", "join_turn", "last_step", "num_preemptions", "num_relegations", "prompt_target",
-                 "relegated", "request", "reserved_blocks", "serial",
+                 "join_parts", "join_turn", "last_step", "num_preemptions", "num_relegations",
+                 "prompt_target", "relegated", "request", "reserved_blocks", "serial",
                  "start_blocks", "started", "work_s")
 
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
