@@ -46,6 +46,11 @@ def _entries() -> Mapping[str, PublishedAcceptance]:
                                          Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return {name: PublishedAcceptance(
         name, entry["model"], entry["method"],
-        from_lengths(dict(enumerate(entry["lengths"], 1)),
+        from_lengths(_by_depth(entry["lengths"]),
                      entry.get("source", document["golden"])))
         for name, entry in document["entries"].items()}
+
+
+def _by_depth(lengths: list[float] | dict[int, float]) -> dict[int, float]:
+    """Return lengths by drafted tokens: a list begins with one token."""
+    return lengths if isinstance(lengths, dict) else dict(enumerate(lengths, 1))
