@@ -121,6 +121,14 @@ def speculation_section(speculation: Speculation | None) -> dict[str, Any] | Non
             "by_batch": [list(row) for row in depth.by_batch] or None}
 
 
+def target_and_draft(group: ReplicaGroup) -> tuple[StepTimeModel, Draft]:
+    """Return the step time of a group's model alone, and its draft."""
+    assert group.speculation is not None
+    target = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                            group.precision, group.kv_precision)
+    return target, Draft(_passes(group, group.speculation, target))
+
+
 def drafted_step_time(group: ReplicaGroup, target: StepTimeModel) -> SpeculativeStepTime:
     """Return the step time of a group that drafts, where ``target`` is that of its model alone."""
     assert group.speculation is not None

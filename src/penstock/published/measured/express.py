@@ -27,8 +27,8 @@ from penstock.fleet.values import (
 from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
-from penstock.published.measured.speculation import NONE, speculation_of
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
+from penstock.published.measured.speculation import NONE, speculation_of
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",

@@ -18,8 +18,8 @@ _STATED = re.compile(r"num_speculative_tokens\"?:\s*(\d+)|--speculative-num-step
 _ATTENTION_DATA_PARALLEL = "attention data parallel"
 _DRAFTS = {"tensorrt-llm": 3, "sglang": 2, "atom": 1}
 """Drafted tokens in InferenceX's scripts of DeepSeek-R1 (SemiAnalysisAI/InferenceX, Apache-2.0,
-benchmarks/dsr1_*_mtp.sh): TensorRT-LLM 3, with data-parallel attention 1; SGLang 2 on NVIDIA, on AMD
-its own default of 3; ATOM its default of 1."""
+benchmarks/dsr1_*_mtp.sh): TensorRT-LLM 3, with data-parallel attention 1; SGLang 2 on NVIDIA, on
+AMD its own default of 3; ATOM its default of 1."""
 
 _NEAREST = {"qwen3.5-9b": "qwen3.5-397b-a17b-mtp"}
 """Models whose acceptance is not published, and the nearest model of which it is."""
