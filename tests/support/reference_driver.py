@@ -26,16 +26,20 @@ class Trace:
     aborted: set[int] = field(default_factory=set)
     plans: list[StepPlan] = field(default_factory=list)
     num_wasted_tokens: int = 0
+    planned_ps: list[int] = field(default_factory=list)  # when each plan was made
+    num_turns: dict[int, int] = field(default_factory=dict)  # that a request decoded in
 
 
 def run_reference(scheduler: ReplicaScheduler, clock: StepClock, requests: Sequence[Request],
                   output_tokens: Mapping[int, int], max_in_flight: int = 1,
                   aborts: Sequence[tuple[float, int]] = (),
-                  on_step: Callable[[StepPlan], None] | None = None) -> Trace:
+                  on_step: Callable[[StepPlan], None] | None = None,
+                  turn_tokens: Callable[[int, int, int], int] | None = None) -> Trace:
     """Run sorted ``requests`` on one replica, a step at a time.
 
     With ``max_in_flight`` 2 a step is planned while the one before still runs. ``aborts`` are
-    (time in seconds, request id). ``on_step`` is called after each commit.
+    (time in seconds, request id). ``on_step`` is called after each commit. ``turn_tokens`` has the
+    tokens that a turn gives (request id, turn, drafts), one without speculative decoding.
     """
     trace = Trace()
     arrivals = [(to_ps(r.arrival_s), r) for r in requests]
@@ -51,7 +55,7 @@ def run_reference(scheduler: ReplicaScheduler, clock: StepClock, requests: Seque
         now_ps = min(moments)
         if queue and queue[0][1] == now_ps:
             plan, _ = queue.pop(0)
-            result = _give_tokens(trace, plan, now_ps, output_tokens)
+            result = _give_tokens(trace, plan, now_ps, output_tokens, turn_tokens)
             scheduler.commit(plan, result, now_ps / PS_PER_S)
             if on_step is not None:
                 on_step(plan)
@@ -74,6 +78,7 @@ def _plan_ahead(scheduler: ReplicaScheduler, clock: StepClock, queue: list[tuple
         if plan is None:
             return
         trace.plans.append(plan)
+        trace.planned_ps.append(now_ps)
         trace.shed.update(plan.shed)
         if not plan.chunks and not plan.groups and not queue:
             scheduler.commit(plan, StepResult(), now_ps / PS_PER_S)
@@ -86,16 +91,24 @@ def _plan_ahead(scheduler: ReplicaScheduler, clock: StepClock, queue: list[tuple
 
 
 def _give_tokens(trace: Trace, plan: StepPlan, now_ps: int,
-                 output_tokens: Mapping[int, int]) -> StepResult:
-    """Every decode and every completed prompt of the plan gets a token, unless it has ended."""
+                 output_tokens: Mapping[int, int],
+                 turn_tokens: Callable[[int, int, int], int] | None) -> StepResult:
+    """Every decode and every completed prompt of the plan gets a token, unless it has ended. With
+    drafts, a decode may get more."""
     finished: list[int] = []
     ids = [*plan.decode_ids, *(chunk.request_id for chunk in plan.chunks if chunk.last)]
-    for request_id in ids:
+    for place, request_id in enumerate(ids):
+        num = 1
+        if turn_tokens is not None and place < len(plan.decode_ids):
+            assert plan.drafted is not None
+            turn = trace.num_turns.get(request_id, 0)
+            trace.num_turns[request_id] = turn + 1
+            num = turn_tokens(request_id, turn, plan.drafted.depth)
         tokens = trace.token_ps.setdefault(request_id, [])
         if len(tokens) >= output_tokens[request_id] or request_id in trace.aborted:
             trace.num_wasted_tokens += 1
             continue
-        tokens.append(now_ps)
+        tokens += [now_ps] * min(num, output_tokens[request_id] - len(tokens))
         if len(tokens) == output_tokens[request_id]:
             finished.append(request_id)
     return StepResult(tuple(finished))

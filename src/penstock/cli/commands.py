@@ -69,6 +69,8 @@ _IN_LAB = (
     _lab("experiment", "Measure variation between replicas; simulate SINCERE's grid."),
     _lab("place", "Place several models on one node."),
     _lab("queue", "Analyse one replica as a queue."),
+    Entry("speculate", LAB, "penstock.cli.speculate",
+          "Show the gain of speculative decoding by batch."),
     _lab("collect", "Collect rows to train predictors on."),
     _lab("train", "Train predictors from collected rows."),
     _lab("replay", "Check that the scheduler still makes a journal's plans."),

@@ -1,7 +1,10 @@
 """One engine step: its plan, its cost and its result."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+CONTEXT_PARTS: Final = 32
+"""Parts of a token in which the context of drafted decodes is counted."""
 
 
 class StepFeatures(NamedTuple):
@@ -43,12 +46,26 @@ class Chunk(NamedTuple):
     last: bool
 
 
+class Drafted(NamedTuple):
+    """Speculative decoding of a step: each decode verifies ``depth`` drafted tokens.
+
+    A decode gains as many tokens as are believed to be accepted, the same for all of a group.
+    ``context_parts`` is the decodes' context, and ``growth_parts`` its growth by the step, both in
+    1/``CONTEXT_PARTS`` of a token.
+    """
+
+    depth: int
+    context_parts: int
+    growth_parts: int
+
+
 class StepPlan(NamedTuple):
     """The next step of one replica.
 
     ``decode_ids`` get one token each. ``joined`` and ``left`` tell an executor which sequences
     entered or left a decode group since the last plan: (request id, group). ``groups`` are the
     decode groups that run in this step. ``shed`` requests are rejected for good, with a reason.
+    ``drafted`` is None without speculative decoding; with it, a decode gets one token or more.
     """
 
     step: int
@@ -62,6 +79,7 @@ class StepPlan(NamedTuple):
     relegated: tuple[int, ...] = ()
     restored: tuple[int, ...] = ()
     shed: tuple[tuple[int, str], ...] = ()
+    drafted: Drafted | None = None
 
     @property
     def tokens_by_request(self) -> dict[int, int]:

@@ -20,6 +20,7 @@ from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_run import RunSection
 from penstock.fleet.document_scaling import ScaleChoice, ScalingSection, SpotSection
 from penstock.fleet.document_schedule import ScheduleChoice
+from penstock.fleet.document_speculation import SpeculationSection
 from penstock.fleet.document_starts import StartSection
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -221,6 +222,9 @@ class VariantSection(Section):
     schedule: ScheduleChoice | None = described(
         "Scheduling policy of these replicas; left out, the fleet's.",
         {"name": "sarathi", "chunk_tokens": 256})
+    speculation: SpeculationSection | None = described(
+        "Speculative decoding of these replicas; left out, none.",
+        {"method": "eagle3", "tokens": 3, "acceptance": [0.8, 0.6, 0.45]})
 
 
 class ReplicaSection(VariantSection):

@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic.fields import FieldInfo
 
 # Tags of a union's branches appear in pydantic's error locations and are removed from Penstock's.
-NAME_TAG, SETTINGS_TAG, FILE_TAG = "<name>", "<settings>", "<file>"
-TAGS = (NAME_TAG, SETTINGS_TAG, FILE_TAG)
+NAME_TAG, SETTINGS_TAG, FILE_TAG, LIST_TAG = "<name>", "<settings>", "<file>", "<list>"
+TAGS = (NAME_TAG, SETTINGS_TAG, FILE_TAG, LIST_TAG)
 
 MOST = 1_000_000_000
 """Bound of counts and seconds: far above any real fleet, far below numeric overflow."""

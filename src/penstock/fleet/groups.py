@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -21,6 +22,7 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.kubernetes import resolve_kubernetes
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.speculation import resolve_speculation
 from penstock.fleet.starts import resolve_start
 from penstock.fleet.step_times import resolve_step_time
 from penstock.fleet.stock import STOCK, defaults_of, stock_intake
@@ -50,6 +52,7 @@ class Resources:
     models: Mapping[str, ModelChoice]
     engine: EngineOptions
     files: FileFinder
+    catalog: Catalog
 
 
 def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaGroup, ...]:
@@ -178,7 +181,9 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
         model.spec, accelerator, 1, spread, precision, section.kv_precision,
         step_time=resolve_step_time(section.step_time, have.files, (*path, "step_time")),
         schedule=None if section.schedule is None else
-        resolve_schedule((*path, "schedule"), section.schedule, have.engine))
+        resolve_schedule((*path, "schedule"), section.schedule, have.engine),
+        speculation=resolve_speculation((*path, "speculation"), section.speculation, model.spec,
+                                        have.models, have.catalog))
     group = equipped(group, have.engine)
     _check_step_time((*path, "step_time") if section.step_time is not None or
                      have.engine.step_time is None else ("engine", "step_time"), group)

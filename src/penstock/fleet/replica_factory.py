@@ -9,8 +9,11 @@ import numpy as np
 
 from penstock.core.money import Price
 from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.speculation import drafted_step_time, drafting_of
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.perf.speculation.step_time import at_depth
 from penstock.perf.step_time.calibration import biased
+from penstock.perf.step_time.clock import DraftedClock, StepClock
 from penstock.perf.step_time.deviation import deviating, drawn_deviation
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
@@ -25,8 +28,18 @@ from penstock.registry.step_times import make_step_time
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:
     """Return the step-time model of a group's replicas."""
-    return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
-                          group.precision, group.kv_precision)
+    model = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                           group.precision, group.kv_precision)
+    return model if group.speculation is None else drafted_step_time(group, model)
+
+
+def step_clock(group: ReplicaGroup, truth: StepTimeModel,
+               noise: Callable[[], float] | None = None) -> StepClock:
+    """Return the clock of a group's replica whose true step times are ``truth``."""
+    if group.speculation is None:
+        return StepClock(truth, noise)
+    return DraftedClock({depth: at_depth(truth, depth)
+                         for depth in group.speculation.depth.choices}, noise)
 
 
 def true_step_time(fleet: Fleet, model: StepTimeModel, rng: np.random.Generator) -> StepTimeModel:
@@ -79,11 +92,12 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
                    belief: float) -> dict[str, Any]:
     """Return the header of a replica's journal, from which ``journal.replay`` can rebuild its
     scheduler. ``belief`` is the step time that the scheduler believes over that of the model."""
-    engine = fleet.engine_of(group)
+    engine, drafting = fleet.engine_of(group), drafting_of(group)
+    drafts = {} if drafting is None else {"drafting": drafting}
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": engine.block_tokens,
             "prefix_caching": engine.prefix_caching, "max_in_flight": 1,
-            "step_time_factor": belief}
+            "step_time_factor": belief, **drafts}
 
 
 def kind_of(group: ReplicaGroup) -> str:

@@ -27,6 +27,7 @@ from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
 from penstock.fleet.scaler_file import stated_scaler
 from penstock.fleet.scaling_budget import budget_problems
+from penstock.fleet.speculation import drafted_kv_tokens
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -52,7 +53,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
     problems."""
     engine = resolve_engine(document, files)
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
-                     files)
+                     files, catalog)
     kubernetes = resolve_usual_kubernetes(document.kubernetes, have.pools, have.models)
     replicas = with_usual_kubernetes(resolve_replicas(document, have), kubernetes)
     fleet = Fleet(
@@ -214,6 +215,8 @@ def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
     engine = fleet.engine_of(group)
     if engine.kv_tokens is not None:
         return engine.kv_tokens
+    if group.speculation is not None:
+        return drafted_kv_tokens(group, engine)
     return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,
                               group.kv_precision, memory_fraction=engine.memory_fraction,
                               block_tokens=engine.block_tokens).tokens

@@ -30,6 +30,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
+from penstock.fleet.values_speculation import Speculation
 from penstock.fleet.values_starts import StartParts
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.route.roles import BOTH
@@ -130,8 +131,8 @@ class ReplicaGroup:
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
-    ``kubernetes`` is None where they do not run on a cluster. ``role`` says whether they compute
-    prompts, answers or both.
+    ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
+    tokens. ``role`` says whether they compute prompts, answers or both.
     """
 
     model: ModelSpec
@@ -155,6 +156,7 @@ class ReplicaGroup:
     spot: Spot | None = None
     start: StartParts | None = None
     kubernetes: KubernetesOptions | None = None
+    speculation: Speculation | None = None
     role: str = BOTH
 
     @property

@@ -14,6 +14,7 @@ from penstock.fleet.kubernetes import kubernetes_section, usual_kubernetes_secti
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.multiplexing import multiplexing_section
 from penstock.fleet.prices import price_section
+from penstock.fleet.speculation import speculation_section
 from penstock.fleet.starts import start_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
@@ -173,7 +174,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "served_as": group.served_as, "role": None if group.role == BOTH else group.role,
             "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
-        "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
+        "schedule": None if group.schedule is None else _schedule(group.schedule, engine),
+        "speculation": speculation_section(group.speculation)}
 
 
 def _scaling(options: ScalingOptions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import orjson
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
+from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan, StepResult
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
@@ -61,7 +61,10 @@ class Journal:
     def plan(self, plan: StepPlan, now_s: float) -> None:
         """A step was planned."""
         self._planned_s[plan.step] = now_s
-        self._write({"kind": "plan", "now_s": now_s, "plan": plan._asdict()})
+        fields = plan._asdict()
+        if plan.drafted is None:
+            del fields["drafted"]
+        self._write({"kind": "plan", "now_s": now_s, "plan": fields})
 
     def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
               lost: Iterable[int]) -> None:
@@ -133,7 +136,8 @@ def read_plan(fields: dict[str, Any]) -> StepPlan:
         groups=tuple(fields["groups"]), joined=tuple((i, g) for i, g in fields["joined"]),
         left=tuple(fields["left"]), preempted=tuple(fields["preempted"]),
         relegated=tuple(fields["relegated"]), restored=tuple(fields["restored"]),
-        shed=tuple((i, reason) for i, reason in fields["shed"]))
+        shed=tuple((i, reason) for i, reason in fields["shed"]),
+        drafted=Drafted(*fields["drafted"]) if "drafted" in fields else None)
 
 
 def read_request(fields: dict[str, Any]) -> Request:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
+from penstock.core.draft_depth import DraftDepth
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
@@ -13,6 +14,7 @@ from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import build_kv
+from penstock.policy.schedule.drafting import Drafting
 from penstock.predict.length import LengthPredictor
 from penstock.registry.make import build_scheduler, schedule_options
 from penstock.registry.step_times import step_time_from
@@ -139,7 +141,19 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     # JSON has no tuples, and the options are compared and hashed as values.
     options = schedule_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
     kv = build_kv(options, total_blocks, block_tokens, prefix_caching)
-    return build_scheduler(options, biased(step_time, factor), kv, lengths, max_in_flight)
+    return build_scheduler(options, biased(step_time, factor), kv, lengths, max_in_flight,
+                           _drafting(header.get("drafting")))
+
+
+def _drafting(stated: Any) -> Drafting | None:
+    if stated is None:
+        return None
+    try:
+        (tokens, rows), parts = stated
+        return Drafting(DraftDepth(tokens, tuple((low, high, k) for low, high, k in rows)),
+                        {str(name): tuple(values) for name, values in parts.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("journal header: drafting is no depth with parts of tokens") from error
 
 
 def _count(header: Mapping[str, Any], name: str) -> int:

@@ -66,6 +66,26 @@ def token_list_statistics(token_s: Sequence[FloatColumn], due_first_s: FloatColu
     return result
 
 
+def ragged_statistics(first_token_s: FloatColumn, later_token_s: FloatColumn,
+                      num_tokens: IntColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
+                      modes: IntColumn) -> GapStatistics:
+    """Return statistics of requests whose later tokens lie one request after another in
+    ``later_token_s``: ``num_tokens`` - 1 of each. Each has a first token."""
+    order = np.lexsort((modes, num_tokens))
+    start = (np.cumsum(num_tokens - 1) - (num_tokens - 1))[order]
+    first, tokens, mode = first_token_s[order], num_tokens[order], modes[order]
+    due = np.where(np.isnan(due_first_s), first_token_s, due_first_s)[order]
+    result = _empty(len(order))
+    for rows in _blocks(tokens, mode):
+        num = int(tokens[rows.start])
+        token_s = np.empty((rows.stop - rows.start, num))
+        token_s[:, 0] = first[rows]
+        token_s[:, 1:] = later_token_s[start[rows][:, None] + np.arange(num - 1)]
+        _store(result, rows, gap_statistics(token_s, due[rows], itl_s[order][rows],
+                                            ITL_MODES[mode[rows.start]]))
+    return _unsorted(result, order) if len(order) else result
+
+
 def _empty(num_requests: int) -> GapStatistics:
     mean, p99, largest = (np.full(num_requests, np.nan) for _ in range(3))
     return GapStatistics(mean, p99, largest, np.zeros(num_requests, dtype=np.int64))
@@ -86,6 +106,8 @@ def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
 
 def _blocks(num_tokens: IntColumn, modes: IntColumn) -> Iterator[slice]:
     """Yield runs of sorted rows with equal token count and mode, at most BLOCK_TOKENS each."""
+    if not len(num_tokens):
+        return
     changes = np.flatnonzero((np.diff(num_tokens) != 0) | (np.diff(modes) != 0)) + 1
     starts = [0, *changes.tolist(), len(num_tokens)]
     for start, end in pairwise(starts):

@@ -18,6 +18,7 @@ from penstock.policy.route.protocol import Router
 from penstock.policy.scale.protocol import Scaler, ScalerContext
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import assemble
+from penstock.policy.schedule.drafting import Drafting
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.predict.length import HistoryLengths, LengthPredictor
@@ -53,15 +54,17 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
 
 def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
                     lengths: LengthPredictor | None = None,
-                    max_in_flight: int = 1) -> AdaptableScheduler:
+                    max_in_flight: int = 1,
+                    drafting: Drafting | None = None) -> AdaptableScheduler:
     """Build a new scheduler.
 
     ``step_time`` is the policy's belief about the device, which may differ from a simulator's true
-    durations. ``lengths`` is its belief about outputs (default: learned from finished requests).
+    durations. ``lengths`` is its belief about outputs (default: learned from finished requests),
+    ``drafting`` its belief about speculative decoding.
     """
     context = SchedulerContext(options, step_time, lengths or HistoryLengths())
     parts: SchedulerParts = SCHEDULES.load(options.policy)(dict(options.settings), context)
-    return assemble(parts, context, kv, max_in_flight)
+    return assemble(parts, context, kv, max_in_flight, drafting)
 
 
 def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) -> Router:

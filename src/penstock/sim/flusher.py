@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from penstock.metrics.table import RequestTable
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
+from penstock.sim.drafts import TrueDrafts
 from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
@@ -23,7 +24,8 @@ class Flusher:
 
     def __init__(self, cluster: Cluster, replicas: Sequence[SimReplica],
                  pools: Sequence[SimulatedPool], outcomes: Outcomes,
-                 lengths: Sequence[TrueLengths], on_progress: Callable[[int], None] | None,
+                 lengths: Sequence[TrueLengths | TrueDrafts],
+                 on_progress: Callable[[int], None] | None,
                  lost: Callable[[RequestTable], bool] | None, num_requests: int) -> None:
         self._cluster = cluster
         self._replicas = replicas

@@ -10,7 +10,7 @@ from penstock.core.request import Request
 from penstock.core.slo import ITL_MODES, Slo
 from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
-from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
+from penstock.metrics.definitions import BoolColumn, FloatColumn, GapStatistics, IntColumn
 from penstock.metrics.windows import token_list_statistics, window_statistics
 from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins, StepSamples, TurnLog
@@ -63,6 +63,15 @@ class Ended(NamedTuple):
         """Return the requests that the mask picks."""
         columns: list[Any] = [column[rows] for column in self]
         return Ended(*columns)
+
+
+class Targets(NamedTuple):
+    """Of each request: when its first token was due, its pace, and its mode's place in
+    ITL_MODES."""
+
+    due_s: FloatColumn
+    itl_s: FloatColumn
+    modes: IntColumn
 
 
 _COLUMNS = 8
@@ -223,8 +232,18 @@ class ReplicaRecorder:
         """Return the requests that ended since the last flush, and forget their records."""
         rows = np.frombuffer(self._ended, dtype=np.int64).reshape(-1, _COLUMNS).copy()
         requests = self._ended_requests
-        due_s, itl_s, modes = _targets(requests)
+        ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
         first_s = _seconds(rows[:, 2])
+        stats = self._statistics(rows, ids, first_s, targets(requests))
+        lent = np.fromiter((r.lends for r in requests), dtype=np.bool_, count=len(requests))
+        self._forget()
+        return Ended(ids, rows[:, 0], _seconds(rows[:, 1]), first_s, _seconds(rows[:, 3]),
+                     *stats, rows[:, 6], rows[:, 7], lent)
+
+    def _statistics(self, rows: IntColumn, ids: IntColumn, first_s: FloatColumn,
+                    of: Targets) -> GapStatistics:
+        """Return the gaps of the requests of all rows."""
+        due_s, itl_s, modes = of
         mean, p99, largest = (np.full(len(rows), np.nan) for _ in range(3))
         late = np.zeros(len(rows), dtype=np.int64)
         for group in np.unique(rows[:, 4]).tolist():
@@ -240,11 +259,7 @@ class ReplicaRecorder:
                                           modes[chosen])
             mean[chosen], p99[chosen] = stats.itl_mean_s, stats.itl_p99_s
             largest[chosen], late[chosen] = stats.itl_max_s, stats.num_late_tokens
-        ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
-        lent = np.fromiter((r.lends for r in requests), dtype=np.bool_, count=len(requests))
-        self._forget()
-        return Ended(ids, rows[:, 0], _seconds(rows[:, 1]), first_s, _seconds(rows[:, 3]), mean,
-                     p99, largest, late, rows[:, 6], rows[:, 7], lent)
+        return GapStatistics(mean, p99, largest, late)
 
     def _token_times(self, row: int, rows: IntColumn) -> FloatColumn:
         pieces = self._odd.get(row)
@@ -278,11 +293,11 @@ def _seconds(column_ps: IntColumn) -> FloatColumn:
     return np.where(column_ps < 0, np.nan, column_ps / PS_PER_S)
 
 
-def _targets(requests: list[Request]) -> tuple[FloatColumn, FloatColumn, IntColumn]:
+def targets(requests: list[Request]) -> Targets:
     """Return per request: due time of the first token, pace, and its mode's place in ITL_MODES."""
     slos: list[Slo] = [request.service_class.slo for request in requests]
     due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
            for request, slo in zip(requests, slos, strict=True)]
     pace = [np.nan if slo.itl_s is None else slo.itl_s for slo in slos]
-    return (np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
-            np.array([ITL_MODES.index(slo.itl) for slo in slos], dtype=np.int64))
+    return Targets(np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
+                   np.array([ITL_MODES.index(slo.itl) for slo in slos], dtype=np.int64))

@@ -169,7 +169,7 @@ class SimReplica:
             for index in self._plan.groups:
                 group = scheduler.groups[index]
                 kv_tokens += group.growth(done) * group.block_tokens
-                generated += done * len(group)
+                generated += group.gained(done) * len(group)
         return prompt_tokens, kv_tokens, generated
 
     def progress(self, now_ps: int) -> list[Progress]:
@@ -182,11 +182,11 @@ class SimReplica:
                       for request in self._inbox.requests()]
         if not done or self._plan is None:
             return found
-        running = self._plan.groups
+        gained = {index: self.scheduler.groups[index].gained(done) for index in self._plan.groups}
         prompts = {chunk.request_id: done * chunk.tokens for chunk in self._plan.chunks}
-        return [one._replace(context_tokens=one.context_tokens + done,
-                             output_tokens=one.output_tokens + done)
-                if one.group in running else
+        return [one._replace(context_tokens=one.context_tokens + gained[one.group],
+                             output_tokens=one.output_tokens + gained[one.group])
+                if one.group in gained else
                 one._replace(prompt_tokens_left=one.prompt_tokens_left - prompts[one.request_id],
                              context_tokens=one.context_tokens + prompts[one.request_id])
                 if one.request_id in prompts else one for one in found]

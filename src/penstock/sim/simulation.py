@@ -22,6 +22,7 @@ from penstock.fleet.replica_factory import (
     kv_cache,
     random_stream,
     relative_speeds,
+    step_clock,
     step_noise,
     step_time,
     true_step_time,
@@ -29,14 +30,14 @@ from penstock.fleet.replica_factory import (
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaler import fleet_deferral, patience_of
 from penstock.fleet.scaling import slotted
-from penstock.fleet.values import Fleet
+from penstock.fleet.speculation import drafting_of
+from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.kv_transfer import sent_bytes_per_token
 from penstock.perf.step_time.calibration import biased
-from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
 from penstock.policy.scale.demand import DemandMeter
@@ -47,6 +48,9 @@ from penstock.sim.cluster import Cluster
 from penstock.sim.columns import OnOver, Outcomes
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.dispatch import Dispatcher, ReplicaSpec
+from penstock.sim.drafted_oracle import DraftedOracle
+from penstock.sim.drafted_recorder import DraftedRecorder
+from penstock.sim.drafts import TrueDrafts, true_drafts
 from penstock.sim.flusher import Flusher, Lost
 from penstock.sim.handover import Handover, Moved, Sender
 from penstock.sim.kernel import NEVER_PS
@@ -130,6 +134,8 @@ class _Parts:
     busy_bins: tuple[tuple[int, BusyBins], ...]
     holding: Holding | None  # where requests are held back
     handover: Handover | None
+    groups: tuple[ReplicaGroup, ...]
+    drafts: Sequence[TrueDrafts | None]  # of each group
 
 
 def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
@@ -153,7 +159,8 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
             for replica in replicas:
                 replica.recorder.steps = StepLog()
         flusher = Flusher(parts.cluster, replicas, parts.pools, parts.outcomes,
-                          tuple(parts.lengths.values()), on_progress, lost, len(traffic))
+                          (*parts.lengths.values(), *filter(None, parts.drafts)), on_progress,
+                          lost, len(traffic))
         drain_s = fleet.run.drain_s
         until_ps = NEVER_PS
         if drain_s is not None:
@@ -192,6 +199,9 @@ def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[
             column = block.output_tokens if block.answers is None \
                 else block.answers.tokens_of(model)
             lengths.add(column.tolist())
+            for group, drafts in zip(parts.groups, parts.drafts, strict=True):
+                if drafts is not None and group.model.name == model:
+                    drafts.add(column, block.class_index)
         yield requests_of(block, classes, fleet.gateway.confidential_tenants,
                           fleet.gateway.prefix_domain, first)
         first += len(block)
@@ -263,7 +273,8 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover)
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
-                  None if deferring is None else holding, handover)
+                  None if deferring is None else holding, handover, whole.replicas,
+                  engines.drafts)
 
 
 def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica]
@@ -296,6 +307,9 @@ class _Engines:
     def __init__(self, fleet: Fleet, traffic: Traffic, beliefs: Beliefs,
                  journal_dir: Path | None, seed: int, stack: ExitStack) -> None:
         self.lengths = {group.model.name: TrueLengths() for group in fleet.replicas}
+        self.drafts = [None if group.speculation is None
+                       else true_drafts(group.speculation, traffic.service_classes, seed, number)
+                       for number, group in enumerate(fleet.replicas)]
         self.kvs: dict[int, KvAllocator] = {}  # of the present life of each replica
         self._fleet = fleet
         self._beliefs = beliefs
@@ -316,12 +330,16 @@ class _Engines:
         fleet, group, seed = self._fleet, self._fleet.replicas[number], self._seed
         model = self._models[number]
         truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
-        clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
-        return SimReplica(
-            replica_id, self._scheduler(number, replica_id), clock,
-            Oracle(self.lengths[group.model.name]),
-            ReplicaRecorder(self._period_ps, to_ps(fleet.run.warmup_s)),
-            self._journal(number, replica_id), group.intake)
+        clock = step_clock(group, truth, step_noise(fleet, random_stream(seed, "step-time",
+                                                                         replica_id)))
+        lengths, warmup_ps = self.lengths[group.model.name], to_ps(fleet.run.warmup_s)
+        drafts = self.drafts[number]
+        oracle = (Oracle(lengths) if drafts is None or group.speculation is None
+                  else DraftedOracle(lengths, drafts, group.speculation.depth.tokens))
+        recorder = (ReplicaRecorder(self._period_ps, warmup_ps) if drafts is None
+                    else DraftedRecorder(self._period_ps, warmup_ps, drafts))
+        return SimReplica(replica_id, self._scheduler(number, replica_id), clock, oracle, recorder,
+                          self._journal(number, replica_id), group.intake)
 
     def renew(self, number: int, replica: SimReplica) -> None:
         """Give a slot a fresh engine. A first life needs none."""
@@ -335,7 +353,7 @@ class _Engines:
         self.kvs[replica_id] = kv
         return build_scheduler(fleet.schedule_of(group),
                                biased(self._models[number], self._factors[number]), kv,
-                               self._beliefs.lengths())
+                               self._beliefs.lengths(), drafting=drafting_of(group))
 
     def _journal(self, number: int, replica_id: int) -> Journal | None:
         if self._journal_dir is None:

@@ -1,8 +1,8 @@
 """How long a step takes, in whole picoseconds, for whoever drives a scheduler by a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from penstock.core.step import StepPlan
+from penstock.core.step import CONTEXT_PARTS, StepPlan
 from penstock.core.units import to_ps
 from penstock.perf.step_time.protocol import StepTimeModel
 
@@ -32,15 +32,57 @@ class StepClock:
         if not self.affine:
             factor = self._noise() if self._noise is not None else 1.0
             return max(1, to_ps(factor * self._model.seconds(prefill, work, seqs, context_tokens)))
-        base_ps = self._base.get((prefill, seqs))
+        return self.base_ps(prefill, work, seqs) + context_tokens * self.context_ps
+
+    def base_ps(self, prefill_tokens: int, attention_work: float, decode_seqs: int) -> int:
+        """How long a step takes that reads no context (affine models only)."""
+        base_ps = self._base.get((prefill_tokens, decode_seqs))
         if base_ps is None:
-            base_ps = max(1, to_ps(self._model.seconds(prefill, 0.0, seqs, 0)))
-            self._base[(prefill, seqs)] = base_ps
-        return base_ps + int(2 * work) * self._half_work_ps + context_tokens * self.context_ps
+            base_ps = max(1, to_ps(self._model.seconds(prefill_tokens, 0.0, decode_seqs, 0)))
+            self._base[(prefill_tokens, decode_seqs)] = base_ps
+        return base_ps + int(2 * attention_work) * self._half_work_ps
 
     def growth_ps(self, plan: StepPlan) -> int:
         """By how much the next copy of the step takes longer (affine models only)."""
-        growth_ps = plan.features.decode_seqs * self.context_ps
+        return plan.features.decode_seqs * self.context_ps + self.chunk_growth_ps(plan)
+
+    def chunk_growth_ps(self, plan: StepPlan) -> int:
+        """The part of ``growth_ps`` that is of prompts."""
+        growth_ps = 0
         for chunk in plan.chunks:
             growth_ps += 2 * chunk.tokens * chunk.tokens * self._half_work_ps
         return growth_ps
+
+
+class DraftedClock(StepClock):
+    """Step durations under speculative decoding: the clock of each depth's model."""
+
+    __slots__ = ("_by_depth", "_parts_ps")
+
+    def __init__(self, by_depth: Mapping[int, StepTimeModel],
+                 noise: Callable[[], float] | None = None) -> None:
+        deepest = max(by_depth)
+        super().__init__(by_depth[deepest], noise)
+        self._by_depth = {depth: StepClock(model, noise) for depth, model in by_depth.items()}
+        self._parts_ps: dict[int, int] = {}
+        for depth, model in by_depth.items():
+            slopes = model.slopes
+            self._parts_ps[depth] = to_ps(slopes.context_s / CONTEXT_PARTS) if slopes else 0
+            self.affine = self.affine and self._by_depth[depth].affine
+
+    def duration_ps(self, plan: StepPlan) -> int:
+        """How long a step takes."""
+        assert plan.drafted is not None
+        depth, context_parts, _ = plan.drafted
+        clock = self._by_depth[depth]
+        if not self.affine:
+            return clock.duration_ps(plan)
+        prefill, work, seqs, _ = plan.features
+        return clock.base_ps(prefill, work, seqs) + context_parts * self._parts_ps[depth]
+
+    def growth_ps(self, plan: StepPlan) -> int:
+        """By how much the next copy of the step takes longer (affine models only)."""
+        assert plan.drafted is not None
+        depth, _, growth_parts = plan.drafted
+        return (growth_parts * self._parts_ps[depth]
+                + self._by_depth[depth].chunk_growth_ps(plan))

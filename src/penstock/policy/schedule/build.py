@@ -13,6 +13,7 @@ from penstock.policy.schedule.chunking import (
     SolvedChunks,
     WholePrompts,
 )
+from penstock.policy.schedule.drafting import Drafting
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.policy.schedule.order import order_key
 from penstock.policy.schedule.pacing import Pacing, PlainPacing
@@ -28,7 +29,7 @@ from penstock.policy.schedule.relegation import (
 
 
 def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
-             max_in_flight: int = 1) -> AdaptableScheduler:
+             max_in_flight: int = 1, drafting: Drafting | None = None) -> AdaptableScheduler:
     """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
@@ -40,7 +41,7 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,
         prefill_first=options.prefill_first,
         reserve=options.kv_reserve, late_results=options.late_results,
-        watermark_blocks=int(options.kv_watermark * kv.total_blocks))
+        watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting)
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,

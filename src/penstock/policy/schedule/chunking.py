@@ -8,12 +8,19 @@ from penstock.policy.schedule.sequence import Sequence
 
 
 class DecodeLoad(NamedTuple):
-    """The decodes of the step being planned; ``slack_s`` is the tightest (inf when none binds)."""
+    """The decodes of the step being planned; ``slack_s`` is the tightest (inf when none binds).
+    ``drafts`` are the drafted tokens that all decodes together verify."""
 
     seqs: int
     context_tokens: int
     slack_s: float
     free_tokens: int
+    drafts: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the step that are not of prompts."""
+        return self.seqs + self.drafts
 
 
 class Chunking(Protocol):
@@ -45,7 +52,7 @@ class FixedChunks:
         self._left = 0
 
     def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
-        self._left = max(0, self._chunk_tokens - load.seqs)
+        self._left = max(0, self._chunk_tokens - load.tokens)
 
     def limit(self, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> int:
@@ -67,7 +74,7 @@ class WholePrompts:
         self._left = 0
 
     def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
-        self._left = max(0, self._max_step_tokens - load.seqs)
+        self._left = max(0, self._max_step_tokens - load.tokens)
 
     def limit(self, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> int:
@@ -105,7 +112,7 @@ class GridChunks:
 
     def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
         total = self.total_tokens(load, head.computed if head else 0)
-        self._left = max(0, total - load.seqs)
+        self._left = max(0, total - load.tokens)
 
     def limit(self, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> int:
@@ -129,7 +136,7 @@ class GridChunks:
         return grid[best]
 
     def _padded_s(self, total: int, load: DecodeLoad, head_context_tokens: int) -> float:
-        prefill = max(0, total - load.seqs)
+        prefill = max(0, total - load.tokens)
         work = prefill * (head_context_tokens + prefill / 2)
         return self._safety_factor * self._step_time.seconds(
             prefill, work, load.seqs, load.context_tokens)
@@ -160,7 +167,7 @@ class SolvedChunks:
     def limit(self, sequence: Sequence, prefill_tokens: int, attention_work: float) -> int:
         load = self._load
         most = min(sequence.prompt_target - sequence.computed,
-                   self._max_step_tokens - load.seqs - prefill_tokens)
+                   self._max_step_tokens - load.tokens - prefill_tokens)
         if most <= 0 or self._fits(most, sequence, prefill_tokens, attention_work):
             return max(most, 0)
         low, high = 0, most  # low fits (or nothing does), high does not

@@ -1,13 +1,13 @@
 """A step while it is being planned."""
 
-from penstock.core.step import Chunk, StepFeatures, StepPlan
+from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan
 
 
 class StepDraft:
     """Collects the decisions of a plan; ``finished`` turns them into a value."""
 
-    __slots__ = ("chunks", "groups", "joined", "left", "preempted", "prefill_tokens", "relegated",
-                 "restored", "shed", "work")
+    __slots__ = ("chunks", "drafted", "groups", "joined", "left", "preempted", "prefill_tokens",
+                 "relegated", "restored", "shed", "work")
 
     def __init__(self) -> None:
         self.groups: tuple[int, ...] = ()
@@ -20,6 +20,7 @@ class StepDraft:
         self.relegated: list[int] = []
         self.restored: list[int] = []
         self.shed: list[tuple[int, str]] = []
+        self.drafted: Drafted | None = None
 
     @property
     def empty(self) -> bool:
@@ -38,4 +39,5 @@ class StepDraft:
         features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids), context_tokens)
         return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
                         tuple(self.joined), tuple(self.left), tuple(self.preempted),
-                        tuple(self.relegated), tuple(self.restored), tuple(self.shed))
+                        tuple(self.relegated), tuple(self.restored), tuple(self.shed),
+                        self.drafted)

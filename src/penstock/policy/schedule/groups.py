@@ -17,7 +17,8 @@ class DecodeGroup:
     """
 
     __slots__ = ("_due", "_ids", "_phases", "block_tokens", "context_tokens", "itl_s", "last_step",
-                 "last_turn_s", "members", "prompt_tokens", "strict", "turns")
+                 "last_turn_s", "members", "most_blocks", "prompt_tokens", "strict", "turn_s",
+                 "turn_tokens", "turns")
 
     def __init__(self, block_tokens: int, itl_s: float | None, strict: bool) -> None:
         self.block_tokens = block_tokens
@@ -29,6 +30,9 @@ class DecodeGroup:
         self.prompt_tokens = 0  # of all members
         self.last_step = -1  # the latest planned step that ran this group
         self.last_turn_s = 0.0  # when the latest turn was committed
+        self.turn_tokens = 1.0  # that a member gains in a turn
+        self.turn_s = itl_s  # in which the pace allows a turn
+        self.most_blocks = 1  # that a member may need in a turn
         self._phases = [0] * block_tokens
         self._due: list[tuple[float, int, int, Sequence]] = []
         self._ids: tuple[int, ...] | None = ()
@@ -64,6 +68,10 @@ class DecodeGroup:
         """Tokens that its members have been given, after all planned turns."""
         return self.context_tokens - self.prompt_tokens
 
+    def empty(self) -> "DecodeGroup":
+        """Return a group of the same kind without members, where no token counts as late."""
+        return DecodeGroup(self.block_tokens, self.itl_s, strict=False)
+
     def ids(self) -> tuple[int, ...]:
         """The members' request ids in joining order."""
         if self._ids is None:
@@ -85,16 +93,33 @@ class DecodeGroup:
             blocks += self._phases[-turn % self.block_tokens]
         return blocks
 
+    def turns_per_block(self) -> int:
+        """Return the turns in which a member needs at most ``most_blocks`` blocks."""
+        return self.block_tokens
+
     def growth_of(self, sequence: Sequence) -> int:
-        """KV blocks that one member needs for the next turn, 0 or 1."""
+        """KV blocks that one member needs for the next turn."""
         if sequence.reserved_blocks:
             return 0
         return int(self.stored_tokens(sequence) % self.block_tokens == 0)
+
+    def gained(self, num_turns: int) -> int:
+        """Tokens that a member gains in so many turns."""
+        return num_turns
+
+    def generated(self, sequence: Sequence) -> int:
+        """Tokens that a member has been given, after all planned turns."""
+        return sequence.generated + self.turns - sequence.join_turn
 
     def stored_tokens(self, sequence: Sequence) -> int:
         """Tokens of a member in the KV cache after all planned turns."""
         progress = self.turns - sequence.join_turn
         return sequence.request.prompt_tokens + sequence.generated - 1 + progress
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless the context is that of the members."""
+        context = sum([self.stored_tokens(s) + 1 for s in self.members.values()])
+        assert self.context_tokens == context, (self.context_tokens, context)
 
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         """Hold a member to its pace; ``next_due_s`` is the due time of its next token."""

@@ -95,8 +95,13 @@ class KvAccounting:
         of these groups in each."""
         if not self._by_chunk:
             return self.kv.total_blocks
-        seqs = sum([len(self._groups[index].members) for index in groups])
-        return self.kv.free_blocks // (ceil_div(tokens, self.kv.block_tokens) + 1 + seqs)
+        return self.kv.free_blocks // (ceil_div(tokens, self.kv.block_tokens) + 1
+                                       + self._most_blocks(groups))
+
+    def _most_blocks(self, groups: tuple[int, ...]) -> int:
+        """Blocks that these groups may need in a turn."""
+        return sum([len(self._groups[index].members) * self._groups[index].most_blocks
+                    for index in groups])
 
     def blocks(self, sequence: Sequence) -> int:
         """KV blocks that a sequence holds."""
@@ -129,10 +134,9 @@ class KvAccounting:
     def turns_with_room(self, groups: tuple[int, ...]) -> int:
         """Return the turns until the growth of these groups might not fit, the present one (already
         booked) included."""
-        free = self.kv.free_blocks
-        seqs = sum([len(self._groups[g].members) for g in groups])
-        if free >= seqs:  # a sequence crosses into a new block once in block_tokens turns
-            return 1 + free // seqs * self.kv.block_tokens
+        free, most = self.kv.free_blocks, self._most_blocks(groups)
+        if free >= most:  # a sequence crosses into a new block once in turns_per_block turns
+            return 1 + free // most * min([self._groups[g].turns_per_block() for g in groups])
         turns = 0
         while (turns < self.kv.block_tokens
                and sum([self._groups[g].growth(turns + 1) for g in groups]) <= free):

@@ -38,7 +38,7 @@ class NiyamaPacing(PlainPacing):
     def next_due_s(self, sequence: Sequence, group: DecodeGroup) -> float:
         assert group.itl_s is not None
         start_s = max(sequence.first_token_s, sequence.deadline_s)
-        outputs = sequence.generated + group.turns - sequence.join_turn
+        outputs = group.generated(sequence)
         return start_s + group.itl_s * (outputs + 1)
 
     def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
@@ -74,8 +74,7 @@ class NiyamaPacing(PlainPacing):
     def _bench(self, decodes: Decodes, home: int) -> int:
         if home not in self._benches:
             self._benches[home] = len(decodes.groups)
-            group = decodes.groups[home]
-            decodes.groups.append(DecodeGroup(group.block_tokens, group.itl_s, strict=False))
+            decodes.groups.append(decodes.groups[home].empty())
         return self._benches[home]
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:

@@ -84,7 +84,7 @@ class PenstockPacing(PlainPacing):
             return request.arrival_s + slo.e2e_s
         start_s = (sequence.first_token_s if slo.ttft_s is None or slo.itl == "mean"
                    else request.arrival_s + slo.ttft_s)
-        outputs = sequence.generated + group.turns - sequence.join_turn
+        outputs = group.generated(sequence)
         return start_s + group.itl_s * outputs
 
     def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
@@ -106,16 +106,16 @@ class PenstockPacing(PlainPacing):
             return UNBOUNDED
         # Durations grow with context. As long as they do not double, these bounds hold.
         decode_s = self._decode_s(groups, running)
-        num_seqs = sum(len(groups[g].members) for g in running)
-        growth_s = self._correction.factor * self._context_s * num_seqs
+        grown = sum(len(groups[g].members) * groups[g].turn_tokens for g in running)
+        growth_s = self._correction.factor * self._context_s * grown
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
             group = groups[index]
             if group.itl_s == 0.0:
                 allowed_s = self._allowed_by_end_s(group, now_s, decode_s)
                 turns = min(turns, self._turns_to_spare(group, now_s, allowed_s, decode_s))
-            elif group.itl_s is not None and 2 * decode_s > group.itl_s:
-                turns = min(turns, (group.itl_s - decode_s) / growth_s if growth_s > 0 else 0.0)
+            elif group.turn_s is not None and 2 * decode_s > group.turn_s:
+                turns = min(turns, (group.turn_s - decode_s) / growth_s if growth_s > 0 else 0.0)
         return max(1, int(turns))
 
     def _turns_to_spare(self, group: DecodeGroup, now_s: float, allowed_s: float,
@@ -143,22 +143,23 @@ class PenstockPacing(PlainPacing):
             return float("inf")
         if group.itl_s == 0.0:
             return self._allowed_by_end_s(group, now_s, decode_s)
-        if group.itl_s <= decode_s:
+        assert group.turn_s is not None
+        if group.turn_s <= decode_s:
             return float("inf")  # no step keeps the pace, so it does not bind
-        return self._allowed_by_pace_s(group, group.itl_s, now_s)
+        return self._allowed_by_pace_s(group, group.turn_s, now_s)
 
-    def _allowed_by_pace_s(self, group: DecodeGroup, itl_s: float, now_s: float) -> float:
+    def _allowed_by_pace_s(self, group: DecodeGroup, turn_s: float, now_s: float) -> float:
         due_s = group.next_due_s()
         if not group.strict:
-            # More than one token late: catching up would exceed the allowance.
-            while due_s is not None and due_s < now_s - itl_s:
+            # More than one turn late: catching up would exceed the allowance.
+            while due_s is not None and due_s < now_s - turn_s:
                 group.give_up_tightest()
                 due_s = group.next_due_s()
         if due_s is None:
             return float("inf")
         slack_s = due_s - now_s
-        banked_s = slack_s - itl_s
-        return itl_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
+        banked_s = slack_s - turn_s
+        return turn_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
 
     def _allowed_by_end_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
         """Return the time left of the member that must end first, divided by the tokens that it may
@@ -169,9 +170,9 @@ class PenstockPacing(PlainPacing):
                 return float("inf")
             request = sequence.request
             likely = self._lengths.quantile(request.service_class.name, self._quantile)
-            done = sequence.generated + group.turns - sequence.join_turn
+            done = group.generated(sequence)
             tokens = max(1.0, 0.1 * likely, min(likely, request.max_tokens) - done)
-            allowed_s = (self.next_due_s(sequence, group) - now_s) / tokens
+            allowed_s = (self.next_due_s(sequence, group) - now_s) / tokens * group.turn_tokens
             if allowed_s > decode_s:
                 return allowed_s
             group.give_up_tightest()

@@ -23,8 +23,7 @@ def progress(scheduler: ReplicaScheduler) -> list[Progress]:
         if sequence.join_turn >= 0:
             group = scheduler.groups[sequence.group]
             found.append(Progress(sequence.request_id, 0, group.stored_tokens(sequence),
-                                  sequence.generated + group.turns - sequence.join_turn,
-                                  sequence.group))
+                                  group.generated(sequence), sequence.group))
         else:
             found.append(Progress(sequence.request_id, sequence.remaining, sequence.computed,
                                   sequence.generated, -1))

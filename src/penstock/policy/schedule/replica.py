@@ -15,6 +15,7 @@ from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.chunking import Chunking, DecodeLoad
 from penstock.policy.schedule.draft import StepDraft
+from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, set_depth
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
@@ -39,7 +40,8 @@ class ReplicaScheduler:
     def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
                  kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve: ReserveName = "prompt",
-                 late_results: bool = False, watermark_blocks: int = 0) -> None:
+                 late_results: bool = False, watermark_blocks: int = 0,
+                 drafting: Drafting | None = None) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -48,6 +50,8 @@ class ReplicaScheduler:
         self._max_in_flight = max_in_flight
         self._prefill_first = prefill_first
         self._watermark_blocks = watermark_blocks
+        self._drafting = drafting
+        self._depth = 0  # drafted tokens of each decode in the step being planned
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
@@ -152,8 +156,9 @@ class ReplicaScheduler:
         if index is None:
             slo = request.service_class.slo
             index = self._group_of_class[name] = len(self.groups)
-            self.groups.append(DecodeGroup(self._kv.block_tokens, self._pacing.itl_s(slo),
-                                           slo.itl == "strict" and slo.itl_s is not None))
+            strict = slo.itl == "strict" and slo.itl_s is not None
+            self.groups.append(decode_group(self._drafting, self._kv.block_tokens,
+                                            self._pacing.itl_s(slo), strict, name))
         return index
 
     def abort(self, request_id: int, now_s: float) -> bool:
@@ -177,6 +182,8 @@ class ReplicaScheduler:
         draft = StepDraft()
         self._review(now_s, draft)
         draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
+        if self._drafting is not None:
+            self._depth = set_depth(self._drafting, self.groups, draft.groups)
         self._blocked = None
         self._closed = False
         if self._prefill_first:
@@ -208,6 +215,8 @@ class ReplicaScheduler:
         step = self._step
         decode_ids: tuple[int, ...] = ()
         context_tokens = 0
+        if self._drafting is not None:
+            draft.drafted = drafted(self.groups, draft.groups, self._depth)
         for index in draft.groups:
             group = self.groups[index]
             decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
@@ -280,7 +289,7 @@ class ReplicaScheduler:
             context_tokens += group.context_tokens
         slack_s = self._pacing.slack_s(self.groups, groups, now_s)
         return DecodeLoad(seqs, context_tokens, slack_s,
-                          self._kv.free_blocks * self._kv.block_tokens)
+                          self._kv.free_blocks * self._kv.block_tokens, self._depth * seqs)
 
     def _take_chunk(self, sequence: Sequence, tokens: int, draft: StepDraft) -> bool:
         """Take up to ``tokens`` of the best started prompt. Returns whether the prompt is
@@ -385,6 +394,8 @@ class ReplicaScheduler:
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
             self._kv_accounting.preempt(sequence, blocks)
+            if self._drafting is not None:  # it may be believed to be longer than it is
+                sequence.generated = min(sequence.generated, sequence.request.max_tokens)
             sequence.prompt_target = sequence.request.prompt_tokens + sequence.generated
             self._pending_prompt_tokens += sequence.prompt_target
         else:
@@ -525,6 +536,5 @@ class ReplicaScheduler:
         assert self._pending_prompt_tokens == sum(s.remaining for s in live)
         assert self.num_running <= self._max_num_seqs
         for group in self.groups:
-            context = sum(group.stored_tokens(s) + 1 for s in group.members.values())
-            assert group.context_tokens == context, (group.context_tokens, context)
+            group.check_integrity()
         self._kv_accounting.check_integrity(live)

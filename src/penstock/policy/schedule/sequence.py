@@ -8,12 +8,13 @@ class Sequence:
 
     ``prompt_target`` is what prefill must compute: the prompt, plus the tokens already generated
     when the sequence lost its KV cache and starts over. While it decodes, ``generated`` is its
-    value at the moment of joining its group, at turn ``join_turn``.
+    value at the moment of joining its group, at turn ``join_turn``, when a member of the group from
+    the beginning had gained ``join_parts`` (drafted decodes only).
     """
 
     __slots__ = ("computed", "deadline_s", "ended", "first_token_s", "generated", "group",
-                 "join_turn", "last_step", "num_preemptions", "num_relegations", "prompt_target",
-                 "relegated", "request", "reserved_blocks", "serial",
+                 "join_parts", "join_turn", "last_step", "num_preemptions", "num_relegations",
+                 "prompt_target", "relegated", "request", "reserved_blocks", "serial",
                  "start_blocks", "started", "work_s")
 
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
@@ -25,6 +26,7 @@ class Sequence:
         self.computed = request.remote_tokens
         self.generated = 0
         self.join_turn = -1  # >= 0 while it is a member of its decode group
+        self.join_parts = 0
         self.start_blocks = 0
         self.reserved_blocks = 0
         self.last_step = -1

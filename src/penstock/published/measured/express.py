@@ -28,6 +28,7 @@ from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
+from penstock.published.measured.speculation import NONE, speculation_of
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
@@ -83,11 +84,13 @@ def express(row: Measured) -> Expressed:
     engine = ENGINES.get(row.framework)
     if row.disaggregated:
         raise NotExpressedError("disaggregated prefill and decode")
-    if row.spec_decode not in ("none", ""):
-        raise NotExpressedError(f"speculative decoding ({row.spec_decode})")
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
     model, accelerator = _model(row.model), _accelerator(row.hardware)
+    speculation = None if row.spec_decode in NONE else speculation_of(row, engine, model,
+                                                                      accelerator)
+    if isinstance(speculation, str):
+        raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
@@ -103,7 +106,8 @@ def express(row: Measured) -> Expressed:
     group = ReplicaGroup(model, accelerator, count, parallelism, precision,
                          "fp8" if kv_precision == "fp8" else "bf16",
                          step_time={"kind": "measured", "engine": engine, "version": version},
-                         intake=stock_intake(defaults, settings.every_steps))
+                         intake=stock_intake(defaults, settings.every_steps),
+                         speculation=speculation)
     fleet = Fleet(
         f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
         (ModelChoice(model, (precision,)),), (_CLASS,),

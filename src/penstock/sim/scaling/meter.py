@@ -2,7 +2,7 @@
 
 from penstock.core.request import Request
 from penstock.core.slo import Slo
-from penstock.core.step import StepPlan
+from penstock.core.step import CONTEXT_PARTS, StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.scale.values import (
@@ -58,13 +58,19 @@ class GroupMeter:
         self.cached_tokens += num_tokens
 
     def ran(self, plan: StepPlan, num_steps: int, duration_ps: int, growth_ps: int) -> None:
-        """Count the gaps of so many copies of a step. Each copy takes ``growth_ps`` longer."""
+        """Count the gaps of so many copies of a step. Each copy takes ``growth_ps`` longer.
+
+        Where decodes draft, a turn counts as the mean number of tokens that it gives."""
         num_seqs = plan.features.decode_seqs
         if num_seqs:
             mean_s = (duration_ps + growth_ps * (num_steps - 1) / 2) / PS_PER_S
-            self._tpot[bucket(TPOT_BOUNDS_S, mean_s)] += num_seqs * num_steps
-            self._tpot_sum_s += mean_s * num_seqs * num_steps
-            self.output_tokens += num_seqs * num_steps
+            num_tokens = num_seqs * num_steps
+            if plan.drafted is not None:
+                num_tokens = num_steps * plan.drafted.growth_parts // CONTEXT_PARTS
+                mean_s *= num_seqs * CONTEXT_PARTS / plan.drafted.growth_parts
+            self._tpot[bucket(TPOT_BOUNDS_S, mean_s)] += num_tokens
+            self._tpot_sum_s += mean_s * num_tokens
+            self.output_tokens += num_tokens
 
     def finished(self, request: Request, output_tokens: int, first_ps: int, last_ps: int) -> None:
         """Count a finished answer."""

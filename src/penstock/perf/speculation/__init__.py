@@ -1,0 +1,1 @@
+"""Speculative decoding: acceptance of drafted tokens, cost of a turn, best depth."""
