@@ -9,7 +9,7 @@ import pytest
 MAX_LINES = 400
 # Files over the limit, with the length that they must not exceed, and why.
 LONG_FILES = {
-    "policy/schedule/replica.py": 520,  # one class natively compiled; its parts share counters
+    "policy/schedule/replica.py": 540,  # one class natively compiled; its parts share counters
 }
 # Protocols that narrow one class's surface for another, rather than stand for several classes: a
 # relay sees of an engine's stream what plug-ins may bring as well.

@@ -19,7 +19,7 @@ _ARRIVED: Final = 3
 
 
 class Sender(NamedTuple):
-    """What a replica sends of a prompt: ``bytes_per_token`` of the KV cache, in ``num_layers``."""
+    """Size of what a replica sends: ``bytes_per_token`` of a prompt, in ``num_layers``."""
 
     bytes_per_token: float
     num_layers: int

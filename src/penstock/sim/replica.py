@@ -162,13 +162,11 @@ class SimReplica:
             prompt_tokens += self._inbox.prompt_tokens
         done = self._steps_done(now_ps) if self._num_steps > 1 else 0
         if done and self._plan is not None:
-            kv_tokens -= scheduler.kv_ending_tokens
+            kv_tokens += scheduler.more_kv_tokens(self._plan, done)
             for chunk in self._plan.chunks:
                 prompt_tokens -= done * chunk.tokens
-                kv_tokens += scheduler.more_for_chunks(chunk, done) * scheduler.kv_block_tokens
             for index in self._plan.groups:
                 group = scheduler.groups[index]
-                kv_tokens += group.growth(done) * group.block_tokens
                 generated += group.gained(done) * len(group)
         return prompt_tokens, kv_tokens, generated
 

@@ -83,7 +83,7 @@ class KvAccounting:
         self.kv.computed(sequence.request.request_id, tokens)
         return True
 
-    def more_for_chunks(self, sequence: Sequence, tokens: int) -> int:
+    def more_for_chunk(self, sequence: Sequence, tokens: int) -> int:
         """Return the blocks that so many more tokens of a prompt that is being computed take."""
         if not self._by_chunk:
             return 0
@@ -124,11 +124,11 @@ class KvAccounting:
         """Whether a step in flight computes something of a sequence."""
         return self.last_step(sequence) > self.committed
 
-    def growth(self, groups: tuple[int, ...]) -> int:
-        """Blocks that these groups need for one turn."""
+    def growth(self, groups: tuple[int, ...], turns: int = 1) -> int:
+        """Blocks that these groups need for so many turns."""
         blocks = 0
         for index in groups:
-            blocks += self._groups[index].growth(1)
+            blocks += self._groups[index].growth(turns)
         return blocks
 
     def turns_with_room(self, groups: tuple[int, ...]) -> int:

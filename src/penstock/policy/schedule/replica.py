@@ -99,16 +99,6 @@ class ReplicaScheduler:
         return self._kv.total_blocks * self._kv.block_tokens
 
     @property
-    def kv_block_tokens(self) -> int:
-        """Tokens of one KV block."""
-        return self._kv.block_tokens
-
-    @property
-    def kv_ending_tokens(self) -> int:
-        """KV room, in tokens, that ended requests keep until the step in flight ends."""
-        return self._kv_accounting.ending_blocks * self._kv.block_tokens
-
-    @property
     def in_flight(self) -> int:
         """Plans not committed yet."""
         return self._in_flight
@@ -118,10 +108,15 @@ class ReplicaScheduler:
         """Whether any prompt is not fully computed."""
         return self._num_waiting + self._num_started > 0
 
-    def more_for_chunks(self, chunk: Chunk, num_steps: int) -> int:
-        """Return the KV blocks that ``num_steps`` more copies of a planned chunk will book."""
-        return self._kv_accounting.more_for_chunks(self._sequences[chunk.request_id],
-                                                   num_steps * chunk.tokens)
+    def more_kv_tokens(self, plan: StepPlan, num_steps: int) -> int:
+        """Return the KV room that is booked when ``num_steps`` copies of the plan in flight have
+        ended and one more runs, over what is booked now, in tokens."""
+        accounting = self._kv_accounting
+        blocks = accounting.growth(plan.groups, num_steps) - accounting.ending_blocks
+        for chunk in plan.chunks:
+            blocks += accounting.more_for_chunk(self._sequences[chunk.request_id],
+                                                num_steps * chunk.tokens)
+        return blocks * self._kv.block_tokens
 
     def has_work(self) -> bool:
         """Whether any request is neither finished nor refused."""
