@@ -1,7 +1,7 @@
 """A measured point as a fleet and its requests, or why it cannot be one."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from zlib import crc32
 
@@ -24,14 +24,19 @@ from penstock.fleet.values import (
     ReplicaGroup,
     TrafficSpec,
 )
+from penstock.fleet.values_disaggregation import DisaggregationOptions
+from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
+from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
 from penstock.published.measured.speculation import NONE, speculation_of
+from penstock.published.measured.split import GB_PER_S_OF_A_GPU, sides
 from penstock.workload.workload import IntColumn, Loops, Workload
 
-ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
+ENGINES = {"dynamo-trt": "tensorrt-llm", "dynamo-sglang": "sglang", "mori-sglang": "sglang",
+           "dynamo-vllm": "vllm", "vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
            "atom": "atom"}
 _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
                "int4": "int4", "int4 (awq/gptq)": "int4"}
@@ -82,10 +87,45 @@ def catalog() -> Catalog:
 def express(row: Measured) -> Expressed:
     """Return the point as a fleet and requests. Raises NotExpressedError."""
     engine = ENGINES.get(row.framework)
-    if row.disaggregated:
-        raise NotExpressedError("disaggregated prefill and decode")
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
+    found = sides(row) if row.disaggregated else None
+    if row.disaggregated and found is None:
+        raise NotExpressedError("disaggregated by an unstated number of workers")
+    if found is None:
+        groups: tuple[ReplicaGroup, ...] = (_group(row, engine),)
+    else:
+        groups = tuple(_side(_group(side.row(row), engine), role, row, engine)
+                       for side, role in zip(found, (PREFILL, DECODE), strict=True))
+    first = groups[0]
+    defaults = _defaults(row, engine, first.accelerator)
+    settings = _settings(row, engine, first.model.name, first.accelerator.name, first.precision)
+    width = min(group.parallelism.num_accelerators for group in groups)
+    split = None if found is None else DisaggregationOptions(
+        KvTransfer(width * GB_PER_S_OF_A_GPU * 1e9))
+    fleet = Fleet(
+        f"{row.file}:{row.row}",
+        (AcceleratorPool(first.accelerator, sum(group.num_accelerators for group in groups), 0.0),),
+        (ModelChoice(first.model, (first.precision,)),), (_CLASS,),
+        (TrafficSpec("all", first.model.name, {_CLASS.name: 1.0}, ""),), groups,
+        policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
+        engine=EngineOptions(block_tokens=defaults.block_tokens,
+                             memory_fraction=settings.memory_fraction
+                             or defaults.memory_fraction),
+        disaggregation=split)
+    return Expressed(fleet, _workload(row, first.model.name), engine, _version(row))
+
+
+def _side(group: ReplicaGroup, role: str, row: Measured, engine: str) -> ReplicaGroup:
+    """Return replicas of a role. Each rank of data-parallel attention fills a step of its own."""
+    defaults = _defaults(row, engine, group.accelerator)
+    options = _schedule(row, defaults, RunSettings())
+    options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
+    return replace(group, role=role, schedule=options)
+
+
+def _group(row: Measured, engine: str) -> ReplicaGroup:
+    """Return the replicas of a point, or of one side of it. Raises NotExpressedError."""
     model, accelerator = _model(row.model), _accelerator(row.hardware)
     speculation = None if row.spec_decode in NONE else speculation_of(row, engine, model,
                                                                       accelerator)
@@ -98,25 +138,14 @@ def express(row: Measured) -> Expressed:
     count = max(1, round((row.num_gpus or 0) / parallelism.num_accelerators))
     if _is_squared(row):
         count = 1  # the number of GPUs is as wrong as the parallelism
-    workload = _workload(row, model.name)
     defaults = _defaults(row, engine, accelerator)
     settings = _settings(row, engine, model.name, accelerator.name, precision)
-    version = _version(row)
     kv_precision = row.kv_precision or settings.kv_precision
-    group = ReplicaGroup(model, accelerator, count, parallelism, precision,
-                         "fp8" if kv_precision == "fp8" else "bf16",
-                         step_time={"kind": "measured", "engine": engine, "version": version},
-                         intake=stock_intake(defaults, settings.every_steps),
-                         speculation=speculation)
-    fleet = Fleet(
-        f"{row.file}:{row.row}", (AcceleratorPool(accelerator, group.num_accelerators, 0.0),),
-        (ModelChoice(model, (precision,)),), (_CLASS,),
-        (TrafficSpec("all", model.name, {_CLASS.name: 1.0}, ""),), (group,),
-        policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
-        engine=EngineOptions(block_tokens=defaults.block_tokens,
-                             memory_fraction=settings.memory_fraction
-                             or defaults.memory_fraction))
-    return Expressed(fleet, workload, engine, version)
+    return ReplicaGroup(model, accelerator, count, parallelism, precision,
+                        "fp8" if kv_precision == "fp8" else "bf16",
+                        step_time={"kind": "measured", "engine": engine, "version": _version(row)},
+                        intake=stock_intake(defaults, settings.every_steps),
+                        speculation=speculation)
 
 
 def _is_squared(row: Measured) -> bool:

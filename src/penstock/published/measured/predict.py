@@ -50,8 +50,9 @@ def predict(row: Measured) -> Predicted:
     for name, value in _observed(table, median=row.is_median).items():
         left = errors.error(name, kind, point.engine)
         metrics[name] = Interval(value, value * left.low, value * left.high)
+    told = "disaggregated" if row.disaggregated else "speculative" if group.speculation else kind
     return Predicted(
-        metrics, kind, f"{group.accelerator.name}, "
+        metrics, told, f"{group.accelerator.name}, "
         f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}")
 
 

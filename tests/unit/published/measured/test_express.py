@@ -98,3 +98,21 @@ def test_points_beyond_the_simulator_say_why(tmp_path: Path, point: dict[str, An
                                              why: str) -> None:
     with pytest.raises(NotExpressedError, match=why):
         expressed(tmp_path, **point)
+
+
+@pytest.mark.parametrize(("notes", "first", "second"), [
+    ("prefill workers/tp/pp/dp 1/4/1/1, decode 2/2/1/1", (1, 4, 1), (2, 2, 1)),
+    ("prefill:decode workers 3:1, TP2 each; asked 2048/128", (3, 2, 1), (1, 2, 1)),
+    ("prefill 2x tp4 ep1, decode 1x tp8 ep1; throughput", (2, 4, 1), (1, 8, 1)),
+    ("prefill workers/tp/pp/dp 1/1/1/8, decode 1/8/1/1", (1, 1, 8), (1, 8, 1))])
+def test_both_sides_of_a_disaggregated_point(tmp_path: Path, notes: str, first: tuple[int, ...],
+                                             second: tuple[int, ...]) -> None:
+    found = expressed(tmp_path, disaggregated=1, notes=notes, tp="", num_gpus="",
+                      model="deepseek-ai/DeepSeek-R1" if "1/8" in notes else "Qwen/Qwen3-32B",
+                      hardware="b200", precision="fp8")
+    groups = found.fleet.replicas
+    assert [group.role for group in groups] == ["prefill", "decode"]
+    assert [(group.count, group.parallelism.tensor, group.parallelism.data)
+            for group in groups] == [first, second]
+    assert groups[0].schedule.chunk_tokens == groups[1].schedule.chunk_tokens * first[2]
+    assert found.fleet.disaggregation.transfer.bytes_per_s > 0
