@@ -37,6 +37,7 @@ from penstock.perf.step_time.work import (
     StepWork,
     bound_seconds,
     elementwise_bytes_per_token,
+    peak_rates,
     step_work,
 )
 
@@ -157,8 +158,7 @@ def kernel_step_time(
     if work.num_experts:
         # Skewed routing touches fewer experts than even routing: certain are only a token's own.
         work = replace(work, num_experts=model.experts_per_token, idle_expert_share=0.0)
-    peak = PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
-                     accelerator.bandwidth_bytes_per_s)
+    peak = peak_rates(accelerator, precision)
     source = "; ".join(dict.fromkeys((f"composed from {tables.source}", *notes)))
     return KernelStepTime(
         body=total_curve((matrices, elementwise, communication)), matrices=matrices,
