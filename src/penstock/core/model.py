@@ -14,8 +14,8 @@ _VOCAB_BLOCK = 64
 SGLang's ``VocabParallelEmbedding``)."""
 
 
-QKV, ATTENTION_OUT = "queries, keys, values", "attention output"
-LINEAR_IN, LINEAR_OUT = "linear attention input", "linear attention output"
+QKV, ATTENTION_OUT = "QKV projection", "output projection"
+LINEAR_IN, LINEAR_OUT = "linear-attention input", "linear-attention output"
 MLP, ROUTER, SHARED_EXPERTS = "feed-forward", "router", "shared experts"
 
 

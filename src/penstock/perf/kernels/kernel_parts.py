@@ -1,6 +1,7 @@
 """The summands of a composed step time, by operation, with the rows of their tables."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from penstock.core.step import StepFeatures
 from penstock.perf.kernels.compose import KernelStepTime
@@ -63,11 +64,11 @@ def _by_tokens(model: KernelStepTime, tokens: int) -> list[Part]:
         own = [kernel for kernel in model.kernels if kernel.name == name]
         num_bytes, flops = done.get(name, (0.0, 0.0))
         sources = dict.fromkeys(_rows_at(one.source, one.curve, tokens) for one in own)
-        parts.append(Part(
-            name, COMMUNICATION if name in sent else DENSE,
-            sum(one.curve.at(tokens) for one in own), "; ".join(sources),
-            sum(one.calls for one in own), num_bytes, flops,
-            sent.get(name, 0.0)).against(model.peak))
+        part = Part(name, COMMUNICATION if name in sent else DENSE,
+                    sum(one.curve.at(tokens) for one in own), "; ".join(sources),
+                    sum(one.calls for one in own), num_bytes, flops, sent.get(name, 0.0))
+        # Element-wise kernels have no bound: fused, they move fewer bytes.
+        parts.append(replace(part, binds="memory") if name == NORMS else part.against(model.peak))
     return parts
 
 

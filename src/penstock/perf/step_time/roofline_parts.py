@@ -48,7 +48,7 @@ def roofline_parts(model: RooflineStepTime, features: StepFeatures) -> Iterator[
     for one in model.transfers:
         seconds = one.step_s + one.token_s * tokens
         if seconds:
-            yield Part(one.name, COMMUNICATION, seconds, source, start_s=one.step_s,
+            yield Part(one.name, COMMUNICATION, seconds, source, fixed_s=one.step_s,
                        sent_bytes=one.token_bytes * one.sent_share * tokens).against(model.peak)
     if model.host_s:
         rooflines = model.evidence.source.startswith(_ROOFLINE)
@@ -74,28 +74,29 @@ def _matrices(model: RooflineStepTime, features: StepFeatures, source: str) -> I
              ** (1.0 / p) for row in rows]
     together_s = model.matrix_seconds(features.prefill_tokens, features.decode_seqs)
     overlap = together_s / sum(alone) if together_s else 1.0
-    start_s = model.launches.matrices_s / sum(row.calls for row in rows)
+    fixed_s = model.launches.matrices_s / sum(row.calls for row in rows)
     for row, seconds in zip(rows, alone, strict=True):
-        yield _lasting(row, seconds * overlap, start_s * row.calls)
+        yield replace(_lasting(row, seconds * overlap, fixed_s * row.calls), overlap=overlap)
 
 
 def _experts(model: RooflineStepTime, tokens: int, source: str) -> Part:
-    work, start_s = model.work, model.launches.experts_s
+    work, fixed_s = model.work, model.launches.experts_s
     part = Part(EXPERTS, DENSE, model.expert_seconds(tokens), source,
                 num_bytes=work.touched_expert_bytes(tokens), flops=work.expert_flops * tokens,
                 bytes_per_s=_rate(work.num_experts * work.expert_bytes, model.all_experts_s),
                 flops_per_s=_rate(work.expert_flops, model.expert_token_s))
-    return _lasting(part.against(model.peak), part.seconds, start_s)
+    return _lasting(part.against(model.peak), part.seconds, fixed_s)
 
 
 def _starts_and_norms(model: RooflineStepTime, tokens: int, source: str) -> Iterator[Part]:
     starts, num_bytes = model.launches, model.work.elementwise_bytes
-    norms = Part(NORMS, DENSE, 0.0, source, num_bytes=num_bytes * tokens,
-                 bytes_per_s=_rate(num_bytes, model.token_s)).against(model.peak)
+    # Without a bound: fused kernels move fewer bytes.
+    norms = Part(NORMS, DENSE, 0.0, source, num_bytes=num_bytes * tokens, binds="memory",
+                 bytes_per_s=_rate(num_bytes, model.token_s))
     yield _lasting(norms, model.token_s * tokens, starts.elementwise_s)
     for name, seconds in ((LAYER_STARTS, starts.layers_s), (LINEAR_STARTS, starts.linear_s)):
         if seconds:
-            yield Part(name, DENSE, seconds, source, start_s=seconds)
+            yield Part(name, DENSE, seconds, source, fixed_s=seconds)
 
 
 def _prompts(model: RooflineStepTime, features: StepFeatures, source: str) -> Part:
@@ -116,17 +117,18 @@ def _decodes(model: RooflineStepTime, features: StepFeatures, source: str) -> It
     part = Part(DECODES, DECODE_ATTENTION, 0.0, source, num_bytes=num_bytes,
                 flops=work.decode_pair_flops * context,
                 bytes_per_s=_rate(work.context_bytes, model.context_s))
-    others_s = max(0.0, model.decode_seq_s - linear_s)
+    each_s = model.decode_seq_s - model.state_s
     yield _lasting(part.against(model.peak, in_16bit=True),
-                   model.context_s * context + others_s * decodes, model.decode_step_s)
+                   model.context_s * context + (model.state_s - linear_s) * decodes,
+                   model.decode_step_s + each_s * decodes)
     if linear_s:
         yield Part(STATES, DECODE_ATTENTION, linear_s * decodes, source,
                    num_bytes=work.linear_state_bytes * decodes,
                    bytes_per_s=_rate(work.linear_state_bytes, linear_s)).against(model.peak)
 
 
-def _lasting(part: Part, seconds: float, start_s: float) -> Part:
-    return replace(part, seconds=seconds + start_s, start_s=start_s)
+def _lasting(part: Part, seconds: float, fixed_s: float) -> Part:
+    return replace(part, seconds=seconds + fixed_s, fixed_s=fixed_s)
 
 
 def _rate(amount: float, seconds: float) -> float | None:
