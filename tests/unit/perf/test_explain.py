@@ -25,7 +25,7 @@ def made(kind: str | dict[str, object]) -> StepTimeModel:
 
 
 def test_a_chunk_behind_tokens_and_decodes_are_one_step() -> None:
-    assert MIXED == StepFeatures(512, 512 * 1256.0, 64, 128_000)
+    assert tuple(MIXED) == (512, 512 * 1256.0, 64, 128_000)
 
 
 def test_a_mixed_step_is_told_beside_two_passes() -> None:

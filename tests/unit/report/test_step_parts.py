@@ -82,7 +82,9 @@ def test_coarse_parts_have_times_alone_and_say_so() -> None:
 
 
 def test_notes_say_what_limits_the_answer() -> None:
-    first, _, _ = tables(extrapolated=True, compact_s=0.0201)
+    first, _, _ = tables(extrapolated=True, compact_s=0.0201, simulated_s=0.0202)
+    assert "whole picoseconds: 20.2 ms (+1.00%)" in first.notes[2]
+    assert len(tables()[0].notes) == 2
     assert first.notes[0].endswith("by the stated error; beyond what was measured.")
     assert first.notes[-1] == ("Without exact: true a fleet takes the compact form, 20.1 ms "
                                "(+0.5%).")

@@ -8,6 +8,8 @@ from penstock.report.model.table import Block, Column, Note, Row, cells, strong,
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
+_WORTH_TELLING = 5e-4
+
 
 def step_blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     """Yield the tables of a step, of the document that ``catalog explain --json`` prints."""
@@ -73,6 +75,10 @@ def _notes(document: Mapping[str, Any]) -> Iterator[str]:
                "datasheet's peaks. Reached: the bound over the operation's time alone.")
     else:
         yield "This kind of step time tells no operations apart, only the parts of its formula."
+    rounded = document["simulated_s"] / document["total_s"] - 1.0
+    if abs(rounded) >= _WORTH_TELLING:
+        yield (f"The simulator's clock has rates of attention in whole picoseconds: "
+               f"{wording.seconds(document['simulated_s'])} ({rounded:+.2%}).")
     if document["compact_s"] is not None:
         off = document["compact_s"] / document["total_s"] - 1.0
         yield (f"Without exact: true a fleet takes the compact form, "
