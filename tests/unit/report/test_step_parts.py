@@ -75,7 +75,9 @@ def test_a_mixed_step_is_compared_with_two_passes() -> None:
 
 
 def test_coarse_parts_have_times_alone_and_say_so() -> None:
-    first, _, _ = tables(by_operation=False, bound_s=None)
+    first, note, _ = step_blocks({**DOCUMENT, "by_operation": False, "bound_s": None})
+    assert isinstance(first, Table)
+    assert note == Note(("step time: kind measured, engine vllm", "source: fits"))
     assert [column.title for column in first.columns] == ["operation", "time", "share"]
     assert texts(first)[-1] == ["step", "20 ms", "100 %"]
     assert "tells no operations apart" in first.notes[1]

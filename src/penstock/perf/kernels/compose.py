@@ -77,7 +77,8 @@ class KernelStepTime:
 
     ``matrices``, ``elementwise`` and ``communication`` go by the step's tokens, ``body`` is their
     sum, and ``kernels`` are its summands; ``head`` goes by sampled tokens. Attention covers all
-    layers. ``work`` and ``peak`` give the physical bound. ``sources`` has the tables of ``head``
+    layers. ``work`` and ``peak`` give the physical bound; ``even_work`` is the work where tokens
+    spread evenly over experts. ``sources`` has the tables of ``head``
     and attention, by purpose.
     """
 
@@ -94,6 +95,7 @@ class KernelStepTime:
     evidence: Evidence
     kernels: tuple[Kernel, ...]
     transfers: tuple[Transfer, ...]
+    even_work: StepWork
     embedding_bytes: float
     sources: Mapping[str, str]
 
@@ -183,7 +185,7 @@ def kernel_step_time(
     messages, transfers = _communication(tables, model, parallelism, accelerator)
     communication = total_curve(one.curve for one in messages)
     elementwise, parts = elementwise_kernels(model, tensor, precision, kv_precision, accelerator)
-    work = step_work(model, parallelism, precision, kv_precision)
+    work = even_work = step_work(model, parallelism, precision, kv_precision)
     if work.num_experts:
         # Skewed routing touches fewer experts than even routing: certain are only a token's own.
         work = replace(work, num_experts=model.experts_per_token, idle_expert_share=0.0)
@@ -199,7 +201,7 @@ def kernel_step_time(
         elementwise=elementwise, communication=communication, head=head,
         prefill=prefill.times(layers), decode=decode.times(layers), host_s=host_overhead_s,
         work=work, peak=peak, evidence=Evidence(source, MEAN_ERROR, P95_ERROR),
-        kernels=(*kernels, *parts, *messages), transfers=transfers,
+        kernels=(*kernels, *parts, *messages), transfers=transfers, even_work=even_work,
         embedding_bytes=_embedding_bytes(model), sources=sources)
 
 

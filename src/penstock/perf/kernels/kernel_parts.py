@@ -67,9 +67,18 @@ def _by_tokens(model: KernelStepTime, tokens: int) -> list[Part]:
         part = Part(name, COMMUNICATION if name in sent else DENSE,
                     sum(one.curve.at(tokens) for one in own), "; ".join(sources),
                     sum(one.calls for one in own), num_bytes, flops, sent.get(name, 0.0))
-        # Element-wise kernels have no bound: fused, they move fewer bytes.
-        parts.append(replace(part, binds="memory") if name == NORMS else part.against(model.peak))
+        parts.append(_bounded(model, part, tokens))
     return parts
+
+
+def _bounded(model: KernelStepTime, part: Part, tokens: int) -> Part:
+    """Return the part with its bound: of certain bytes alone."""
+    if part.name == NORMS:  # fused, element-wise kernels move fewer bytes
+        return replace(part, binds="memory")
+    bounded = part.against(model.peak)
+    if part.name == EXPERTS:  # skewed routing touches fewer experts than even routing
+        return replace(bounded, num_bytes=model.even_work.touched_expert_bytes(tokens))
+    return bounded
 
 
 def _rows_at(source: str, curve: Curve, tokens: int) -> str:

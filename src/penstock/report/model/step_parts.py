@@ -22,12 +22,14 @@ def step_blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     rows = [_row(part, document["total_s"])[:len(columns)] for part in parts]
     yield table(_title(document), columns, rows, total=_total(document)[:len(columns)],
                 notes=_notes(document))
-    yield table("Where the times are from",
-                (Column("rates, or rows of a table", prose=True), Column("fixed"),
-                 Column("operations", prose=True, left=True)), list(_sources(parts)),
-                notes=["fixed: starts of kernels and messages, time per sequence",
-                       f"step time: {_kind(document['step_time'])}",
-                       f"source: {document['source']}"])
+    sources = (f"step time: {_kind(document['step_time'])}", f"source: {document['source']}")
+    if by_operation:
+        yield table("Where the times are from",
+                    (Column("rates, or rows of a table", prose=True), Column("fixed"),
+                     Column("operations", prose=True, left=True)), list(_sources(parts)),
+                    notes=("fixed: starts of kernels and messages, time per sequence", *sources))
+    else:
+        yield Note(sources)
     if document["passes"] is not None:
         yield Note((_passes(document["passes"], document["total_s"]),))
 

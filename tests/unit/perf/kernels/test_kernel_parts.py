@@ -9,7 +9,7 @@ from penstock.fleet.lone_replica import step_of
 from penstock.perf.kernels.compose import KernelStepTime, kernel_step_time
 from penstock.perf.kernels.kernel_parts import kernel_parts
 from penstock.perf.step_time.breakdown import Part
-from support.kernel_tables import CHIP, MIXTURE, MODEL, gemm_ms, made_tables
+from support.kernel_tables import BANDWIDTH, CHIP, MIXTURE, MODEL, gemm_ms, made_tables
 
 TABLES = made_tables(lambda _, ms: ms)
 
@@ -50,6 +50,10 @@ def test_a_mixture_over_ranks_and_stages() -> None:
     assert {"router", "routed experts", "all-reduces", "sends between stages"} <= set(found)
     assert "feed-forward" not in found
     assert found["routed experts"].source == "moe: 2 of 8 experts of 1024 x 512, 64 tokens"
+    # Even routing of 64 tokens touches all 8 experts; a single token's 2 are certain.
+    expert_bytes = 4 * 3 * 1024 * 512 * 2 / 2
+    assert found["routed experts"].num_bytes == pytest.approx(8 * expert_bytes)
+    assert found["routed experts"].bound_s >= 2 * expert_bytes / BANDWIDTH
     assert found["all-reduces"].source.startswith("custom_allreduce: 2 ranks")
     assert found["all-reduces"].sent_bytes == 64 * 2 * 4 * 1024 * 2 / 2
     assert found["sends between stages"].sent_bytes == 64 * 1024 * 2
