@@ -88,8 +88,8 @@ class RooflineStepTime:
     """Seconds per unit, ready to be summed; build one with ``roofline_step_time``.
 
     ``step_s`` is the sum of ``launches``, ``communication_step_s`` and ``communication_token_s``
-    are sums of ``transfers``, and ``decode_seq_s`` includes ``state_s``: ``breakdown`` tells the
-    summands.
+    are sums of ``transfers``, and ``decode_seq_s`` includes ``state_s``: ``roofline_parts``
+    tells the summands.
     """
 
     weight_s: float
