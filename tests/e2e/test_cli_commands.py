@@ -669,7 +669,8 @@ def test_the_labs_help_names_its_commands(penstock):
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "profile fit step-time", "profile fit loading",
+                                  "catalog show", "catalog explain",
+                                  "profile fit step-time", "profile fit loading",
                                   "profile estimate", "lab queue solve", "lab queue size",
                                   "lab queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.catalog_explain import explain
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson, OwnCatalog
@@ -59,6 +60,10 @@ def show(name: Annotated[str, typer.Argument(
     print_tables([table(f"{kind} {entry.name}", (
         "field", Column("value", prose=True), Column("source", prose=True)), rows)])
     return OK
+
+
+app.command("explain", epilog="Example: penstock catalog explain llama-3-8b --gpu h100-80gb "
+            "--prefill 512 --decodes 64 --context 2000")(explain)
 
 
 @app.command("choices", epilog="Example: penstock catalog choices --json")

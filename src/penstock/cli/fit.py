@@ -29,7 +29,8 @@ app.command("kernels", epilog="Example: penstock profile fit kernels tables/ --m
 app.command("loading", epilog="Example: penstock profile fit loading swaps.csv "
             "--profile profiles/mine --out loading.yaml")(loading)
 
-app.command("rates", epilog="Example: penstock profile fit rates result.json --model llama-3.1-8b "
+app.command("rates", words={"--gpu": "Own results: the accelerator."},
+            epilog="Example: penstock profile fit rates result.json --model llama-3.1-8b "
             "--gpu h100-80gb --engine vllm:0.19.0 --out own.yaml\n\n"
             "Example: penstock profile fit rates measured/ --out rates.yaml")(rates)
 

@@ -9,6 +9,7 @@ import typer
 from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
+    GpuName,
     ModelName,
     OutFile,
     PrecisionOr16,
@@ -36,8 +37,7 @@ def rates(
         "--folds", min=2, max=20, metavar="N",
         help="Parts of the curves; each is left out once, for the errors.")] = 8,
     model: ModelName = None,
-    gpu: Annotated[str | None, typer.Option(
-        "--gpu", metavar="NAME", help="Own results: the accelerator.", show_default=False)] = None,
+    gpu: GpuName = None,
     engine: ScheduledBy = None, tensor: Tensor = 1, precision: PrecisionOr16 = "bf16",
     out: OutFile = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:

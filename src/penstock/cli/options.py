@@ -122,6 +122,10 @@ FleetModel = Annotated[str, worded("--model", "register:model", "MODEL")]
 Gpus = Annotated[list[str] | None, typer.Option(
     "--gpu", metavar="NAME[:COUNT]", show_default=False,
     help="GPUs to choose from, such as h100-80gb:4; without a count, unlimited. Repeatable.")]
+_GPU = typer.Option(
+    "--gpu", metavar="NAME", show_default=False, help="Accelerator, a name of the catalog.")
+GpuName = Annotated[str | None, _GPU]
+NeededGpu = Annotated[str, _GPU]
 Rate = Annotated[float | None, states("--rate", "traffic.rate_per_s", "R")]
 Rates = Annotated[str | None, typer.Option(
     "--rate", metavar="R[,R...]", show_default=False,
@@ -214,6 +218,8 @@ KvPrecision = Annotated[str | None, _KV_PRECISION]
 KvPrecisionOr16 = Annotated[str, _KV_PRECISION]
 Tensor = Annotated[int, states("--tensor", "replicas.parallelism.tensor", "N")]
 Pipeline = Annotated[int, states("--pipeline", "replicas.parallelism.pipeline", "N")]
+DataRanks = Annotated[int, states("--data-parallel", "replicas.parallelism.data", "N")]
+ExpertGroups = Annotated[int, states("--expert-parallel", "replicas.parallelism.expert", "N")]
 _KV_TOKENS = states("--kv-tokens", "engine.kv_tokens", "N")
 KvTokens = Annotated[int | None, _KV_TOKENS]
 KvTokensOrUsual = Annotated[int, _KV_TOKENS]

@@ -1,6 +1,7 @@
 """A transformer's architecture, and the sizes that follow from it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 BYTES_PER_VALUE = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5,
                    "int4": 0.5}
@@ -11,6 +12,22 @@ INDEX_KEY_BYTES = 132
 _VOCAB_BLOCK = 64
 """Engines pad the vocabulary to a multiple of this many rows before ranks share it (vLLM's and
 SGLang's ``VocabParallelEmbedding``)."""
+
+
+QKV, ATTENTION_OUT = "QKV projection", "output projection"
+LINEAR_IN, LINEAR_OUT = "linear-attention input", "linear-attention output"
+MLP, ROUTER, SHARED_EXPERTS = "feed-forward", "router", "shared experts"
+
+
+class LayerMatrices(NamedTuple):
+    """Matrices of one purpose over all layers that multiply every token.
+
+    ``calls`` counts the multiplications of a step, ``params`` the weights.
+    """
+
+    name: str
+    calls: int
+    params: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +81,16 @@ class ModelSpec:
     @property
     def attention_params(self) -> int:
         """Weights of one attention block with a KV cache, without biases and norms."""
+        return sum(self._attention_projections)
+
+    @property
+    def _attention_projections(self) -> tuple[int, int]:
+        """Weights before and after the attention of one block with a KV cache."""
         if self.kv_latent_size:
-            return self._latent_attention_params()
+            return self._latent_projections()
         query = self.hidden_size * self.num_heads * self.head_dim
         key_value = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
-        return (3 if self.gated_attention else 2) * query + key_value
+        return (2 if self.gated_attention else 1) * query + key_value, query
 
     @property
     def linear_layers(self) -> int:
@@ -76,14 +98,38 @@ class ModelSpec:
         return self.num_layers - self.kv_layers if self.linear_head_dim and self.kv_layers else 0
 
     @property
-    def _all_attention_params(self) -> int:
+    def _linear_projections(self) -> tuple[int, int]:
+        """Weights before and after the linear attention of one block."""
         # Qwen3-Next (transformers, modeling_qwen3_next): queries, keys, values, gate and two
         # scalars a value head on the way in; values on the way out.
         keys = self.linear_key_heads * self.linear_head_dim
         values = self.linear_value_heads * self.linear_head_dim
-        linear = self.hidden_size * (2 * keys + 3 * values + 2 * self.linear_value_heads)
-        return (self.linear_layers * linear
-                + (self.num_layers - self.linear_layers) * self.attention_params)
+        return (self.hidden_size * (2 * keys + 2 * values + 2 * self.linear_value_heads),
+                self.hidden_size * values)
+
+    @property
+    def layer_matrices(self) -> tuple[LayerMatrices, ...]:
+        """Matrices of all layers that multiply every token, by purpose: all but routed experts."""
+        linear, moe = self.linear_layers, self.num_moe_layers
+        full, dense = self.num_layers - linear, self.num_layers - moe
+        before, after = self._attention_projections
+        linear_before, linear_after = self._linear_projections
+        ways_in = 3 if self.kv_latent_size else 1  # low-rank projections follow one another
+        mlp, shared = map(self._mlp_params, (self.intermediate_size,
+                                             self.shared_intermediate_size))
+        found = (
+            LayerMatrices(QKV, full * ways_in, full * before),
+            LayerMatrices(LINEAR_IN, linear * ways_in, linear * linear_before),
+            LayerMatrices(ATTENTION_OUT, full, full * after),
+            LayerMatrices(LINEAR_OUT, linear, linear * linear_after),
+            LayerMatrices(MLP, 2 * dense, dense * mlp),
+            LayerMatrices(ROUTER, moe, moe * self.hidden_size * self.num_experts),
+            LayerMatrices(SHARED_EXPERTS, 2 * moe * bool(shared), moe * shared))
+        return tuple(one for one in found if one.calls)
+
+    @property
+    def _layer_params(self) -> int:
+        return sum(one.params for one in self.layer_matrices)
 
     @property
     def state_bytes_per_seq(self) -> int:
@@ -91,7 +137,7 @@ class ModelSpec:
         per_layer = self.linear_value_heads * self.linear_head_dim**2
         return 4 * self.linear_layers * per_layer
 
-    def _latent_attention_params(self) -> int:
+    def _latent_projections(self) -> tuple[int, int]:
         # DeepSeek-V2 (arXiv 2405.04434, section 2.1): low-rank query and key/value projections.
         value_dim = self.v_head_dim or self.head_dim
         nope_dim = self.head_dim - self.rope_head_dim
@@ -101,7 +147,7 @@ class ModelSpec:
                  if self.q_latent_size else self.hidden_size * query_out)
         down = self.hidden_size * self.kv_latent_size
         up = rank * self.num_heads * (nope_dim + value_dim)
-        return query + down + up + self.num_heads * value_dim * self.hidden_size
+        return query + down + up, self.num_heads * value_dim * self.hidden_size
 
     def _mlp_params(self, width: int) -> int:
         return (3 if self.gated_mlp else 2) * self.hidden_size * width
@@ -124,25 +170,14 @@ class ModelSpec:
     @property
     def num_params(self) -> int:
         """All weights (biases and norms, below 0.1 %, are left out)."""
-        moe = self.num_moe_layers
-        router = self.hidden_size * self.num_experts
-        shared = self._mlp_params(self.shared_intermediate_size)
-        dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
-        attention = self._all_attention_params
-        return (self.embedding_params + attention + dense + self.routed_params
-                + moe * (router + shared))
+        return self.embedding_params + self._layer_params + self.routed_params
 
     @property
     def active_params(self) -> int:
         """Weights that multiply one token: the head, but not the input embedding's lookup."""
-        moe = self.num_moe_layers
         expert = self._mlp_params(self.expert_intermediate_size) * self.experts_per_token
-        router = self.hidden_size * self.num_experts
-        shared = self._mlp_params(self.shared_intermediate_size)
-        dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
-        attention = self._all_attention_params
         head = self.vocab_size * self.hidden_size
-        return head + attention + dense + moe * (expert + router + shared)
+        return head + self._layer_params + self.num_moe_layers * expert
 
     def indivisible(self, tensor: int) -> str:
         """Return why this many tensor-parallel ranks cannot share the model, empty where they can.

@@ -113,7 +113,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
         "accelerators": [_pool(gpu, found, assumed)
                          for gpu, found in zip(answers.gpus, accelerators, strict=True)],
         "models": [entry], "service_classes": classes, "traffic": traffic,
-        "engine": _engine(answers.engine, assumed)}
+        "engine": engine_section(answers.engine, assumed)}
     number = answers.num_requests or _num_requests(classes, traffic)
     if number is not None:
         data["run"] = {"num_requests": number}
@@ -303,8 +303,8 @@ def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[s
     return {c.name: round(rest / len(silent), 6) if c.share is None else c.share for c in classes}
 
 
-def _engine(engine: str | None, assumed: list[Assumption]) -> dict[str, Any]:
-    """Return the engine's section: a name, and a version after a colon."""
+def engine_section(engine: str | None, assumed: list[Assumption]) -> dict[str, Any]:
+    """Return the section of an engine, a name and a version after a colon. Raises InputError."""
     name, _, version = (engine or _USUAL_ENGINE).partition(":")
     if name == "penstock":
         name = INSIDE + _USUAL_ENGINE

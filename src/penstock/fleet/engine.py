@@ -96,11 +96,15 @@ def _options(document: FleetDocument, name: str | None, version: str | None,
                              if key in stated and key in keys}
     if name is None:
         return EngineOptions(**given)
+    return replace(stock_options(name, version), **{**given, "name": name, "version": version})
+
+
+def stock_options(name: str, version: str | None) -> EngineOptions:
+    """Return the options of a stock engine that nobody changed. Raises InputError for an unknown
+    version."""
     usual = engine_facts(base_engine(name), version)
-    return EngineOptions(**{"block_tokens": usual.block_tokens,
-                            "memory_fraction": usual.memory_fraction,
-                            "prefix_caching": usual.prefix_caching, **given,
-                            "name": name, "version": version})
+    return EngineOptions(usual.block_tokens, usual.memory_fraction,
+                         prefix_caching=usual.prefix_caching, name=name, version=version)
 
 
 def _groups(document: FleetDocument) -> Iterator[VariantSection]:

@@ -242,25 +242,30 @@ def _tensor_degrees(pool: AcceleratorPool, model: ModelSpec) -> Iterator[Paralle
 
 def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
                   spread: Parallelism) -> None:
+    problem = spread_problem(model, accelerator, spread)
+    if problem is not None:
+        raise PlacedError((*path, "parallelism", problem[0]), problem[1])
+
+
+def spread_problem(model: ModelSpec, accelerator: Accelerator,
+                   spread: Parallelism) -> tuple[str, str] | None:
+    """Return why a replica cannot be spread so, after the degree that is wrong, None where it
+    can."""
     for name, value, most, why in (
             ("tensor", spread.tensor, accelerator.max_per_node,
              f"{accelerator.name} accelerators share a node"),
             ("pipeline", spread.pipeline, model.num_layers, f"layers has {model.name}")):
         if value > most:
-            raise PlacedError((*path, "parallelism", name),
-                              f"{value} is more than the {most} {why}")
+            return name, f"{value} is more than the {most} {why}"
     if spread.data > 1 and not model.num_moe_layers:
-        raise PlacedError((*path, "parallelism", "data"),
-                          f"{model.name} has no experts, so only whole replicas can share its "
-                          "load; expected count")
+        return "data", (f"{model.name} has no experts, so only whole replicas can share its load; "
+                        "expected count")
     ranks = spread.tensor * spread.data
     if spread.expert > 1 and (not model.num_moe_layers or ranks % spread.expert):
-        raise PlacedError((*path, "parallelism", "expert"),
-                          f"{spread.expert}; expected a divisor of the {ranks} ranks, of a model "
+        return "expert", (f"{spread.expert}; expected a divisor of the {ranks} ranks, of a model "
                           "with experts")
     why = model.indivisible(spread.tensor)
-    if why:
-        raise PlacedError((*path, "parallelism", "tensor"), why)
+    return ("tensor", why) if why else None
 
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],

@@ -47,6 +47,7 @@ OWN_DEFAULTS = {
     ("profile model", "--output-tokens"): 16, ("profile batch", "--output-tokens"): 16,
     ("profile fit kernels", "--precision"): "bf16", ("profile fit rates", "--precision"): "bf16",
     ("profile fit kernels", "--kv-precision"): "bf16",
+    ("catalog explain", "--precision"): "bf16", ("catalog explain", "--kv-precision"): "bf16",
     ("lab place", "--requests"): 300, ("lab experiment variance", "--requests"): 20,
     ("lab experiment variance", "--max-tokens"): 256, ("lab collect", "--max-tokens"): 512,
     ("lab engine", "--kv-tokens"): 8192, ("lab engine", "--max-step-tokens"): 512,

@@ -54,3 +54,27 @@ def test_what_ranks_cannot_share_is_said(changes: dict[str, int], tensor: int, w
 ])
 def test_what_ranks_can_share(changes: dict[str, int], tensor: int) -> None:
     assert spec(**changes).indivisible(tensor) == ""
+
+
+@pytest.mark.parametrize(("name", "purposes"), [
+    ("llama-3-8b", ["QKV projection", "output projection", "feed-forward"]),
+    ("mixtral-8x7b", ["QKV projection", "output projection", "router"]),
+    ("deepseek-v3", ["QKV projection", "output projection", "feed-forward", "router",
+                     "shared experts"]),
+    ("qwen3.5-9b", ["QKV projection", "linear-attention input", "output projection",
+                    "linear-attention output", "feed-forward"])])
+def test_matrices_of_layers_are_all_but_experts_and_embeddings(name: str,
+                                                               purposes: list[str]) -> None:
+    model = load_catalog().model(name)
+    assert [one.name for one in model.layer_matrices] == purposes
+    assert sum(one.params for one in model.layer_matrices) == (
+        model.num_params - model.embedding_params - model.routed_params)
+
+
+def test_matrices_of_latent_attention() -> None:
+    by_name = {one.name: one for one in load_catalog().model("deepseek-v3").layer_matrices}
+    # 61 layers: down to 1,536 and 576 values, up to 128 heads of 192 and of 128 + 128 values.
+    inward = 7168 * (1536 + 576) + 1536 * 128 * 192 + 512 * 128 * 256
+    assert by_name["QKV projection"].params == 61 * inward
+    assert by_name["output projection"].params == 61 * 128 * 128 * 7168
+    assert (by_name["router"].calls, by_name["shared experts"].calls) == (58, 116)

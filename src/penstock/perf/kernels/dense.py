@@ -109,7 +109,7 @@ def all_reduce_curve(tables: KernelTables, ranks: int, accelerator: Accelerator)
     ``message_size`` counts elements, not bytes (docs/reference/step-time.md says how we know). The
     bound: each rank must send its values, but for its own share, over its link.
     """
-    times = _all_reduce_times(tables, ranks)
+    times = times_of_shape(all_reduce_rows(tables, ranks), {}, ("message_size",))
     link = accelerator.link_bytes_per_s or accelerator.pcie_bytes_per_s
     sent = _ELEMENT_BYTES * (ranks - 1) / ranks / link
     elements = np.array([key[0] for key in sorted(times)])
@@ -118,7 +118,9 @@ def all_reduce_curve(tables: KernelTables, ranks: int, accelerator: Accelerator)
     return curve_of(times, elements * sent, sent / share)
 
 
-def _all_reduce_times(tables: KernelTables, ranks: int) -> Times:
+def all_reduce_rows(tables: KernelTables, ranks: int) -> KernelTable:
+    """The rows of all-reduces over ``ranks``: vLLM's own, else NCCL's. Raises InputError where no
+    table has any."""
     known: set[int] = set()
     for name, wanted in (("custom_allreduce", {"allreduce_dtype": "bfloat16"}),
                          ("nccl", {"op_name": "all_reduce", "nccl_dtype": "half"})):
@@ -130,7 +132,7 @@ def _all_reduce_times(tables: KernelTables, ranks: int) -> Times:
         known |= {int(value) for value in table.values("num_gpus")}
         rows = table.where(num_gpus=ranks)
         if len(rows):
-            return times_of_shape(rows, {}, ("message_size",))
+            return rows
     raise InputError(f"{tables.system}: no all-reduce over {ranks} GPUs was measured"
                      + one_of(str(value) for value in known))
 

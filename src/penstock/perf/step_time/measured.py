@@ -13,9 +13,24 @@ from penstock.perf.step_time.rate_table import (
     deployment,
     fitted_rates,
 )
-from penstock.perf.step_time.roofline import SEND_S, RooflineStepTime
-from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, units
-from penstock.perf.step_time.work import PeakRates, step_work
+from penstock.perf.step_time.roofline import (
+    REDUCE,
+    SEND_S,
+    SENDS,
+    Launches,
+    RooflineStepTime,
+    Transfer,
+    step_seconds,
+)
+from penstock.perf.step_time.terms import (
+    DENSE_SHARPNESS,
+    EXPERT_SHARPNESS,
+    Rates,
+    Units,
+    reduced_bytes,
+    units,
+)
+from penstock.perf.step_time.work import peak_rates, step_work
 
 # Runs had up to 32,768 prompt tokens a step, 2,048 sequences and contexts of 32,768 tokens.
 _LARGEST = StepFeatures(32_768, 32_768.0**2, 2_048, 8_000_000)
@@ -49,7 +64,11 @@ def measured_step_time(
     of = deployment(model, accelerator, parallelism, precision, engine, version)
     rates = table.rates(of)
     unit = units(model, accelerator, parallelism, precision, kv_precision)
-    sends = parallelism.pipeline - 1
+    launches = Launches(layers_s=rates.layer_s * unit.num_layers,
+                        experts_s=rates.expert_layer_s * unit.num_expert_layers,
+                        linear_s=rates.linear_layer_s * unit.num_linear_layers)
+    transfers = _transfers(rates, unit, model, parallelism)
+    state_s = rates.decode_attention * unit.state_s
     return RooflineStepTime(
         weight_s=rates.weights * unit.weights_s,
         all_experts_s=rates.experts * unit.experts_s, idle_expert_share=unit.idle_expert_share,
@@ -59,18 +78,30 @@ def measured_step_time(
         sharpness=DENSE_SHARPNESS, expert_sharpness=EXPERT_SHARPNESS,
         token_s=rates.elementwise * unit.elementwise_token_s,
         communication_token_s=rates.link * unit.link_token_s,
-        decode_seq_s=rates.sequence_s + rates.decode_attention * unit.state_s,
+        decode_seq_s=rates.sequence_s + state_s,
         work_s=rates.prompt_attention * unit.pair_s,
         context_s=rates.decode_attention * unit.context_s,
-        step_s=(rates.layer_s * unit.num_layers + rates.expert_layer_s * unit.num_expert_layers
-                + rates.linear_layer_s * unit.num_linear_layers),
-        communication_step_s=rates.reduction_s * unit.num_reductions + sends * SEND_S,
+        step_s=launches.total_s, communication_step_s=step_seconds(transfers),
         prefill_step_s=rates.prompt_layer_s * unit.num_layers + rates.prompt_step_s,
         decode_step_s=0.0, host_s=rates.step_s,
         work=step_work(model, parallelism, precision, kv_precision),
-        peak=PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
-                       accelerator.bandwidth_bytes_per_s),
-        evidence=_evidence(table, of, family(model, accelerator)))
+        peak=peak_rates(accelerator, precision),
+        evidence=_evidence(table, of, family(model, accelerator)),
+        launches=launches, transfers=transfers, state_s=state_s)
+
+
+def _transfers(rates: Rates, unit: Units, model: ModelSpec,
+               parallelism: Parallelism) -> tuple[Transfer, ...]:
+    """Return the reductions among ranks, and the latency of sends, whose bytes were not fitted."""
+    found = []
+    ranks = parallelism.tensor * parallelism.data
+    if ranks > 1:
+        found.append(Transfer(
+            REDUCE, rates.reduction_s * unit.num_reductions, rates.link * unit.link_token_s,
+            reduced_bytes(model), (ranks - 1) / ranks))
+    if parallelism.pipeline > 1:
+        found.append(Transfer(SENDS, (parallelism.pipeline - 1) * SEND_S, 0.0, 0.0, 1.0))
+    return tuple(found)
 
 
 def _evidence(table: RateTable, of: Deployment, kind: str) -> Evidence:

@@ -17,7 +17,9 @@ together plus the transfers: right for latency. A pipeline with as many batches 
 has up to that many times the throughput; whoever schedules the batches accounts for that.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -34,7 +36,7 @@ from penstock.perf.step_time.work import (
     PeakRates,
     StepWork,
     bound_seconds,
-    elementwise_bytes_per_token,
+    peak_rates,
     step_work,
 )
 
@@ -43,15 +45,52 @@ HOST_OVERHEAD_S = 0.002
 # A transfer between stages: latency of one point-to-point message.
 SEND_S = 10e-6
 _ACTIVATION_BYTES = 2
+REDUCE, REDUCE_ATTENTION, REDUCE_MLP = (
+    "all-reduces", "all-reduces of attention", "all-reduces of feed-forward")
+GATHER, SENDS = "gather and scatter of tokens", "sends between stages"
 # Two norms, the rotary embedding, the activation function and a residual add.
 ELEMENTWISE_PER_LAYER = 5
 # Kernel tables cover up to 65,536 rows (GEMM) and 16,384-token prompts (attention).
 _LARGEST = StepFeatures(16_384, 16_384.0**2, 1_024, 4_000_000)
 
 
+class Launches(NamedTuple):
+    """Seconds a step in which kernels start: those of matrices and of element-wise operations, of
+    routed experts and of linear attention, and of whole ``layers`` where nobody tells them apart.
+    """
+
+    matrices_s: float = 0.0
+    elementwise_s: float = 0.0
+    layers_s: float = 0.0
+    experts_s: float = 0.0
+    linear_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """Return the sum."""
+        return (self.matrices_s + self.elementwise_s + self.layers_s + self.experts_s
+                + self.linear_s)
+
+
+class Transfer(NamedTuple):
+    """Messages of one purpose: seconds a step and a token, bytes a token, and the part of these
+    bytes that every accelerator must send."""
+
+    name: str
+    step_s: float
+    token_s: float
+    token_bytes: float
+    sent_share: float
+
+
 @dataclass(frozen=True, slots=True)
 class RooflineStepTime:
-    """Seconds per unit, ready to be summed; build one with ``roofline_step_time``."""
+    """Seconds per unit, ready to be summed; build one with ``roofline_step_time``.
+
+    ``step_s`` is the sum of ``launches``, ``communication_step_s`` and ``communication_token_s``
+    are sums of ``transfers``, and ``decode_seq_s`` includes ``state_s``: ``roofline_parts``
+    tells the summands.
+    """
 
     weight_s: float
     all_experts_s: float
@@ -73,6 +112,9 @@ class RooflineStepTime:
     work: StepWork
     peak: PeakRates
     evidence: Evidence
+    launches: Launches
+    transfers: tuple[Transfer, ...]
+    state_s: float
     expert_sharpness: float = 1.0
 
     @property
@@ -83,7 +125,10 @@ class RooflineStepTime:
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:
         """Point estimate in seconds."""
-        total_s = self._dense_seconds(prefill_tokens, decode_seqs) + self.step_s + self.host_s
+        total_s = self.matrix_seconds(prefill_tokens, decode_seqs)
+        if self.all_experts_s:
+            total_s += self.expert_seconds(prefill_tokens + decode_seqs)
+        total_s = total_s + self.step_s + self.host_s
         total_s += ((self.token_s + self.communication_token_s) * (prefill_tokens + decode_seqs)
                     + self.communication_step_s)
         if prefill_tokens:
@@ -92,18 +137,23 @@ class RooflineStepTime:
             total_s += self.decode_step_s + self.decode_seq_s * decode_seqs
         return total_s + self.work_s * attention_work + self.context_s * context_tokens
 
-    def _dense_seconds(self, prefill_tokens: int, decode_seqs: int) -> float:
+    def matrix_seconds(self, prefill_tokens: int, decode_seqs: int) -> float:
+        """Seconds of the matrices of all layers and of the head, but for routed experts and
+        launches."""
         tokens = prefill_tokens + decode_seqs
         sampled = decode_seqs + 1 if prefill_tokens else decode_seqs
         compute_s = self.body_token_s * tokens + self.head_token_s * sampled
         p = self.sharpness
-        dense_s: float = (self.weight_s**p + compute_s**p) ** (1.0 / p)
-        if self.all_experts_s:
-            read_s = self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
-            multiply_s, q = self.expert_token_s * tokens, self.expert_sharpness
-            dense_s += (read_s + multiply_s if q == 1.0
-                        else (read_s**q + multiply_s**q) ** (1.0 / q))
-        return dense_s
+        seconds: float = (self.weight_s**p + compute_s**p) ** (1.0 / p)
+        return seconds
+
+    def expert_seconds(self, tokens: int) -> float:
+        """Seconds of the routed experts, but for launches."""
+        read_s = self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
+        multiply_s, q = self.expert_token_s * tokens, self.expert_sharpness
+        seconds: float = (read_s + multiply_s if q == 1.0
+                          else (read_s**q + multiply_s**q) ** (1.0 / q))
+        return seconds
 
     def bound_seconds(self, features: StepFeatures) -> float:
         """No step can be faster: operations over peak rate, or bytes over peak bandwidth.
@@ -117,7 +167,8 @@ class RooflineStepTime:
         prefill, attention, decodes, context = features
         tokens = prefill + decodes
         parts = {
-            "dense": (self._dense_seconds(prefill, decodes) + self.token_s * tokens + self.step_s),
+            "dense": (self.matrix_seconds(prefill, decodes) + self.expert_seconds(tokens)
+                      + self.token_s * tokens + self.step_s),
             "prefill_attention": (self.work_s * attention
                                   + (self.prefill_step_s if prefill else 0.0)),
             "decode_attention": (self.context_s * context + self.decode_seq_s * decodes
@@ -142,15 +193,16 @@ def roofline_step_time(
     check_precision(precision)
     check_precision(kv_precision)
     rates = efficiency_for(accelerator, precision, kv_precision)
-    peak = PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
-                     accelerator.bandwidth_bytes_per_s)
     work = step_work(model, parallelism, precision, kv_precision)
     tensor, data, layers = parallelism.tensor, parallelism.data, model.num_layers
-    hidden_bytes = model.hidden_size * _ACTIVATION_BYTES
-    reduce_step_s, reduce_token_s = _reductions(rates, model, parallelism)
-    sends = parallelism.pipeline - 1
     heads = tensor_share(model.num_heads, tensor) * model.num_heads
     attention_layers = model.cached_layers
+    launches = Launches(_num_gemms(work) * rates.gemm_kernel_s,
+                        ELEMENTWISE_PER_LAYER * layers * rates.elementwise_kernel_s,
+                        experts_s=model.num_moe_layers * rates.expert_kernel_s)
+    reductions, reduce_token_s = _reductions(rates, model, parallelism)
+    between = sends(model, parallelism, rates.link_bytes_per_s)
+    state_s = work.state_bytes / rates.decode_bandwidth
     return RooflineStepTime(
         weight_s=work.weight_bytes / rates.gemm_bandwidth,
         all_experts_s=work.num_experts * work.expert_bytes / rates.expert_bandwidth,
@@ -158,27 +210,38 @@ def roofline_step_time(
         idle_expert_share=work.idle_expert_share,
         body_token_s=work.body_flops / rates.gemm_flops,
         head_token_s=work.head_flops / rates.head_flops,
-        sharpness=rates.knee,
-        token_s=elementwise_bytes_per_token(model, tensor) / data / rates.gemm_bandwidth,
-        communication_token_s=reduce_token_s + sends * hidden_bytes / rates.link_bytes_per_s,
-        decode_seq_s=(rates.seq_head_s * heads * attention_layers / data
-                      + work.state_bytes / rates.decode_bandwidth),
+        sharpness=rates.knee, token_s=work.elementwise_bytes / rates.gemm_bandwidth,
+        communication_token_s=reduce_token_s + between.token_s,
+        decode_seq_s=rates.seq_head_s * heads * attention_layers / data + state_s,
         work_s=work.pair_flops / rates.prefill_flops,
         context_s=max(work.context_bytes / rates.decode_bandwidth,
                       work.decode_pair_flops / rates.prefill_flops),
-        step_s=(_num_gemms(model) * rates.gemm_kernel_s
-                + ELEMENTWISE_PER_LAYER * layers * rates.elementwise_kernel_s
-                + model.num_moe_layers * rates.expert_kernel_s),
-        communication_step_s=reduce_step_s + sends * SEND_S,
+        step_s=launches.total_s, communication_step_s=step_seconds(reductions) + between.step_s,
         prefill_step_s=attention_layers * rates.prefill_kernel_s,
         decode_step_s=attention_layers * rates.decode_kernel_s,
-        host_s=host_overhead_s, work=work, peak=peak,
-        evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0))
+        host_s=host_overhead_s, work=work, peak=peak_rates(accelerator, precision),
+        evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0),
+        launches=launches, transfers=(*reductions, between), state_s=state_s)
+
+
+def step_seconds(transfers: Iterable[Transfer]) -> float:
+    """Seconds of a step's messages, whatever they carry."""
+    total_s = 0.0
+    for transfer in transfers:
+        total_s += transfer.step_s
+    return total_s
+
+
+def sends(model: ModelSpec, parallelism: Parallelism, link_bytes_per_s: float) -> Transfer:
+    """Messages between the stages of a pipeline, none where there is one stage."""
+    count = parallelism.pipeline - 1
+    token_bytes = float(count * (model.hidden_size * _ACTIVATION_BYTES))
+    return Transfer(SENDS, count * SEND_S, token_bytes / link_bytes_per_s, token_bytes, 1.0)
 
 
 def _reductions(rates: Efficiency, model: ModelSpec,
-                parallelism: Parallelism) -> tuple[float, float]:
-    """Return the seconds of all reductions among ranks, per step and per token.
+                parallelism: Parallelism) -> tuple[tuple[Transfer, ...], float]:
+    """Return the reductions among ranks, and their seconds per token together.
 
     Tensor ranks reduce twice a layer, after attention and after the feed-forward. With
     data-parallel attention the second is among all ranks, which gather the tokens before the
@@ -186,21 +249,23 @@ def _reductions(rates: Efficiency, model: ModelSpec,
     """
     tensor, data, layers = parallelism.tensor, parallelism.data, model.num_layers
     hidden_bytes = model.hidden_size * _ACTIVATION_BYTES
-    step_s = byte_s = 0.0
-    for ranks, share in ((tensor, 1.0 / data), (tensor * data, 1.0)):
+    found: list[Transfer] = []
+    byte_s = 0.0
+    second = GATHER if data > 1 else REDUCE_MLP
+    for name, ranks, share in ((REDUCE_ATTENTION, tensor, 1.0 / data),
+                               (second, tensor * data, 1.0)):
         if ranks > 1:
             base_s, each_s = rates.all_reduce_time(ranks)
-            step_s += layers * base_s
-            byte_s += layers * each_s * share
-    return step_s, byte_s * hidden_bytes
+            own_s = layers * each_s * share
+            byte_s += own_s
+            found.append(Transfer(name, layers * base_s, own_s * hidden_bytes,
+                                  layers * share * hidden_bytes, (ranks - 1) / ranks))
+    return tuple(found), byte_s * hidden_bytes
 
 
-def _num_gemms(model: ModelSpec) -> int:
-    """Launches of dense GEMMs: four a layer; a mixture has a router in place of two."""
-    moe = model.num_moe_layers
-    extra = -1 + (2 if model.shared_intermediate_size else 0)
-    latent = 2 if model.kv_latent_size else 0
-    return model.num_layers * (4 + latent) + moe * extra + 1
+def _num_gemms(work: StepWork) -> int:
+    """Launches of dense GEMMs, the head's included."""
+    return sum(one.calls for one in work.matrices) + 1
 
 
 def _evidence(rates: Efficiency, accelerator: Accelerator, parallelism: Parallelism, *,

@@ -17,7 +17,7 @@ import numpy as np
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.step_time.work import elementwise_bytes_per_token, step_work
+from penstock.perf.step_time.work import step_work
 
 DENSE_SHARPNESS = 3.0
 EXPERT_SHARPNESS = 2.0
@@ -87,6 +87,11 @@ class Units(NamedTuple):
             self.num_linear_layers * one, self.num_reductions * one, one, prompts, decode_seqs])
 
 
+def reduced_bytes(model: ModelSpec) -> float:
+    """Bytes of a token that ranks reduce in a step: twice a layer, in 16 bits."""
+    return 2.0 * model.num_layers * model.hidden_size * _ACTIVATION_BYTES
+
+
 def units(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, precision: str,
           kv_precision: str) -> Units:
     """Return the units of a replica. Raises InputError for a precision without a stated peak."""
@@ -97,9 +102,8 @@ def units(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, 
     # A ring of n ranks moves 2 (n - 1) / n bytes of each reduced byte through every link.
     link_token_s = 0.0
     if ranks > 1:
-        moved = 2.0 * model.num_layers * model.hidden_size * _ACTIVATION_BYTES
+        moved = reduced_bytes(model)
         link_token_s = moved * 2.0 * (ranks - 1) / ranks / max(accelerator.link_bytes_per_s, 1.0)
-    elementwise = elementwise_bytes_per_token(model, parallelism.tensor) / parallelism.data
     return Units(
         weights_s=work.weight_bytes / bandwidth, body_token_s=work.body_flops / peak,
         head_s=work.head_flops / peak_16bit,
@@ -107,7 +111,7 @@ def units(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, 
         idle_expert_share=work.idle_expert_share, expert_token_s=work.expert_flops / peak,
         context_s=max(work.context_bytes / bandwidth, work.decode_pair_flops / peak_16bit),
         state_s=work.state_bytes / bandwidth, pair_s=work.pair_flops / peak_16bit,
-        elementwise_token_s=elementwise / bandwidth, link_token_s=link_token_s,
+        elementwise_token_s=work.elementwise_bytes / bandwidth, link_token_s=link_token_s,
         num_layers=model.num_layers, num_expert_layers=model.num_moe_layers,
         num_linear_layers=model.linear_layers,
         num_reductions=2 * model.num_layers if ranks > 1 else 0)

@@ -1,14 +1,25 @@
 """Operations and bytes of one step, and their time at the vendor's peaks."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from penstock.core.hardware import Parallelism
+from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import BYTES_PER_VALUE, INDEX_KEY_BYTES, ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.core.units import ceil_div
 from penstock.perf.memory import kv_tensor_share, tensor_share
 
 _ACTIVATION_BYTES = 2
+
+
+class MatrixWork(NamedTuple):
+    """Matrices of one purpose over all layers: ``calls`` a step, bytes read a step, and operations
+    per token."""
+
+    name: str
+    calls: int
+    num_bytes: float
+    flops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +31,11 @@ class StepWork:
     expert, ``context_bytes`` per context token, ``state_bytes`` per decode: states that linear
     attention reads and writes, keys and values of windows or of selected tokens. A decode with
     fewer tokens than ``fixed_tokens`` reads less than ``state_bytes``.
+
+    ``weight_bytes`` and ``body_flops`` are those of ``matrices``, of the head (``head_bytes``) and
+    of attention within windows (``window_flops``). ``linear_state_bytes`` are the states of linear
+    attention in ``state_bytes``. ``elementwise_bytes`` per token are no part of the bound: fused
+    kernels move less.
     """
 
     weight_bytes: float
@@ -34,20 +50,43 @@ class StepWork:
     context_bytes: float
     state_bytes: float = 0.0
     fixed_tokens: int = 0
+    matrices: tuple[MatrixWork, ...] = ()
+    head_bytes: float = 0.0
+    window_flops: float = 0.0
+    linear_state_bytes: float = 0.0
+    elementwise_bytes: float = 0.0
 
     def touched_bytes(self, tokens: int) -> float:
         """Bytes of the weights that a step of ``tokens`` tokens reads, in expectation."""
-        experts = self.num_experts * (1.0 - self.idle_expert_share**tokens)
-        return self.weight_bytes + self.expert_bytes * experts
+        return self.weight_bytes + self.touched_expert_bytes(tokens)
+
+    def touched_expert_bytes(self, tokens: int) -> float:
+        """Bytes of the experts' weights that a step of ``tokens`` tokens reads, in expectation."""
+        return self.expert_bytes * (self.num_experts * (1.0 - self.idle_expert_share**tokens))
+
+    def full_states(self, decode_seqs: int, context_tokens: int) -> float:
+        """Most states of ``state_bytes`` that so many decodes read: short ones read less."""
+        if self.fixed_tokens:
+            return min(float(decode_seqs), context_tokens / self.fixed_tokens)
+        return float(decode_seqs)
 
 
 @dataclass(frozen=True, slots=True)
 class PeakRates:
-    """Peaks that the vendor states: operations/s in the body and in 16 bits, bytes/s."""
+    """Peaks that the vendor states: operations/s in the body and in 16 bits, bytes/s of memory, and
+    one-way bytes/s of the link between accelerators."""
 
     flops: float
     flops_16bit: float
     bandwidth: float
+    link: float
+
+
+def peak_rates(accelerator: Accelerator, precision: str) -> PeakRates:
+    """Peaks of an accelerator with weights in ``precision``. Without links, its PCIe connects."""
+    return PeakRates(accelerator.flops(precision), accelerator.flops("bf16"),
+                     accelerator.bandwidth_bytes_per_s,
+                     accelerator.link_bytes_per_s or accelerator.pcie_bytes_per_s)
 
 
 def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> float:
@@ -60,11 +99,8 @@ def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> fl
     compute_s = ((work.body_flops + work.expert_flops) * (prefill + decodes) / peak.flops
                  + (work.head_flops * sampled + work.pair_flops * attention
                     + work.decode_pair_flops * context) / peak.flops_16bit)
-    states = float(decodes)
-    if work.fixed_tokens:
-        states = min(states, context / work.fixed_tokens)
     num_bytes = (work.touched_bytes(prefill + decodes) + work.context_bytes * context
-                 + work.state_bytes * states)
+                 + work.state_bytes * work.full_states(decodes, context))
     return max(compute_s, num_bytes / peak.bandwidth)
 
 
@@ -96,21 +132,28 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
     decode_pair_flops = (2.0 * layers * heads * (2 * latent - model.rope_head_dim) / data
                          if latent else pair_flops)
     experts = model.num_experts if moe else 0
+    matrices = tuple(MatrixWork(one.name, one.calls, one.params * width / tensor,
+                                2.0 * one.params / ranks) for one in model.layer_matrices)
+    head_bytes = head_params * max(width, 2.0)
+    window_flops = model.window_layers * model.window_tokens * layer_pair_flops
+    linear_state_bytes = 2.0 * model.state_bytes_per_seq / ranks
     return StepWork(
-        weight_bytes=((body_params - routed) * width + head_params * max(width, 2.0)) / tensor,
+        weight_bytes=((body_params - routed) * width + head_bytes) / tensor,
         expert_bytes=per_expert * width / ranks, num_experts=experts,
         idle_expert_share=1.0 - model.experts_per_token / experts if experts else 1.0,
-        body_flops=(2.0 * (body_params - routed) / ranks
-                    + model.window_layers * model.window_tokens * layer_pair_flops),
+        body_flops=2.0 * (body_params - routed) / ranks + window_flops,
         expert_flops=2.0 * routed / ranks, head_flops=2.0 * head_params / ranks,
         pair_flops=pair_flops,
         decode_pair_flops=0.0 if model.sparse_tokens else decode_pair_flops,
         context_bytes=kv_share * (layers * INDEX_KEY_BYTES if model.sparse_tokens
                                   else model.kv_bytes_per_token(kv_precision)),
-        state_bytes=(2.0 * model.state_bytes_per_seq / ranks
+        state_bytes=(linear_state_bytes
                      + kv_share * (model.window_bytes_per_seq(kv_precision)
                                    + model.sparse_bytes_per_seq(kv_precision))),
-        fixed_tokens=max(model.window_tokens, model.sparse_tokens))
+        fixed_tokens=max(model.window_tokens, model.sparse_tokens), matrices=matrices,
+        head_bytes=head_bytes / tensor, window_flops=window_flops,
+        linear_state_bytes=linear_state_bytes,
+        elementwise_bytes=elementwise_bytes_per_token(model, tensor) / data)
 
 
 def elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:

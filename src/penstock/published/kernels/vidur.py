@@ -21,7 +21,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.core.units import ceil_div
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.kernels.compose import elementwise_curve, kernel_step_time, layer_matrices
+from penstock.perf.kernels.compose import elementwise_kernels, kernel_step_time, layer_matrices
 from penstock.perf.kernels.curves import total_curve
 from penstock.perf.kernels.dense import gemm_curve
 from penstock.perf.step_time.roofline import roofline_step_time
@@ -50,9 +50,9 @@ def dense_times(folder: Path, system: System, catalog: Catalog
     groups = _groups(folder / POINTS, "tp", ("num_tokens", "dense_ms"), hardware)
     for (_, name, tensor), (tokens, milliseconds) in groups.items():
         model, ranks = catalog.model(name), Parallelism(tensor)
-        matrices, _ = layer_matrices(system.tables, model, tensor, "bf16", system.accelerator)
-        layers = total_curve((matrices, elementwise_curve(model, tensor, "bf16", "bf16",
-                                                          system.accelerator)))
+        matrices, *_ = layer_matrices(system.tables, model, tensor, "bf16", system.accelerator)
+        elementwise, _ = elementwise_kernels(model, tensor, "bf16", "bf16", system.accelerator)
+        layers = total_curve((matrices, elementwise))
         # Without a vocabulary there is no head.
         roofline = roofline_step_time(replace(model, vocab_size=0), system.accelerator, ranks)
         for what, seconds in (
