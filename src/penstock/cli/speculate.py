@@ -26,7 +26,8 @@ Counters = Annotated[Path | None, typer.Option(
 
 
 @app.command(epilog="Example: penstock lab speculate examples/speculation.yaml")
-def speculate(fleet_file: FleetFile, settings: Settings = None, context_tokens: ContextTokens = 2048,
+def speculate(fleet_file: FleetFile, settings: Settings = None,
+              context_tokens: ContextTokens = 2048,
               most_seqs: MostSeqs = 256, counters: Counters = None,
               as_json: AsJson = False) -> int:
     """Print what speculative decoding gains at each number of decoding sequences.

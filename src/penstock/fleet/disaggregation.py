@@ -43,7 +43,7 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
         yield Problem(("replicas", with_roles[0][0], "role"),
                       f"{with_roles[0][1].role}, but the file does not say how fast prompts move "
                       "between replicas; expected disaggregation: {transfer: {gb_per_s: ...}}")
-    if fleet.disaggregation is not None and not with_roles:
+    if fleet.disaggregation is not None and fleet.replicas and not with_roles:
         yield Problem(("disaggregation",), "no replicas have a role; expected role: prefill and "
                                            "role: decode in replicas")
     scale = fleet.policies.scale.name

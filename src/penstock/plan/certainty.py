@@ -63,7 +63,8 @@ Each = Callable[[Callable[[Choice], Certainty], Sequence[Choice]], Iterable[Cert
 
 def certainties(plan: FleetPlan, each: Each = map) -> dict[str, Certainty]:
     """Return how certain each demand's replicas are, for demands that are served in full."""
-    served = [choice for choice in plan.choices if plan.checked.serves(choice.demand.name)]
+    served = [choice for choice in plan.choices if plan.checked.serves(choice.demand.name)
+              and choice.demand.name not in plan.splits]
     return {choice.demand.name: found for choice, found in zip(
         served, each(partial(_certainty, plan), served), strict=True)}
 

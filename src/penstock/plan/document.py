@@ -29,6 +29,8 @@ from penstock.plan.propose import (
     priority_shift,
 )
 from penstock.plan.slower import unmeasured
+from penstock.plan.split import Split
+from penstock.plan.variants import variant_name
 
 
 def plan_document(plan: FleetPlan, around: Insight | None = None,
@@ -38,16 +40,16 @@ def plan_document(plan: FleetPlan, around: Insight | None = None,
     A number that does not exist, such as a latency that grows without end, is None.
     """
     solution, fleet = plan.checked.solution, plan.fleet
-    accelerators = accelerator_rows(fleet, solution.accelerators)
+    accelerators = accelerator_rows(fleet, plan.accelerators)
     document: dict[str, Any] = {
         "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
         "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
-        "unserved": list(solution.unserved),
+        "unserved": plan.unserved,
         "replicas": replicas_section(fleet),
-        "cost_per_hour": solution.cost_per_hour,
-        "cost_per_million_tokens": _per_million(plan, solution.cost_per_hour, _served(plan)),
+        "cost_per_hour": plan.cost_per_hour,
+        "cost_per_million_tokens": _per_million(plan, plan.cost_per_hour, _served(plan)),
         "confidence": fleet.plan.confidence, **_whole(plan, certain),
-        "power_w": solution.power_w, **ownership_document(fleet, solution.accelerators),
+        "power_w": plan.power_w, **ownership_document(fleet, plan.accelerators),
         "optimum": {
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
             "gap": solution.gap, "switching_cost": solution.switching_cost,
@@ -90,30 +92,31 @@ def _least(plan: FleetPlan) -> dict[str, Any] | None:
     known = [least for least in found if least is not None]
     if len(known) < len(found) or not plan.served_in_full:
         return None
-    used = sum(plan.checked.solution.accelerators.values())
+    used = sum(plan.accelerators.values())
     accelerators = ceil(sum(least.accelerators for least in known) - 1e-9)
     cost = sum(least.cost_per_hour for least in known)
     return {"accelerators": accelerators, "accelerators_gap": 1.0 - accelerators / used,
-            "cost_per_hour": cost, "gap": 1.0 - cost / plan.checked.solution.cost_per_hour
-            if plan.checked.solution.cost_per_hour else 0.0,
+            "cost_per_hour": cost,
+            "gap": 1.0 - cost / plan.cost_per_hour if plan.cost_per_hour else 0.0,
             "demands": [{"name": choice.demand.name, **asdict(least)}
                         for choice, least in zip(plan.choices, known, strict=True)]}
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
-    """Return the findings of ``insight`` as lists of plain data."""
+    """Return the findings of ``insight`` as lists of plain data. Prices and the front are those of
+    replicas without roles, so a plan with roles has none."""
     return {
         "explanations": [
             {"demand": s.demand,
              "text": format_shortfall(s, around.with_more_accelerators.get(s.demand))}
-            for s in around.shortfalls],
+            for s in around.shortfalls if s.demand not in plan.splits],
         "shadow_prices": [{"resource": price.resource, "available": price.available,
                            "used": price.used, "dual_per_hour": price.dual,
                            "one_more_saves_per_hour": price.saves, "step": price.step,
                            "serves_per_s": {str(priority): rate
                                             for priority, rate in price.serves or ()}}
-                          for price in around.prices],
-        **_pareto(plan, around)}
+                          for price in around.prices if not plan.splits],
+        **({"pareto": [], "plan_point": None} if plan.splits else _pareto(plan, around))}
 
 
 def _pareto(plan: FleetPlan, around: Insight) -> dict[str, Any]:
@@ -228,6 +231,8 @@ def _demand(plan: FleetPlan, choice: Choice, certain: Certainty | None) -> dict[
     cost = sum(n * choice.candidate(variant).variant.cost_per_hour for variant, n in counts)
     served = plan.checked.solution.served[name]
     verdict = plan.checked.verdicts.get(name)
+    if (split := plan.splits.get(name)) is not None:
+        return _split_demand(plan, choice, split)
     return {
         "name": name, "model": demand.model.spec.name, "priority": demand.priority,
         "rate_per_s": demand.rate_per_s, "served_share": served,
@@ -244,6 +249,21 @@ def _demand(plan: FleetPlan, choice: Choice, certain: Certainty | None) -> dict[
     }
 
 
+def _split_demand(plan: FleetPlan, choice: Choice, split: Split) -> dict[str, Any]:
+    demand = choice.demand
+    return {
+        "name": demand.name, "model": demand.model.spec.name, "priority": demand.priority,
+        "rate_per_s": demand.rate_per_s, "served_share": 1.0,
+        "replicas": {f"{variant_name(group)} {group.role}": group.count
+                     for group in split.groups},
+        "cost_per_hour": split.cost_per_hour, "power_w": split.power_w, "headroom": None,
+        "cost_per_million_tokens": _per_million(plan, split.cost_per_hour, [split.verdict]),
+        "throughput_bound_per_s": None, "bound_share": None, "meets": split.verdict.meets,
+        "num_seeds": split.verdict.num_seeds, "classes": _classes(plan, choice, split.verdict),
+        "whole": {"replicas": dict(plan.checked.counts[demand.name]),
+                  "served_share": plan.checked.solution.served[demand.name]}}
+
+
 def _of_bound(choice: Choice, counts: Counts, served: float) -> dict[str, float | None]:
     """The throughput bound of a demand's replicas and the share of the bound that is used; None
     where a variant has no bound."""
@@ -255,7 +275,7 @@ def _of_bound(choice: Choice, counts: Counts, served: float) -> dict[str, float 
 
 
 def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:
-    predicted = in_plan(plan, choice)
+    predicted = () if choice.demand.name in plan.splits else in_plan(plan, choice)
     rows = []
     for i, service_class in enumerate(choice.demand.classes):
         row: dict[str, Any] = {"name": service_class.name, "slo": asdict(service_class.slo)}
@@ -305,7 +325,7 @@ def _candidate(plan: FleetPlan, choice: Choice, candidate: Candidate,
 def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
     """Replicas to start and to stop, by demand and variant, without variants that do not change."""
     states = [(choice.demand.name, current_counts(plan.before, choice.demand),
-               dict(plan.checked.counts[choice.demand.name])) for choice in plan.choices]
+               _demand(plan, choice, None)["replicas"]) for choice in plan.choices]
     states += [(name, before, {}) for name, before
                in idle_counts(plan.before, plan.choices).items()]
     changes = []
@@ -339,7 +359,8 @@ def moves(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _served(plan: FleetPlan) -> list[Verdict]:
-    return [plan.checked.verdicts[name] for name, counts in plan.checked.counts.items() if counts]
+    return [plan.splits[name].verdict if name in plan.splits else plan.checked.verdicts[name]
+            for name, counts in plan.checked.counts.items() if counts or name in plan.splits]
 
 
 def _per_million(plan: FleetPlan, cost_per_hour: float,

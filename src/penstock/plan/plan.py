@@ -1,17 +1,27 @@
 """From a fleet file to a plan: demands, candidates, the optimum, and its check by simulation."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from penstock.core.errors import InputError
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.assign.problem import Pool
 from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of, part_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.headroom import headroom, most_growth
-from penstock.plan.propose import Choice, considered, current_groups, format_fleet, groups_of
+from penstock.plan.propose import (
+    Choice,
+    considered,
+    current_groups,
+    format_fleet,
+    groups_of,
+    whole_fleet,
+)
+from penstock.plan.split import Split, best_split
 from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
@@ -31,7 +41,9 @@ class FleetPlan:
     """A fleet with the replicas proposed for it, and the search that found them.
 
     ``before`` is the fleet as its file states it. ``headroom`` is the part by which a demand's
-    traffic may grow, for demands that are served in full and do not arrive all at once.
+    traffic may grow, for demands that are served in full and do not arrive all at once. ``splits``
+    are replicas with roles that serve a demand at less cost than the proposed ones, or in full
+    where these do not; the fleet has them in the place of those.
     """
 
     fleet: Fleet
@@ -40,11 +52,53 @@ class FleetPlan:
     dropped: tuple[Dropped, ...]
     checked: Checked
     headroom: dict[str, float]
+    splits: Mapping[str, Split] = field(default_factory=dict)
 
     @property
     def served_in_full(self) -> bool:
         """Whether every demand is served in full, and simulation confirms every objective."""
-        return self.checked.holds and not self.checked.solution.unserved
+        whole = [choice.demand.name for choice in self.choices
+                 if choice.demand.name not in self.splits]
+        if not whole:
+            return True
+        return self.checked.holds and not any(
+            name in self.checked.solution.unserved for name in whole)
+
+    @property
+    def unserved(self) -> list[str]:
+        """Demands that are not served in full."""
+        return [name for name in self.checked.solution.unserved if name not in self.splits]
+
+    @property
+    def cost_per_hour(self) -> float:
+        """Cost of all replicas."""
+        return self._with_splits(self.checked.solution.cost_per_hour, "cost_per_hour")
+
+    @property
+    def power_w(self) -> float:
+        """Power of all replicas, W."""
+        return self._with_splits(self.checked.solution.power_w, "power_w")
+
+    @property
+    def accelerators(self) -> dict[str, int]:
+        """Number of accelerators of each kind."""
+        found = dict(self.checked.solution.accelerators)
+        for name, split in self.splits.items():
+            for kind, count in self._whole_of(name).accelerators.items():
+                found[kind] -= count
+            for kind, count in split.accelerators.items():
+                found[kind] = found.get(kind, 0) + count
+        return found
+
+    def _with_splits(self, total: float, what: str) -> float:
+        more: float = sum(getattr(split, what) - getattr(self._whole_of(name), what)
+                          for name, split in self.splits.items())
+        return total + more
+
+    def _whole_of(self, demand: str) -> Pool:
+        """Return the replicas without roles that a demand would have."""
+        choice = next(one for one in self.choices if one.demand.name == demand)
+        return whole_fleet(choice, self.checked.counts[demand])
 
     @property
     def fits_nowhere(self) -> str | None:
@@ -85,10 +139,35 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
                     on_trial=lambda trial: say(format_trial(trial)))
     needed = [_needed(fleet, choice, checked) for choice in choices]
     choices = tuple(choice for choice, _ in needed)
+    splits = {} if fleet.disaggregation is None else _splits(fleet, choices, checked, say)
     say("measuring headroom")
-    return FleetPlan(replace(fleet, replicas=_replicas(choices, checked)), fleet, choices,
+    return FleetPlan(replace(fleet, replicas=_replicas(choices, checked, splits),
+                             disaggregation=fleet.disaggregation if splits else None),
+                     fleet, choices,
                      tuple(d for _, dropped in (*found, *needed) for d in dropped), checked,
-                     _headroom(fleet, choices, checked))
+                     _headroom(fleet, choices, checked, splits), splits)
+
+
+def _splits(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked,
+            say: Callable[[str], None]) -> dict[str, Split]:
+    """Return replicas with roles for the demands where they are better."""
+    used = dict(checked.solution.accelerators)
+    found: dict[str, Split] = {}
+    for choice in choices:
+        name = choice.demand.name
+        say(f"{name}: prefill and decode apart")
+        whole = whole_fleet(choice, checked.counts[name])
+        free = {pool.accelerator.name: pool.count - used.get(pool.accelerator.name, 0)
+                + whole.accelerators.get(pool.accelerator.name, 0)
+                for pool in fleet.accelerators if pool.count is not None}
+        below = whole.cost_per_hour if checked.serves(name) else inf
+        split = best_split(fleet, choice, below, free, fleet.run.seed)
+        if split is not None:
+            found[name] = split
+            for sign, counts in ((-1, whole.accelerators), (1, split.accelerators)):
+                for kind, count in counts.items():
+                    used[kind] = used.get(kind, 0) + sign * count
+    return found
 
 
 def _silent(text: str) -> None:
@@ -149,17 +228,20 @@ def _needed(fleet: Fleet, choice: Choice, checked: Checked) -> tuple[Choice, lis
              if left.name not in used])
 
 
-def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGroup, ...]:
-    return tuple(group for choice in choices
-                 for group in groups_of(choice, checked.counts[choice.demand.name]))
+def _replicas(choices: tuple[Choice, ...], checked: Checked,
+              splits: Mapping[str, Split]) -> tuple[ReplicaGroup, ...]:
+    return tuple(group for choice in choices for group in (
+        splits[choice.demand.name].groups if choice.demand.name in splits
+        else groups_of(choice, checked.counts[choice.demand.name])))
 
 
-def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> dict[str, float]:
+def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked,
+              splits: Container[str]) -> dict[str, float]:
     return {choice.demand.name: headroom(fleet, choice.demand,
                                          groups_of(choice, checked.counts[choice.demand.name]),
                                          seed=fleet.run.seed,
                                          most=most_growth(
                                              choice, checked.counts[choice.demand.name]))
             for choice in choices
-            if checked.serves(choice.demand.name)
+            if checked.serves(choice.demand.name) and choice.demand.name not in splits
             and choice.demand.sample.arrival_s[0] < choice.demand.sample.arrival_s[-1]}

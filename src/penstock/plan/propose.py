@@ -20,6 +20,7 @@ from penstock.plan.assign.solution import Solution
 from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, without_dominated
 from penstock.plan.variants import LeftOut, variant_name
+from penstock.policy.route.roles import BOTH
 
 Rates = Mapping[tuple[str, str], float]
 """Requests per second that one replica is believed to sustain, by (demand, variant)."""
@@ -195,6 +196,6 @@ def idle_counts(fleet: Fleet, choices: Sequence[Choice]) -> dict[str, dict[str, 
 def _counted(groups: Iterable[ReplicaGroup]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for group in groups:
-        name = variant_name(group)
+        name = variant_name(group) + ("" if group.role == BOTH else f" {group.role}")
         counts[name] = counts.get(name, 0) + group.count
     return counts

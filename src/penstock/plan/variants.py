@@ -12,6 +12,7 @@ from penstock.fleet.replica_factory import step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import AcceleratorPool, Fleet, ModelChoice, ReplicaGroup
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
+from penstock.policy.route.roles import BOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
     Groups that are ``running`` are considered whatever the plan's options are.
     """
     groups: dict[str, ReplicaGroup] = {}
-    now = [replace(group, count=1, service_classes=None, endpoints=()) for group in running]
+    now = [replace(group, count=1, service_classes=None, endpoints=(), role=BOTH)
+           for group in running]
     for pool in fleet.accelerators:
         for group in (*_groups(fleet, pool, model),
                       *(g for g in now if g.accelerator.name == pool.accelerator.name)):

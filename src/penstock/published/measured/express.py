@@ -36,8 +36,8 @@ from penstock.published.measured.split import GB_PER_S_OF_A_GPU, sides
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"dynamo-trt": "tensorrt-llm", "dynamo-sglang": "sglang", "mori-sglang": "sglang",
-           "dynamo-vllm": "vllm", "vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
-           "atom": "atom"}
+           "dynamo-vllm": "vllm", "vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm",
+           "trt": "tensorrt-llm", "atom": "atom"}
 _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
                "int4": "int4", "int4 (awq/gptq)": "int4"}
 # A repository's name is a model's name with a format, a tuning or a date at its end.
