@@ -121,14 +121,13 @@ def with_usual_kubernetes(groups: Sequence[ReplicaGroup], usual: Sequence[UsualK
             assert options.create is not None, "the section always creates"
             group = replace(group, kubernetes=replace(
                 options, name=kind_name(group),
-                create=replace(options.create, pods=_num_pods(group, options.create.pods))))
+                create=replace(options.create, pods=num_machines(group, options.create.pods))))
         found.append(group)
     return tuple(found)
 
 
-def _num_pods(group: ReplicaGroup, least: int) -> int:
-    """Return the fewest pods of a replica that share its accelerators evenly, each on a machine of
-    its own."""
+def num_machines(group: ReplicaGroup, least: int = 1) -> int:
+    """Return the fewest machines, and so pods, that share a replica's accelerators evenly."""
     width = group.parallelism.num_accelerators
     machines = max(least, ceil(width / group.accelerator.max_per_node))
     return next((pods for pods in range(machines, width) if width % pods == 0), width)
