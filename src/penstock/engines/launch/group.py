@@ -1,14 +1,14 @@
-"""What is to be stated when a replica of a fleet starts: where the file states a value, a plan
-decided the value, or the engine's own default is another."""
+"""Settings that a replica of a fleet states at its start: those that the file states, those that a
+plan decided, and those of which the engine's own default is another."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from re import compile as pattern
 from typing import Any
 
 from penstock.catalog.catalog import Catalog
-from penstock.catalog.engines import EngineDefaults, engine_defaults
+from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_facts
 from penstock.core.errors import InputError
 from penstock.engines.launch.statements import Statements
 from penstock.engines.launch.values import Key, Launch, Nodes, Setting
@@ -23,16 +23,13 @@ _CHUNKED, _WHOLE = "sarathi", "orca"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The replicas of one group, on an engine. ``version`` is None for the fleet's, or else the
-    newest. ``fleet_file`` is the path by which the engines' machines know the fleet file, None
-    where they have none."""
+    """The replicas of one group of a fleet, whose engine is named. ``fleet_file`` is the path by
+    which the engines' machines know the fleet file, None where they have none."""
 
     fleet: Fleet
     number: int
-    engine: str
     catalog: Catalog
     said: Statements
-    version: str | None = None
     fleet_file: str | None = None
 
     @property
@@ -51,20 +48,24 @@ class Group:
         return f"replicas[{self.number}]"
 
     @property
-    def is_same(self) -> bool:
-        """Whether the fleet has this engine."""
-        name = self.options.name
-        return name is not None and base_engine(name) == self.engine
+    def index_of_model(self) -> int:
+        """The index of the group's model in the fleet file."""
+        return next(i for i, choice in enumerate(self.fleet.models)
+                    if choice.spec is self.replicas.model)
+
+    @property
+    def engine(self) -> str:
+        """The engine's name, without Penstock's scheduler."""
+        return base_engine(str(self.options.name))
 
     @property
     def is_inside(self) -> bool:
         """Whether Penstock's scheduler runs in the engine."""
-        return self.is_same and str(self.options.name).startswith(INSIDE)
+        return str(self.options.name).startswith(INSIDE)
 
     def defaults(self) -> EngineDefaults:
         """Return the engine's own defaults. Raises InputError for an unknown version."""
-        version = self.version or (self.options.version if self.is_same else None)
-        return engine_defaults(self.engine, self.replicas.accelerator, version)
+        return engine_defaults(self.engine, self.replicas.accelerator, self.options.version)
 
 
 def launch_of(group: Group, more: Mapping[Key, Setting], *, nodes: Nodes | None = None,
@@ -84,6 +85,25 @@ def launch_of(group: Group, more: Mapping[Key, Setting], *, nodes: Nodes | None 
                   own_weights, nodes, options_file)
 
 
+def on_engine(fleet: Fleet, engine: str, version: str | None, said: Statements) -> Fleet:
+    """Return the fleet on another engine: what nobody states is as that engine has it. Raises
+    InputError for an unknown version."""
+    groups = tuple(replace(group, engine="auto", setup=None if group.setup is None else _set_up(
+        group.setup, engine, version, said)) for group in fleet.replicas)
+    return replace(fleet, replicas=groups, engine=_set_up(fleet.engine, engine, version, said))
+
+
+def _set_up(options: EngineOptions, engine: str, version: str | None,
+            said: Statements) -> EngineOptions:
+    theirs = engine_facts(engine, version)
+    was = options if options.name is None else \
+        engine_facts(base_engine(options.name), options.version)
+    kept = {} if options.name is None else {
+        key: getattr(theirs, key) for key in ("block_tokens", "memory_fraction", "prefix_caching")
+        if said.reason("engine", key) is None and getattr(options, key) == getattr(was, key)}
+    return replace(options, name=engine, version=version, rates=None, step_time=None, **kept)
+
+
 def notes_of(group: Group) -> list[str]:
     """Return what the command lines of a group leave out, in sentences."""
     found, policy = [], _policy(group)
@@ -94,7 +114,7 @@ def notes_of(group: Group) -> list[str]:
     elif policy not in (STOCK, _CHUNKED, _WHOLE):
         found.append(f"{group.engine} has no schedule {policy}: its own scheduler runs (engine: "
                      f"{{name: {INSIDE}vllm}} runs Penstock's inside vLLM)")
-    if group.options.version is None and group.version is None:
+    if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
     return found
@@ -114,7 +134,7 @@ def _model(group: Group) -> tuple[Setting, bool]:
     own = Setting(replicas.served_as, said.reason("replicas", n, "served_as") or "served_as")
     if replicas.served_as is not None and "/" in replicas.served_as:
         return own, True
-    index = next(i for i, choice in enumerate(group.fleet.models) if choice.spec is replicas.model)
+    index = group.index_of_model
     known = _REPOSITORY.fullmatch(replicas.model.source)
     if group.fleet.models[index].config is None and known is not None:
         written = str(said.value("models", index, "name"))
@@ -160,22 +180,19 @@ def _formats(group: Group) -> dict[Key, Setting]:
     found: dict[Key, Setting] = {}
     values: dict[Key, str] = {"precision": group.replicas.precision,
                               "kv_precision": group.replicas.kv_precision}
-    index = next(i for i, choice in enumerate(group.fleet.models)
-                 if choice.spec is group.replicas.model)
     for key, value in values.items():
         reason = group.said.reason("replicas", group.number, key)
         if reason is None and key == "precision":
-            reason = group.said.reason("models", index, "precisions")
+            reason = group.said.reason("models", group.index_of_model, "precisions")
         if reason is not None or value != "bf16":
             found[key] = Setting(value, reason or "differs from the checkpoint's own format")
     return found
 
 
 def _memory(group: Group, defaults: EngineDefaults) -> dict[Key, Setting]:
-    """Return memory, blocks and prefix caching. What the file leaves out is the fleet's engine's:
-    where this is another engine, its own defaults hold."""
+    """Return memory, blocks and prefix caching."""
     options = group.options
-    is_own = options is group.fleet.engine  # else the section engine says nothing of it
+    is_own = group.replicas.setup is None  # else the section engine says nothing of it
     values: dict[Key, tuple[str, Any, Any]] = {
         "memory_fraction": ("memory_fraction", options.memory_fraction, defaults.memory_fraction),
         "prefix_caching": ("prefix_caching", options.prefix_caching, defaults.prefix_caching),
@@ -186,7 +203,7 @@ def _memory(group: Group, defaults: EngineDefaults) -> dict[Key, Setting]:
         if group.said.counted_on is not None and value == usual and \
                 (key == "block_tokens" or group.engine != "vllm"):
             continue  # SGLang works out its own fraction, and blocks depend on the hardware
-        if reason is not None or (value != usual and (group.is_same or options.name is None)):
+        if reason is not None or value != usual:
             found[key] = Setting(value, reason or _other(defaults, usual))
     return found
 
@@ -221,8 +238,7 @@ def _steps(group: Group, defaults: EngineDefaults) -> dict[Key, Setting]:
 def _context(group: Group) -> dict[Key, Setting]:
     """Return the longest request. Engines refuse to start where their KV cache holds no request of
     the model's full context."""
-    model, options = group.replicas.model, group.options
-    index = next(i for i, choice in enumerate(group.fleet.models) if choice.spec is model)
+    model, options, index = group.replicas.model, group.options, group.index_of_model
     reason = group.said.reason("models", index, "max_context_tokens")
     known = group.catalog.models.get(model.name)
     if reason is None and group.fleet.models[index].config is None and known is not None \

@@ -1,4 +1,4 @@
-"""What starts a replica: its settings, and the command line that an engine makes of them."""
+"""Values by which a replica starts: its settings, and the command line of an engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ class Setting(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """The machine of a replica that spans several ``machines``: its ``rank``, and the address of the
-    first. Rank and address may be texts that are replaced where the command runs. ``answers`` says
-    whether the machine takes requests."""
+    """The machine of a replica that spans several ``machines``: its ``rank``, and the address of
+    the ``leader``, the first. Both may be texts that are replaced where the command runs.
+    ``answers`` says whether the machine takes requests."""
 
     machines: int
     rank: str

@@ -28,7 +28,7 @@ def engine_command(fleet: Fleet, number: int, *, worker: bool = False) -> list[s
     assert kubernetes is not None, "the caller has looked"
     assert kubernetes.create is not None, "the caller has looked"
     created, engine = kubernetes.create, engine_of_group(fleet, number)
-    group = Group(fleet, number, engine, load_catalog(), COUNTED_ON)
+    group = Group(fleet, number, load_catalog(), COUNTED_ON)
     reason = "the pod's port"
     more: dict[Key, Setting] = {"host": Setting("0.0.0.0", reason),
                                 "port": Setting(created.port, reason),
