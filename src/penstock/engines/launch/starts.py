@@ -65,10 +65,12 @@ def starts(fleet: Fleet, catalog: Catalog, said: Statements, fleet_file: str, *,
 
 
 def notes(fleet: Fleet, catalog: Catalog, said: Statements, fleet_file: str) -> list[str]:
-    """Return what the command lines leave out, group by group."""
-    return list(dict.fromkeys(
-        f"replicas[{number}]: {text}" for number in range(len(fleet.replicas))
-        for text in notes_of(Group(fleet, number, catalog, said, fleet_file))))
+    """Return what the command lines leave out, with the groups that each note is of."""
+    found: dict[str, list[str]] = {}
+    for number in range(len(fleet.replicas)):
+        for text in notes_of(Group(fleet, number, catalog, said, fleet_file)):
+            found.setdefault(text, []).append(f"replicas[{number}]")
+    return [f"{', '.join(places)}: {text}" for text, places in found.items()]
 
 
 def _of_replica(group: Group, one: Placed, *, everywhere: bool) -> Sequence[Start]:
