@@ -105,5 +105,5 @@ def test_the_parser_refuses_what_is_gone(gone: list[str]) -> None:
 
 def test_a_replica_that_the_version_does_not_know_is_refused() -> None:
     text = FLEET.format(model=DENSE, precision="bf16", kv="int8", spread="tensor: 1")
-    with pytest.raises(InputError, match="vllm 0.19.0 has no KV cache in int8"):
+    with pytest.raises(InputError, match=r"vllm 0\.19\.0 has no KV cache in int8"):
         started(text, "vllm:0.19.0", None)

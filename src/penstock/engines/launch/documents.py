@@ -17,7 +17,7 @@ def json_document(starts: Sequence[Start], notes: Sequence[str]) -> dict[str, An
 def _command(start: Start) -> dict[str, Any]:
     one, line = start.placed, start.line
     return {
-        "name": start.name, "group": one.number, "replica": one.index, "rank": start.rank,
+        "name": start.name, "group": one.number, "replica": one.replica, "rank": start.rank,
         "machine": start.machine, "machines": len(one.machines), "devices": list(one.devices),
         "engine": start.engine, "version": start.version, "image": start.image,
         "model": start.model, "port": start.port, "argv": line.argv,

@@ -1,27 +1,50 @@
 """The engines whose command lines Penstock writes."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from penstock.catalog.engines import since
 from penstock.core.errors import InputError, nearest
 from penstock.engines.launch import sglang, tensorrt_llm, vllm
-from penstock.engines.launch.values import CommandLine, Launch
+from penstock.engines.launch.values import Argument, CommandLine, Launch
 from penstock.fleet.stock import base_engine
 from penstock.fleet.values import Fleet
 
 
 class Kind(NamedTuple):
-    """An engine: what makes its command lines, the image of a version, and its own port."""
+    """An engine: the function that makes its command lines, the image of a version, its own port,
+    and words of arguments that are gone, with the first version without each."""
 
     command_line: Callable[[Launch], CommandLine]
     image: str
     port: int
+    gone: Mapping[str, str]
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType({
-    one.NAME: Kind(one.command_line, one.IMAGE, one.PORT)
+    one.NAME: Kind(one.command_line, one.IMAGE, one.PORT, MappingProxyType(one.GONE))
     for one in (vllm, sglang, tensorrt_llm)})
+
+
+def with_more(line: CommandLine, words: tuple[str, ...], reason: str) -> CommandLine:
+    """Return a command line with further words of arguments, which replace those of the same
+    flags."""
+    flags = {word.partition("=")[0] for word in words if word.startswith("-")}
+    kept = tuple(one for one in line.arguments if not one.flag or one.flag not in flags)
+    return replace(line, arguments=(*kept, *(Argument(word, None, reason) for word in words)))
+
+
+def check_more(engine: str, version: str, words: tuple[str, ...], field: str) -> None:
+    """Raises InputError, which names the ``field``, for words that an engine's version no longer
+    knows."""
+    for word in words:
+        for gone, first in KINDS[engine].gone.items():
+            if (word.partition("=")[0] == gone or (gone[0] != "-" and gone in word)) and \
+                    since(version, first):
+                raise InputError(f"{field}: {engine} {version} no longer has {gone}; expected "
+                                 f"{engine} before {first}, or arguments without it")
 
 
 def engine_of_group(fleet: Fleet, number: int) -> str:

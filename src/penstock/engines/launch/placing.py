@@ -10,14 +10,14 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 
 
 class Placed(NamedTuple):
-    """A replica of group ``number``, the ``index``-th there and the ``serial``-th of the fleet.
+    """A replica of group ``number``, the ``replica``-th there and the ``serial``-th of the fleet.
 
     It has the same ``devices`` of each of its ``machines``, and is the ``order``-th replica on the
     first. ``shares`` says whether other replicas are there. ``url`` is its endpoint, if stated.
     """
 
     number: int
-    index: int
+    replica: int
     serial: int
     machines: tuple[str, ...]
     devices: tuple[int, ...]

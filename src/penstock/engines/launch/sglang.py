@@ -29,6 +29,9 @@ _KV_FORMATS = {"fp8": ("fp8_e5m2", "0.4.0"), "bf16": ("bf16", "0.5.16"),
 """SGLang's names of the formats of the KV cache, and the first version that was seen to take each.
 e5m2 needs no scales of the checkpoint."""
 
+GONE: dict[str, str] = {}
+"""Words of earlier versions' arguments, and the first version that was seen without each."""
+
 _FLAGS: dict[Key, str] = {
     "served_name": "--served-model-name", "host": "--host", "port": "--port",
     "pipeline": "--pp-size", "expert": "--ep-size", "memory_fraction": "--mem-fraction-static",

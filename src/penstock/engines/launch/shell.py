@@ -27,7 +27,7 @@ def shell_text(starts: Iterable[Start], notes: Sequence[str]) -> str:
 def _title(start: Start) -> str:
     one = start.placed
     rank = f", machine {start.rank + 1} of {len(one.machines)}" if len(one.machines) > 1 else ""
-    return (f"replicas[{one.number}], replica {one.index + 1}{rank}: {start.engine} "
+    return (f"replicas[{one.number}], replica {one.replica + 1}{rank}: {start.engine} "
             f"{start.version} on {start.machine}, port {start.port}")
 
 

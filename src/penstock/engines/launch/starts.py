@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from penstock.catalog.catalog import Catalog
 from penstock.core.loopback import is_loopback
 from penstock.engines.launch.group import Group, launch_of, notes_of
-from penstock.engines.launch.kinds import KINDS, engine_of_group
+from penstock.engines.launch.kinds import KINDS, check_more, engine_of_group, with_more
 from penstock.engines.launch.placing import Placed, placed
 from penstock.engines.launch.statements import Statements
 from penstock.engines.launch.values import CommandLine, Key, Nodes, Setting
@@ -48,7 +48,7 @@ class Start:
     def name(self) -> str:
         """A name for the process: group, replica, and the rank of its machine."""
         rank = f"-{self.rank}" if len(self.placed.machines) > 1 else ""
-        return f"replica-{self.placed.number}-{self.placed.index}{rank}"
+        return f"replica-{self.placed.number}-{self.placed.replica}{rank}"
 
 
 def starts(fleet: Fleet, catalog: Catalog, said: Statements, fleet_file: str, *,
@@ -86,10 +86,23 @@ def _of_replica(group: Group, one: Placed, *, everywhere: bool) -> Sequence[Star
         start = replace(start, options_file=f"{start.name}.yaml")
         launch = launch_of(group, address if rank == 0 else {}, nodes=nodes, serial=one.serial,
                            options_file=start.options_file)
-        line = replace(kind.command_line(launch), environment=_devices(group, one))
+        line = replace(_with_stated(group, kind.command_line(launch), start.version),
+                       environment=_devices(group, one))
         found.append(replace(start, image=kind.image.format(version=start.version), line=line,
                              model=str(launch.model.value)))
     return found
+
+
+def _with_stated(group: Group, line: CommandLine, version: str) -> CommandLine:
+    """Return the command line with the arguments that the file states."""
+    created = group.replicas.kubernetes and group.replicas.kubernetes.create
+    if not created or not created.arguments:
+        return line
+    path = ("replicas", group.number, "kubernetes", "create", "arguments")
+    check_more(group.engine, version, created.arguments, f"{group.place}.kubernetes.create."
+                                                         "arguments")
+    return with_more(line, created.arguments, group.said.reason(*path)
+                     or "stated by the section kubernetes")
 
 
 def _address(group: Group, one: Placed, usual: int, *,
@@ -105,7 +118,7 @@ def _address(group: Group, one: Placed, usual: int, *,
     else:
         parts = urlsplit(one.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        reason = group.said.reason("replicas", one.number, "endpoints", one.index)
+        reason = group.said.reason("replicas", one.number, "endpoints", one.replica)
         if reason is not None or port != usual:
             settings["port"] = Setting(port, reason or "the replica's endpoint")
     host = urlsplit(one.url).hostname if one.url else None

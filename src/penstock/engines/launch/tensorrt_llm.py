@@ -23,6 +23,9 @@ NAME = "tensorrt-llm"
 IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:{version}"
 PORT = 8000
 
+GONE: dict[str, str] = {}
+"""Words of earlier versions' arguments, and the first version that was seen without each."""
+
 _FLAGS: dict[Key, str] = {
     "host": "--host", "port": "--port", "pipeline": "--pp_size", "expert": "--ep_size",
     "memory_fraction": "--kv_cache_free_gpu_memory_fraction", "context_tokens": "--max_seq_len",

@@ -27,6 +27,12 @@ _KV_FORMATS = {"bf16": ("bfloat16", "0.11.0"), "fp16": ("float16", "0.18.0"),
                "fp4": ("nvfp4", "0.20.0"), "int4": ("int4_per_token_head", "0.25.0")}
 """vLLM's names of the formats of the KV cache, and the first version that takes each."""
 
+GONE = {"--use-v2-block-manager": "0.10.0", "--num-scheduler-steps": "0.10.2",
+        "--preemption-mode": "0.11.0", "--guided-decoding-backend": "0.12.0",
+        "--cuda-graph-sizes": "0.14.0", "--swap-space": "0.18.0",
+        "--disable-log-requests": "0.18.0", "P2pNcclConnector": "0.24.0"}
+"""Words of earlier versions' arguments, and the first version that was seen without each."""
+
 _FLAGS: dict[Key, str] = {
     "served_name": "--served-model-name", "host": "--host", "port": "--port",
     "tensor": "--tensor-parallel-size", "pipeline": "--pipeline-parallel-size",

@@ -2,9 +2,9 @@
 
 from penstock.catalog.catalog import load_catalog
 from penstock.engines.launch.group import Group, launch_of
-from penstock.engines.launch.kinds import KINDS, engine_of_group
+from penstock.engines.launch.kinds import KINDS, check_more, engine_of_group, with_more
 from penstock.engines.launch.statements import Statements
-from penstock.engines.launch.values import CommandLine, Key, Nodes, Setting
+from penstock.engines.launch.values import Key, Nodes, Setting
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_kubernetes import Created
 from penstock.fleet.write import yaml_text
@@ -23,7 +23,8 @@ _WITH_OPTIONS = f'printf %s "$1" > {_OPTIONS_FILE} && shift && exec "$@"'
 
 def engine_command(fleet: Fleet, number: int, *, worker: bool = False) -> list[str]:
     """Return the command line of a group's engine: in the pod that answers requests, or in another
-    pod of the same replica. Raises InputError for an engine without a command line."""
+    pod of the same replica. Raises InputError for an engine without a command line, and for
+    arguments that its stated version no longer has."""
     kubernetes = fleet.replicas[number].kubernetes
     assert kubernetes is not None, "the caller has looked"
     assert kubernetes.create is not None, "the caller has looked"
@@ -34,15 +35,13 @@ def engine_command(fleet: Fleet, number: int, *, worker: bool = False) -> list[s
                                 "port": Setting(created.port, reason),
                                 "metrics": Setting(True, "the fleet reads the engine's metrics")}
     launch = launch_of(group, more, nodes=_pod(created, worker=worker), options_file=_OPTIONS_FILE)
-    return _in_pod(KINDS[engine].command_line(launch), created.arguments)
-
-
-def _in_pod(line: CommandLine, more: tuple[str, ...]) -> list[str]:
-    """Return the words of a pod's command, which writes the file of options where there is one."""
-    argv = [*line.argv, *more]
+    if group.options.version is not None:  # else the image may have any
+        check_more(engine, launch.version, created.arguments,
+                   f"replicas[{number}].kubernetes.create.arguments")
+    line = with_more(KINDS[engine].command_line(launch), created.arguments, "stated")
     if not line.options:
-        return argv
-    return ["sh", "-c", _WITH_OPTIONS, "sh", yaml_text(line.options_document()), *argv]
+        return line.argv
+    return ["sh", "-c", _WITH_OPTIONS, "sh", yaml_text(line.options_document()), *line.argv]
 
 
 def _pod(created: Created, *, worker: bool) -> Nodes | None:
