@@ -55,6 +55,7 @@ PARSERS: Mapping[str, Mapping[str, Check | None]] = {
         "--quantization": one_of("fp8"),
         "--kv-cache-dtype": one_of("auto", "bf16", "fp8_e5m2", "nvfp4"),
         "--context-length": whole, "--max-running-requests": whole, "--chunked-prefill-size": int,
+        "--enable-mixed-chunk": None,
         "--max-prefill-tokens": whole, "--mem-fraction-static": share, "--page-size": whole,
         "--disable-radix-cache": None, "--enable-metrics": None, "--nnodes": whole,
         "--node-rank": rank, "--dist-init-addr": str},

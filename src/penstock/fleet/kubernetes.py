@@ -66,9 +66,9 @@ def _one_problem(section: ReplicaSection) -> Iterator[str]:
     if create is None or section.parallelism is None:
         return
     spread = section.parallelism
-    if (spread.tensor * spread.pipeline) % create.pods:
-        yield (f"create: {create.pods} pods cannot share {spread.tensor * spread.pipeline} "
-               "accelerators evenly")
+    width = spread.tensor * spread.pipeline * spread.data
+    if width % create.pods:
+        yield f"create: {create.pods} pods cannot share {width} accelerators evenly"
 
 
 def resolve_kubernetes(section: KubernetesSection | None) -> KubernetesOptions | None:

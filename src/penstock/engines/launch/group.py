@@ -10,6 +10,7 @@ from typing import Any
 from penstock.catalog.catalog import Catalog
 from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_facts
 from penstock.core.errors import InputError
+from penstock.engines.launch import tensorrt_llm
 from penstock.engines.launch.statements import Statements
 from penstock.engines.launch.values import Key, Launch, Nodes, Setting
 from penstock.fleet.resolve import kv_tokens
@@ -114,6 +115,14 @@ def notes_of(group: Group) -> list[str]:
     elif policy not in (STOCK, _CHUNKED, _WHOLE):
         found.append(f"{group.engine} has no schedule {policy}: its own scheduler runs (engine: "
                      f"{{name: {INSIDE}vllm}} runs Penstock's inside vLLM)")
+    elif policy != STOCK and group.fleet.schedule_of(group.replicas).prefill_first and \
+            group.defaults().batching != "alone":
+        found.append(f"{group.engine} has no prefill_first: prompts and decodes share its steps")
+    model = str(_model(group)[0].value)
+    if group.engine == tensorrt_llm.NAME and group.replicas.served_name != model:
+        found.append(f"trtllm-serve calls the model {model}, which no known flag changes; `penstock "
+                     f"serve` asks for {group.replicas.served_name} unless the file states "
+                     f"served_as: {model}")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
@@ -226,7 +235,8 @@ def _steps(group: Group, defaults: EngineDefaults) -> dict[Key, Setting]:
     values: dict[Key, tuple[Any, Any]] = {
         "max_num_seqs": (schedule.max_num_seqs, defaults.max_num_seqs),
         "step_tokens": (step_tokens, defaults.step_tokens),
-        "chunked": (policy == _CHUNKED, defaults.batching != "whole")}
+        "chunked": (policy == _CHUNKED, defaults.batching != "whole"),
+        "mixed": (not schedule.prefill_first, defaults.batching != "alone")}
     for key, (value, usual) in values.items():
         reason = said.reason(*path)
         if key not in found and (value != usual or (reason is not None and key == "step_tokens")):

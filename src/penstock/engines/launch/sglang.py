@@ -71,7 +71,10 @@ def _steps(launch: Launch) -> list[Argument]:
     if "chunked" in settings and not settings["chunked"].value:
         found = [Argument("--chunked-prefill-size", "-1", settings["chunked"].reason)]
         return found + stated(launch, {"step_tokens": "--max-prefill-tokens"})
-    return stated(launch, {"step_tokens": "--chunked-prefill-size"})
+    found = stated(launch, {"step_tokens": "--chunked-prefill-size"})
+    if "mixed" in settings and settings["mixed"].value:
+        found.append(Argument("--enable-mixed-chunk", None, settings["mixed"].reason))
+    return found
 
 
 def _formats(launch: Launch) -> list[Argument]:

@@ -43,7 +43,7 @@ def command_line(launch: Launch) -> CommandLine:
     """Return TensorRT-LLM's command line and its file of options. Raises InputError for what the
     engine does not know.
 
-    The name by which the engine calls the model is not stated: the server takes any.
+    The commit has no flag for the name by which the engine calls the model.
     """
     if launch.nodes is not None:
         raise InputError(f"{launch.place}: tensorrt-llm needs MPI for several machines, which "

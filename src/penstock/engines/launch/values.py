@@ -14,7 +14,7 @@ PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
 
 Key = Literal["served_name", "host", "port", "metrics", "precision", "kv_precision", "tensor",
               "pipeline", "data", "expert", "context_tokens", "max_num_seqs", "step_tokens",
-              "chunked", "prefix_caching", "memory_fraction", "block_tokens", "eager",
+              "chunked", "mixed", "prefix_caching", "memory_fraction", "block_tokens", "eager",
               "scheduler"]
 
 

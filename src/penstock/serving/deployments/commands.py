@@ -157,6 +157,8 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
         "pipeline": spread.pipeline, "memory_fraction": f"{min(1.0, share):.3f}",
         "precision": configuration.precision.partition("_")[0],
         "kv_precision": configuration.kv_precision,
+        **({"data": spread.data} if spread.data > 1 else {}),
+        **({"expert": spread.expert} if spread.expert > 1 else {}),
         **{key: one.options[option] for key, option in _VLLM_OPTIONS.items()
            if option in one.options}}
     reason = "the deployment's configuration"

@@ -124,6 +124,25 @@ def test_a_model_of_a_config_needs_its_name_stated(tmp_path):
     assert arguments(named) == {"mine": "stated by fleet.yaml:8"}
 
 
+def test_prompts_in_steps_of_their_own_are_sglangs_alone():
+    text = FLEET + "policies: {schedule: {name: sarathi, chunk_tokens: 256}}\n"
+    assert "--enable-mixed-chunk" in arguments(text, "sglang:0.5.23")
+    first = text.replace("256", "256, prefill_first: true")
+    assert "--enable-mixed-chunk" not in arguments(first, "sglang:0.5.23")
+    fleet, said = read(first, "vllm:0.32.0", None)
+    note, = notes(fleet, CATALOG, said, "f.yaml")
+    assert note == "replicas[0]: vllm has no prefill_first: prompts and decodes share its steps"
+
+
+def test_tensorrt_llm_has_its_own_name_of_the_model():
+    fleet, said = read(FLEET, "tensorrt-llm:1.3.0", None)
+    note, = notes(fleet, CATALOG, said, "f.yaml")
+    assert note.endswith(f"unless the file states served_as: {MODEL}")
+    fleet, said = read(FLEET.replace("count: 1", f"count: 1, served_as: {MODEL}"),
+                       "tensorrt-llm:1.3.0", None)
+    assert notes(fleet, CATALOG, said, "f.yaml") == []
+
+
 def test_the_scheduler_inside_is_started():
     text = FLEET.replace("name: vllm", "name: penstock-in-vllm")
     start = started(text, "vllm:0.32.0", None)[0]
