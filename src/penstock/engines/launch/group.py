@@ -120,9 +120,9 @@ def notes_of(group: Group) -> list[str]:
         found.append(f"{group.engine} has no prefill_first: prompts and decodes share its steps")
     model = str(_model(group)[0].value)
     if group.engine == tensorrt_llm.NAME and group.replicas.served_name != model:
-        found.append(f"trtllm-serve calls the model {model}, which no known flag changes; `penstock "
-                     f"serve` asks for {group.replicas.served_name} unless the file states "
-                     f"served_as: {model}")
+        found.append(f"trtllm-serve calls the model {model}, which no known flag changes; "
+                     f"`penstock serve` asks for {group.replicas.served_name} unless the file "
+                     f"states served_as: {model}")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
