@@ -31,9 +31,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
 def with_more(line: CommandLine, words: tuple[str, ...], reason: str) -> CommandLine:
     """Return a command line with further words of arguments, which replace those of the same
     flags."""
-    flags = {word.partition("=")[0] for word in words if word.startswith("-")}
-    kept = tuple(one for one in line.arguments if not one.flag or one.flag not in flags)
+    flags = {_flag(word) for word in words if word.startswith("-")}
+    kept = tuple(one for one in line.arguments if not one.flag or _flag(one.flag) not in flags)
     return replace(line, arguments=(*kept, *(Argument(word, None, reason) for word in words)))
+
+
+def _flag(word: str) -> str:
+    """Return a flag in one spelling: a switch and its opposite are the same."""
+    return word.partition("=")[0].replace("_", "-").replace("--no-", "--")
 
 
 def check_more(engine: str, version: str, words: tuple[str, ...], field: str) -> None:

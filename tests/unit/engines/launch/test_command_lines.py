@@ -156,6 +156,9 @@ def test_stated_arguments_replace_ours():
     more = with_more(found, ("--max-num-seqs=8", "--seed", "1"), "stated")
     assert more.argv == ["vllm", "serve", "me/model", "--port", "9", "--max-num-seqs=8", "--seed",
                          "1"]
+    _, found = line("vllm", None, prefix_caching=False, max_num_seqs=7)
+    more = with_more(found, ("--enable-prefix-caching", "--max_num_seqs", "8"), "stated")
+    assert more.argv[3:] == ["--enable-prefix-caching", "--max_num_seqs", "8"]
 
 
 def test_engines_without_command_lines_are_refused():
