@@ -49,7 +49,7 @@ def commands(file: Source, engine: ScheduledBy = None, form: Form = "shell",
         raise InputError(f"--format: found {form[:60]!r}{nearest(form[:60], _FORMATS)}")
     fleet, said, path = _fleet(file, settings, data)
     from penstock.catalog.catalog import load_catalog
-    from penstock.cli.console import note, print_json
+    from penstock.cli.console import note, print_json, print_line
 
     catalog = load_catalog(fleet.catalog)
     fleet = _named(fleet, path) if engine is None else _on(fleet, engine, said)
@@ -79,7 +79,7 @@ def commands(file: Source, engine: ScheduledBy = None, form: Form = "shell",
     elif as_json:
         print_json(json_document(found, left_out))
     else:
-        typer.echo(shell_text(found, left_out), nl=False)
+        print_line(shell_text(found, left_out).rstrip("\n"))
     return OK
 
 
@@ -140,6 +140,7 @@ def _objects(fleet: "Fleet", catalog: "Catalog", said: "Statements",
 
 
 def _print_documents(documents: "Sequence[dict[str, Any]]") -> None:
+    from penstock.cli.console import print_line
     from penstock.fleet.write import yaml_text
 
-    typer.echo("---\n".join(map(yaml_text, documents)), nl=False)
+    print_line("---\n".join(map(yaml_text, documents)).rstrip("\n"))

@@ -29,14 +29,14 @@ class Placed(NamedTuple):
 def placed(fleet: Fleet) -> list[Placed]:
     """Return where each replica runs: on the machine of its endpoint, else on the first machine of
     its accelerator with room. A machine has as many accelerators as the catalog says."""
-    machines, found = _Machines(), list[Placed]()
+    machines, found, number_on = _Machines(), list[Placed](), Counter[str]()
     for number, group in enumerate(fleet.replicas):
         for index in range(group.count):
             url = group.endpoints[index] if group.endpoints else None
             names, devices = machines.take(group, url)
-            order = sum(names[0] in one.machines for one in found)
-            found.append(Placed(number, index, len(found), names, devices, order, False, url))
-    number_on = Counter(name for one in found for name in one.machines)
+            found.append(Placed(number, index, len(found), names, devices, number_on[names[0]],
+                                False, url))
+            number_on.update(names)
     return [one._replace(shares=number_on[one.machines[0]] > 1) for one in found]
 
 
