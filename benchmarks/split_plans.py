@@ -36,8 +36,8 @@ def drawn(rng: np.random.Generator) -> Fleet:
         "models": [{"name": model}], "service_classes": [{"name": "chat", "slo": slo}],
         "traffic": [{"lengths": {"prompt": {"shares": [0, 1], "tokens": [prompt // 2, 2 * prompt]},
                                  "output": {"shares": [0, 1], "tokens": [output // 2, 2 * output]}},
-                     "rate_per_s": float(rng.choice([2.0, 6.0, 15.0])), "num_requests": 150}],
-        "engine": {"name": "vllm"}, "plan": {"num_seeds": 1, "tensor": tensor},
+                     "rate_per_s": float(rng.choice([2.0, 6.0, 15.0])), "num_requests": 250}],
+        "engine": {"name": "vllm"}, "plan": {"tensor": tensor},
         "disaggregation": {"transfer": {"gb_per_s": 50}}}))
 
 

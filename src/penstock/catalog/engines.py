@@ -112,6 +112,14 @@ def oldest_version(engine: str) -> str:
     return str(_table()[engine]["versions"][0]["from"])
 
 
+def since(version: str, first: str) -> bool:
+    """Whether a version is ``first`` or later. Neither may be anything but a version."""
+    ours, theirs = _numbers(version), _numbers(first)
+    assert ours is not None, "a checked version"
+    assert theirs is not None, "a constant"
+    return ours >= theirs
+
+
 def _budget(budgets: list[Mapping[str, Any]], accelerator: Accelerator) -> Mapping[str, Any]:
     for budget in budgets:
         excepted = any(word in accelerator.name for word in budget.get("except", ()))

@@ -36,6 +36,8 @@ _FIRST = (
     Entry("init", PLAN, "penstock.cli.init", "Write a fleet file from options or a dialogue."),
     Entry("check", PLAN, "penstock.cli.check", "Print every problem of a fleet file, with fixes."),
     Entry("plan", PLAN, "penstock.cli.plan", "Find the cheapest fleet, with or without a file."),
+    Entry("commands", PLAN, "penstock.cli.engine_commands",
+          "Print the engines' command lines of a plan or a fleet file."),
     Entry("run", PLAN, "penstock.cli.run", "Plan if the file has no replicas, then simulate."),
     Entry("simulate", SIMULATE, "penstock.cli.simulate", "Simulate the replicas of a fleet file."),
     Entry("compare", SIMULATE, "penstock.cli.compare",

@@ -44,8 +44,9 @@ class CreateSection(Section):
         2, default=1)
     resource: LabelKey = described("Resource name of the accelerators.", "amd.com/gpu",
                                    default="nvidia.com/gpu")
-    arguments: list[Text] = described("More arguments of the engine.",
-                                      ["--enable-prefix-caching"], default=[])
+    arguments: list[Text] = described(
+        "Arguments of the engine, which replace Penstock's of the same flag.",
+        ["--enable-prefix-caching"], default=[])
     node_selector: dict[LabelKey, LabelValue] = described(
         "Labels of the machines.", {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}, default={})
     secrets: list[ObjectName] = described(

@@ -66,9 +66,9 @@ def _one_problem(section: ReplicaSection) -> Iterator[str]:
     if create is None or section.parallelism is None:
         return
     spread = section.parallelism
-    if (spread.tensor * spread.pipeline) % create.pods:
-        yield (f"create: {create.pods} pods cannot share {spread.tensor * spread.pipeline} "
-               "accelerators evenly")
+    width = spread.tensor * spread.pipeline * spread.data
+    if width % create.pods:
+        yield f"create: {create.pods} pods cannot share {width} accelerators evenly"
 
 
 def resolve_kubernetes(section: KubernetesSection | None) -> KubernetesOptions | None:
@@ -121,14 +121,13 @@ def with_usual_kubernetes(groups: Sequence[ReplicaGroup], usual: Sequence[UsualK
             assert options.create is not None, "the section always creates"
             group = replace(group, kubernetes=replace(
                 options, name=kind_name(group),
-                create=replace(options.create, pods=_num_pods(group, options.create.pods))))
+                create=replace(options.create, pods=num_machines(group, options.create.pods))))
         found.append(group)
     return tuple(found)
 
 
-def _num_pods(group: ReplicaGroup, least: int) -> int:
-    """Return the fewest pods of a replica that share its accelerators evenly, each on a machine of
-    its own."""
+def num_machines(group: ReplicaGroup, least: int = 1) -> int:
+    """Return the fewest machines, and so pods, that share a replica's accelerators evenly."""
     width = group.parallelism.num_accelerators
     machines = max(least, ceil(width / group.accelerator.max_per_node))
     return next((pods for pods in range(machines, width) if width % pods == 0), width)

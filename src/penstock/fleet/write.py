@@ -102,6 +102,11 @@ def _sizing(sizing: Sizing, engine: EngineOptions) -> dict[str, Any]:
 
 def to_yaml(fleet: Fleet) -> str:
     """``resolved`` as YAML text."""
+    return yaml_text(resolved(fleet))
+
+
+def yaml_text(data: Any) -> str:
+    """Return plain data as YAML text, which readers of YAML 1.1 and 1.2 take alike."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -109,7 +114,7 @@ def to_yaml(fleet: Fleet) -> str:
             return True
 
     Dumper.add_representer(str, _quoted_if_ambiguous)
-    return yaml.dump(resolved(fleet), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=96)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=96)
 
 
 def _quoted_if_ambiguous(dumper: "SafeDumper", text: str) -> "ScalarNode":

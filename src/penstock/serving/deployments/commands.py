@@ -7,7 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest
+from penstock.engines.launch import vllm
+from penstock.engines.launch.values import Key, Launch, Setting
 from penstock.fleet.values import Policies, ReplicaGroup, ScalingOptions
 from penstock.fleet.write import to_yaml
 from penstock.serving.deployments.cluster import Cluster
@@ -34,12 +37,10 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
 })
 """Kinds of engines, with the options of each that ``--with`` may state."""
 
-PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
-    "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"})
-"""Engines' names of the number formats that are not quantised."""
-
 _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
+_VLLM_OPTIONS: Mapping[Key, str] = MappingProxyType({
+    "context_tokens": "max_model_len", "max_num_seqs": "max_num_seqs", "eager": "eager"})
 ONE_ACCELERATOR = frozenset({"llamacpp"})
 """Kinds of engines that run a model on one accelerator only."""
 ON_GPUS = frozenset({"vllm"})
@@ -146,33 +147,28 @@ def _llamacpp(_: Cluster, one: Deployment, port: int) -> Command:
 
 
 def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
-    assert one.configuration is not None
-    assert one.placement is not None
-    spread = one.configuration.parallelism
-    share = max(one.placement.bytes_by_device.values()) / cluster.accelerator.memory_bytes
-    argv = ["vllm", "serve", one.options["model"], "--served-model-name", one.name, "--host",
-            "127.0.0.1", "--port", str(port), "--tensor-parallel-size", str(spread.tensor),
-            "--pipeline-parallel-size", str(spread.pipeline), "--gpu-memory-utilization",
-            f"{min(1.0, share):.3f}", *vllm_formats(one.configuration.precision,
-                                                     one.configuration.kv_precision)]
-    for key, option in (("max_model_len", "--max-model-len"), ("max_num_seqs", "--max-num-seqs")):
-        if key in one.options:
-            argv += [option, str(one.options[key])]
-    if one.options.get("eager"):
-        argv.append("--enforce-eager")
-    visible = ",".join(str(cluster.ordinal(device)) for device in one.placement.device_ids)
+    configuration, placement = one.configuration, one.placement
+    assert configuration is not None
+    assert placement is not None
+    spread = configuration.parallelism
+    share = max(placement.bytes_by_device.values()) / cluster.accelerator.memory_bytes
+    values: dict[Key, Any] = {
+        "served_name": one.name, "host": "127.0.0.1", "port": port, "tensor": spread.tensor,
+        "pipeline": spread.pipeline, "memory_fraction": f"{min(1.0, share):.3f}",
+        "precision": configuration.precision.partition("_")[0],
+        "kv_precision": configuration.kv_precision,
+        **({"data": spread.data} if spread.data > 1 else {}),
+        **({"expert": spread.expert} if spread.expert > 1 else {}),
+        **{key: one.options[option] for key, option in _VLLM_OPTIONS.items()
+           if option in one.options}}
+    reason = "the deployment's configuration"
+    line = vllm.command_line(Launch(
+        f"configuration: {configuration.name}", engine_facts(vllm.NAME).version,
+        Setting(one.options["model"], reason), spread,
+        {key: Setting(value, reason) for key, value in values.items()}, own_weights=True))
+    visible = ",".join(str(cluster.ordinal(device)) for device in placement.device_ids)
     # Device numbers in NVML's order, by PCI bus; CUDA's default order is by speed.
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
     if spread.pipeline > 1:
-        environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, one.placement.layer_map))
-    return Command(tuple(argv), one.name, environment)
-
-
-def vllm_formats(precision: str, kv_precision: str) -> list[str]:
-    """Return vLLM's names of the number formats. A quantised checkpoint states its own format."""
-    argv = ["--dtype", PLAIN_FORMATS.get(precision, "auto")]
-    if precision == "fp8":
-        argv += ["--quantization", "fp8"]
-    if kv_precision in ("fp8", "int8"):
-        argv += ["--kv-cache-dtype", "fp8"]
-    return argv
+        environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, placement.layer_map))
+    return Command(tuple(line.argv), one.name, environment)

@@ -1,113 +1,51 @@
 """Command lines of stock engines in a pod, from a group's variant."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from penstock.core.errors import InputError, nearest
-from penstock.fleet.stock import base_engine
-from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.catalog.catalog import load_catalog
+from penstock.engines.launch.group import Group, launch_of
+from penstock.engines.launch.kinds import KINDS, check_more, engine_of_group, with_more
+from penstock.engines.launch.statements import Statements
+from penstock.engines.launch.values import Key, Nodes, Setting
+from penstock.fleet.values import Fleet
 from penstock.fleet.values_kubernetes import Created
-from penstock.serving.deployments.commands import PLAIN_FORMATS, vllm_formats
+from penstock.fleet.write import yaml_text
 
 LEADER, WORKER = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
 """Environment variables that a LeaderWorkerSet gives its pods, in the form that a pod's arguments
 take."""
 
-_MASTER_PORT = "20000"
+COUNTED_ON = Statements(counted_on="counted on by the fleet, whatever the image's version does")
+"""An image's version may be another than the fleet's, so a pod states every value that its fleet
+counts on."""
 
-
-def engine_name(fleet: Fleet, number: int) -> str:
-    """Return the engine of a group. Raises InputError where the file names none that a pod could
-    run."""
-    group = fleet.replicas[number]
-    return check_engine(group.engine if group.engine != "auto"
-                        else fleet.engine_of(group).name or "", f"replicas[{number}].engine")
-
-
-def check_engine(name: str, field: str) -> str:
-    """Return an engine's name without Penstock's scheduler. Raises InputError, which names the
-    ``field``, where no pod could run the engine."""
-    name = base_engine(name)
-    if name not in _MAKERS:
-        raise InputError(f"{field}: {name or 'no engine'!r} has no command line for a pod"
-                         f"{nearest(name, _MAKERS) if name else ''}; expected one of "
-                         f"{', '.join(_MAKERS)}")
-    return name
+_OPTIONS_FILE = "/tmp/penstock-options.yaml"
+_WITH_OPTIONS = f'printf %s "$1" > {_OPTIONS_FILE} && shift && exec "$@"'
 
 
 def engine_command(fleet: Fleet, number: int, *, worker: bool = False) -> list[str]:
     """Return the command line of a group's engine: in the pod that answers requests, or in another
-    pod of the same replica."""
-    group = fleet.replicas[number]
-    assert group.kubernetes is not None, "the caller has looked"
-    created = group.kubernetes.create
-    assert created is not None, "the caller has looked"
-    make = _MAKERS[engine_name(fleet, number)]
-    return [*make(fleet, group, created), *_several(engine_name(fleet, number), created, worker),
-            *created.arguments]
+    pod of the same replica. Raises InputError for an engine without a command line, and for
+    arguments that its stated version no longer has."""
+    kubernetes = fleet.replicas[number].kubernetes
+    assert kubernetes is not None, "the caller has looked"
+    assert kubernetes.create is not None, "the caller has looked"
+    created, engine = kubernetes.create, engine_of_group(fleet, number)
+    group = Group(fleet, number, load_catalog(), COUNTED_ON)
+    reason = "the pod's port"
+    more: dict[Key, Setting] = {"host": Setting("0.0.0.0", reason),
+                                "port": Setting(created.port, reason),
+                                "metrics": Setting(True, "the fleet reads the engine's metrics")}
+    launch = launch_of(group, more, nodes=_pod(created, worker=worker), options_file=_OPTIONS_FILE)
+    if group.options.version is not None:  # else the image may have any
+        check_more(engine, launch.version, created.arguments,
+                   f"replicas[{number}].kubernetes.create.arguments")
+    line = with_more(KINDS[engine].command_line(launch), created.arguments, "stated")
+    if not line.options:
+        return line.argv
+    return ["sh", "-c", _WITH_OPTIONS, "sh", yaml_text(line.options_document()), *line.argv]
 
 
-def _vllm(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
-    engine, spread = fleet.engine_of(group), group.parallelism
-    found = ["vllm", "serve", created.model, "--served-model-name", group.served_name,
-             "--host", "0.0.0.0", "--port", str(created.port),
-             "--tensor-parallel-size", str(spread.tensor),
-             "--pipeline-parallel-size", str(spread.pipeline),
-             "--gpu-memory-utilization", f"{engine.memory_fraction:g}",
-             "--max-model-len", str(group.model.max_context_tokens),
-             *vllm_formats(group.precision, group.kv_precision)]
-    if engine.max_num_seqs is not None:
-        found += ["--max-num-seqs", str(engine.max_num_seqs)]
-    if not engine.prefix_caching:
-        found.append("--no-enable-prefix-caching")
-    return found
-
-
-def _sglang(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
-    engine, spread = fleet.engine_of(group), group.parallelism
-    found = ["python3", "-m", "sglang.launch_server", "--model-path", created.model,
-             "--served-model-name", group.served_name, "--host", "0.0.0.0",
-             "--port", str(created.port), "--tp-size", str(spread.tensor),
-             "--pp-size", str(spread.pipeline),
-             "--mem-fraction-static", f"{engine.memory_fraction:g}",
-             "--context-length", str(group.model.max_context_tokens),
-             "--dtype", PLAIN_FORMATS.get(group.precision, "auto"), "--enable-metrics"]
-    if group.precision == "fp8":
-        found += ["--quantization", "fp8"]
-    if group.kv_precision == "fp8":
-        found += ["--kv-cache-dtype", "fp8_e5m2"]
-    if engine.max_num_seqs is not None:
-        found += ["--max-running-requests", str(engine.max_num_seqs)]
-    if not engine.prefix_caching:
-        found.append("--disable-radix-cache")
-    return found
-
-
-def _tensorrt_llm(fleet: Fleet, group: ReplicaGroup, created: Created) -> list[str]:
-    engine, spread = fleet.engine_of(group), group.parallelism
-    found = ["trtllm-serve", "serve", created.model, "--host", "0.0.0.0",
-             "--port", str(created.port), "--tp_size", str(spread.tensor),
-             "--pp_size", str(spread.pipeline),
-             "--kv_cache_free_gpu_memory_fraction", f"{engine.memory_fraction:g}",
-             "--max_seq_len", str(group.model.max_context_tokens)]
-    if engine.max_num_seqs is not None:
-        found += ["--max_batch_size", str(engine.max_num_seqs)]
-    return found
-
-
-_MAKERS: Mapping[str, Callable[[Fleet, ReplicaGroup, Created], list[str]]] = MappingProxyType({
-    "vllm": _vllm, "sglang": _sglang, "tensorrt-llm": _tensorrt_llm})
-
-
-def _several(engine: str, created: Created, worker: bool) -> list[str]:
-    """Return the arguments by which the pods of one replica find each other."""
+def _pod(created: Created, *, worker: bool) -> Nodes | None:
+    """Return by what the pods of one replica find each other."""
     if created.pods == 1:
-        return []
-    if engine == "vllm":
-        return ["--nnodes", str(created.pods), "--node-rank", WORKER, "--master-addr", LEADER,
-                "--master-port", _MASTER_PORT, *(["--headless"] if worker else [])]
-    if engine == "sglang":
-        return ["--nnodes", str(created.pods), "--node-rank", WORKER,
-                "--dist-init-addr", f"{LEADER}:{_MASTER_PORT}"]
-    raise InputError(f"replicas: kubernetes.create.pods: {engine} needs MPI for several pods, "
-                     "which penstock does not set up; expected 1, or adopt your own workload")
+        return None
+    return Nodes(created.pods, WORKER, LEADER, not worker, "the LeaderWorkerSet's pod")

@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 
 from penstock.core.errors import InputError
+from penstock.engines.launch.kinds import engine_of_group
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.scaler import spending_of
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.budget import Spending
 from penstock.serving.gateway.decision_log import DecisionLog
-from penstock.serving.kubernetes.commands import engine_name
 from penstock.serving.kubernetes.group import ClusterGroup
 from penstock.serving.kubernetes.objects import FleetObject
 from penstock.serving.kubernetes.planned import check_plannable, text_of
@@ -161,7 +161,7 @@ def parsed(fleet: FleetObject) -> Fleet:
             raise InputError(f"replicas[{number}].kubernetes: is left out, and no entry of the "
                              "fleet's section kubernetes fits; expected adopt or create")
         if group.kubernetes.create is not None:
-            engine_name(values, number)
+            engine_of_group(values, number)
     _check_observed(values)
     return values
 

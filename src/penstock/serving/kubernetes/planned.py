@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
+from penstock.engines.launch.kinds import check_engine
 from penstock.fleet.kubernetes import usual_kubernetes
 from penstock.fleet.scaling import MOST_REPLICAS
 from penstock.fleet.values import Fleet
-from penstock.serving.kubernetes.commands import check_engine
 from penstock.serving.kubernetes.objects import Document
 
 _ADDED = ("variant", "costPerHour")
