@@ -205,6 +205,11 @@ def drafted_kv_tokens(group: ReplicaGroup, engine: EngineOptions) -> int:
     return blocks * engine.block_tokens
 
 
+def turn_tokens(speculation: Speculation, service_class: str) -> float:
+    """Return the mean tokens of a turn of a class, at the usual depth."""
+    return speculation.acceptance_of(service_class).tokens_per_turn(speculation.depth.tokens)
+
+
 def drafting_of(group: ReplicaGroup) -> Drafting | None:
     """Return what the scheduler of a group's replicas believes of drafts, None without drafts.
 

@@ -1,7 +1,7 @@
 """A measured point as a fleet and its requests, or why it cannot be one."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from zlib import crc32
 
@@ -172,8 +172,10 @@ def _settings(row: Measured, engine: str, model: str, accelerator: str,
     """Return the settings that the source of a row publishes elsewhere."""
     if _INFERENCEX not in row.notes:
         return RunSettings()
-    return inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
-                                   int(row.isl or 0), int(row.load_value or 1)))
+    found = inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
+                                    int(row.isl or 0), int(row.load_value or 1)))
+    # Scripts with drafts have limits of their own, which rows show to be no less than the clients.
+    return found if row.spec_decode in NONE else replace(found, max_num_seqs=None)
 
 
 def is_nvidia_sweep(row: Measured) -> bool:

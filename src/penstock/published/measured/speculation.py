@@ -1,4 +1,4 @@
-"""Speculative decoding of measured points: from the notes of a row, or from its source's scripts."""
+"""Speculative decoding of measured points: from notes of a row, or from its source's scripts."""
 
 import re
 from collections.abc import Mapping
