@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from penstock.core.units import PS_PER_S, to_ps
 from support.drafted_runs import (
     DraftedCase,
-    acceptances,
     drafted_cases,
     drafted_jump,
     drafted_step_by_step,
     other_truth,
 )
+from support.strategies import acceptances_of_drafts
 
 
 @given(drafted_cases())
@@ -67,7 +67,7 @@ def test_runs_repeat(of: DraftedCase) -> None:
     assert drafted_jump(of).journal == drafted_jump(of).journal
 
 
-@given(drafted_cases(), st.tuples(acceptances(), acceptances()), st.integers(0, 9))
+@given(drafted_cases(), st.tuples(acceptances_of_drafts(), acceptances_of_drafts()), st.integers(0, 9))
 def test_decisions_before_an_answer_ends_do_not_depend_on_which_drafts_are_accepted(
         of: DraftedCase, accepted: Any, seed: int) -> None:
     """The engine shows a scheduler only which answers have ended. Until the first end that differs,
