@@ -118,7 +118,7 @@ def test_published_names() -> None:
     assert "SPEED-Bench" in found.acceptance.source
     assert acceptance_of("deepseek-r1", "mtp") == acceptance_of("deepseek-v3", "mtp")
     assert acceptance_of("llama-3.1-8b", "eagle3") is None
-    with pytest.raises(InputError, match="did you mean 'kimi-k2.5-eagle3'"):
+    with pytest.raises(InputError, match=r"did you mean 'kimi-k2\.5-eagle3'"):
         published_acceptance("kimi-k2.5-eagle")
 
 
