@@ -28,7 +28,7 @@ from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
-from penstock.published.measured.speculation import NONE, speculation_of
+from penstock.published.measured.speculation import NONE, is_too_fast, speculation_of
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm", "trt": "tensorrt-llm",
@@ -92,6 +92,9 @@ def express(row: Measured) -> Expressed:
     if isinstance(speculation, str):
         raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)
+    if speculation is not None and is_too_fast(row, speculation, model, accelerator, parallelism,
+                                               _precision(row)):
+        raise NotExpressedError("TPOT below that of all drafts accepted at peak bandwidth")
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
     precision = _precision(row)

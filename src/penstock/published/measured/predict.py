@@ -15,6 +15,9 @@ from penstock.published.measured.express import NotExpressedError, express
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
+DRAFTED = "speculative decoding"
+"""Family of points with drafts, whatever their accelerator: no rates were fitted on them."""
+
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
 
 
@@ -51,8 +54,9 @@ def predict(row: Measured) -> Predicted:
         left = errors.error(name, kind, point.engine)
         metrics[name] = Interval(value, value * left.low, value * left.high)
     return Predicted(
-        metrics, kind, f"{group.accelerator.name}, "
-        f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}")
+        metrics, kind if group.speculation is None else DRAFTED, f"{group.accelerator.name}, "
+        f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}"
+        + ("" if group.speculation is None else ", drafts"))
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:

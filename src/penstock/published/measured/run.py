@@ -9,7 +9,7 @@ import numpy as np
 from penstock.metrics.definitions import FloatColumn
 from penstock.published.figures import Figure, Options, Reproduction
 from penstock.published.measured.noise import noise_table
-from penstock.published.measured.predict import METRICS, Interval, Predicted, predict
+from penstock.published.measured.predict import DRAFTED, METRICS, Interval, Predicted, predict
 from penstock.published.measured.rows import Measured, read_measured
 
 _EXPRESSED_SHARE = 0.95
@@ -32,6 +32,9 @@ TOLERANCES = {
                        "output_tok_per_s": Tolerance(0.10)},
     "amd": {"tpot_s": Tolerance(0.15), "output_tok_per_s": Tolerance(0.15)}}
 """Tolerances of the points of each family, by metric."""
+
+DRAFTED_MEDIAN = {"tpot_s": 0.15, "output_tok_per_s": 0.15}
+"""Largest medians of errors of points with speculative decoding, by metric."""
 
 Point = tuple[Measured, Predicted]
 
@@ -97,6 +100,12 @@ def _figures(points: Sequence[Point]) -> Iterator[Figure]:
         yield Figure("aggregated points without speculation, expressed", _EXPRESSED_SHARE,
                      sum(bool(found.metrics) for found in asked) / len(asked), "at_least",
                      note=f"{len(asked):,} points")
+    drafted = [point for point in points if point[1].family == DRAFTED]
+    for metric, most in DRAFTED_MEDIAN.items():
+        errors = np.abs(_errors(drafted, metric))
+        if len(errors):
+            yield Figure(f"{DRAFTED}, {metric}: median error", most, float(np.median(errors)),
+                         "at_most", note=f"{len(errors):,} points")
     for family, tolerances in TOLERANCES.items():
         of_family = [point for point in points if point[1].family == family]
         for metric, allowed in tolerances.items():
