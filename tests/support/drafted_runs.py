@@ -29,7 +29,14 @@ from penstock.sim.replica import SimReplica
 from penstock.sim.upcoming import InOrder
 from support.reference_driver import Trace, run_reference
 from support.scheduler_runs import header, make_kv
-from support.strategies import SERVICE_CLASSES, Case, cases, knee_step_times, linear_step_times
+from support.strategies import (
+    SERVICE_CLASSES,
+    Case,
+    acceptances_of_drafts,
+    cases,
+    knee_step_times,
+    linear_step_times,
+)
 
 CLASSES = tuple(one.name for one in SERVICE_CLASSES)
 
@@ -75,13 +82,6 @@ class DraftedCase:
         return found
 
 
-def acceptances() -> st.SearchStrategy[Acceptance]:
-    """Any acceptance of up to four positions, certain and impossible ones included."""
-    rates = st.lists(st.one_of(st.sampled_from((0.0, 0.5, 1.0)), st.floats(0.0, 1.0)), min_size=1,
-                     max_size=4)
-    return rates.map(lambda found: Acceptance(tuple(sorted(found, reverse=True))))
-
-
 def depths() -> st.SearchStrategy[DraftDepth]:
     """Constant depths, and depths that change at few sequences."""
     return st.integers(1, 5).flatmap(lambda tokens: st.one_of(
@@ -94,7 +94,7 @@ def depths() -> st.SearchStrategy[DraftDepth]:
 def drafted_cases(draw: st.DrawFn) -> DraftedCase:
     """Cases with affine step times, so that the simulator jumps."""
     case = draw(cases(step_times=st.one_of(linear_step_times(), knee_step_times())))
-    pairs = st.tuples(acceptances(), acceptances())
+    pairs = st.tuples(acceptances_of_drafts(), acceptances_of_drafts())
     return DraftedCase(case, draw(depths()), draw(pairs), draw(pairs), draw(st.integers(0, 99)))
 
 

@@ -23,6 +23,7 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Variability,
 )
+from penstock.perf.speculation.acceptance import Acceptance
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.perf.step_time.protocol import StepTimeModel
@@ -484,3 +485,10 @@ def logged_traces(draw: st.DrawFn) -> LoggedTrace:
         [begin + passed for passed in column(st.integers(0, 10_000 * per_s))],
         column(st.integers(1, 10_000)), column(st.integers(1, 900)),
         column(st.sampled_from(("chat", "batch", "a,b"))))
+
+
+def acceptances_of_drafts() -> st.SearchStrategy[Acceptance]:
+    """Any acceptance of up to four positions, certain and impossible ones included."""
+    rates = st.lists(st.one_of(st.sampled_from((0.0, 0.5, 1.0)), st.floats(0.0, 1.0)), min_size=1,
+                     max_size=4)
+    return rates.map(lambda found: Acceptance(tuple(sorted(found, reverse=True))))

@@ -27,9 +27,8 @@ Counters = Annotated[Path | None, typer.Option(
 
 @app.command(epilog="Example: penstock lab speculate examples/speculation.yaml")
 def speculate(fleet_file: FleetFile, settings: Settings = None,
-              context_tokens: ContextTokens = 2048,
-              most_seqs: MostSeqs = 256, counters: Counters = None,
-              as_json: AsJson = False) -> int:
+              context_tokens: ContextTokens = 2048, most_seqs: MostSeqs = 256,
+              counters: Counters = None, as_json: AsJson = False) -> int:
     """Print what speculative decoding gains at each number of decoding sequences.
 
     For each group of replicas that drafts: tokens and time of a turn, the speed-up over decoding

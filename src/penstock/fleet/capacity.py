@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.speculation import turn_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.queueing.replicas import (
     ClassTargets,
@@ -46,6 +47,23 @@ def class_targets(service_class: ServiceClass) -> ClassTargets:
                         _or_inf(slo.e2e_s), slo.itl, slo.percentile)
 
 
+def drafting_queue(group: ReplicaGroup, model: StepTimeModel, limits: EngineLimits,
+                   mix: RequestMix, classes: Sequence[ServiceClass],
+                   targets: Sequence[ClassTargets]) -> ReplicaQueue:
+    """Return a group's replicas as a queue.
+
+    Where they draft, a request has fewer decodes, by the tokens of a turn of its class, and a paced
+    turn may take as much longer. Drafts of decodes are not taken off a step's tokens.
+    """
+    if group.speculation is None:
+        return ReplicaQueue(model, limits, mix, targets)
+    tokens = [turn_tokens(group.speculation, one.name) for one in classes]
+    slower = [target if target.itl == "strict" else replace(target, itl_s=target.itl_s * each)
+              for target, each in zip(targets, tokens, strict=True)]
+    return ReplicaQueue(model, limits, replace(
+        mix, turn_tokens=np.array([*tokens, 1.0])[mix.class_index]), slower)
+
+
 def _or_inf(value: float | None) -> float:
     return inf if value is None else value
 
@@ -66,12 +84,13 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
         classes = [fleet.service_class(name) for name in loads]
         mix = _mix(list(loads.values()), limits.kv_tokens)
         targets = [class_targets(one) for one in classes]
-        idle = ReplicaQueue(model, limits, mix, targets).misses(_IDLE_PER_S)
+        idle = drafting_queue(group, model, limits, mix, classes, targets).misses(_IDLE_PER_S)
         targets = [replace(target, percentile=max(0.0, target.percentile - 100.0 * missed))
                    for target, (missed, _) in zip(targets, idle, strict=True)]
-        queue = ReplicaQueue(model, limits, mix, targets)
+        queue = drafting_queue(group, model, limits, mix, classes, targets)
         saturation_per_s = queue.saturation_per_s()
-        longer = ReplicaQueue(model, limits, _longer(mix), targets).saturation_per_s()
+        longer = drafting_queue(group, model, limits, _longer(mix), classes,
+                                targets).saturation_per_s()
         more_s = 1.0 / longer - 1.0 / saturation_per_s if min(longer, saturation_per_s) > 0 else 0.0
         square_s = 0.5 * model.slopes.work_s if model.slopes else 0.0
         squares = float((mix.prompt_tokens**2).mean())

@@ -46,13 +46,14 @@ _BACKENDS = {"tensorrt-llm": "trtllm"}
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Resources for building groups, and the folders of their files."""
+    """Resources for building groups, the folders of their files, and the service classes."""
 
     pools: Mapping[str, AcceleratorPool]
     models: Mapping[str, ModelChoice]
     engine: EngineOptions
     files: FileFinder
     catalog: Catalog
+    classes: tuple[str, ...]
 
 
 def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaGroup, ...]:
@@ -183,7 +184,7 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
         schedule=None if section.schedule is None else
         resolve_schedule((*path, "schedule"), section.schedule, have.engine),
         speculation=resolve_speculation((*path, "speculation"), section.speculation, model.spec,
-                                        have.models, have.catalog))
+                                        have.models, have.catalog, have.classes))
     group = equipped(group, have.engine)
     _check_step_time((*path, "step_time") if section.step_time is not None or
                      have.engine.step_time is None else ("engine", "step_time"), group)

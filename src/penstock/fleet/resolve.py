@@ -53,7 +53,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
     problems."""
     engine = resolve_engine(document, files)
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
-                     files, catalog)
+                     files, catalog, tuple(one.name for one in document.service_classes))
     kubernetes = resolve_usual_kubernetes(document.kubernetes, have.pools, have.models)
     replicas = with_usual_kubernetes(resolve_replicas(document, have), kubernetes)
     fleet = Fleet(

@@ -1,13 +1,13 @@
 """The section `speculation` of a fleet file: conversion to values and back, and what follows for
 step times, the KV cache and the scheduler's beliefs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from penstock.catalog import Catalog
 from penstock.core.draft_depth import checked_depth
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, nearest
 from penstock.core.model import ModelSpec
 from penstock.core.step import CONTEXT_PARTS
 from penstock.fleet.document_speculation import SpeculationSection
@@ -24,7 +24,11 @@ from penstock.perf.memory import (
 )
 from penstock.perf.speculation.acceptance import Acceptance, from_lengths, from_rates
 from penstock.perf.speculation.draft import head_of
-from penstock.perf.speculation.published import acceptance_of, published_acceptance
+from penstock.perf.speculation.published import (
+    acceptance_of,
+    published_acceptance,
+    published_name,
+)
 from penstock.perf.speculation.step_time import Draft, SpeculativeStepTime, speculative
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
@@ -40,8 +44,8 @@ _STATED = "the file"
 
 
 def resolve_speculation(path: Path, section: SpeculationSection | None, model: ModelSpec,
-                        models: Mapping[str, ModelChoice],
-                        catalog: Catalog) -> Speculation | None:
+                        models: Mapping[str, ModelChoice], catalog: Catalog,
+                        classes: Sequence[str]) -> Speculation | None:
     """Return how a group's replicas draft. Raises PlacedError for an acceptance that is neither
     stated nor published, and for a draft model that is missing or of no use."""
     if section is None:
@@ -50,7 +54,7 @@ def resolve_speculation(path: Path, section: SpeculationSection | None, model: M
         depth = checked_depth(section.tokens, section.by_batch or ())
     except InputError as error:
         raise PlacedError((*path, "by_batch"), str(error)) from None
-    found = Speculation(section.method, depth, _acceptance(path, section, model))
+    found = Speculation(section.method, depth, _acceptance(path, section, model, classes))
     if section.method != "draft_model":
         if section.draft is not None:
             raise PlacedError((*path, "draft"), f"method {section.method} has no draft model; "
@@ -68,8 +72,8 @@ def resolve_speculation(path: Path, section: SpeculationSection | None, model: M
     return replace(found, draft=draft, draft_precision=section.draft.precision)
 
 
-def _acceptance(path: Path, section: SpeculationSection,
-                model: ModelSpec) -> dict[str, Acceptance]:
+def _acceptance(path: Path, section: SpeculationSection, model: ModelSpec,
+                classes: Sequence[str]) -> dict[str, Acceptance]:
     """Return the acceptance by service class, the empty name for the others."""
     stated = section.acceptance
     if stated is not None and section.accepted_length is not None:
@@ -83,7 +87,7 @@ def _acceptance(path: Path, section: SpeculationSection,
         if isinstance(stated, list):
             return {"": from_rates(stated, _STATED)}
         if stated is not None:
-            return _by_class(stated)
+            return _by_class(stated, classes)
     except InputError as error:
         field = "accepted_length" if section.accepted_length is not None else "acceptance"
         raise PlacedError((*path, field), str(error)) from None
@@ -98,8 +102,12 @@ def _acceptance(path: Path, section: SpeculationSection,
     return {"": published.acceptance}
 
 
-def _by_class(stated: Mapping[str, list[float]]) -> dict[str, Acceptance]:
+def _by_class(stated: Mapping[str, list[float]],
+              classes: Sequence[str]) -> dict[str, Acceptance]:
     """Return the stated acceptance. Classes that the file leaves out have the lowest stated."""
+    for name in stated:
+        if name not in classes:
+            raise InputError(f"unknown service class {name!r}{nearest(name, classes)}")
     found = {name: from_rates(rates, _STATED) for name, rates in stated.items()}
     if not found:
         raise InputError("no class; expected rates of at least one service class")
@@ -116,7 +124,7 @@ def speculation_section(speculation: Speculation | None) -> dict[str, Any] | Non
     others = rates.pop("")
     depth, draft = speculation.depth, speculation.draft
     return {"method": speculation.method, "tokens": depth.tokens,
-            "acceptance": rates or others,
+            "acceptance": rates or published_name(speculation.acceptance[""]) or others,
             "draft": draft and {"model": draft.name, "precision": speculation.draft_precision},
             "by_batch": [list(row) for row in depth.by_batch] or None}
 
@@ -203,6 +211,11 @@ def drafted_kv_tokens(group: ReplicaGroup, engine: EngineOptions) -> int:
         raise InputError(f"{model.name} with its draft leaves no KV cache on "
                          f"{group.accelerator.name}")
     return blocks * engine.block_tokens
+
+
+def turn_tokens(speculation: Speculation, service_class: str) -> float:
+    """Return the mean tokens of a turn of a class, at the usual depth."""
+    return speculation.acceptance_of(service_class).tokens_per_turn(speculation.depth.tokens)
 
 
 def drafting_of(group: ReplicaGroup) -> Drafting | None:

@@ -58,6 +58,8 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
     """
     if fleet.engine_of(group).prefix_caching and len(workload.hash_values):
         raise InputError("the throughput bound does not cover prefix caching")
+    if group.speculation is not None:
+        raise InputError("the throughput bound does not cover speculative decoding")
     model = step_time(group)
     slopes = model.slopes
     if slopes is None:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
-from penstock.fleet.capacity import class_targets, engine_limits
+from penstock.fleet.capacity import class_targets, drafting_queue, engine_limits
 from penstock.fleet.replica_factory import step_time
+from penstock.fleet.speculation import turn_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.values_speculation import Speculation
 from penstock.perf.queueing.replicas import (
     ReplicaQueue,
     RequestMix,
@@ -107,25 +109,31 @@ def _estimated(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | Le
     # ``count`` replicas carry the demand, even if the coarse search for their most says less.
     sustained = max(sustained, rate_per_s / count)
     return Candidate(variant, sustained, count, binding, _bound(fleet, demand, variant),
-                     class_estimates(queue, demand.classes, rate_per_s / count, count))
+                     class_estimates(queue, demand.classes, rate_per_s / count, count,
+                                     variant.group.speculation))
 
 
 def class_estimates(queue: ReplicaQueue, classes: Sequence[ServiceClass], rate_per_s: float,
-                    num_replicas: int) -> tuple[ClassEstimate, ...]:
-    """Latencies of every class at a rate per replica."""
+                    num_replicas: int,
+                    speculation: Speculation | None = None) -> tuple[ClassEstimate, ...]:
+    """Latencies of every class at a rate per replica. Of drafted decodes, gaps are those of turns
+    divided by the tokens of a turn."""
     state = queue.operation(rate_per_s)
+    each = [1.0 if speculation is None else turn_tokens(speculation, c.name) for c in classes]
     gaps = (state.gap_quantile_s(0.5), state.gap_quantile_s(0.99)) if state else (inf, inf)
     return tuple(ClassEstimate(c.name, queue.ttft_quantile_s(i, 0.5, rate_per_s, num_replicas),
-                               queue.ttft_quantile_s(i, 0.99, rate_per_s, num_replicas), *gaps)
-                 for i, c in enumerate(classes))
+                               queue.ttft_quantile_s(i, 0.99, rate_per_s, num_replicas),
+                               *(gap_s / tokens for gap_s in gaps))
+                 for i, (c, tokens) in enumerate(zip(classes, each, strict=True)))
 
 
 def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueue:
     """The analytic model of a variant's replicas under a demand."""
     schedule = fleet.schedule_of(variant.group)
     engine = engine_limits(schedule, variant.kv_tokens)
-    return ReplicaQueue(believed_step_time(fleet, variant), engine, request_mix(demand),
-                        [class_targets(c) for c in demand.classes])
+    return drafting_queue(variant.group, believed_step_time(fleet, variant), engine,
+                          request_mix(demand), demand.classes,
+                          [class_targets(c) for c in demand.classes])
 
 
 def believed_step_time(fleet: Fleet, variant: Variant) -> StepTimeModel:

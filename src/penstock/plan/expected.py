@@ -51,7 +51,8 @@ def _classes(plan: FleetPlan, demand: Demand, candidate: Candidate,
         return candidate.classes
     try:
         queue = replica_queue(plan.before, demand, candidate.variant)
-        return class_estimates(queue, demand.classes, demand.rate_per_s / number, number)
+        return class_estimates(queue, demand.classes, demand.rate_per_s / number, number,
+                               candidate.variant.group.speculation)
     except Exception:  # the plan does not depend on these latencies
         return ()
 
@@ -77,11 +78,13 @@ def _in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     worst: tuple[ClassEstimate, ...] = ()
     together = sum(n for _, n in counts)  # replicas of all kinds share one queue
     for variant, _ in counts:
-        queue = replica_queue(plan.before, demand, choice.candidate(variant).variant)
+        kind = choice.candidate(variant).variant
+        queue = replica_queue(plan.before, demand, kind)
         rate_per_s = (plan.checked.solution.served[demand.name] * demand.rate_per_s
                       * rates[demand.name, variant] / total)
         state = queue.operation(rate_per_s)
-        by_class = class_estimates(queue, demand.classes, rate_per_s, together)
+        by_class = class_estimates(queue, demand.classes, rate_per_s, together,
+                                   kind.group.speculation)
         found = tuple(replace(e, itl_p99_s=state.gap_quantile_s(share) if state else inf)
                       for e, share in zip(by_class, shares, strict=True))
         worst = found if not worst else tuple(

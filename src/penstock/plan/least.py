@@ -148,8 +148,8 @@ def _seconds(fleet: Fleet, variant: Variant, workload: Workload, work: _Work
     """Return the least seconds of a replica for each prompt, and for each whole request."""
     model = believed_step_time(fleet, variant)
     slopes = model.slopes
-    if slopes is None or (fleet.engine_of(variant.group).prefix_caching
-                          and len(workload.hash_values)):
+    if slopes is None or variant.group.speculation is not None or (
+            fleet.engine_of(variant.group).prefix_caching and len(workload.hash_values)):
         return None
     own_s = slopes.work_s * work.prompts * work.prompts / 2.0
     prompt_token_s = min(model.seconds(size, 0.0, 0, 0) / size for size in _sizes())

@@ -141,7 +141,7 @@ def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
     """The group with the step times and schedules of the file's groups of the same kind, where the
     file has any."""
     stated = [replace(group, step_time=own.step_time, schedule=own.schedule, intake=own.intake,
-                      setup=own.setup)
+                      setup=own.setup, speculation=own.speculation)
               for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
     return stated or [equipped(group, fleet.engine)]
 

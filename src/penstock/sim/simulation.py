@@ -195,16 +195,21 @@ def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[
     first = 0
     for block in traffic.blocks():
         parts.outcomes.expect(block)
-        for model, lengths in parts.lengths.items():
-            column = block.output_tokens if block.answers is None \
-                else block.answers.tokens_of(model)
-            lengths.add(column.tolist())
-            for group, drafts in zip(parts.groups, parts.drafts, strict=True):
-                if drafts is not None and group.model.name == model:
-                    drafts.add(column, block.class_index)
+        _tell(parts, block)
         yield requests_of(block, classes, fleet.gateway.confidential_tenants,
                           fleet.gateway.prefix_domain, first)
         first += len(block)
+
+
+def _tell(parts: _Parts, block: Workload) -> None:
+    """Tell the true lengths of a block's answers to those that may know them."""
+    for model, lengths in parts.lengths.items():
+        column = block.output_tokens if block.answers is None \
+            else block.answers.tokens_of(model)
+        lengths.add(column.tolist())
+        for group, drafts in zip(parts.groups, parts.drafts, strict=True):
+            if drafts is not None and group.model.name == model:
+                drafts.add(column, block.class_index)
 
 
 def _check_models(fleet: Fleet, workload: Traffic) -> None:
@@ -235,7 +240,10 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Traffic) -> float:
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
     """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
-        return _assemble(fleet, workload, Beliefs(), None, 0, stack, None).cluster
+        parts = _assemble(fleet, workload, Beliefs(), None, 0, stack, None)
+        for block in workload.blocks():
+            _tell(parts, block)
+        return parts.cluster
 
 
 def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Path | None,

@@ -128,6 +128,9 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
     if not num:
         raise InputError(f"fleet {fleet.name} states no replicas; state them, or find their number "
                          "with `penstock plan`")
+    if any(group.speculation is not None for group in fleet.replicas):
+        raise InputError(f"fleet {fleet.name}: replicas: an emulated engine gives one token a "
+                         "step; expected no speculation")
     for index in indexes:
         if not 0 <= index < num:
             raise InputError(f"no replica {index}: fleet {fleet.name} has {num}, counted from 0")

@@ -30,22 +30,25 @@ class RequestMix:
     """Requests in order of arrival, as columns of equal length.
 
     ``gaps`` are the times since the previous arrival in units of the mean gap; a rate scales them.
+    ``turn_tokens`` is the mean number of tokens of a decode's turn, of all requests or of each:
+    more than 1 under speculative decoding.
     """
 
     prompt_tokens: Array
     output_tokens: Array
     class_index: NDArray[np.int64]
     gaps: Array
+    turn_tokens: Array | float = 1.0
 
     @property
     def decodes(self) -> Array:
-        """The tokens of each request after the first."""
-        return np.maximum(self.output_tokens - 1.0, 0.0)
+        """The turns of each request after its first token."""
+        return np.maximum(self.output_tokens - 1.0, 0.0) / self.turn_tokens
 
     @property
     def context_tokens(self) -> Array:
         """Mean KV tokens of each request while it decodes."""
-        return self.prompt_tokens + (self.decodes + 1.0) / 2.0
+        return self.prompt_tokens + (np.maximum(self.output_tokens - 1.0, 0.0) + 1.0) / 2.0
 
 
 @dataclass(frozen=True, slots=True)

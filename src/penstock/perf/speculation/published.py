@@ -31,6 +31,11 @@ def published_acceptance(name: str) -> Acceptance:
     return found.acceptance
 
 
+def published_name(acceptance: Acceptance) -> str | None:
+    """Return the name of a published acceptance, None for one of another source."""
+    return next((one.name for one in _entries().values() if one.acceptance == acceptance), None)
+
+
 def acceptance_of(model: str, method: str) -> PublishedAcceptance | None:
     """Return what was published for a model and a method, None without anything. Of several, the
     first of the file."""

@@ -31,7 +31,7 @@ from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
-from penstock.published.measured.speculation import NONE, speculation_of
+from penstock.published.measured.speculation import NONE, is_too_fast, speculation_of
 from penstock.published.measured.split import GB_PER_S_OF_A_GPU, sides
 from penstock.workload.workload import IntColumn, Loops, Workload
 
@@ -121,7 +121,8 @@ def _side(group: ReplicaGroup, role: str, row: Measured, engine: str) -> Replica
     defaults = _defaults(row, engine, group.accelerator)
     options = _schedule(row, defaults, RunSettings())
     options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
-    return replace(group, role=role, schedule=options)
+    return replace(group, role=role, schedule=options,
+                   speculation=None if role == PREFILL else group.speculation)
 
 
 def _group(row: Measured, engine: str) -> ReplicaGroup:
@@ -132,6 +133,9 @@ def _group(row: Measured, engine: str) -> ReplicaGroup:
     if isinstance(speculation, str):
         raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)
+    if speculation is not None and is_too_fast(row, speculation, model, accelerator, parallelism,
+                                               _precision(row)):
+        raise NotExpressedError("TPOT below that of all drafts accepted at peak bandwidth")
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
     precision = _precision(row)
@@ -201,8 +205,10 @@ def _settings(row: Measured, engine: str, model: str, accelerator: str,
     """Return the settings that the source of a row publishes elsewhere."""
     if _INFERENCEX not in row.notes:
         return RunSettings()
-    return inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
-                                   int(row.isl or 0), int(row.load_value or 1)))
+    found = inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
+                                    int(row.isl or 0), int(row.load_value or 1)))
+    # Scripts with drafts have limits of their own, which rows show to be no less than the clients.
+    return found if row.spec_decode in NONE else replace(found, max_num_seqs=None)
 
 
 def is_nvidia_sweep(row: Measured) -> bool:

@@ -16,6 +16,7 @@ from penstock.perf.step_time.measured import family
 from penstock.published.measured.express import catalog
 from penstock.published.measured.observe import observe
 from penstock.published.measured.rows import Measured, read_measured
+from penstock.published.measured.speculation import NONE
 
 FEWEST_RUNS = 40
 _PIECE = 64
@@ -108,7 +109,7 @@ def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
 
 def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list[Point]:
     rows = [row for row in chain.from_iterable(map(read_measured, folders))
-            if not row.disaggregated and _SUSPECT not in row.notes]
+            if not row.disaggregated and row.spec_decode in NONE and _SUSPECT not in row.notes]
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
     for number, runs in enumerate(Cores(num_cores()).results(_observe_all, pieces)):

@@ -15,6 +15,10 @@ from penstock.published.measured.express import NotExpressedError, express
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
+DRAFTED = "speculative decoding"
+APART = "prefill and decode apart"
+"""Family of points with drafts, whatever their accelerator: no rates were fitted on them."""
+
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
 
 
@@ -50,10 +54,11 @@ def predict(row: Measured) -> Predicted:
     for name, value in _observed(table, median=row.is_median).items():
         left = errors.error(name, kind, point.engine)
         metrics[name] = Interval(value, value * left.low, value * left.high)
-    told = "disaggregated" if row.disaggregated else "speculative" if group.speculation else kind
+    told = APART if row.disaggregated else DRAFTED if group.speculation else kind
     return Predicted(
         metrics, told, f"{group.accelerator.name}, "
-        f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}")
+        f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}"
+        + ("" if group.speculation is None else ", drafts"))
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:

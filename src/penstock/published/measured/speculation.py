@@ -1,15 +1,16 @@
-"""Speculative decoding of measured points: from a row's notes, or from its source's scripts."""
+"""Speculative decoding of measured points: from notes of a row, or from its source's scripts."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.draft_depth import DraftDepth
-from penstock.core.hardware import Accelerator
+from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.fleet.values_speculation import Speculation
 from penstock.perf.speculation.acceptance import Acceptance
 from penstock.perf.speculation.published import acceptance_of, published_acceptance
+from penstock.perf.step_time.work import step_work
 from penstock.published.measured.rows import Measured
 
 NONE = ("none", "")
@@ -36,6 +37,15 @@ def speculation_of(row: Measured, engine: str, model: ModelSpec,
         return f"speculative decoding ({row.spec_decode}) of unknown {unknown}"
     found: Mapping[str, Any] = {"": acceptance}
     return Speculation("mtp", DraftDepth(tokens), found)
+
+
+def is_too_fast(row: Measured, speculation: Speculation, model: ModelSpec,
+                accelerator: Accelerator, parallelism: Parallelism, precision: str) -> bool:
+    """Whether a row's TPOT is below that of turns that accept all drafts and only read the weights,
+    as where a load tool takes a streamed chunk of tokens for one token."""
+    read_s = step_work(model, parallelism, precision, "fp8").touched_bytes(1) \
+        / accelerator.bandwidth_bytes_per_s
+    return row.tpot_s is not None and row.tpot_s < read_s / (speculation.depth.tokens + 1)
 
 
 def _acceptance(model: ModelSpec, method: str) -> Acceptance | None:

@@ -87,8 +87,35 @@ def test_formats_and_tunings_of_a_model_are_the_model(tmp_path: Path, name: str,
     assert expressed(tmp_path, model=name, tp=8).group.model.name == spec
 
 
+DRAFTED = {"spec_decode": "mtp", "model": "deepseek-ai/DeepSeek-R1-0528", "tp": 8, "num_gpus": 8,
+           "framework": "sglang", "notes": "lengths as of that project; run 1"}
+
+
+@pytest.mark.parametrize(("point", "drafts"), [
+    ({}, 2), ({"hardware": "mi355x"}, 3), ({"framework": "trtllm", "framework_version": ""}, 3),
+    ({"notes": "--speculative-num-steps 1 --speculative-eagle-topk 1"}, 1),
+    ({"notes": '--speculative-config={"method":"mtp","num_speculative_tokens":4}'}, 4)])
+def test_drafts_are_those_of_the_notes_or_of_the_scripts(tmp_path: Path, point: dict[str, Any],
+                                                         drafts: int) -> None:
+    found = expressed(tmp_path, **{**DRAFTED, **point}).group.speculation
+    assert found is not None
+    assert found.depth.tokens == drafts
+    assert found.acceptance_of("all").tokens_per_turn(1) == pytest.approx(1.875)
+
+
+def test_the_nearest_model_lends_its_acceptance(tmp_path: Path) -> None:
+    found = expressed(tmp_path, **{**DRAFTED, "model": "Qwen/Qwen3.5-9B", "tp": 1,
+                                   "num_gpus": 1}).group.speculation
+    assert found is not None
+    assert found.acceptance_of("all").tokens_per_turn(1) == pytest.approx(1.93)
+
+
 @pytest.mark.parametrize(("point", "why"), [
-    ({"disaggregated": 1}, "disaggregated"), ({"spec_decode": "mtp"}, "speculative"),
+    ({"disaggregated": 1}, "disaggregated"),
+    ({"spec_decode": "mtp"}, "speculative decoding .mtp. of unknown depth"),
+    ({"spec_decode": "medusa"}, "of unknown method"),
+    ({"spec_decode": "mtp", "notes": "--speculative-num-steps 2"}, "of unknown acceptance"),
+    ({**DRAFTED, "tpot_mean": 0.0002}, "below that of all drafts accepted"),
     ({"framework": "tgi"}, "engine tgi"), ({"tp": ""}, "parallelism is not stated"),
     ({"model": "acme/one"}, "model one is not in"),
     ({"hardware": "tpu"}, "accelerator tpu is not in"), ({"tp": 5}, "5 ranks do not divide"),

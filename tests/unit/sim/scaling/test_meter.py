@@ -4,6 +4,7 @@ import pytest
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
+from penstock.core.step import CONTEXT_PARTS, Drafted, StepFeatures, StepPlan
 from penstock.core.units import to_ps
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
@@ -46,3 +47,14 @@ def test_an_engine_counts_gaps_ends_and_cached_prompts() -> None:
     assert totals.tpot_sum_s == pytest.approx(8 * 0.01)  # 4 gaps each
     assert sum(totals.tpot) == 8
     assert totals.e2e[bucket(E2E_BOUNDS_S, 0.05)] == 2
+
+
+def test_a_drafted_turn_counts_as_its_mean_tokens() -> None:
+    meter = GroupMeter(DemandMeter())
+    plan = StepPlan(0, (), (1, 2), StepFeatures(0, 0.0, 2, 50), (0,),
+                    drafted=Drafted(3, 50 * CONTEXT_PARTS, 5 * CONTEXT_PARTS))
+    meter.ran(plan, 4, to_ps(0.025), 0)
+    totals = meter.totals()
+    assert totals.output_tokens == 20  # 2.5 of each sequence in each turn
+    assert sum(totals.tpot) == 20
+    assert totals.tpot_sum_s == pytest.approx(20 * 0.01)
