@@ -51,6 +51,13 @@ class TrafficSource:
     clients: ClientTraffic | None = None
     from_s: float = 0.0
 
+    @property
+    def times_from_links(self) -> bool:
+        """Whether only answers tell when requests of the trace come: it keeps its own times, and
+        records none for requests that waited."""
+        return (self.trace is not None and not self.trace.timed and self.arrivals is None
+                and self.loop is None)
+
 
 def check_source(source: TrafficSource) -> None:
     """Raises InputError, naming the source and field, for what cannot be generated."""
