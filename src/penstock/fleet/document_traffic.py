@@ -104,8 +104,9 @@ class TraceSection(Section):
     file: FilePath = described(
         "Path to the trace, relative to the fleet file's folder or to the data folder.",
         "traces/azure2023_code.csv.gz", default=...)
-    format: Name = described("Layout of the file: azure, burstgpt, csv, jsonl, lengths, "
-                             "mooncake or parquet; auto tells by its columns.", "azure",
+    format: Name = described("Layout of the file: agentic, aiperf, azure, bailian, burstgpt, csv, "
+                             "jsonl, lengths, llmservingsim, mooncake, parquet, sessions or weka; "
+                             "auto tells by its columns.", "azure",
                              default="auto")
     arrivals: ArrivalsChoice = described(
         "own keeps the trace's times; sessions keeps those of first turns, and sends each next "

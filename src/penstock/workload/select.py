@@ -22,7 +22,7 @@ def _columns(workload: Workload, rows: NDArray[Any] | slice) -> dict[str, Any]:
 
 
 def part_of(workload: Workload, rows: slice) -> Workload:
-    """Consecutive requests of a workload without prefix hashes, loops, links and answers, as views."""
+    """Consecutive requests of a workload, as views, without prefix hashes, loops and links."""
     return replace(workload, **_columns(workload, rows))
 
 
