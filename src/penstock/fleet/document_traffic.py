@@ -64,6 +64,9 @@ class ArrivalsSection(Section):
         "sessions).", 2.0)
     think_cv: NotNegative | None = described(
         "Coefficient of variation of think times (closed, sessions).", 1.0)
+    sessions_per_s: Positive | None = described(
+        "Rate at which sessions begin, as a Poisson process; left out, as in the trace (sessions).",
+        0.2)
     ramp_s: NotNegative | None = described(
         "Time over which the clients begin, one after the other, seconds (closed).", 30.0)
 
@@ -109,8 +112,9 @@ class TraceSection(Section):
                              "auto tells by its columns.", "azure",
                              default="auto")
     arrivals: ArrivalsChoice = described(
-        "own keeps the trace's times; sessions keeps those of first turns, and sends each next "
-        "turn after the answer before it; an arrival process draws new times.", "own",
+        "own keeps the trace's times, where it has them; sessions keeps those of first turns, and "
+        "sends each next turn after the answers that it waits for; an arrival process draws new "
+        "times.", "own",
         {"name": "gamma", "gap_cv": 2.0}, default="own")
     scale: Positive | None = described(
         "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5)

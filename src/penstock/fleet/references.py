@@ -120,6 +120,8 @@ def _slo_problems(path: Path, section: ServiceClassSection) -> Iterator[Problem]
     slo = section.slo
     if slo.ttft_s is not None and slo.e2e_s is not None and slo.ttft_s > slo.e2e_s:
         yield Problem((*path, "ttft_s"), f"{slo.ttft_s:g} s is later than e2e_s, {slo.e2e_s:g} s")
+    if slo.task_s is not None and slo.e2e_s is not None and slo.e2e_s > slo.task_s:
+        yield Problem((*path, "e2e_s"), f"{slo.e2e_s:g} s is later than task_s, {slo.task_s:g} s")
 
 
 def _traffic_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hourly": (("rates",), ("hour_s", "gap_cv", *_COMMON)),
     "diurnal": (("peak_to_mean",), ("period_s", "peak_at_s", "gap_cv", *_COMMON)),
     "closed": (("clients",), ("think_s", "think_cv", "ramp_s")),
-    "sessions": ((), ("think_s", "think_cv")),
+    "sessions": ((), ("think_s", "think_cv", "sessions_per_s")),
 }
 _DRAWN = ", ".join(name for name in _SETTINGS if name != "sessions")
 _REQUESTS_PER_CLIENT = 10  # where the file states no number: as load tools do

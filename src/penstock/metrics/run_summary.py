@@ -110,12 +110,30 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskSummary:
+    """The outcome of tasks, each the requests of one session. ``began`` counts tasks with at least
+    one request, and ``met`` those that finished within their class's ``task_s``, if stated."""
+
+    began: int
+    finished: int
+    met: int
+    attainment: float | None
+    attainment_low: float | None
+    attainment_high: float | None
+    requests: int
+    time_s: Percentiles
+    time_mean_s: float | None
+    interactivity_tokens_per_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassSummary(Outcome, Target):
     """The outcome of a service class held against its objective. ``missed`` counts requests by the
     target that they missed."""
 
     missed: Annotated[Mapping[str, int] | None, Form.OPTIONAL] = None
     late_token_share: Annotated[Percentiles | None, Form.OPTIONAL] = None
+    tasks: Annotated[TaskSummary | None, Form.OPTIONAL] = None
     meets_slo: bool | None
 
 
@@ -124,6 +142,7 @@ class OverallSummary(Outcome):
     """The outcome of all requests."""
 
     meets_slo: bool | None
+    tasks: Annotated[TaskSummary | None, Form.OPTIONAL] = None
     bound: Annotated[Bound | None, Form.FLAT] = None
 
 

@@ -17,6 +17,7 @@ from penstock.metrics.table import (
     SHED,
     UNFINISHED,
     RequestTable,
+    Tasks,
     concat,
 )
 from penstock.sim.recorder import Ended
@@ -149,6 +150,14 @@ class Outcomes:
                 yield block, numbers[mine] - block.first, mine
 
 
+def tasks_of(index: IntColumn | None) -> Tasks | None:
+    """Return the sessions of all requests of a workload, with their sizes."""
+    if index is None:
+        return None
+    sizes = np.bincount(index[index >= 0], minlength=1)
+    return Tasks(index, np.where(index < 0, 0, sizes[index]))
+
+
 class _Block:
     """Outcomes of consecutive requests, numbered from ``first``."""
 
@@ -182,6 +191,7 @@ class _Block:
             num_relegations=self.counts["num_relegations"].astype(np.int32),
             status=np.where(self.status == _OPEN, np.int8(UNFINISHED), self.status),
             met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
-            service_classes=workload.service_classes, tenants=workload.tenants, **moments)
+            service_classes=workload.service_classes, tenants=workload.tenants,
+            tasks=tasks_of(workload.tasks), **moments)
         judged = table.judged(slos)
         return replace(judged, met_slo=judged.met_slo & ~self.late)
