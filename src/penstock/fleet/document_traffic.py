@@ -140,6 +140,25 @@ class ClientsSection(Section):
                                     86_400, default=0.0)
 
 
+class AgentsSection(Section):
+    """Sessions of agents, each turn after the answer to the turn before and a tool's or a person's
+    time. Prompts grow, and share their beginnings."""
+
+    profile: Name = described("Name of the profile of lengths and times.", "inference-day-2026",
+                              default="inference-day-2026")
+    sessions_per_s: Positive = described(
+        "Rate at which sessions begin, as a Poisson process.", 0.2, default=0.1)
+    num_sessions: Count = described("Number of sessions.", 1131, default=100)
+    token_scale: Positive = described(
+        "Factor on all lengths of the profile, also on the limit of the context.", 0.25,
+        default=1.0)
+    mean_turns: Positive | None = described(
+        "Mean number of turns of a session; left out, the profile's.", 11.6)
+    human_share: ShareOrZero | None = described(
+        "Share of turns that a person sends; the others follow a tool. Left out, the profile's.",
+        0.3)
+
+
 class TrafficSection(Section):
     """Requests of one model, from a trace or drawn from lengths and an arrival process."""
 
@@ -166,6 +185,10 @@ class TrafficSection(Section):
         "Clients with their own rates, gaps and lengths over time, instead of `trace` and "
         "`lengths`; each is a tenant. `rate_per_s` is then the mean over the whole file.",
         "m-large", {"set": "m-large", "folder": "servegen"})
+    agents: Annotated[AsName | Annotated[AgentsSection, Tag(SETTINGS_TAG)],
+                      NAME_OR_SETTINGS] | None = described(
+        "Sessions of agents, instead of `trace`, `lengths` and `clients`.",
+        "inference-day-2026", {"sessions_per_s": 0.2, "num_sessions": 500})
     arrivals: ArrivalsChoice | None = described(
         "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
     rate_per_s: Positive | None = described(

@@ -196,12 +196,28 @@ class ClientFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSessions:
+    """Sessions of agents, drawn by a profile of ``workload.agents`` with every length times
+    ``token_scale``. Without ``mean_turns`` the profile's counts."""
+
+    profile: str
+    sessions_per_s: float
+    num_sessions: int
+    token_scale: float = 1.0
+    mean_turns: float | None = None
+    human_share: float | None = None
+
+
+Lengths = TraceFile | ClientFiles | AgentSessions | LengthDistribution | str
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficSpec:
     """Future requests, before any file is read or random number drawn.
 
-    ``lengths`` is a trace file, a set of clients, the name of a shipped table, or a distribution.
-    ``arrivals`` is
-    ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
+    ``lengths`` is a trace file, a set of clients, sessions of agents, the name of a shipped table,
+    or a distribution. ``arrivals`` is ``None`` for clients, for agents and
+    where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
     with ``sessions`` first turns keep them.
     Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
     """
@@ -209,7 +225,7 @@ class TrafficSpec:
     name: str
     model: str
     mix: Mapping[str, float]
-    lengths: TraceFile | ClientFiles | LengthDistribution | str
+    lengths: Lengths
     arrivals: Choice | None = None
     rate_per_s: float | None = None
     tenants: Mapping[str, float] = field(default_factory=dict)

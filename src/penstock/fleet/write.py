@@ -16,6 +16,7 @@ from penstock.fleet.prices import price_section
 from penstock.fleet.starts import start_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
+    AgentSessions,
     Choice,
     ClientFiles,
     EngineOptions,
@@ -138,6 +139,9 @@ def _traffic(spec: TrafficSpec) -> dict[str, Any]:
     if isinstance(lengths, ClientFiles):
         section["clients"] = {"set": lengths.name, "folder": lengths.folder,
                               "from_s": lengths.from_s}
+        return section
+    if isinstance(lengths, AgentSessions):
+        section["agents"] = asdict(lengths)
         return section
     section["arrivals"] = arrivals
     section["lengths"] = lengths if isinstance(lengths, str) else _distribution(lengths)

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.workload.agents import AgentTraffic
 from penstock.workload.lengths import (
     LengthDistribution,
     LengthModel,
@@ -109,6 +110,8 @@ def _whole(source: TrafficSource, seed: int) -> Workload:
                                      source.from_s)
         source = replace(source, trace=trace, clients=None, rate_per_s=None, duration_s=None,
                          max_tokens=max(source.max_tokens or 0, source.clients.max_output_tokens))
+    if source.agents is not None:
+        source = _with_sessions(source, source.agents, seed)
     check_source(source)
     turns = source.sessions
     if turns is None and source.times_from_links:
@@ -128,6 +131,15 @@ def _whole(source: TrafficSource, seed: int) -> Workload:
         assert source.trace is not None, "check_source saw to it"
         return _in_sessions(found, source, source.trace, turns, seed)
     return found
+
+
+def _with_sessions(source: TrafficSource, agents: AgentTraffic, seed: int) -> TrafficSource:
+    """The source with the drawn sessions as its trace, which is not repeated."""
+    agents.check()
+    trace = agents.trace(stream(seed, source.name, "agents"))
+    num = None if source.num_requests is None else min(source.num_requests, len(trace))
+    return replace(source, agents=None, trace=trace, num_requests=num,
+                   duration_s=source.duration_s and min(source.duration_s, trace.last_s))
 
 
 class _Drawing:

@@ -101,6 +101,11 @@ class Trace:
         return float(times[-1] - times[0]) if times is not None and len(times) else 0.0
 
     @property
+    def last_s(self) -> float:
+        """The last arrival, seconds; 0 without arrivals."""
+        return float(self.arrival_s[-1]) if self.arrival_s is not None and len(self) else 0.0
+
+    @property
     def rate_per_s(self) -> float:
         """Requests per second over the trace's own span; 0 when it spans no time."""
         return len(self) / self.duration_s if self.duration_s > 0 else 0.0
