@@ -118,8 +118,8 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
         "agents", "confidential", "llm-d-slo", "mixed", "niyama-code", "niyama-conv",
-        "niyama-sharegpt", "plan", "quickstart", "routebalance", "servegen", "shared", "silo", "ten-models",
-        "vidur-a100"]
+        "niyama-sharegpt", "plan", "quickstart", "routebalance", "servegen", "shared", "silo",
+        "ten-models", "vidur-a100"]
 
 
 def test_the_example_of_clients_loads_and_round_trips(shared_data: Path,
