@@ -331,14 +331,15 @@ def sessions(choice: Choice) -> Sessions:
     return Sessions(**choice.options)
 
 
-def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
-    """Raise InputError where traffic has no rate of its own, because clients decide the rate.
-    ``what`` begins the reason."""
+def check_open(traffic: Iterable[TrafficSpec], what: str, *, with_sessions: bool = False) -> None:
+    """Raise InputError where traffic has no rate of its own, because clients decide the rate; that
+    of sessions is refused, unless ``with_sessions``. ``what`` begins the reason."""
     for spec in traffic:
         if is_closed(spec.arrivals):
             raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
                              "rate_per_s and open arrivals, such as poisson")
-        if is_sessions(spec.arrivals) or isinstance(spec.lengths, AgentSessions):
+        if not with_sessions and (is_sessions(spec.arrivals)
+                                  or isinstance(spec.lengths, AgentSessions)):
             raise InputError(f"traffic: {spec.name!r} has sessions, whose turns wait for answers; "
                              f"{what} needs open arrivals, such as the trace's own")
 

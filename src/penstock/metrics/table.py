@@ -32,6 +32,14 @@ class Tasks:
         return Tasks(self.index[rows], self.size[rows])
 
 
+def tasks_of(index: IntColumn | None) -> Tasks | None:
+    """Return the sessions of all requests of a workload, with their sizes."""
+    if index is None:
+        return None
+    sizes = np.bincount(index[index >= 0], minlength=1)
+    return Tasks(index, np.where(index < 0, 0, sizes[index]))
+
+
 @dataclass(frozen=True, slots=True)
 class RequestTable:
     """One row per request received; all columns have one length.

@@ -17,8 +17,8 @@ from penstock.metrics.table import (
     SHED,
     UNFINISHED,
     RequestTable,
-    Tasks,
     concat,
+    tasks_of,
 )
 from penstock.sim.recorder import Ended
 from penstock.workload.select import part_of
@@ -148,14 +148,6 @@ class Outcomes:
             mine = (numbers >= block.first) & (numbers < block.first + len(block.workload))
             if mine.any():
                 yield block, numbers[mine] - block.first, mine
-
-
-def tasks_of(index: IntColumn | None) -> Tasks | None:
-    """Return the sessions of all requests of a workload, with their sizes."""
-    if index is None:
-        return None
-    sizes = np.bincount(index[index >= 0], minlength=1)
-    return Tasks(index, np.where(index < 0, 0, sizes[index]))
 
 
 class _Block:

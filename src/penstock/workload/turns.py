@@ -28,6 +28,10 @@ class Turns:
         """Whether a request waits for others."""
         return self._num_missing[number] > 0
 
+    def following(self, number: int) -> list[int]:
+        """Return the requests that wait for this one, among others."""
+        return [row for kind in (self._on_sent, self._on_ended) for row, _ in kind.get(number, ())]
+
     def sent(self, number: int, now_ps: int) -> list[tuple[int, int]]:
         """Take note that a request was sent. Returns the requests that wait for nothing but time
         now: pairs of due time and number."""
