@@ -184,12 +184,13 @@ def objective(slo: "Slo") -> str:
     targets = {"TTFT": (slo.ttft_s, ""), pace_name(slo): (slo.itl_s, how), "e2e": (slo.e2e_s, "")}
     parts = [f"{name} ≤ {seconds(value)}{how}" for name, (value, how) in targets.items()
              if value is not None]
-    whole = "" if slo.task_s is None else f"session ≤ {seconds(slo.task_s)}"
+    if slo.task_s is not None:
+        whole = f"session ≤ {seconds(slo.task_s)} for {level(slo.percentile)} of sessions"
+        return f"{', '.join(parts)} for {level(slo.percentile)} of requests, {whole}" \
+            if parts else whole
     if not parts:
-        return f"{whole} for {level(slo.percentile)} of sessions" if whole else \
-            "no targets: every finished request counts"
-    return f"{', '.join(parts)} for {level(slo.percentile)} of requests" + (
-        f", {whole} of sessions" if whole else "")
+        return "no targets: every finished request counts"
+    return f"{', '.join(parts)} for {level(slo.percentile)} of requests"
 
 
 def verdict(meets: bool | None) -> str:
