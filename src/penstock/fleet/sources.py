@@ -15,14 +15,8 @@ from penstock.fleet.traffic import (
     is_sessions,
     sessions,
 )
-from penstock.fleet.values import (
-    AgentSessions,
-    ClientFiles,
-    Fleet,
-    RunOptions,
-    TraceFile,
-    TrafficSpec,
-)
+from penstock.fleet.values import Fleet, RunOptions, TrafficSpec
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.registry.sources import assumed_clock, read_trace
 from penstock.workload.client_files import read_clients
 from penstock.workload.column_map import ColumnMap

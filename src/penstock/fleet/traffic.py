@@ -20,14 +20,8 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, quote
-from penstock.fleet.values import (
-    AgentSessions,
-    Choice,
-    ClientFiles,
-    Lengths,
-    TraceFile,
-    TrafficSpec,
-)
+from penstock.fleet.values import Choice, TrafficSpec
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, Lengths, TraceFile
 from penstock.registry.sources import trace_columns
 from penstock.workload import arrivals, profile
 from penstock.workload.agents import PROFILES, AgentTraffic

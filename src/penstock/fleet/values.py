@@ -30,11 +30,10 @@ from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_starts import StartParts
+from penstock.fleet.values_traffic import Lengths
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
-from penstock.workload.column_map import AS_KNOWN, ColumnMap
-from penstock.workload.lengths import LengthDistribution
 
 StepTimeSpec = str | Mapping[str, Any] | None
 
@@ -167,48 +166,6 @@ class ReplicaGroup:
     def num_accelerators(self) -> int:
         """Number of accelerators of all replicas of the group."""
         return self.count * self.parallelism.num_accelerators
-
-
-@dataclass(frozen=True, slots=True)
-class TraceFile:
-    """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
-
-    ``scale`` multiplies the rate of the trace's own times, if stated. ``format`` is ``auto`` or a
-    name in ``registry.sources.TRACES``. ``columns`` are the file's other names of columns, and the
-    unit of its clock.
-    """
-
-    path: str
-    format: str = "auto"
-    own_times: bool = True
-    scale: float | None = None
-    shuffle: bool = False
-    columns: ColumnMap = AS_KNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class ClientFiles:
-    """A set of many clients' traffic in a folder, from ``from_s`` of its files on."""
-
-    folder: str
-    name: str
-    from_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSessions:
-    """Sessions of agents, drawn by a profile of ``workload.agents`` with every length times
-    ``token_scale``. Without ``mean_turns`` the profile's counts."""
-
-    profile: str
-    sessions_per_s: float
-    num_sessions: int
-    token_scale: float = 1.0
-    mean_turns: float | None = None
-    human_share: float | None = None
-
-
-Lengths = TraceFile | ClientFiles | AgentSessions | LengthDistribution | str
 
 
 @dataclass(frozen=True, slots=True)

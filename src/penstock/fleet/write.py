@@ -16,18 +16,16 @@ from penstock.fleet.prices import price_section
 from penstock.fleet.starts import start_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
-    AgentSessions,
     Choice,
-    ClientFiles,
     EngineOptions,
     Fleet,
     ReplicaGroup,
     ScalingOptions,
     Sizing,
-    TraceFile,
     TrafficSpec,
 )
 from penstock.fleet.values_faults import NO_FAULTS, Spot
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options

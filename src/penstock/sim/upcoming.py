@@ -48,7 +48,7 @@ class InOrder:
         self.due_ps = NEVER_PS if upcoming is None else to_ps(upcoming.arrival_s)
 
 
-class Waiting:
+class Dependent:
     """Requests of which some wait for clients of closed loops, or for other requests. ``arrived_s``
     has the times of the sent requests by their numbers."""
 

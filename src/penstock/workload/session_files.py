@@ -194,7 +194,7 @@ def _dependencies(row: Fields) -> tuple[Wait, ...]:
 
 
 def _wait_for(row: Fields) -> tuple[Wait, ...]:
-    """What a row of version 1 waits for. Branches repeat it from the other side."""
+    """Return the waits of a row of version 1, which branches repeat from the other side."""
     delay_s = sum(row.seconds(1e3, name) for name in ("delay", "tool_wait_ms")
                   if row.first_of([name]))
     names = row.items("wait_for")

@@ -7,7 +7,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.traffic import check_open
-from penstock.fleet.values import AgentSessions
+from penstock.fleet.values_traffic import AgentSessions
 from penstock.sim.simulation import simulate
 
 FLEET = """\

@@ -6,7 +6,7 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.core.units import PS_PER_S
 from penstock.sim.kernel import NEVER_PS
-from penstock.sim.upcoming import Waiting
+from penstock.sim.upcoming import Dependent
 from penstock.workload.links import all_links, links
 from penstock.workload.workload import Loops, Workload
 
@@ -22,7 +22,7 @@ def waiting(arrival_s, pairs, loops=None):
                        for row, after, delay_s, kind in pairs])
     workload = Workload(np.array(arrival_s, float), ones, ones, ones, ("m",), zeros, ("chat",),
                         zeros, ("t",), zeros, empty, empty, loops=loops, links=found)
-    return Waiting([Request(number, at_s, 1, 1, CHAT) for number, at_s in enumerate(arrival_s)],
+    return Dependent([Request(number, at_s, 1, 1, CHAT) for number, at_s in enumerate(arrival_s)],
                    workload)
 
 

@@ -20,7 +20,6 @@ from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
-from penstock.policy.schedule.programs import Programs
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
 from penstock.policy.schedule.sequence import Sequence
@@ -53,7 +52,6 @@ class ReplicaScheduler:
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
         self._prompts = PromptQueue(order)
-        self._programs = Programs()
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
         self._num_waiting = 0
         self._num_started = 0
@@ -125,7 +123,6 @@ class ReplicaScheduler:
         group = self._group_index(request)
         sequence = Sequence(request, self._serial, self._pacing.prefill_deadline_s(request), group)
         self._serial += 1
-        sequence.attained = self._programs.attained(request)
         self._sequences[request.request_id] = sequence
         self._num_waiting += 1
         self._pending_prompt_tokens += request.prompt_tokens
@@ -315,7 +312,6 @@ class ReplicaScheduler:
             self._closed = True
             return False
         self._pending_prompt_tokens -= sequence.computed
-        sequence.cached = sequence.computed
         sequence.started = True
         self._prompts.begin(sequence)
         self._num_waiting -= 1
@@ -493,10 +489,9 @@ class ReplicaScheduler:
         else:
             self._num_waiting -= 1
         self._pending_prompt_tokens -= sequence.remaining
-        sequence.ended = True
-        self._programs.served(sequence)
-        in_flight = sequence.last_step > self._kv_accounting.committed
-        self._kv_accounting.free(sequence, blocks, in_flight=in_flight)
+        self._prompts.end(sequence)
+        self._kv_accounting.free(
+            sequence, blocks, in_flight=sequence.last_step > self._kv_accounting.committed)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""

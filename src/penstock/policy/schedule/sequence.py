@@ -36,7 +36,7 @@ class Sequence:
         self.num_preemptions = 0
         self.num_relegations = 0
         self.work_s = 0.0
-        self.attained = 0.0
+        self.attained = -1.0  # until it is asked for
         self.cached = 0
 
     @property

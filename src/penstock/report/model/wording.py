@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from penstock.core.slo import Slo
+    from penstock.metrics.pool_summary import Pool
     from penstock.metrics.run_summary import (
         ClassSummary,
         Fewest,
         OverallSummary,
-        Pool,
         RunSummary,
         Sizing,
         Trial,
