@@ -123,11 +123,11 @@ class SloSection(Section):
         "How `itl_s` binds: paced (token n is due at arrival + ttft_s + n * itl_s), strict (every "
         "gap counts) or mean (the request's mean gap, TPOT).", "paced", default="paced")
     percentile: Percentile = described(
-        "Share of tokens in a request, of requests in the class, and of sessions, that must be in "
-        "time, %.", 99, default=99.0)
+        "Share of tokens in a request, and of requests in the class, that must be in time, %.",
+        99, default=99.0)
     task_s: Positive | None = described(
         "Time of a whole session (an agent's task), from its first request to its last token, "
-        "seconds.", 300)
+        "seconds; `percentile` is the share of sessions that must meet it.", 300)
 
 
 class ServiceClassSection(Section):
