@@ -100,7 +100,12 @@ def certainty_table(found: Certainty) -> Table:
 def _missed_by(entry: ClassSummary) -> str:
     """Return the misses of a class that misses its objective; runs of earlier versions lack
     them."""
-    return wording.missed_by(entry.missed or {}, entry.slo) if entry.meets_slo is False else ""
+    if entry.meets_slo is not False:
+        return ""
+    parts = [wording.missed_by(entry.missed or {}, entry.slo)]
+    if entry.tasks is not None and entry.slo.task_s is not None:
+        parts.append(f"sessions {wording.count(entry.tasks.began - entry.tasks.met)}")
+    return ", ".join(filter(None, parts))
 
 
 def _attainment(entry: Outcome, goal: float | None = None, series: int | None = None) -> Cell:
