@@ -76,6 +76,36 @@ def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, pe
     assert (folder / "again.html").is_file()
 
 
+def test_five_hundred_agents_lose_nothing(repository, folder, penstock) -> None:
+    """Sessions of two turns that begin within seconds; of twenty, two calls at once and a join."""
+    header = {"schema": "dynamo.agentic_mooncake", "version": 2, "block_size": 16}
+    rows = []
+    for number in range(500):
+        def row(name, begin_ms, *waits, number=number):
+            return {"request_id": f"{number}-{name}", "play_id": str(number), "input_length": 48,
+                    "output_length": 3, "hash_ids": [0, 2 * number + 1],
+                    **({} if waits else {"not_before_ms": begin_ms}), "dependencies": [
+                        {"request_id": f"{number}-{one}", "trigger": trigger, "delay_ms": delay_ms}
+                        for one, trigger, delay_ms in waits]}
+
+        rows += [row("plan", number * 5), row("left", 0, ("plan", "completion", 20))]
+        if number < 20:
+            rows += [row("right", 0, ("plan", "dispatch", 5)),
+                     row("join", 0, ("left", "completion", 10), ("right", "completion", 0))]
+    (folder / "agents.jsonl").write_text("".join(json.dumps(one) + "\n"
+                                                 for one in (header, *rows)))
+    with emulated(repository, folder) as url:
+        done = penstock("bench", url, "--trace", "agents.jsonl", "--e2e", "300", "--out",
+                        "runs/agents", "--no-report", "--json")
+    summary = done.json
+    assert done.status == 0
+    assert summary["outcomes"] == {"sent": 1040, "finished": 1040, "failed": {}}
+    assert summary["load"]["sessions"] == 500
+    tasks = summary["overall"]["tasks"]
+    assert (tasks["began"], tasks["finished"], tasks["requests"]) == (500, 500, 1040)
+    assert summary["generator"]["lateness_s"]["p50"] >= 0.0
+
+
 def test_a_target_that_is_missed_is_status_1(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
         done, paced = (penstock("bench", url, "--rate", "200", "--requests", "20", target,

@@ -124,7 +124,8 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
 _OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
               "penstock": ("queue_timeout_s", "review_s", "max_num_seqs", "max_step_tokens"),
               "sarathi": ("chunk_tokens", "kv_reserve", "late_results"),
-              "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
+              "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",),
+              "plas": ("chunk_tokens",)}
 
 
 def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[

@@ -68,6 +68,8 @@ def bench(
         "--arrivals", metavar="PROCESS", show_default=False,
         help="poisson (default), constant, gamma:CV or ramp:START:END:SECONDS.")] = None,
     trace: TraceFile = None, columns: ColumnNames = None, clock: ClockUnit = None,
+    sessions: Annotated[bool, typer.Option(
+        "--sessions", help="Send next turns of the trace after the answers before.")] = False,
     class_name: ClassName = None, model: AskedModel = None,
     api: Api = "completions", prompts: PromptKind = "text",
     prompt_file: Annotated[Path | None, typer.Option(
@@ -146,11 +148,11 @@ def bench(
     options = LoadOptions(
         rates[0] if rates else None, requests, duration, prompt_tokens or "256",
         output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0,
-        columns_beside(trace, columns, clock))
+        columns_beside(trace, columns, clock), sessions)
     plan = plan_of(fleet, options, {
         "--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
         "--arrivals": arrivals, "--trace": trace, "--map": columns, "--clock": clock,
-        "--ttft": ttft, "--itl": itl, "--tpot": tpot, "--e2e": e2e,
+        "--sessions": sessions or None, "--ttft": ttft, "--itl": itl, "--tpot": tpot, "--e2e": e2e,
         **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
     given = given_prompts(prompt_file, {"--prompt-tokens": prompt_tokens, "--lengths": lengths,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Format = Annotated[str | None, typer.Option(
     "--format", metavar="NAME", show_default=False,
-    help="azure, burstgpt, csv, jsonl, lengths, mooncake or parquet; default: detected.")]
+    help="agentic, aiperf, azure, bailian, burstgpt, csv, jsonl, lengths, llmservingsim, "
+         "mooncake, parquet, sessions or weka; default: detected.")]
 TraceFile = Annotated[Path, typer.Argument(
     metavar="TRACE", help="The trace file, gzipped or not.", show_default=False)]
 OutFile = Annotated[Path, typer.Argument(

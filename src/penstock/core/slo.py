@@ -9,13 +9,14 @@ ITL_MODES: Final[tuple[ItlMode, ...]] = ("paced", "strict", "mean")
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Targets of one request, in seconds; ``None`` means no target.
+    """Targets of one request, and of its session, in seconds; ``None`` means no target.
 
     ``percentile`` binds twice, with one meaning: a request keeps its token pace when at most
     (100 - percentile) % of its tokens (paced) or gaps (strict) are late, and a class meets its
     objective when at least ``percentile`` % of the requests it received met every target. A mean
     ITL (TPOT) holds for a request's mean gap, so there ``percentile`` binds only once: all gaps of
-    a request are late, or none is.
+    a request are late, or none is. ``task_s`` is the target of a session as a whole, from its first
+    arrival to its last token, and ``percentile`` the share of sessions that must meet the target.
     """
 
     ttft_s: float | None = None
@@ -23,6 +24,7 @@ class Slo:
     e2e_s: float | None = None
     itl: ItlMode = "paced"
     percentile: float = 99.0
+    task_s: float | None = None
 
     @property
     def allowed_misses(self) -> float:

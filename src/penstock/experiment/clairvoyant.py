@@ -87,7 +87,7 @@ def clairvoyant(fleet: Fleet, traffic: Traffic, seed: int,
                 on_progress: Progress = lambda _: None) -> Clairvoyant | None:
     """Return what a clairvoyant needs for these requests, None where no bound is known: closed
     loops of clients, prefix caching, groups for some classes only, step times without a bound."""
-    if (isinstance(traffic, Workload) and traffic.loops is not None) or any(
+    if (isinstance(traffic, Workload) and traffic.waits) or any(
             one.service_classes is not None for one in fleet.replicas):
         return None
     on_progress("the bound")

@@ -46,9 +46,12 @@ def figures(found: Sequence[Contender]) -> list[dict[str, dict[str, Any]]]:
     and as ``difference`` the same of the paired differences to the first contender.
 
     Names are those of a sweep's columns, such as ``chat.ttft_s.p99``; shares of late tokens are
-    ``chat.late_token_share.p99``.
+    ``chat.late_token_share.p99``, times of sessions as a whole ``sessions.time_s.p99``.
     """
-    figures = _figures(list(found[0].summaries[0].classes))
+    first = found[0].summaries[0]
+    figures = _figures(list(first.classes))
+    if first.overall.tasks is not None:
+        figures |= {f"sessions.{name}": partial(_of_sessions, name) for name in SESSION_FIGURES}
     return [{name: {**asdict(seed_mean(contender.values(of))),
                     "difference": asdict(paired_difference(contender.values(of),
                                                            found[0].values(of)))}
@@ -67,6 +70,18 @@ def _figures(classes: Sequence[str]) -> dict[str, Callable[[RunSummary], float |
                 found[f"{name}.{key}.{q}"] = partial(_latency, name, key, q)
             found[f"{name}.late_token_share.{q}"] = partial(_late_tokens, name, q)
     return found
+
+
+SESSION_FIGURES = ("attainment", "time_mean_s", "time_s.p50", "time_s.p99")
+
+
+def _of_sessions(name: str, summary: RunSummary) -> float | None:
+    tasks = summary.overall.tasks
+    if tasks is None:
+        return None
+    key, _, percentile = name.partition(".")
+    found = getattr(tasks, key)
+    return found.at(percentile) if percentile else found  # type: ignore[no-any-return]
 
 
 def _attainment(name: str, summary: RunSummary) -> float | None:

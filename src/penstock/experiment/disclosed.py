@@ -126,7 +126,7 @@ def without_confidential(fleet: Fleet, requests: RequestTable, whole: RunSummary
 
 def _without_traces(table: RequestTable) -> RequestTable:
     """The same rows with numbers of their own, and without names that none of them bears."""
-    changes: dict[str, Any] = {"request_id": np.arange(len(table), dtype=np.int64)}
+    changes: dict[str, Any] = {"request_id": np.arange(len(table), dtype=np.int64), "tasks": None}
     for column, kind in NAMES.items():
         used, codes = np.unique(getattr(table, column), return_inverse=True)
         changes[kind] = tuple(getattr(table, kind)[index] for index in used)

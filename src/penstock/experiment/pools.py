@@ -10,7 +10,7 @@ from penstock.experiment.swapping import device_times, together
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment, per_second
 from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
-from penstock.metrics.run_summary import DeviceTimes, Pool, PooledModel
+from penstock.metrics.pool_summary import DeviceTimes, Pool, PooledModel
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED, RequestTable
 from penstock.sim.multiplex.pools import PoolRun
 from penstock.sim.simulation import SimulationResult

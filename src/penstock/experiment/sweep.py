@@ -12,7 +12,8 @@ from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
 from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.sources import fleet_workload
-from penstock.fleet.values import ClientFiles, Fleet, TraceFile
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_traffic import ClientFiles, TraceFile
 from penstock.fleet.write import to_yaml
 from penstock.plan.assign.solve import solve
 from penstock.plan.replicas import find_replicas

@@ -127,6 +127,9 @@ class SloSection(Section):
     percentile: Percentile = described(
         "Share of tokens in a request, and of requests in the class, that must be in time, %.",
         99, default=99.0)
+    task_s: Positive | None = described(
+        "Time of a whole session (an agent's task), from its first request to its last token, "
+        "seconds; `percentile` is the share of sessions that must meet it.", 300)
 
 
 class ServiceClassSection(Section):

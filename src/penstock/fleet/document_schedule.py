@@ -33,8 +33,8 @@ class ScheduleSection(Section):
 
     __pydantic_extra__: dict[str, Any]
 
-    name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, fcfs, "
-                           "orca, or stock: that of the named engine.", "sarathi",
+    name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, plas, "
+                           "fcfs, orca, or stock: that of the named engine.", "sarathi",
                            default="penstock")
     order: OrderName | None = described("Which waiting request goes first.", "deadline")
     chunking: ChunkingName | None = described(

@@ -64,6 +64,9 @@ class ArrivalsSection(Section):
         "sessions).", 2.0)
     think_cv: NotNegative | None = described(
         "Coefficient of variation of think times (closed, sessions).", 1.0)
+    sessions_per_s: Positive | None = described(
+        "Rate at which sessions begin, as a Poisson process; left out, as in the trace (sessions).",
+        0.2)
     ramp_s: NotNegative | None = described(
         "Time over which the clients begin, one after the other, seconds (closed).", 30.0)
 
@@ -104,12 +107,14 @@ class TraceSection(Section):
     file: FilePath = described(
         "Path to the trace, relative to the fleet file's folder or to the data folder.",
         "traces/azure2023_code.csv.gz", default=...)
-    format: Name = described("Layout of the file: azure, burstgpt, csv, jsonl, lengths, "
-                             "mooncake or parquet; auto tells by its columns.", "azure",
+    format: Name = described("Layout of the file: agentic, aiperf, azure, bailian, burstgpt, csv, "
+                             "jsonl, lengths, llmservingsim, mooncake, parquet, sessions or weka; "
+                             "auto tells by its columns.", "azure",
                              default="auto")
     arrivals: ArrivalsChoice = described(
-        "own keeps the trace's times; sessions keeps those of first turns, and sends each next "
-        "turn after the answer before it; an arrival process draws new times.", "own",
+        "own keeps the trace's times, where it has them; sessions keeps those of first turns, and "
+        "sends each next turn after the answers that it waits for; an arrival process draws new "
+        "times.", "own",
         {"name": "gamma", "gap_cv": 2.0}, default="own")
     scale: Positive | None = described(
         "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5)
@@ -133,6 +138,25 @@ class ClientsSection(Section):
         "Folder of the files; left out, the fleet file's folder, else the data folder.", "servegen")
     from_s: NotNegative = described("Time in the files at which the traffic begins, seconds.",
                                     86_400, default=0.0)
+
+
+class AgentsSection(Section):
+    """Sessions of agents, each turn after the answer to the turn before and a tool's or a person's
+    time. Prompts grow, and share their beginnings."""
+
+    profile: Name = described("Name of the profile of lengths and times.", "inference-day-2026",
+                              default="inference-day-2026")
+    sessions_per_s: Positive = described(
+        "Rate at which sessions begin, as a Poisson process.", 0.2, default=0.1)
+    num_sessions: Count = described("Number of sessions.", 1131, default=100)
+    token_scale: Positive = described(
+        "Factor on all lengths of the profile, also on the limit of the context.", 0.25,
+        default=1.0)
+    mean_turns: Positive | None = described(
+        "Mean number of turns of a session; left out, the profile's.", 11.6)
+    human_share: ShareOrZero | None = described(
+        "Share of turns that a person sends; the others follow a tool. Left out, the profile's.",
+        0.3)
 
 
 class TrafficSection(Section):
@@ -161,6 +185,10 @@ class TrafficSection(Section):
         "Clients with their own rates, gaps and lengths over time, instead of `trace` and "
         "`lengths`; each is a tenant. `rate_per_s` is then the mean over the whole file.",
         "m-large", {"set": "m-large", "folder": "servegen"})
+    agents: Annotated[AsName | Annotated[AgentsSection, Tag(SETTINGS_TAG)],
+                      NAME_OR_SETTINGS] | None = described(
+        "Sessions of agents, instead of `trace`, `lengths` and `clients`.",
+        "inference-day-2026", {"sessions_per_s": 0.2, "num_sessions": 500})
     arrivals: ArrivalsChoice | None = described(
         "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
     rate_per_s: Positive | None = described(

@@ -16,7 +16,7 @@ def counted(fleet: Fleet, table: RequestTable) -> RequestTable:
     """Return the requests that a run counts: all except arrivals during warm-up."""
     if fleet.run.warmup_s <= 0:
         return table
-    return table.take(table.arrival_s >= fleet.run.warmup_s)
+    return table.since(fleet.run.warmup_s)
 
 
 def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolColumn:

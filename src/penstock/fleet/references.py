@@ -15,7 +15,6 @@ from penstock.fleet.attestation import attestation_problems
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
-    ServiceClassSection,
     SizingGroupSection,
     VariantSection,
 )
@@ -26,6 +25,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.kubernetes import kubernetes_problems
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
+from penstock.fleet.objectives import objective_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
 from penstock.fleet.scaler_file import stated_scaler
 from penstock.fleet.scaling import scaling_problems
@@ -55,8 +55,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
                   {m.name: tuple(m.precisions) for m in document.models},
                   tuple(c.name for c in document.service_classes))
     yield from _duplicates("service_classes", names.classes)
-    for i, service_class in enumerate(document.service_classes):
-        yield from _slo_problems(("service_classes", i, "slo"), service_class)
+    yield from objective_problems(document.service_classes)
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
     yield from attestation_problems(document, catalog)
@@ -114,12 +113,6 @@ def _entry_problems(section: str, names: list[str],
             canonical.append(name)
             yield Problem((section, i, "name"), str(error))
     yield from _duplicates(section, canonical)
-
-
-def _slo_problems(path: Path, section: ServiceClassSection) -> Iterator[Problem]:
-    slo = section.slo
-    if slo.ttft_s is not None and slo.e2e_s is not None and slo.ttft_s > slo.e2e_s:
-        yield Problem((*path, "ttft_s"), f"{slo.ttft_s:g} s is later than e2e_s, {slo.e2e_s:g} s")
 
 
 def _traffic_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:

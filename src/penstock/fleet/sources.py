@@ -7,8 +7,16 @@ import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
-from penstock.fleet.traffic import arrival_process, closed_loop, is_closed, is_sessions, sessions
-from penstock.fleet.values import ClientFiles, Fleet, RunOptions, TraceFile, TrafficSpec
+from penstock.fleet.traffic import (
+    agent_traffic,
+    arrival_process,
+    closed_loop,
+    is_closed,
+    is_sessions,
+    sessions,
+)
+from penstock.fleet.values import Fleet, RunOptions, TrafficSpec
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.registry.sources import assumed_clock, read_trace
 from penstock.workload.client_files import read_clients
 from penstock.workload.column_map import ColumnMap
@@ -94,6 +102,12 @@ def _source(spec: TrafficSpec, run: RunOptions,
                              duration_s=spec.duration_s or run.duration_s,
                              max_tokens=spec.max_tokens, start_s=spec.start_s, clients=clients,
                              from_s=spec.lengths.from_s)
+    if isinstance(spec.lengths, AgentSessions):
+        return TrafficSource(spec.name, spec.model, spec.mix, spec.tenants,
+                             num_requests=spec.num_requests,
+                             duration_s=spec.duration_s or run.duration_s,
+                             max_tokens=spec.max_tokens, start_s=spec.start_s,
+                             agents=agent_traffic(spec.lengths))
     bounds = spec if trace is not None or spec.num_requests or spec.duration_s else run
     num_requests = bounds.num_requests
     if trace is None and num_requests is None and bounds.duration_s is None:

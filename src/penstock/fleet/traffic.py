@@ -1,12 +1,14 @@
 """Traffic entries: conversion of the file's entries to sources of a workload."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeGuard
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_traffic import (
+    AgentsSection,
     ArrivalsSection,
     ClientsSection,
     LengthsSection,
@@ -18,9 +20,11 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, quote
-from penstock.fleet.values import Choice, ClientFiles, TraceFile, TrafficSpec
+from penstock.fleet.values import Choice, TrafficSpec
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, Lengths, TraceFile
 from penstock.registry.sources import trace_columns
 from penstock.workload import arrivals, profile
+from penstock.workload.agents import PROFILES, AgentTraffic
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.client_files import WINDOWS
 from penstock.workload.column_map import ColumnMap, column_map, mapped_places
@@ -47,7 +51,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hourly": (("rates",), ("hour_s", "gap_cv", *_COMMON)),
     "diurnal": (("peak_to_mean",), ("period_s", "peak_at_s", "gap_cv", *_COMMON)),
     "closed": (("clients",), ("think_s", "think_cv", "ramp_s")),
-    "sessions": ((), ("think_s", "think_cv")),
+    "sessions": ((), ("think_s", "think_cv", "sessions_per_s")),
 }
 _DRAWN = ", ".join(name for name in _SETTINGS if name != "sessions")
 _REQUESTS_PER_CLIENT = 10  # where the file states no number: as load tools do
@@ -107,18 +111,23 @@ def _only_class(document: FleetDocument) -> dict[str, float]:
     return {classes[0].name: 1.0} if len(classes) == 1 else {}
 
 
-def _label(lengths: TraceFile | ClientFiles | LengthDistribution | str) -> str:
+def _label(lengths: Lengths) -> str:
+    if isinstance(lengths, AgentSessions):
+        return "agents"
     if isinstance(lengths, (str, ClientFiles)):
         return lengths if isinstance(lengths, str) else lengths.name
     return "trace" if isinstance(lengths, TraceFile) else "lengths"
 
 
 def _lengths(path: Path, entry: TrafficSection,
-             files: FileFinder) -> TraceFile | ClientFiles | LengthDistribution | str:
-    stated = [key for key in ("trace", "lengths", "clients") if getattr(entry, key) is not None]
+             files: FileFinder) -> Lengths:
+    stated = [key for key in ("trace", "lengths", "clients", "agents")
+              if getattr(entry, key) is not None]
     if len(stated) != 1:
         raise PlacedError(path, f"states {' and '.join(stated) or 'none'}; expected one of trace, "
-                                "lengths and clients")
+                                "lengths, clients and agents")
+    if entry.agents is not None:
+        return _agents((*path, "agents"), entry, entry.agents)
     if entry.clients is not None:
         return _client_files((*path, "clients"), entry, entry.clients, files)
     if isinstance(entry.trace, TraceSection):
@@ -148,6 +157,34 @@ def _client_files(path: Path, entry: TrafficSection, clients: str | ClientsSecti
     else:
         folder = files.find(clients.folder, (*path, "folder"))
     return ClientFiles(folder, clients.set, clients.from_s)
+
+
+def _agents(path: Path, entry: TrafficSection, agents: str | AgentsSection) -> AgentSessions:
+    if isinstance(agents, str):
+        agents = AgentsSection(profile=agents)
+    if agents.profile not in PROFILES:
+        raise PlacedError((*path, "profile"), f"unknown profile {quote(agents.profile)}"
+                                              f"{nearest(agents.profile, PROFILES)}")
+    if entry.rate_per_s is not None:
+        raise PlacedError((*path[:-1], "rate_per_s"),
+                          "stands beside agents; set agents.sessions_per_s instead")
+    found = AgentSessions(agents.profile, agents.sessions_per_s, agents.num_sessions,
+                          agents.token_scale, agents.mean_turns, agents.human_share)
+    try:
+        agent_traffic(found).check()
+    except InputError as error:
+        raise PlacedError(path, str(error)) from None
+    return found
+
+
+def agent_traffic(found: AgentSessions) -> AgentTraffic:
+    """Return the sessions of the workload package."""
+    profile = PROFILES[found.profile].scaled(found.token_scale)
+    if found.mean_turns is not None:
+        profile = replace(profile, mean_turns=found.mean_turns)
+    if found.human_share is not None:
+        profile = replace(profile, human_share=found.human_share)
+    return AgentTraffic(profile, found.sessions_per_s, found.num_sessions)
 
 
 def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile:
@@ -202,9 +239,10 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
     """Return the arrival process, ``None`` when a trace or clients keep their own times."""
     at: Path = (*path, "arrivals")
     section = entry.arrivals
-    if entry.clients is not None:
+    if entry.clients is not None or entry.agents is not None:
         if section is not None:
-            raise PlacedError(at, "stands beside clients, which have arrivals of their own")
+            kind = "clients" if entry.agents is None else "agents"
+            raise PlacedError(at, f"stands beside {kind}, which have arrivals of their own")
         return None
     if isinstance(entry.trace, TraceSection):
         if section is not None:
@@ -287,21 +325,22 @@ def sessions(choice: Choice) -> Sessions:
     return Sessions(**choice.options)
 
 
-def check_open(traffic: Iterable[TrafficSpec], what: str) -> None:
-    """Raise InputError where traffic has no rate of its own, because clients decide the rate.
-    ``what`` begins the reason."""
+def check_open(traffic: Iterable[TrafficSpec], what: str, *, with_sessions: bool = False) -> None:
+    """Raise InputError where traffic has no rate of its own, because clients decide the rate; that
+    of sessions is refused, unless ``with_sessions``. ``what`` begins the reason."""
     for spec in traffic:
         if is_closed(spec.arrivals):
             raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
                              "rate_per_s and open arrivals, such as poisson")
-        if is_sessions(spec.arrivals):
+        if not with_sessions and (is_sessions(spec.arrivals)
+                                  or isinstance(spec.lengths, AgentSessions)):
             raise InputError(f"traffic: {spec.name!r} has sessions, whose turns wait for answers; "
                              f"{what} needs open arrivals, such as the trace's own")
 
 
-def longest_prompt(lengths: TraceFile | ClientFiles | LengthDistribution | str) -> int | None:
+def longest_prompt(lengths: Lengths) -> int | None:
     """Return the longest prompt of these lengths, ``None`` where a file must be read first."""
-    if isinstance(lengths, (TraceFile, ClientFiles)):
+    if isinstance(lengths, (TraceFile, ClientFiles, AgentSessions)):
         return None
     drawn = length_table(lengths) if isinstance(lengths, str) else lengths
     return drawn.prompt.max_tokens

@@ -32,12 +32,11 @@ from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_speculation import Speculation
 from penstock.fleet.values_starts import StartParts
+from penstock.fleet.values_traffic import Lengths
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.route.roles import BOTH
 from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
-from penstock.workload.column_map import AS_KNOWN, ColumnMap
-from penstock.workload.lengths import LengthDistribution
 
 StepTimeSpec = str | Mapping[str, Any] | None
 
@@ -176,38 +175,12 @@ class ReplicaGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceFile:
-    """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
-
-    ``scale`` multiplies the rate of the trace's own times, if stated. ``format`` is ``auto`` or a
-    name in ``registry.sources.TRACES``. ``columns`` are the file's other names of columns, and the
-    unit of its clock.
-    """
-
-    path: str
-    format: str = "auto"
-    own_times: bool = True
-    scale: float | None = None
-    shuffle: bool = False
-    columns: ColumnMap = AS_KNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class ClientFiles:
-    """A set of many clients' traffic in a folder, from ``from_s`` of its files on."""
-
-    folder: str
-    name: str
-    from_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class TrafficSpec:
     """Future requests, before any file is read or random number drawn.
 
-    ``lengths`` is a trace file, a set of clients, the name of a shipped table, or a distribution.
-    ``arrivals`` is
-    ``None`` where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
+    ``lengths`` is a trace file, a set of clients, sessions of agents, the name of a shipped table,
+    or a distribution. ``arrivals`` is ``None`` for clients, for agents and
+    where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
     with ``sessions`` first turns keep them.
     Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
     """
@@ -215,7 +188,7 @@ class TrafficSpec:
     name: str
     model: str
     mix: Mapping[str, float]
-    lengths: TraceFile | ClientFiles | LengthDistribution | str
+    lengths: Lengths
     arrivals: Choice | None = None
     rate_per_s: float | None = None
     tenants: Mapping[str, float] = field(default_factory=dict)

@@ -19,16 +19,15 @@ from penstock.fleet.starts import start_section
 from penstock.fleet.stock import STOCK
 from penstock.fleet.values import (
     Choice,
-    ClientFiles,
     EngineOptions,
     Fleet,
     ReplicaGroup,
     ScalingOptions,
     Sizing,
-    TraceFile,
     TrafficSpec,
 )
 from penstock.fleet.values_faults import NO_FAULTS, Spot
+from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.route.roles import BOTH
 from penstock.policy.schedule.options import SchedulerOptions
@@ -147,6 +146,9 @@ def _traffic(spec: TrafficSpec) -> dict[str, Any]:
     if isinstance(lengths, ClientFiles):
         section["clients"] = {"set": lengths.name, "folder": lengths.folder,
                               "from_s": lengths.from_s}
+        return section
+    if isinstance(lengths, AgentSessions):
+        section["agents"] = asdict(lengths)
         return section
     section["arrivals"] = arrivals
     section["lengths"] = lengths if isinstance(lengths, str) else _distribution(lengths)

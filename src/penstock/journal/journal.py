@@ -14,7 +14,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
 VERSION = 1
-_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not use these
+_OF_THE_ROUTER = ("needs", "forecasts")  # a scheduler does not use these
 
 
 class Journal:
@@ -42,6 +42,8 @@ class Journal:
         fields = request._asdict()
         for name in _OF_THE_ROUTER:
             del fields[name]
+        if not request.session:
+            del fields["session"]
         service_class = request.service_class
         slo = service_class.slo
         fields["service_class"] = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.metrics.table import NAMES, STATUSES, RequestTable, concat
+from penstock.metrics.table import NAMES, STATUSES, RequestTable, Tasks, concat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,8 @@ PARQUET_COLUMNS = {
     "num_preemptions": "num_preemptions", "num_relegations": "num_relegations",
     "status": "status", "met_slo": "met_slo",
 }
+TASK_COLUMNS = {"session": "index", "session_requests": "size"}
+"""Further columns where requests belong to sessions."""
 
 
 class RequestWriter:
@@ -107,6 +109,9 @@ def arrow_table(table: RequestTable) -> "pa.Table":
             columns[name] = _named(values, getattr(table, NAMES[attribute]))
         else:
             columns[name] = pa.array(values, from_pandas=values.dtype.kind == "f")
+    if table.tasks is not None:
+        columns |= {name: pa.array(getattr(table.tasks, attribute))
+                    for name, attribute in TASK_COLUMNS.items()}
     return pa.table(columns)
 
 
@@ -187,7 +192,14 @@ def _table(found: "pa.Table") -> RequestTable:
             columns[NAMES[attribute]] = tuple(column.dictionary.to_pylist())
         else:
             columns[attribute] = column.to_numpy(zero_copy_only=False)
-    return RequestTable(**columns)
+    return RequestTable(**columns, tasks=_tasks(found))
+
+
+def _tasks(found: "pa.Table") -> Tasks | None:
+    if not {*TASK_COLUMNS} <= {*found.column_names}:
+        return None
+    return Tasks(**{attribute: found[name].to_numpy()
+                    for name, attribute in TASK_COLUMNS.items()})
 
 
 def temporary_path(path: Path) -> Path:

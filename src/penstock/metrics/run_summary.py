@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from penstock.core.slo import Slo
+from penstock.metrics.pool_summary import Pool
 from penstock.metrics.record import Form, Former, document, read_record
 from penstock.metrics.scaling_summary import Scaling
 from penstock.metrics.transfer_summary import Transfers
@@ -111,12 +112,30 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskSummary:
+    """The outcome of tasks, each the requests of one session. ``began`` counts tasks with at least
+    one request, and ``met`` those that finished within their class's ``task_s``, if stated."""
+
+    began: int
+    finished: int
+    met: int
+    attainment: float | None
+    attainment_low: float | None
+    attainment_high: float | None
+    requests: int
+    time_s: Percentiles
+    time_mean_s: float | None
+    interactivity_tokens_per_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassSummary(Outcome, Target):
     """The outcome of a service class held against its objective. ``missed`` counts requests by the
     target that they missed."""
 
     missed: Annotated[Mapping[str, int] | None, Form.OPTIONAL] = None
     late_token_share: Annotated[Percentiles | None, Form.OPTIONAL] = None
+    tasks: Annotated[TaskSummary | None, Form.OPTIONAL] = None
     meets_slo: bool | None
 
 
@@ -125,6 +144,7 @@ class OverallSummary(Outcome):
     """The outcome of all requests."""
 
     meets_slo: bool | None
+    tasks: Annotated[TaskSummary | None, Form.OPTIONAL] = None
     bound: Annotated[Bound | None, Form.FLAT] = None
 
 
@@ -147,57 +167,6 @@ class Refusal:
     service_class: Annotated[str | None, Form.OPTIONAL] = None
     status: Annotated[str | None, Form.OPTIONAL] = None
     example: Annotated[str | None, Form.OPTIONAL] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceTimes:
-    """Shares of a device's time."""
-
-    loading_share: float | None
-    computing_share: float | None
-    idle_share: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PooledModel:
-    """Requests and loads of one model of a pool."""
-
-    model: str
-    received: int
-    met: int
-    attainment: float | None
-    attainment_low: float | None
-    attainment_high: float | None
-    finished: int
-    rejected: int
-    shed: int
-    unfinished: int
-    goodput_requests_per_s: float | None
-    e2e_mean_s: float | None
-    loads: int
-    load_mean_s: float | None
-    mean_batch: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool(DeviceTimes):
-    """Devices that models share: their loads, batches and time. A pool that had confidential
-    requests states neither models nor devices."""
-
-    name: str
-    accelerator: str
-    num_devices: int
-    policy: str
-    settings: Mapping[str, Any]
-    num_models: int
-    batching: str = ""
-    loads: int | None
-    failed_loads: int | None
-    load_mean_s: float | None
-    batches: int | None
-    mean_batch: float | None
-    devices: tuple[DeviceTimes, ...]
-    models: tuple[PooledModel, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

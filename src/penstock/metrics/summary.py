@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
 
-from penstock.core.slo import ServiceClass
+from penstock.core.slo import ServiceClass, Slo
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.metrics.attainment import Attainment, per_second
 from penstock.metrics.counts import Counts, Span, counts_of, served_by, span_of
@@ -21,8 +21,10 @@ from penstock.metrics.run_summary import (
     Percentiles,
     ReplicaUse,
     RunSummary,
+    TaskSummary,
 )
 from penstock.metrics.table import Requests, RequestTable
+from penstock.metrics.tasks import task_table
 
 MILLION = 1_000_000
 
@@ -75,18 +77,22 @@ def summarise(requests: Requests, classes: Sequence[ServiceClass], usage: Usage,
     windows = Windows(found.span.arrival_window_s,
                       found.span.whole_window_s if window_s is None else window_s)
     total_tokens = found.whole.computed_tokens
+    tasks = task_table(requests.blocks(), from_s)
+    slos = {one.name: one.slo for one in classes}
     by_class = {}
     for service_class, counts in zip(classes, found.by_class, strict=True):
         share = counts.computed_tokens / total_tokens if total_tokens else 0.0
+        whole = None if tasks is None else tasks.summary(slos, service_class.name)
         by_class[service_class.name] = ClassSummary(
             priority=service_class.priority, weight=service_class.weight, slo=service_class.slo,
             **vars(_outcome(counts, latencies[service_class.name], windows, usage, share)),
             missed=counts.missed, late_token_share=latencies[service_class.name][_LATE],
-            meets_slo=_attainment(counts).meets(service_class.slo.percentile))
+            tasks=whole, meets_slo=_meets(counts, whole, service_class.slo))
     verdicts = [entry.meets_slo for entry in by_class.values()]
     overall = OverallSummary(
         **vars(_outcome(found.whole, latencies[None], windows, usage, 1.0)),
-        meets_slo=None if all(v is None for v in verdicts) else False not in verdicts)
+        meets_slo=None if all(v is None for v in verdicts) else False not in verdicts,
+        tasks=None if tasks is None else tasks.summary(slos))
     return RunSummary(arrival_window_s=windows.arrival_s, window_s=windows.whole_s,
                       overall=overall, classes=by_class,
                       replicas=_replicas(found.served, usage, windows.whole_s))
@@ -143,6 +149,14 @@ def _columns(table: RequestTable) -> dict[str, FloatColumn]:
     return {"ttft_s": table.ttft_s, "queue_s": table.queue_s, "tpot_s": finished.tpot_s,
             "itl_mean_s": finished.itl_mean_s, "itl_p99_s": finished.itl_p99_s,
             "itl_max_s": finished.itl_max_s, "e2e_s": finished.e2e_s}
+
+
+def _meets(counts: Counts, tasks: TaskSummary | None, slo: Slo) -> bool | None:
+    """Whether enough requests met their targets and, where tasks have one, enough tasks."""
+    meets = _attainment(counts).meets(slo.percentile)
+    if tasks is None or slo.task_s is None or not meets:
+        return meets
+    return Attainment(tasks.met, tasks.began).meets(slo.percentile)
 
 
 def _attainment(counts: Counts) -> Attainment:

@@ -20,13 +20,34 @@ NO_REPLICA = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Tasks:
+    """The number of each row's session, -1 where a row belongs to none, and ``size``: how many
+    requests the session has, sent or not."""
+
+    index: IntColumn
+    size: IntColumn
+
+    def take(self, rows: IntColumn | BoolColumn | slice) -> "Tasks":
+        """Return those of the chosen rows."""
+        return Tasks(self.index[rows], self.size[rows])
+
+
+def tasks_of(index: IntColumn | None) -> Tasks | None:
+    """Return the sessions of all requests of a workload, with their sizes."""
+    if index is None:
+        return None
+    sizes = np.bincount(index[index >= 0], minlength=1)
+    return Tasks(index, np.where(index < 0, 0, sizes[index]))
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTable:
     """One row per request received; all columns have one length.
 
     ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Times are seconds on
     the run's clock, NaN when they never happened. ``replica`` is NO_REPLICA for a request that was
     never routed. ``output_tokens`` counts produced tokens, also of unfinished requests. In an even
-    sample each row ``stands_for`` so many requests.
+    sample each row ``stands_for`` so many requests. ``tasks`` is None where no row has a session.
     """
 
     request_id: IntColumn
@@ -52,6 +73,7 @@ class RequestTable:
     service_classes: tuple[str, ...]
     tenants: tuple[str, ...]
     stands_for: int = 1
+    tasks: Tasks | None = None
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -88,7 +110,18 @@ class RequestTable:
 
     def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
         """Return the chosen rows, by position or mask."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS},
+                       tasks=self.tasks and self.tasks.take(rows))
+
+    def since(self, from_s: float) -> "RequestTable":
+        """Return the requests that arrived at ``from_s`` or later, those of tasks that had begun
+        before without their tasks."""
+        found = self.take(self.arrival_s >= from_s)
+        if self.tasks is None or found.tasks is None:
+            return found
+        before = self.tasks.index[self.arrival_s < from_s]
+        index = np.where(np.isin(found.tasks.index, before), -1, found.tasks.index)
+        return replace(found, tasks=Tasks(index, found.tasks.size))
 
     def of_class(self, name: str) -> "RequestTable":
         """Return the requests of one service class, empty for an unknown class."""
@@ -109,7 +142,7 @@ class RequestTable:
 NAMES: Final = {"model_index": "models", "class_index": "service_classes",
                 "tenant_index": "tenants"}
 COLUMNS: Final = tuple(field.name for field in fields(RequestTable)
-                       if field.name not in {*NAMES.values(), "stands_for"})
+                       if field.name not in {*NAMES.values(), "stands_for", "tasks"})
 
 
 class Requests(Protocol):
@@ -144,7 +177,18 @@ def concat(tables: Iterable[RequestTable]) -> RequestTable:
                  _renumbered(getattr(block, column), getattr(block, kind), names[kind])
                  for block in blocks]
         columns[column] = np.concatenate(parts)
-    return RequestTable(**columns, **names, stands_for=blocks[0].stands_for)
+    return RequestTable(**columns, **names, stands_for=blocks[0].stands_for,
+                        tasks=_joined_tasks(blocks))
+
+
+def _joined_tasks(blocks: Sequence[RequestTable]) -> Tasks | None:
+    """The sessions of all rows; blocks are of one run, whose sessions have one numbering."""
+    if all(block.tasks is None for block in blocks):
+        return None
+    none = [np.full(len(block), -1, np.int64) for block in blocks]
+    return Tasks(*(np.concatenate([
+        alone if block.tasks is None else getattr(block.tasks, name)
+        for block, alone in zip(blocks, none, strict=True)]) for name in ("index", "size")))
 
 
 def _merged(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ not serve is left out of the file, and a comment says so.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from penstock.fleet.values import Fleet, ReplicaGroup, Sizing, TraceFile, TrafficSpec
+from penstock.fleet.values import Fleet, ReplicaGroup, Sizing, TrafficSpec
+from penstock.fleet.values_traffic import TraceFile
 from penstock.fleet.write import to_yaml
 from penstock.plan.plan import FleetPlan
 

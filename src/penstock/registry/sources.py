@@ -23,7 +23,8 @@ PROFILES = Axis("profile format", "penstock.profile", {
 
 TRACES = Axis("trace format", "penstock.trace", {
     name: Entry("penstock.workload.readers:read_trace")
-    for name in ("azure", "burstgpt", "csv", "jsonl", "lengths", "mooncake", "parquet")})
+    for name in ("agentic", "aiperf", "azure", "bailian", "burstgpt", "csv", "jsonl", "lengths",
+                 "llmservingsim", "mooncake", "parquet", "sessions", "weka")})
 
 PLANNING = Axis("set of planning operations", "penstock.planning", {
     "queue": Entry("penstock.serving.planning.queue:OPERATIONS"),

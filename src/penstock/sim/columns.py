@@ -18,6 +18,7 @@ from penstock.metrics.table import (
     UNFINISHED,
     RequestTable,
     concat,
+    tasks_of,
 )
 from penstock.sim.recorder import Ended
 from penstock.workload.select import part_of
@@ -196,6 +197,7 @@ class _Block:
             num_relegations=self.counts["num_relegations"].astype(np.int32),
             status=np.where(self.status == _OPEN, np.int8(UNFINISHED), self.status),
             met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
-            service_classes=workload.service_classes, tenants=workload.tenants, **moments)
+            service_classes=workload.service_classes, tenants=workload.tenants,
+            tasks=tasks_of(workload.tasks), **moments)
         judged = table.judged(slos)
         return replace(judged, met_slo=judged.met_slo & ~self.late)

@@ -65,7 +65,7 @@ from penstock.sim.scaling.loop import ScalingLoop
 from penstock.sim.scaling.slots import Slot
 from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins
-from penstock.sim.upcoming import InOrder, Looped
+from penstock.sim.upcoming import Dependent, InOrder
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Traffic, Workload
 
@@ -167,8 +167,8 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
             until_ps = min(NEVER_PS, to_ps(traffic.duration_s + drain_s))
         with no_cycle_search():
             requests = chain.from_iterable(_coming(fleet, traffic, parts))
-            loops = traffic.loops if isinstance(traffic, Workload) else None
-            upcoming = InOrder(requests) if loops is None else Looped(requests, loops)
+            upcoming = Dependent(requests, traffic) \
+                if isinstance(traffic, Workload) and traffic.waits else InOrder(requests)
             with suppress(Lost):
                 parts.cluster.run(upcoming, flusher.on_instant, until_ps)
         flusher.flush()
@@ -177,7 +177,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
     end_s = _end_s(parts, pools, traffic)
     scaled = None if parts.scaling is None else scaling_run(parts.scaling, len(fleet.replicas),
                                                             end_s, parts.holding)
-    table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Looped) else None)
+    table = parts.outcomes.table(upcoming.arrived_s if isinstance(upcoming, Dependent) else None)
     return SimulationResult(
         table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
@@ -185,7 +185,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
         end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
-        len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
+        len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Dependent) else 0,
         scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved)
 
 
@@ -325,7 +325,7 @@ class _Engines:
         self._seed = seed
         self._stack = stack
         # How long a closed loop lasts is not known before.
-        closed = isinstance(traffic, Workload) and traffic.loops is not None
+        closed = isinstance(traffic, Workload) and traffic.waits
         period_s = 1.0 if closed else traffic.duration_s / _NUM_SAMPLES
         self._period_ps = max(1, to_ps(period_s))
         self._models = [step_time(group) for group in fleet.replicas]

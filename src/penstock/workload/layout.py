@@ -22,9 +22,11 @@ from penstock.workload.columns import (
     near_miss,
     normal_name,
 )
+from penstock.workload.session_files import FORMS, session_form
 from penstock.workload.text import csv_line_number, first_line, jsonl_line_number, open_text
 
-TraceFormat = Literal["azure", "burstgpt", "csv", "jsonl", "lengths", "mooncake", "parquet"]
+TraceFormat = Literal["agentic", "aiperf", "azure", "bailian", "burstgpt", "csv", "jsonl",
+                      "lengths", "llmservingsim", "mooncake", "parquet", "sessions", "weka"]
 Form = Literal["text", "json", "parquet"]
 
 MOONCAKE = {"arrival_s": "timestamp", "prompt_tokens": "input_length",
@@ -79,6 +81,9 @@ def layout_of(path: Path, format: TraceFormat | None = None,  # noqa: A002
     if format is not None and format not in get_args(TraceFormat):
         raise InputError(f"unknown trace format {format!r}{nearest(format, get_args(TraceFormat))}")
     head = _read_head(path, format)
+    sessions = _session_layout(path, head, format, mapping)
+    if sessions is not None:
+        return sessions
     if head.form != "json":
         check_distinct(head.where, head.header)
     mapped = mapped_places(head.where, head.header, mapping)
@@ -86,6 +91,21 @@ def layout_of(path: Path, format: TraceFormat | None = None,  # noqa: A002
         return _layout(head, format, mapped, mapping.clock)
     except RowFaultError as fault:
         raise InputError(f"{row_place(path, head.form, fault.row)}: {fault.message}") from None
+
+
+def _session_layout(path: Path, head: _Head, stated: TraceFormat | None, mapping: ColumnMap
+                    ) -> Layout | None:
+    """The layout of a file of sessions, whose fields have fixed names and units."""
+    kind = stated if stated in FORMS else None
+    if stated is None and head.form == "json" and mapping == AS_KNOWN:
+        found = session_form(path, dict(zip(head.header, head.first, strict=True)))
+        kind = next((one for one in get_args(TraceFormat) if one == found), None)
+    if kind is None:
+        return None
+    if mapping != AS_KNOWN:
+        raise InputError(f"{path}: the fields of the format {kind} are fixed; leave the map and "
+                         "the clock out")
+    return Layout(kind, "json", head.header, {}, None)
 
 
 def columns_in(path: Path, format: TraceFormat | None = None,  # noqa: A002
@@ -206,7 +226,7 @@ def _read_head(path: Path, kind: TraceFormat | None) -> _Head:
         row = first_row(path)
         return _Head(str(path), "parquet", tuple(row), tuple(row.values()))
     line = first_line(path)
-    if kind in ("mooncake", "jsonl") or (kind is None and line.startswith("{")):
+    if kind in ("mooncake", "jsonl", *FORMS) or (kind is None and line.startswith("{")):
         try:
             found = orjson.loads(line)
         except orjson.JSONDecodeError:  # the reader of rows says where

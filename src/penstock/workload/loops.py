@@ -61,21 +61,17 @@ def joined_loops(parts: Sequence[tuple[int, Loops | None]], order: IntColumn) ->
     starts: list[FloatColumn] = []
     index: list[IntColumn] = []
     thinks: list[FloatColumn] = []
-    gaps: list[FloatColumn] = []
     for num, loops in parts:
         if loops is None:
             index.append(np.full(num, NO_LOOP, np.int64))
             thinks.append(np.zeros(num))
-            gaps.append(np.zeros(num))
         else:
             index.append(np.where(loops.index < 0, NO_LOOP, loops.index + len(starts)))
             thinks.append(loops.think_s)
-            gaps.append(loops.gap_s)
             starts += loops.starts_s
-    return Loops(tuple(starts), np.concatenate(index)[order], np.concatenate(thinks)[order],
-                 np.concatenate(gaps)[order])
+    return Loops(tuple(starts), np.concatenate(index)[order], np.concatenate(thinks)[order])
 
 
 def loops_of(loops: Loops, rows: NDArray[np.bool_]) -> Loops:
     """Return the loops for the requests that the mask ``rows`` picks, with all clients."""
-    return Loops(loops.starts_s, loops.index[rows], loops.think_s[rows], loops.gap_s[rows])
+    return Loops(loops.starts_s, loops.index[rows], loops.think_s[rows])

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.workload.links import joined_links
 from penstock.workload.loops import joined_loops
 from penstock.workload.select import COLUMNS, part_of
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
@@ -35,7 +36,22 @@ def merged(parts: Sequence[Workload]) -> Workload:
         tenants.names, tenants.index[order],
         prefixes.offsets, prefixes.values, prefixes.block_tokens,
         loops=joined_loops([(len(part), part.loops) for part in parts], order),
+        links=joined_links([(len(part), part.links) for part in parts], order),
+        tasks=_joined_tasks(parts, order),
     )
+
+
+def _joined_tasks(parts: Sequence[Workload], order: IntColumn) -> IntColumn | None:
+    """The sessions of all parts. Parts never share a session: each gets numbers of its own."""
+    if all(part.tasks is None for part in parts):
+        return None
+    found: list[IntColumn] = []
+    first = 0
+    for part in parts:
+        tasks = np.full(len(part), -1, np.int64) if part.tasks is None else part.tasks
+        found.append(np.where(tasks < 0, -1, tasks + first))
+        first += int(tasks.max(initial=-1)) + 1
+    return np.concatenate(found)[order]
 
 
 def joined(parts: Sequence[Workload]) -> Workload:

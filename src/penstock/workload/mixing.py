@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.workload.agents import AgentTraffic
 from penstock.workload.lengths import (
     LengthDistribution,
     LengthModel,
@@ -15,7 +16,7 @@ from penstock.workload.lengths import (
     TraceLengths,
 )
 from penstock.workload.merge import joined, merged
-from penstock.workload.sessions import Sessions, sessions_of
+from penstock.workload.sessions import Sessions, restarted, sessions_of
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
@@ -109,7 +110,15 @@ def _whole(source: TrafficSource, seed: int) -> Workload:
                                      source.from_s)
         source = replace(source, trace=trace, clients=None, rate_per_s=None, duration_s=None,
                          max_tokens=max(source.max_tokens or 0, source.clients.max_output_tokens))
+    if source.agents is not None:
+        source = _with_sessions(source, source.agents, seed)
     check_source(source)
+    turns = source.sessions
+    if turns is None and source.times_from_links:
+        turns = Sessions()
+    if turns is not None and turns.sessions_per_s is not None and source.trace is not None:
+        source = replace(source, trace=restarted(source.trace, turns.sessions_per_s,
+                                                 stream(seed, source.name, "sessions")))
     drawing = _Drawing(source, seed)
     arrival_s = _arrivals(source, seed)
     pairs = _length_model(source).draw(drawing.lengths, len(arrival_s))
@@ -117,11 +126,20 @@ def _whole(source: TrafficSource, seed: int) -> Workload:
     if source.loop is not None:
         thinks_s = source.loop.thinks_s(stream(seed, source.name, "thinks"), len(found))
         return replace(found, loops=Loops(
-            (source.loop.starts_s(source.start_s),), np.zeros(len(found), np.int64), thinks_s,
-            np.zeros(len(found))))
-    if source.sessions is not None:
-        return replace(found, loops=_sessions(source, source.sessions, arrival_s, pairs, seed))
+            (source.loop.starts_s(source.start_s),), np.zeros(len(found), np.int64), thinks_s))
+    if turns is not None:
+        assert source.trace is not None, "check_source saw to it"
+        return _in_sessions(found, source, source.trace, turns, seed)
     return found
+
+
+def _with_sessions(source: TrafficSource, agents: AgentTraffic, seed: int) -> TrafficSource:
+    """The source with the drawn sessions as its trace, which is not repeated."""
+    agents.check()
+    trace = agents.trace(stream(seed, source.name, "agents"))
+    num = None if source.num_requests is None else min(source.num_requests, len(trace))
+    return replace(source, agents=None, trace=trace, num_requests=num,
+                   duration_s=source.duration_s and min(source.duration_s, trace.last_s))
 
 
 class _Drawing:
@@ -206,17 +224,18 @@ def _replayed(trace: Trace, source: TrafficSource) -> FloatColumn:
     return times
 
 
-def _sessions(source: TrafficSource, sessions: Sessions, arrival_s: FloatColumn,
-              pairs: LengthPairs, seed: int) -> Loops:
-    """The sessions of a trace's requests. Those of a second round are other people's."""
-    trace, rows = source.trace, pairs.rows
-    assert trace is not None, "check_source saw to it"
-    assert trace.arrival_s is not None, "check_source saw to it"
-    assert rows is not None, "rows of a trace are those of its lengths"
-    rounds = np.arange(len(rows)) // len(trace)
-    return sessions.loops(sessions_of(trace)[rows] + rounds * len(trace),
-                          arrival_s + source.start_s, trace.arrival_s[rows],
-                          stream(seed, source.name, "thinks"))
+def _in_sessions(found: Workload, source: TrafficSource, trace: Trace, turns: Sessions, seed: int
+                 ) -> Workload:
+    """The requests of a trace with their sessions, whose turns wait for answers. Those of a second
+    round are other people's. A session has one class, one tenant and one model, where drawn."""
+    num = len(found)
+    rows = np.arange(num)
+    tasks = sessions_of(trace)[rows % len(trace)] + rows // len(trace) * len(trace)
+    _, first, index = np.unique(tasks, return_index=True, return_inverse=True)
+    drawn = {column: getattr(found, column)[first][index] for column, shares in (
+        ("class_index", source.mix), ("tenant_index", source.tenants)) if shares}
+    return replace(found, links=turns.links(trace, num, stream(seed, source.name, "thinks")),
+                   tasks=tasks, **drawn)
 
 
 def _named(rng: np.random.Generator, column: str, shares: Mapping[str, float],

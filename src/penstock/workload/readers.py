@@ -12,6 +12,8 @@ from penstock.workload.columns import RowFaultError, normal_name, sorted_arrival
 from penstock.workload.layout import MOONCAKE, Layout, TraceFormat, layout_of, row_place
 from penstock.workload.mooncake import read_json_table, spread
 from penstock.workload.parquet import read_parquet_table
+from penstock.workload.session_files import FORMS, read_session_file
+from penstock.workload.session_turns import session_trace
 from penstock.workload.table import Table, read_csv_table
 from penstock.workload.trace import Trace
 from penstock.workload.workload import FloatColumn, IntColumn
@@ -28,13 +30,17 @@ def read_trace(path: Path | str, format: TraceFormat | None = None, *,  # noqa: 
     other names than the known ones, and the unit of the clock. Logs (``azure``, ``burstgpt``,
     ``mooncake``, and any file whose times count from 1970) are sorted by arrival, start at 0 s, and
     lose their rows without output, which ``Trace.num_dropped`` counts. Plain files keep their times
-    and must be sorted. ``spread_steps`` evens out Mooncake's 3-second stamps.
+    and must be sorted. ``spread_steps`` evens out Mooncake's 3-second stamps. Files of sessions say
+    which requests waited for which (``Trace.links``).
 
     Raises InputError, naming the file and the line, for anything that is not such a trace.
     """
     path = Path(path)
     layout = layout_of(path, format, mapping)
     try:
+        if layout.kind in FORMS:
+            return session_trace(read_session_file(path, layout.kind), str(path),
+                                 spread_steps=spread_steps)
         trace = _checked(_read_table(path, layout), path, layout)
     except RowFaultError as fault:
         raise InputError(f"{row_place(path, layout.form, fault.row)}: {fault.message}") from None

@@ -53,11 +53,18 @@ def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
         map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
         _hashes(workload, domains, rows),
         repeat(workload.hash_block_tokens), _needs(workload, classes, barred, rows),
-        repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows), repeat(""),
-        repeat(0), repeat(False),
+        repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows),
+        _sessions(workload, rows), repeat(0), repeat(False),
         strict=False,
     )
     return map(Request._make, fields)
+
+
+def _sessions(workload: Workload, rows: slice) -> Iterator[str]:
+    """The names of sessions, as clients state them in a header."""
+    if workload.tasks is None:
+        return repeat("")
+    return ("" if task < 0 else str(task) for task in workload.tasks[rows].tolist())
 
 
 def _needs(workload: Workload, classes: list[ServiceClass], barred: list[bool],

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.workload.links import links_of
 from penstock.workload.loops import loops_of
 from penstock.workload.workload import Workload
 
@@ -14,11 +15,14 @@ COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_i
 
 
 def _columns(workload: Workload, rows: NDArray[Any] | slice) -> dict[str, Any]:
-    return {name: getattr(workload, name)[rows] for name in COLUMNS}
+    found = {name: getattr(workload, name)[rows] for name in COLUMNS}
+    if workload.tasks is not None:
+        found["tasks"] = workload.tasks[rows]
+    return found
 
 
 def part_of(workload: Workload, rows: slice) -> Workload:
-    """Consecutive requests of a workload without prefix hashes, loops and answers, as views."""
+    """Consecutive requests of a workload, as views, without prefix hashes, loops and links."""
     return replace(workload, **_columns(workload, rows))
 
 
@@ -28,7 +32,8 @@ def rearranged(workload: Workload, order: NDArray[np.int64], arrival_s: NDArray[
     columns = {**_columns(workload, order), "arrival_s": arrival_s}
     answers = workload.answers and workload.answers.take(order)
     return replace(workload, **columns, hash_offsets=workload.hash_offsets[:0],
-                   hash_values=workload.hash_values[:0], answers=answers, loops=None)
+                   hash_values=workload.hash_values[:0], answers=answers, loops=None,
+                   links=None)
 
 
 def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
@@ -43,5 +48,6 @@ def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
         offsets = np.concatenate(([0], np.cumsum(lengths[rows])))
     answers = workload.answers and workload.answers.take(np.flatnonzero(rows))
     loops = workload.loops and loops_of(workload.loops, rows)
+    links = workload.links and links_of(workload.links, rows)
     return replace(workload, **columns, hash_offsets=offsets, hash_values=values, answers=answers,
-                   loops=loops)
+                   loops=loops, links=links)

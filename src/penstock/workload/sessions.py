@@ -1,57 +1,67 @@
 """Conversations of several requests: each turn is sent after the answer to the turn before."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.workload.columns import name_index
+from penstock.workload.links import answered, recorded, repeated_links, turns_before
 from penstock.workload.loops import thinks_s
 from penstock.workload.trace import Labels, Trace
-from penstock.workload.workload import FloatColumn, IntColumn, Loops
+from penstock.workload.workload import IntColumn, Links
 
 _LEAST_BLOCKS = 2  # the first block is a system prompt that all requests may have in common
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Conversations that begin when the trace's do.
+    """Conversations that begin when the trace's do, or at ``sessions_per_s`` as a Poisson process.
 
-    A next turn comes ``think_s`` after the answer to the turn before: constant, or drawn from a
+    A next turn comes ``think_s`` after the answers that it waits for: constant, or drawn from a
     gamma distribution with the coefficient of variation ``think_cv``. Where ``think_s`` is None,
-    the gap between two turns is that of the trace, or longer where the answer takes longer.
+    the times between turns are those of the trace: its delays where it states them, otherwise its
+    gaps, or longer where the answer takes longer.
     """
 
     think_s: float | None = None
     think_cv: float = 0.0
+    sessions_per_s: float | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no conversation can have."""
         for name, value in (("think_s", self.think_s), ("think_cv", self.think_cv)):
             if value is not None and not 0.0 <= value < np.inf:
                 raise InputError(f"{name} is {value:g}; expected a number from 0")
+        if self.sessions_per_s is not None and not 0.0 < self.sessions_per_s < np.inf:
+            raise InputError(f"sessions_per_s is {self.sessions_per_s:g}; expected a positive "
+                             "number")
         if self.think_s is None and self.think_cv:
             raise InputError("think_cv is stated without think_s")
 
-    def loops(self, session: IntColumn, arrival_s: FloatColumn, recorded_s: FloatColumn,
-              rng: np.random.Generator) -> Loops:
-        """Return a loop of one client for each session, in order of first requests.
-
-        ``session`` has the session of every request. The first turns come at ``arrival_s``, and
-        ``recorded_s`` has the trace's own times.
-        """
-        _, first, index = np.unique(session, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), np.int64)
-        rank[np.argsort(first)] = np.arange(len(first))
-        index = rank[index]
-        begins = np.zeros(len(session), np.bool_)
-        begins[first] = True
-        starts_s = tuple(np.array([start_s]) for start_s in arrival_s[begins].tolist())
+    def links(self, trace: Trace, length: int, rng: np.random.Generator) -> Links:
+        """Return the links of the trace's requests, round by round, ``length`` in all."""
+        found = trace.links
+        if found is None:
+            assert trace.arrival_s is not None, "sessions need a trace's own times"
+            found = recorded(turns_before(sessions_of(trace)), trace.arrival_s)
+        found = repeated_links(found, len(trace), length)
         if self.think_s is None:
-            return Loops(starts_s, index, np.zeros(len(session)), _gaps_s(index, recorded_s))
-        thinks = thinks_s(rng, len(session), self.think_s, self.think_cv)
-        return Loops(starts_s, index, np.where(begins, 0.0, thinks), np.zeros(len(session)))
+            return found
+        return answered(found, thinks_s(rng, length, self.think_s, self.think_cv))
+
+
+def restarted(trace: Trace, sessions_per_s: float, rng: np.random.Generator) -> Trace:
+    """Return the trace with sessions that begin as a Poisson process, in their order."""
+    session, times_s = sessions_of(trace), trace.arrival_s
+    assert times_s is not None, "sessions need a trace's own times"
+    _, first, index = np.unique(session, return_index=True, return_inverse=True)
+    starts_s = np.empty(len(first))
+    starts_s[np.argsort(first)] = np.cumsum(rng.exponential(1.0 / sessions_per_s, len(first)))
+    moved = times_s - times_s[first][index] + starts_s[index]
+    order = np.argsort(moved, kind="stable")
+    return replace(trace.take(order), arrival_s=moved[order])
 
 
 def has_sessions(trace: Trace) -> bool:
@@ -111,13 +121,3 @@ def _by_prefixes(trace: Trace) -> IntColumn:
                 same.pop()
             same.append(request)
     return np.array(session, np.int64)
-
-
-def _gaps_s(index: IntColumn, recorded_s: FloatColumn) -> FloatColumn:
-    """Return the time since the request before of the same session, 0 for the first."""
-    order = np.argsort(index, kind="stable")
-    gaps = np.diff(recorded_s[order], prepend=0.0)
-    gaps[np.diff(index[order], prepend=-1) != 0] = 0.0
-    found = np.empty_like(gaps)
-    found[order] = gaps
-    return found

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.core.errors import InputError
+from penstock.workload.agents import AgentTraffic
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.clients import ClientTraffic
 from penstock.workload.lengths import LengthModel
@@ -30,7 +31,7 @@ class TrafficSource:
     policy nothing about a single request. ``start_s`` delays the whole source. A trace shorter
     than ``num_requests`` or ``duration_s`` is repeated; prefixes are not shared between rounds.
     With ``sessions``, a trace's own times are those of first turns. ``clients`` draw the trace,
-    from ``from_s`` of their file on.
+    from ``from_s`` of their file on, and so do ``agents``.
     """
 
     name: str
@@ -49,7 +50,15 @@ class TrafficSource:
     loop: ClosedLoop | None = None
     sessions: Sessions | None = None
     clients: ClientTraffic | None = None
+    agents: AgentTraffic | None = None
     from_s: float = 0.0
+
+    @property
+    def times_from_links(self) -> bool:
+        """Whether only answers tell when requests of the trace come: it keeps its own times, and
+        records none for requests that waited."""
+        return (self.trace is not None and not self.trace.timed and self.arrivals is None
+                and self.loop is None)
 
 
 def check_source(source: TrafficSource) -> None:

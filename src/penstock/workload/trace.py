@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.workload.workload import FloatColumn, IntColumn, Workload
+from penstock.workload.links import taken_links
+from penstock.workload.workload import FloatColumn, IntColumn, Links, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class Trace:
     ``service_class``, ``tenant``, ``model`` and ``session`` are None when the file has no such
     column.
     ``num_dropped`` counts rows of the file left out because they produced no token. ``assumed``
-    says how the file's clock was read where nobody stated it.
+    says how the file's clock was read where nobody stated it. ``links`` say which requests waited
+    for which, where the file does; without ``timed``, ``arrival_s`` of those that waited is no more
+    than the earliest possible time.
     """
 
     arrival_s: FloatColumn | None
@@ -85,6 +88,8 @@ class Trace:
     source: str = ""
     assumed: str = ""
     session: Labels | None = None
+    links: Links | None = None
+    timed: bool = True
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -94,6 +99,11 @@ class Trace:
         """From the first arrival to the last, seconds; 0 without arrivals."""
         times = self.arrival_s
         return float(times[-1] - times[0]) if times is not None and len(times) else 0.0
+
+    @property
+    def last_s(self) -> float:
+        """The last arrival, seconds; 0 without arrivals."""
+        return float(self.arrival_s[-1]) if self.arrival_s is not None and len(self) else 0.0
 
     @property
     def rate_per_s(self) -> float:
@@ -112,6 +122,7 @@ class Trace:
             model=self.model and self.model.take(rows),
             session=self.session and self.session.take(rows),
             prefixes=self.prefixes.take(rows),
+            links=self.links and taken_links(self.links, rows, len(self)),
         )
 
 

@@ -17,15 +17,32 @@ FloatColumn = NDArray[np.float64]
 class Loops:
     """Closed loops of clients. ``starts_s`` has, by loop, when each of its clients begins.
 
-    ``index`` has the loop of each request, -1 where the request arrives by itself. The requests of
-    a loop go in order to the clients that become free. ``think_s`` is the least time of each
-    request after the end of its client's last one, ``gap_s`` after that one was sent, in seconds.
+    ``index`` has the loop of each request, -1 where no client sends the request. The requests of a
+    loop go in order to the clients that become free. ``think_s`` is the time of each request after
+    the end of its client's last one, in seconds.
     """
 
     starts_s: tuple[FloatColumn, ...]
     index: IntColumn
     think_s: FloatColumn
-    gap_s: FloatColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Requests that wait for others, one entry for each pair, in any order.
+
+    Request ``row[i]`` is sent ``delay_s[i]`` seconds after request ``after[i]`` was sent, where
+    ``on_dispatch[i]``, or else has ended; with several entries, at the latest of these moments.
+    Each ``after[i]`` is smaller than ``row[i]``. Requests without an entry arrive by themselves.
+    """
+
+    row: IntColumn
+    after: IntColumn
+    delay_s: FloatColumn
+    on_dispatch: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +54,9 @@ class Workload:
     ``hash_values[hash_offsets[i]:hash_offsets[i + 1]]``, one per ``hash_block_tokens`` tokens of
     its prompt's beginning; both are empty without prefix information. The model AUTO leaves the
     choice to the router; ``answers`` say then what each model would answer, where they differ.
-    In a closed loop ``arrival_s`` is the start of the loop's first client, or when a trace's client
-    sent the request: the simulation decides when a request is sent.
+    In a closed loop ``arrival_s`` is the start of the loop's first client, and of a request with
+    ``links`` the time in the trace: the simulation decides when such a request is sent. ``tasks``
+    has the number of each request's session, -1 where the request belongs to none.
     """
 
     arrival_s: FloatColumn
@@ -56,6 +74,13 @@ class Workload:
     hash_block_tokens: int = 0
     answers: Answers | None = None
     loops: Loops | None = None
+    links: Links | None = None
+    tasks: IntColumn | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether requests wait for answers, so that their times are not known before."""
+        return self.loops is not None or self.links is not None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

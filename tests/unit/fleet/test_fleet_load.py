@@ -9,7 +9,8 @@ from penstock.core.hardware import Parallelism
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.values import Choice, TraceFile
+from penstock.fleet.values import Choice
+from penstock.fleet.values_traffic import TraceFile
 from penstock.fleet.write import to_yaml
 from penstock.perf.step_time.store import save_step_time
 from penstock.policy.schedule.options import scheduler_options

@@ -117,8 +117,9 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
-        "confidential", "llm-d-slo", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt",
-        "plan", "quickstart", "routebalance", "servegen", "shared", "silo", "speculation",
+        "agents", "confidential", "llm-d-slo", "mixed", "niyama-code", "niyama-conv",
+        "niyama-sharegpt", "plan", "quickstart", "routebalance", "servegen", "shared", "silo",
+        "speculation",
         "ten-models", "vidur-a100"]
 
 

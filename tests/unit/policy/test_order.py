@@ -12,6 +12,7 @@ from penstock.core.slo import ServiceClass
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.order import (
     arrival_key,
+    attained_key,
     deadline_key,
     hybrid_key,
     order_key,
@@ -62,7 +63,8 @@ def test_remaining_counts_what_is_left() -> None:
 
 @pytest.mark.parametrize(("policy", "key"), [
     ("fcfs", arrival_key), ("orca", arrival_key), ("sarathi", arrival_key),
-    ("edf", deadline_key), ("srpf", remaining_key), ("penstock", deadline_key)])
+    ("edf", deadline_key), ("srpf", remaining_key), ("plas", attained_key),
+    ("penstock", deadline_key)])
 def test_each_policy_has_its_order(policy: str, key: object) -> None:
     assert order_key(scheduler_options(policy)) is key
 

@@ -51,6 +51,17 @@ def test_every_class_has_its_latencies_and_marks():
     assert "▲ 9 s" not in text
 
 
+def test_sessions_are_compared_as_a_whole():
+    figures = {f"sessions.{name}": figure(value, -20.0) for name, value in (
+        ("attainment", 0.875), ("time_mean_s", 250.0), ("time_s.p50", 200.0),
+        ("time_s.p99", 1000.0))}
+    text = printed([policy("sarathi", **figures), policy("plas", **figures)])
+    for phrase in ("Sessions, from the first arrival", "mean less sarathi's", "87.50 %", "250 s",
+                   "1,000 s", "-20 s ± 500 ms"):
+        assert phrase in text
+    assert "Sessions" not in printed(TWO)
+
+
 def test_a_mean_itl_is_compared_by_its_tpot():
     mean = {**BATCH, "itl_s": 0.05, "itl": "mean"}
     tpot = {f"jobs.tpot_s.{q}": figure(0.07, 0.004, 0.001) for q in ("p50", "p99")}

@@ -25,6 +25,21 @@ def test_the_terminal_says_what_the_page_says(run):
         assert phrase in text
 
 
+def test_sessions_have_a_table_where_there_are_any(run):
+    tasks = {"began": 40, "finished": 38, "met": 36, "attainment": 0.9, "attainment_low": 0.77,
+             "attainment_high": 0.96, "requests": 400, "time_mean_s": 250.0,
+             "time_s": {"p50": 200.0, "p90": 400.0, "p95": 500.0, "p99": 1000.0},
+             "interactivity_tokens_per_s": 42.5}
+    name, entry = next(iter(run.summary["classes"].items()))
+    changed = {**entry, "tasks": tasks, "slo": {**entry["slo"], "task_s": 600.0},
+               "meets_slo": False}
+    text = printed(run.summary | {"classes": run.summary["classes"] | {name: changed},
+                                  "overall": run.summary["overall"] | {"tasks": tasks}})
+    for phrase in ("Sessions", "90.00 %", "42.5 tokens/s", "250 s", "sessions 4"):
+        assert phrase in text
+    assert "Sessions" not in printed(run.summary)
+
+
 def test_values_above_a_binding_target_are_marked(run):
     text = printed(run.summary)
     assert "▲" in text  # the strict class has a 20 ms pace that no request keeps

@@ -45,6 +45,10 @@ def test_objective_names_every_target():
     assert wording.objective(slo(ttft_s=3.0, itl_s=0.1, itl="mean", percentile=90)) \
         == "TTFT ≤ 3 s, TPOT ≤ 100 ms for 90 % of requests"
     assert "no targets" in wording.objective(slo())
+    assert wording.objective(slo(task_s=600.0, percentile=90)) \
+        == "session ≤ 600 s for 90 % of sessions"
+    assert wording.objective(slo(ttft_s=3.0, task_s=600.0, percentile=90)) \
+        == "TTFT ≤ 3 s for 90 % of requests, session ≤ 600 s for 90 % of sessions"
 
 
 @pytest.mark.parametrize(("percentile", "latency", "targets", "over"), [

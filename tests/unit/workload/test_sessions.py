@@ -12,6 +12,7 @@ from penstock.core.errors import InputError
 from penstock.workload.column_map import column_map
 from penstock.workload.mixing import generate
 from penstock.workload.readers import read_trace
+from penstock.workload.select import select
 from penstock.workload.sessions import Sessions, has_sessions, sessions_of
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Prefixes, Trace, offsets_of
@@ -92,35 +93,82 @@ def test_without_either_nothing_is_guessed(tmp_path):
         sessions_of(read_trace(tmp_path / "t.csv"))
 
 
+def pairs(workload):
+    """Each link as (row, after, delay, on dispatch)."""
+    links = workload.links
+    return sorted(zip(links.row.tolist(), links.after.tolist(), links.delay_s.tolist(),
+                      links.on_dispatch.tolist(), strict=True))
+
+
 def test_recorded_gaps_stay_where_first_turns_come_faster(hashed):
     source = TrafficSource("talks", "m", trace=hashed, rate_per_s=hashed.rate_per_s * 2,
                            sessions=Sessions())
-    loops = generate([source], 0).loops
-    assert loops is not None
-    assert loops.index.tolist() == [0, 1, 0, 1, 2, 3]
-    assert [starts.tolist() for starts in loops.starts_s] == [[0], [5], [48], [49.5]]
-    assert loops.gap_s.tolist() == [0, 0, 30, 85, 0, 0]
-    assert not loops.think_s.any()
+    workload = generate([source], 0)
+    assert workload.arrival_s.tolist() == [0, 5, 15, 47.5, 48, 49.5]
+    assert pairs(workload) == [(2, 0, 0.0, False), (2, 0, 30.0, True),
+                               (3, 1, 0.0, False), (3, 1, 85.0, True)]
+    assert workload.tasks.tolist() == [0, 1, 0, 1, 4, 5]
 
 
 def test_think_times_are_drawn_for_next_turns_alone(hashed):
     source = TrafficSource("talks", "m", trace=hashed, sessions=Sessions(20.0, 1.0))
-    loops = generate([source], 0).loops
-    assert loops is not None
-    assert (loops.think_s > 0).tolist() == [False, False, True, True, False, False]
-    assert not loops.gap_s.any()
+    found = pairs(generate([source], 0))
+    assert [(row, after, on_dispatch) for row, after, _, on_dispatch in found] == [
+        (2, 0, False), (3, 1, False)]
+    assert len({delay_s for _, _, delay_s, _ in found}) == 2
 
 
 def test_a_second_round_has_sessions_of_its_own(hashed):
-    source = TrafficSource("talks", "m", trace=hashed, num_requests=12, sessions=Sessions())
-    loops = generate([source], 0).loops
-    assert loops is not None
-    assert loops.index.tolist() == [0, 1, 0, 1, 2, 3, 4, 5, 4, 5, 6, 7]
+    source = TrafficSource("talks", "m", trace=hashed, num_requests=12, sessions=Sessions(1.0))
+    workload = generate([source], 0)
+    assert [(row, after) for row, after, _, _ in pairs(workload)] == [
+        (2, 0), (3, 1), (8, 6), (9, 7)]
+    assert workload.tasks.tolist() == [0, 1, 0, 1, 4, 5, 6, 7, 6, 7, 10, 11]
+
+
+def test_a_link_to_a_request_that_is_cut_off_is_dropped(hashed):
+    source = TrafficSource("talks", "m", trace=hashed, num_requests=3, sessions=Sessions(1.0))
+    workload = generate([source], 0)
+    assert pairs(workload) == [(2, 0, 1.0, False)]
+    later = select(workload, np.array([False, True, True]))
+    assert pairs(later) == []
+    assert later.tasks.tolist() == [1, 0]
+
+
+def test_sessions_keep_apart_where_workloads_are_merged(hashed):
+    sources = [TrafficSource(name, "m", trace=hashed, sessions=Sessions(1.0)) for name in "ab"]
+    workload = generate(sources, 0)
+    assert [(row, after) for row, after, _, _ in pairs(workload)] == [
+        (4, 0), (5, 1), (6, 2), (7, 3)]
+    assert workload.tasks.tolist() == [0, 6, 1, 7, 0, 6, 1, 7, 4, 10, 5, 11]
+    plain = TrafficSource("c", "m", trace=hashed)
+    assert generate([sources[0], plain], 0).tasks.tolist()[:4] == [0, -1, 1, -1]
+
+
+def test_sessions_may_begin_at_a_rate(hashed):
+    source = TrafficSource("talks", "m", trace=hashed, sessions=Sessions(sessions_per_s=0.01))
+    workload = generate([source], 0)
+    assert (np.diff(workload.arrival_s) >= 0).all()
+    firsts = np.unique(workload.tasks, return_index=True)[1]
+    assert 100 < workload.arrival_s[firsts].max() < 1200  # four sessions, 100 s apart on average
+    gaps = {after: delay for _, after, delay, on_dispatch in pairs(workload) if on_dispatch}
+    assert sorted(gaps.values()) == pytest.approx([30.0, 85.0])
+
+
+def test_a_session_has_one_class_and_one_tenant(hashed):
+    source = TrafficSource("talks", "m", {"a": 0.5, "b": 0.5}, {"x": 0.5, "y": 0.5}, trace=hashed,
+                           num_requests=60, sessions=Sessions(1.0))
+    workload = generate([source], 1)
+    for column in (workload.class_index, workload.tenant_index):
+        assert {*column.tolist()} == {0, 1}
+        pairs_ = {*zip(workload.tasks.tolist(), column.tolist(), strict=True)}
+        assert len(pairs_) == len(np.unique(workload.tasks))
 
 
 @pytest.mark.parametrize(("sessions", "said"), [
     (Sessions(-1.0), "think_s is -1"), (Sessions(1.0, float("inf")), "think_cv is inf"),
-    (Sessions(None, 1.0), "think_cv is stated without think_s")])
+    (Sessions(None, 1.0), "think_cv is stated without think_s"),
+    (Sessions(sessions_per_s=0.0), "sessions_per_s is 0")])
 def test_impossible_settings_are_refused(sessions, said):
     with pytest.raises(InputError, match=said):
         sessions.check()

@@ -22,6 +22,8 @@ from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
 MAX_BODY_BYTES = 16 * 2**20
+SESSION_HEADER = "X-Penstock-Session"
+_MOST_SESSION = 200  # characters
 _JSON = "application/json"
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
@@ -138,7 +140,8 @@ class EngineServer:
 
     async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
         prompt = self._engine.read(ask)
-        request = self._request(ask, prompt)
+        request = self._request(ask, prompt)._replace(
+            session=http.headers.get(SESSION_HEADER, "")[:_MOST_SESSION])
         answer_id = http.headers.get("X-Request-Id", "")[:128] or uuid4().hex
         frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()),
                         prompt.num_tokens)

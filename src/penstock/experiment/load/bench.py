@@ -14,11 +14,17 @@ from penstock import __version__
 from penstock.core.errors import InputError, one_of
 from penstock.engines.client.answer import Answer
 from penstock.engines.client.client import ClientTimeouts, EngineClient, client_session
-from penstock.experiment.load.drive import Send, closed_loop, open_loop
+from penstock.experiment.load.drive import Send, closed_loop, linked_loop, open_loop
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadPlan
 from penstock.experiment.load.prompts import GivenPrompts, Prompts
-from penstock.experiment.load.template import CLASS_HEADER, Probed, RequestTemplate, probe
+from penstock.experiment.load.template import (
+    CLASS_HEADER,
+    SESSION_HEADER,
+    Probed,
+    RequestTemplate,
+    probe,
+)
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.run_summary import Measured, Origin, RunSummary
 from penstock.metrics.summary import Usage, summarise
@@ -46,9 +52,12 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tenant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def headers_of(self, service_class: str | None, tenant: str) -> dict[str, str]:
+    def headers_of(self, service_class: str | None, tenant: str, session: str = ""
+                   ) -> dict[str, str]:
         """The headers of one request."""
         found = dict(self.headers)
+        if session:
+            found[SESSION_HEADER] = session
         if service_class is not None:
             found[CLASS_HEADER] = service_class
         if tenant in self.tenant_keys:
@@ -99,8 +108,9 @@ async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
         start_s = time.monotonic() + _LEAD_S
         outcomes = Outcomes(plan.workload, {one.name: one for one in plan.classes}, start_s)
         prompts = _prompts(target, plan, probed, prompt_round)
-        interrupted = await _until_stopped(_drive(client, target, plan, probed.manner, prompts,
-                                                  outcomes, start_s, on_progress), stop)
+        run = _Run(client, target, plan, probed.manner, prompts, outcomes, start_s,
+                   f"{plan.seed}-{prompt_round}", on_progress)
+        interrupted = await _until_stopped(run.drive(), stop)
     if not len(outcomes):
         raise KeyboardInterrupt
     load = {"began": began, **_load(target, plan, probed)}
@@ -153,28 +163,50 @@ async def with_model(client: EngineClient, manner: RequestTemplate) -> RequestTe
     return replace(manner, model=names[0])
 
 
-async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: RequestTemplate,
-                 prompts: Prompts | GivenPrompts, outcomes: Outcomes, start_s: float,
-                 on_progress: Progress) -> None:
-    workload, clock = plan.workload, time.monotonic
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run under way. ``name`` begins the names of its sessions, so that those of another run
+    are others."""
 
-    def ready(number: int) -> Send:
+    client: EngineClient
+    target: Target
+    plan: LoadPlan
+    manner: RequestTemplate
+    prompts: Prompts | GivenPrompts
+    outcomes: Outcomes
+    start_s: float
+    name: str
+    on_progress: Progress
+
+    async def drive(self) -> None:
+        """Send all requests and wait for their answers."""
+        plan, clock, start_s = self.plan, time.monotonic, self.start_s
+        workload = plan.workload
+        if plan.concurrency is not None:
+            until_s = float("inf") if plan.duration_s is None else start_s + plan.duration_s
+            await closed_loop(self._ready, self._take, plan.concurrency, plan.num_requests, until_s,
+                              clock)
+        elif workload.links is not None:
+            await linked_loop(self._ready, self._take, workload.arrival_s.tolist(), workload.links,
+                              start_s, clock)
+        else:
+            await open_loop(self._ready, self._take, workload.arrival_s.tolist(), start_s, clock)
+
+    def _ready(self, number: int) -> Send:
+        workload, manner, client = self.plan.workload, self.manner, self.client
         row = number % len(workload)
-        name = workload.service_classes[workload.class_index[row]] if plan.names_class else None
-        body = manner.body(prompts.prompt(number), int(workload.output_tokens[row]),
+        name = workload.service_classes[workload.class_index[row]] if self.plan.names_class \
+            else None
+        body = manner.body(self.prompts.prompt(number), int(workload.output_tokens[row]),
                            workload.models[workload.model_index[row]], name)
-        headers = target.headers_of(name, workload.tenants[workload.tenant_index[row]])
+        task = -1 if workload.tasks is None else int(workload.tasks[row])
+        headers = self.target.headers_of(name, workload.tenants[workload.tenant_index[row]],
+                                         "" if task < 0 else f"{self.name}-{task}")
         return lambda answer: client.ask(body, manner.path, headers, answer)
 
-    def take(number: int, due_s: float, answer: Answer) -> None:
-        outcomes.take(number, due_s, answer)
-        on_progress(len(outcomes))
-
-    if plan.concurrency is not None:
-        until_s = float("inf") if plan.duration_s is None else start_s + plan.duration_s
-        await closed_loop(ready, take, plan.concurrency, plan.num_requests, until_s, clock)
-    else:
-        await open_loop(ready, take, workload.arrival_s.tolist(), start_s, clock)
+    def _take(self, number: int, due_s: float, answer: Answer) -> None:
+        self.outcomes.take(number, due_s, answer)
+        self.on_progress(len(self.outcomes))
 
 
 def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:

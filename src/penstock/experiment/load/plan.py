@@ -30,6 +30,7 @@ from penstock.workload.lengths import (
 )
 from penstock.workload.mixing import generate, scale_rate
 from penstock.workload.profile import ramp
+from penstock.workload.sessions import Sessions
 from penstock.workload.source import TrafficSource
 from penstock.workload.workload import Workload
 
@@ -99,12 +100,13 @@ class LoadPlan:
 
     def at_concurrency(self, concurrency: int, num_requests: int | None,
                        duration_s: float | None) -> "LoadPlan":
-        """The same requests in order, so many under way at a time. Without a bound as many as the
-        workload has."""
+        """The same requests in order, so many under way at a time, whatever they wait for. Without
+        a bound as many as the workload has."""
         if num_requests is None and duration_s is None:
             num_requests = len(self.workload)
         return replace(
-            self, concurrency=concurrency, num_requests=num_requests, duration_s=duration_s,
+            self, workload=replace(self.workload, links=None, tasks=None),
+            concurrency=concurrency, num_requests=num_requests, duration_s=duration_s,
             stated={**self.stated, "concurrency": concurrency, "num_requests": num_requests,
                     "duration_s": duration_s})
 
@@ -114,7 +116,8 @@ class LoadOptions:
     """A load in words, as the command line has them.
 
     ``prompt`` and ``output`` are ``512`` or ``100-900`` tokens; ``lengths`` names a shipped table
-    in their place. ``columns`` are other names in the file of ``trace``. ``arrivals`` is poisson,
+    in their place. ``columns`` are other names in the file of ``trace``, whose next turns wait for
+    answers with ``sessions``. ``arrivals`` is poisson,
     constant, gamma:CV or ramp:START:END:SECONDS.
     """
 
@@ -130,15 +133,22 @@ class LoadOptions:
     class_name: str | None = None
     seed: int = 0
     columns: ColumnMap = AS_KNOWN
+    sessions: bool = False
 
 
 def fleet_plan(fleet: Fleet) -> LoadPlan:
     """The traffic of a fleet file. Raises InputError."""
-    check_open(fleet.traffic, "a load from a fleet file")
+    check_open(fleet.traffic, "a load from a fleet file", with_sessions=True)
     workload = fleet_workload(fleet)
     return LoadPlan(fleet.name, workload, fleet.service_classes, fleet.run.seed,
                     {"from": "fleet", "num_requests": len(workload),
-                     "rate_per_s": workload.rate_per_s}, fleet)
+                     "rate_per_s": workload.rate_per_s, **_sessions_in(workload)}, fleet)
+
+
+def _sessions_in(workload: Workload) -> dict[str, Any]:
+    """The number of sessions, where requests belong to any."""
+    return {} if workload.tasks is None else {
+        "sessions": len(np.unique(workload.tasks[workload.tasks >= 0]))}
 
 
 def option_plan(options: LoadOptions, *, timed: bool = True) -> LoadPlan:
@@ -155,12 +165,18 @@ def option_plan(options: LoadOptions, *, timed: bool = True) -> LoadPlan:
     workload = replace(workload, service_classes=(name,),
                        class_index=np.zeros(len(workload), dtype=np.int64))
     return LoadPlan("bench", workload, (ServiceClass(name, options.slo),), options.seed,
-                    {"from": "options", **said, "num_requests": len(workload)},
+                    {"from": "options", **said, "num_requests": len(workload),
+                     **_sessions_in(workload)},
                     names_class=options.class_name is not None)
 
 
 def _source(options: LoadOptions, *, timed: bool) -> tuple[TrafficSource, dict[str, Any]]:
     num, duration_s = options.num_requests, options.duration_s
+    if options.sessions and options.trace is None:
+        raise InputError("--sessions: only the requests of a trace have sessions; give --trace")
+    if options.sessions and not timed:
+        raise InputError("--sessions and --concurrency exclude each other: next turns wait for "
+                         "answers, not for a place")
     if not timed:
         num, duration_s = num or (_DEFAULT_NUM if duration_s is None else NUM_DRAWN), None
     if options.trace is not None:
@@ -172,7 +188,8 @@ def _source(options: LoadOptions, *, timed: bool) -> tuple[TrafficSource, dict[s
         rate = options.rate_per_s if own_times or timed else 1.0
         source = TrafficSource("bench", trace=trace, arrivals=process, rate_per_s=rate,
                                num_requests=num or (None if duration_s else len(trace)),
-                               duration_s=duration_s)
+                               duration_s=duration_s,
+                               sessions=Sessions() if options.sessions else None)
         return source, {"trace": str(options.trace), "rate_per_s": options.rate_per_s,
                         "duration_s": duration_s}
     if timed and num is None and duration_s is None:

@@ -11,6 +11,7 @@ from penstock.experiment.load.prompts import WORDS, Form, Scale
 
 Api = Literal["completions", "chat"]
 CLASS_HEADER = "X-Penstock-Class"
+SESSION_HEADER = "X-Penstock-Session"
 _PROBE_WORDS = (64, 192)
 
 

@@ -65,7 +65,7 @@ class KvAccounting:
             return False
         if self._by_chunk:
             room = min(sequence.prompt_target, cached + tokens)
-        sequence.computed = max(cached, sequence.computed)
+        sequence.computed = sequence.cached = max(cached, sequence.computed)
         sequence.start_blocks = ceil_div(room, self.kv.block_tokens)
         if self._reserve == "max_tokens":
             sequence.reserved_blocks = sequence.start_blocks

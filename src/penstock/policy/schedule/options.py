@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from penstock.core.errors import InputError, nearest
 
-OrderName = Literal["arrival", "deadline", "remaining", "hybrid", "feasible"]
+OrderName = Literal["arrival", "deadline", "remaining", "hybrid", "feasible",
+                    "attained"]
 ChunkingName = Literal["fixed", "whole", "grid", "solved"]
 RelegationName = Literal["never", "eager", "feasible"]
 ReserveName = Literal["chunk", "prompt_fits", "prompt", "max_tokens"]
@@ -75,6 +76,7 @@ PRESETS: dict[str, SchedulerOptions] = {
     "sarathi": SchedulerOptions("sarathi", "arrival", "fixed", "never"),
     "edf": SchedulerOptions("edf", "deadline", "fixed", "never"),
     "srpf": SchedulerOptions("srpf", "remaining", "fixed", "never"),
+    "plas": SchedulerOptions("plas", "attained", "fixed", "never"),
     "niyama": SchedulerOptions("niyama", "hybrid", "grid", "eager", chunk_tokens=256,
                                max_decodes=256, most_slack_first=True),
     "penstock": SchedulerOptions("penstock"),

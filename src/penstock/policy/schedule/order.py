@@ -28,6 +28,11 @@ def remaining_key(sequence: Sequence) -> float:
     return float(sequence.prompt_target - sequence.computed)
 
 
+def attained_key(sequence: Sequence) -> float:
+    """Least attained service of the session first: its service before this request came."""
+    return sequence.attained
+
+
 def hybrid_key(s_per_token: float) -> OrderKey:
     """Niyama's mix: deadline plus ``s_per_token`` seconds for each remaining prompt token."""
 
@@ -41,6 +46,7 @@ def order_key(options: SchedulerOptions) -> OrderKey:
     """The key function that ``options`` names."""
     keys: dict[str, OrderKey] = {"arrival": arrival_key, "deadline": deadline_key,
                                  "feasible": deadline_key, "remaining": remaining_key,
+                                 "attained": attained_key,
                                  "hybrid": hybrid_key(options.hybrid_s_per_token)}
     if options.order not in keys:
         raise InputError(f"unknown order {options.order!r}")

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterable
 
 from penstock.policy.schedule.order import OrderKey
+from penstock.policy.schedule.programs import Programs
 from penstock.policy.schedule.sequence import Sequence
 
 Rank = tuple[bool, float, int, Sequence]
@@ -16,10 +17,11 @@ class PromptQueue:
     rank or state since it was pushed is dropped when it reaches the top.
     """
 
-    __slots__ = ("_order", "_started", "_waiting")
+    __slots__ = ("_order", "_programs", "_started", "_waiting")
 
     def __init__(self, order: OrderKey) -> None:
         self._order = order
+        self._programs = Programs()
         self._waiting: list[Rank] = []
         self._started: list[Rank] = []
 
@@ -30,7 +32,14 @@ class PromptQueue:
 
     def wait(self, sequence: Sequence) -> None:
         """A sequence without KV enters, or changed rank."""
+        if sequence.attained < 0.0:
+            sequence.attained = self._programs.attained(sequence.request)
         heapq.heappush(self._waiting, self.rank(sequence))
+
+    def end(self, sequence: Sequence) -> None:
+        """A sequence is over: its service counts for its session's next requests."""
+        sequence.ended = True
+        self._programs.served(sequence)
 
     def begin(self, sequence: Sequence) -> None:
         """The best waiting sequence got its KV."""

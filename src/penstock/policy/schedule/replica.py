@@ -515,9 +515,9 @@ class ReplicaScheduler:
         else:
             self._num_waiting -= 1
         self._pending_prompt_tokens -= sequence.remaining
-        sequence.ended = True
-        in_flight = sequence.last_step > self._kv_accounting.committed
-        self._kv_accounting.free(sequence, blocks, in_flight=in_flight)
+        self._prompts.end(sequence)
+        self._kv_accounting.free(
+            sequence, blocks, in_flight=sequence.last_step > self._kv_accounting.committed)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""

@@ -9,13 +9,14 @@ class Sequence:
     ``prompt_target`` is what prefill must compute: the prompt, plus the tokens already generated
     when the sequence lost its KV cache and starts over. While it decodes, ``generated`` is its
     value at the moment of joining its group, at turn ``join_turn``, when a member of the group from
-    the beginning had gained ``join_parts`` (drafted decodes only).
+    the beginning had gained ``join_parts`` (drafted decodes only). ``attained`` is the service of
+    its session before it came, ``cached`` the part of its prompt that it found in the cache.
     """
 
-    __slots__ = ("computed", "deadline_s", "ended", "first_token_s", "generated", "group",
-                 "join_parts", "join_turn", "last_step", "num_preemptions", "num_relegations",
-                 "prompt_target", "relegated", "request", "reserved_blocks", "serial",
-                 "start_blocks", "started", "work_s")
+    __slots__ = ("attained", "cached", "computed", "deadline_s", "ended", "first_token_s",
+                 "generated", "group", "join_parts", "join_turn", "last_step", "num_preemptions",
+                 "num_relegations", "prompt_target", "relegated", "request", "reserved_blocks",
+                 "serial", "start_blocks", "started", "work_s")
 
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
         self.request = request
@@ -37,6 +38,8 @@ class Sequence:
         self.num_preemptions = 0
         self.num_relegations = 0
         self.work_s = 0.0
+        self.attained = -1.0  # until it is asked for
+        self.cached = 0
 
     @property
     def request_id(self) -> int:

@@ -282,7 +282,7 @@ def _workload(row: Measured, model: str) -> Workload:
         clients = int(load)
         num = int(row.num_requests or _PROMPTS_PER_CLIENT * clients)
         num = max(clients, min(num, max(_MOST_REQUESTS, 2 * clients)))
-        loops = Loops((np.zeros(clients),), np.zeros(num, np.int64), np.zeros(num), np.zeros(num))
+        loops = Loops((np.zeros(clients),), np.zeros(num, np.int64), np.zeros(num))
         arrival_s = np.zeros(num)
     elif row.load_kind in ("burst", "batch"):
         num = int(load)

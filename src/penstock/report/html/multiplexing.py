@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
-from penstock.metrics.run_summary import Pool, RunSummary
+from penstock.metrics.pool_summary import Pool
+from penstock.metrics.run_summary import RunSummary
 from penstock.report.html import sections
 from penstock.report.html.colours import NEUTRAL, PALETTE
 from penstock.report.html.plots import Figure

@@ -92,6 +92,7 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
 
 
 def _classes(summary: RunSummary) -> str:
+    tasks = run.tasks_table(summary)
     return sections.section(
         "Service classes", "A class meets its objective when its attainment reaches the stated "
         "percentile of the requests received.",
@@ -103,6 +104,7 @@ def _classes(summary: RunSummary) -> str:
         drawn(run.latency_table(summary),
               "Percentiles by nearest rank. TTFT and queue time of every request that got so far, "
               "the rest of finished requests. ▲ marks a value above its target."),
+        *([] if tasks is None else [drawn(tasks, " ".join(tasks.notes))]),
         *([] if summary.certainty is None else [drawn(run.certainty_table(summary.certainty))]))
 
 

@@ -21,6 +21,8 @@ def comparison_blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     yield _overall(policies, list(slos), num_seeds)
     for name, slo in slos.items():
         yield _of_class(policies, name, slo)
+    if "sessions.time_mean_s" in policies[0]["figures"]:
+        yield _sessions(policies)
     if policies[0].get("turns"):
         yield _pools(policies)
     if len(policies) > 1:
@@ -43,6 +45,23 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
     return table(f"Policies on the same requests, mean of {seeds}", [
         "policy", "attainment", *(Column(name, 1) for name in classes),
         Column("goodput", 2), Column("cost per request within targets", 3)], rows, keys=1)
+
+
+def _sessions(policies: Sequence[Mapping[str, Any]]) -> Table:
+    """Times of sessions as a whole, with differences to the first policy."""
+    base = policies[0]["label"]
+    rows = []
+    for policy in policies:
+        figures: Figures = policy["figures"]
+        times = [figures[f"sessions.{name}"] for name in ("time_mean_s", "time_s.p50",
+                                                          "time_s.p99")]
+        rows.append((_label(policy), _percent(figures["sessions.attainment"]),
+                     *(_counted(wording.seconds(one["mean"]), one) for one in times),
+                     _time(times[0]), _time(times[2])))
+    return table("Sessions, from the first arrival to the last token", [
+        "policy", "attainment", "mean", Column("p50", 2), "p99",
+        Column(f"mean less {base}'s", 1), Column(f"p99 less {base}'s", 1)], rows, keys=1,
+        notes=["Only finished sessions have a time; all that began are in the attainment."])
 
 
 def _pools(policies: Sequence[Mapping[str, Any]]) -> Table:

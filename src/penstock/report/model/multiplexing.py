@@ -1,6 +1,7 @@
 """Tables of model multiplexing: pools of devices, and the models of each."""
 
-from penstock.metrics.run_summary import Pool, PooledModel, RunSummary
+from penstock.metrics.pool_summary import Pool, PooledModel
+from penstock.metrics.run_summary import RunSummary
 from penstock.report.model import table as cell
 from penstock.report.model import wording
 from penstock.report.model.table import Column, Table, table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from penstock.core.slo import Slo
 from penstock.metrics.run_summary import (
     Certainty,
     ClassSummary,
@@ -10,6 +11,7 @@ from penstock.metrics.run_summary import (
     Percentiles,
     RunSummary,
     Sizing,
+    TaskSummary,
 )
 from penstock.report.model import table as cell
 from penstock.report.model import wording
@@ -32,6 +34,8 @@ def opening(summary: RunSummary) -> Opening:
 def _verdict(name: str, entry: ClassSummary) -> Verdict:
     meets = entry.meets_slo
     share = f" at {wording.percent(entry.attainment)}" if meets is not None else ""
+    if entry.tasks is not None and entry.slo.task_s is not None:
+        share += f", sessions at {wording.percent(entry.tasks.attainment)}"
     return Verdict(meets, f"{name} {wording.verdict(meets)}{share}", wording.objective(entry.slo))
 
 
@@ -56,6 +60,33 @@ def classes_table(summary: RunSummary) -> Table:
     return found if missing else found.without(MISSED_BY.title)
 
 
+def tasks_table(summary: RunSummary) -> Table | None:
+    """Sessions of each class as a whole: their times and their share in time."""
+    if summary.overall.tasks is None:
+        return None
+    return table(
+        "Sessions", ("class", "attainment", Column("95 % interval", 2), "objective", "began",
+                     "finished", Column("requests", 4), "mean", "p50", Column("p90", 3), "p99",
+                     Column("interactivity", 5)),
+        [[cell.name(name, series), *_tasks(entry.tasks, entry.slo)]
+         for series, (name, entry) in enumerate(summary.classes.items())
+         if entry.tasks is not None],
+        total=["overall", *_tasks(summary.overall.tasks, None)],
+        notes=["Time of a session: first arrival to last token, thinking and tools included. "
+               "Sessions that did not finish count as misses."])
+
+
+def _tasks(found: TaskSummary, slo: Slo | None) -> list[str]:
+    goal = "" if slo is None or slo.task_s is None else \
+        f"≤ {wording.seconds(slo.task_s)} for {wording.level(slo.percentile)}"
+    times = (found.time_mean_s, found.time_s.p50, found.time_s.p90, found.time_s.p99)
+    return [wording.percent(found.attainment),
+            wording.interval(found.attainment_low, found.attainment_high), goal,
+            wording.count(found.began), wording.count(found.finished),
+            wording.count(found.requests), *map(wording.seconds, times),
+            wording.rate(found.interactivity_tokens_per_s, "tokens/s")]
+
+
 def certainty_table(found: Certainty) -> Table:
     """Intervals of every class, and below them the probability that all meet their objectives."""
     return table("How certain", ["class", "attainment", "TTFT p99", "TPOT p99"], [
@@ -69,7 +100,12 @@ def certainty_table(found: Certainty) -> Table:
 def _missed_by(entry: ClassSummary) -> str:
     """Return the misses of a class that misses its objective; runs of earlier versions lack
     them."""
-    return wording.missed_by(entry.missed or {}, entry.slo) if entry.meets_slo is False else ""
+    if entry.meets_slo is not False:
+        return ""
+    parts = [wording.missed_by(entry.missed or {}, entry.slo)]
+    if entry.tasks is not None and entry.slo.task_s is not None:
+        parts.append(f"sessions {wording.count(entry.tasks.began - entry.tasks.met)}")
+    return ", ".join(filter(None, parts))
 
 
 def _attainment(entry: Outcome, goal: float | None = None, series: int | None = None) -> Cell:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from penstock.core.slo import Slo
+    from penstock.metrics.pool_summary import Pool
     from penstock.metrics.run_summary import (
         ClassSummary,
         Fewest,
         OverallSummary,
-        Pool,
         RunSummary,
         Sizing,
         Trial,
@@ -185,6 +185,10 @@ def objective(slo: "Slo") -> str:
     targets = {"TTFT": (slo.ttft_s, ""), pace_name(slo): (slo.itl_s, how), "e2e": (slo.e2e_s, "")}
     parts = [f"{name} ≤ {seconds(value)}{how}" for name, (value, how) in targets.items()
              if value is not None]
+    if slo.task_s is not None:
+        whole = f"session ≤ {seconds(slo.task_s)} for {level(slo.percentile)} of sessions"
+        return f"{', '.join(parts)} for {level(slo.percentile)} of requests, {whole}" \
+            if parts else whole
     if not parts:
         return "no targets: every finished request counts"
     return f"{', '.join(parts)} for {level(slo.percentile)} of requests"

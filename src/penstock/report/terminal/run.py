@@ -18,6 +18,9 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
         run.opening(summary),
         run.classes_table(summary).without("objective", "unfinished", "late tokens"),
         run.latency_table(summary)]
+    tasks = run.tasks_table(summary)
+    if tasks is not None:
+        blocks.append(tasks.without("objective", "requests"))
     if summary.certainty is not None:
         blocks.append(run.certainty_table(summary.certainty))
     split = None if requests is None else models.models_split(summary, requests)

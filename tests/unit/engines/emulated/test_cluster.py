@@ -113,6 +113,20 @@ def test_a_request_without_a_class_gets_one_that_the_replica_serves(tmp_path) ->
             if record["kind"] == "add"] == ["batch", "batch", "chat"]
 
 
+def test_a_session_reaches_the_scheduler_by_its_header(tmp_path) -> None:
+    async def work(cluster):
+        async with aiohttp.ClientSession() as session:
+            for headers in ({}, {"X-Penstock-Session": "talk-1"}):
+                async with session.post(f"{cluster.replicas[0].url}/v1/completions", json=ASK,
+                                        headers=headers) as response:
+                    assert response.status == 200
+                    await response.read()
+
+    served(work, FLEET, journal_dir=tmp_path)
+    assert [record["request"].get("session") for record in read_journal(
+        tmp_path / "journal-0.jsonl") if record["kind"] == "add"] == [None, "talk-1"]
+
+
 @pytest.mark.parametrize("noise", ["", "run: {step_time_noise: 0.3}\n",
                                    "run: {beliefs: exact}\n", "run: {beliefs: model}\n"])
 def test_journals_replay(noise, tmp_path) -> None:

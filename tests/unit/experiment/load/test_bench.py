@@ -319,3 +319,67 @@ def test_a_run_that_is_stopped_at_once_is_no_run() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(run())
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+def agent_rows(num, turns=3):
+    """Sessions that begin together, a few milliseconds of tool time between turns."""
+    return [{"session_id": f"s{number}", **({"timestamp": number} if not turn else {"delay": 2}),
+             "input_length": 20 + 10 * turn, "output_length": 3}
+            for turn in range(turns) for number in range(num)]
+
+
+def agent_plan(tmp_path, rows, **options):
+    path = tmp_path / "agents.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return option_plan(LoadOptions(trace=path, slo=Slo(ttft_s=60.0, task_s=60.0), **options))
+
+
+def test_sessions_are_sent_turn_by_turn_and_counted_as_tasks(tmp_path):
+    plan = agent_plan(tmp_path, agent_rows(5))
+    seen = []
+
+    async def handler(request):
+        seen.append((request.headers.get("X-Penstock-Session"), (await request.json())["prompt"]))
+        return await streaming(*ANSWER)(request)
+
+    run = ran(http_engine(handler), plan)
+    assert run.measured.outcomes.sent == run.measured.outcomes.finished == 15
+    tasks = run.summary.classes["default"].tasks
+    assert (tasks.began, tasks.finished, tasks.met, tasks.requests) == (5, 5, 5, 15)
+    assert run.measured.load["sessions"] == 5
+    table, links = run.table, plan.workload.links
+    order = table.request_id.argsort()
+    arrival_s, last_s = table.arrival_s[order], table.last_token_s[order]
+    assert (arrival_s[links.row] >= last_s[links.after] + links.delay_s - 1e-9).all()
+    sessions = [session for session, _ in seen if session is not None]
+    assert len({*sessions}) == 5
+    assert len(sessions) == 15
+
+
+def test_a_session_with_a_failed_turn_goes_on_and_is_missed(tmp_path):
+    async def refused(request):
+        return web.json_response({"error": {"message": "no"}}, status=503)
+
+    run = ran(http_engine(after(3, refused)), agent_plan(tmp_path, agent_rows(1)))
+    assert run.measured.outcomes.sent == 3
+    assert run.measured.outcomes.finished < 3
+    tasks = run.summary.classes["default"].tasks
+    assert (tasks.began, tasks.finished, tasks.met) == (1, 0, 0)
+
+
+def test_recorded_times_give_way_to_answers_where_asked(tmp_path):
+    rows = [{"session_id": "a", "timestamp": number, "input_length": 20, "output_length": 3}
+            for number in range(3)]
+    assert agent_plan(tmp_path, rows).workload.links is None
+    assert len(agent_plan(tmp_path, rows, sessions=True).workload.links) == 4
+    with pytest.raises(InputError, match="--sessions: only the requests of a trace"):
+        option_plan(LoadOptions(sessions=True))
+
+
+def test_a_fixed_number_in_flight_waits_for_no_turn(tmp_path):
+    plan = agent_plan(tmp_path, agent_rows(2)).at_concurrency(2, None, None)
+    run = ran(http_engine(streaming(*ANSWER)), plan)
+    assert run.measured.outcomes.finished == 6
+    assert run.summary.overall.tasks is None

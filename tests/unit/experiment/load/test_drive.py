@@ -2,10 +2,12 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from penstock.engines.client.answer import Answer
-from penstock.experiment.load.drive import closed_loop, open_loop
+from penstock.experiment.load.drive import closed_loop, linked_loop, open_loop
+from penstock.workload.links import all_links, links
 from support.fake_clock import FakeLoop, play, settle
 
 
@@ -114,3 +116,49 @@ def test_what_is_under_way_when_a_run_is_ended_is_taken_all_the_same() -> None:
         return server.taken
 
     assert sorted(asyncio.run(run())) == [(0, 1.0), (1, 2.0)]
+
+
+def linked(*pairs):
+    """Links from (row, after, delay, on dispatch)."""
+    return all_links([links(np.array([row]), np.array([after]), np.array([delay_s]), kind)
+                      for row, after, delay_s, kind in pairs])
+
+
+def test_next_turns_are_due_after_the_answers_they_wait_for() -> None:
+    loop = FakeLoop()
+    server = Server(loop, takes_s=4.0)
+    # 1 follows 0; 2 begins 1 s after 0 began; 3 joins 1 and 2.
+    found = linked((1, 0, 2.0, False), (2, 0, 1.0, True), (3, 1, 0.5, False), (3, 2, 9.0, False))
+    driven(Work(loop, lambda: linked_loop(server.ready, server.take, [1.0, 1.0, 1.0, 1.0], found,
+                                          10.0, loop.time, server.sleep)))
+    assert server.sent == {0: 11.0, 2: 12.0, 1: 17.0, 3: 25.0}
+    assert dict(server.taken) == server.sent
+
+
+def test_a_late_generator_moves_no_due_time_that_counts_from_a_dispatch() -> None:
+    loop = FakeLoop(late_s=lambda: 0.25)
+    server = Server(loop, takes_s=1.0)
+    found = linked((1, 0, 1.0, True), (2, 1, 1.0, True), (3, 0, 0.5, False))
+    driven(Work(loop, lambda: linked_loop(server.ready, server.take, [1.0] * 4, found, 0.0,
+                                          loop.time, server.sleep)))
+    due_s = dict(server.taken)
+    assert [due_s[number] for number in (0, 1, 2)] == [1.0, 2.0, 3.0]
+    assert all(server.sent[number] - due_s[number] == pytest.approx(0.25) for number in due_s)
+    # The answer was there when the client had it: the end of a request is not planned.
+    assert due_s[3] == pytest.approx(server.sent[0] + 1.25 + 0.5)
+
+
+def test_prompts_of_next_turns_are_made_while_the_answer_before_runs() -> None:
+    loop = FakeLoop()
+    server = Server(loop, takes_s=5.0)
+    made: dict[int, float] = {}
+
+    def ready(number):
+        made[number] = loop.now_s
+        return server.ready(number)
+
+    found = linked((1, 0, 2.0, False), (2, 1, 2.0, False))
+    driven(Work(loop, lambda: linked_loop(ready, server.take, [1.0] * 3, found, 0.0, loop.time,
+                                          server.sleep)))
+    assert made == {0: 1.0, 1: 1.0, 2: 8.0}
+    assert server.sent == {0: 1.0, 1: 8.0, 2: 15.0}
