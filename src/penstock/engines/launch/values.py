@@ -108,6 +108,12 @@ def plain_format(precision: str | None) -> str:
     return precision if precision is not None and precision in PLAIN_FORMATS else "bf16"
 
 
+def follows_weights(kv: str, precision: str | None) -> bool:
+    """Whether an engine left to itself has a KV cache of that format. A checkpoint in a format that
+    engines do not make when they load weights may ask for another."""
+    return kv == plain_format(precision) and precision in (None, "fp8", *PLAIN_FORMATS)
+
+
 def stated(launch: Launch, flags: Mapping[Key, str]) -> list[Argument]:
     """Return the flags of those settings that are stated, each with its value."""
     return [Argument(flag, _text(launch.settings[key].value), launch.settings[key].reason)
