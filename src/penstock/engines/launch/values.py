@@ -109,9 +109,12 @@ def plain_format(precision: str | None) -> str:
 
 
 def follows_weights(kv: str, precision: str | None) -> bool:
-    """Whether an engine left to itself has a KV cache of that format. A checkpoint in a format that
+    """Whether an engine left to itself has a KV cache of that format. A cache of 16 bits has the
+    format in which the model computes, if that has 16 bits, too. A checkpoint in a format that
     engines do not make when they load weights may ask for another."""
-    return kv == plain_format(precision) and precision in (None, "fp8", *PLAIN_FORMATS)
+    computed = plain_format(precision)
+    return precision in (None, "fp8", *PLAIN_FORMATS) and (
+        kv == computed or {kv, computed} == {"bf16", "fp16"})
 
 
 def stated(launch: Launch, flags: Mapping[Key, str]) -> list[Argument]:
