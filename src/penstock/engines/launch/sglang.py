@@ -12,6 +12,7 @@ from penstock.engines.launch.values import (
     Key,
     Launch,
     check_weights,
+    follows_weights,
     plain_format,
     refused,
     stated,
@@ -89,11 +90,13 @@ def _formats(launch: Launch) -> list[Argument]:
     if kv is not None:
         computed = plain_format(precision)
         name, first = _KV_FORMATS.get(kv.value, ("", ""))
-        if not name or not since(launch.version, first):
+        if follows_weights(kv.value, precision):
+            name = "auto"
+        elif not name or not since(launch.version, first):
             if kv.value != computed:
                 raise refused(NAME, launch, f"KV cache in {kv.value} beside weights in "
                               f"{precision or 'auto'}", f"{computed} or fp8")
-            name = "auto"  # the format in which the model computes
+            name = "auto"
         found.append(Argument("--kv-cache-dtype", name, kv.reason))
     return found
 

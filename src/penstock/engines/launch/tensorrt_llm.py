@@ -14,6 +14,7 @@ from penstock.engines.launch.values import (
     Launch,
     Option,
     check_weights,
+    follows_weights,
     plain_format,
     refused,
     stated,
@@ -78,7 +79,7 @@ def _options(launch: Launch) -> list[Option]:
         found.append(Option(("dtype",), PLAIN_FORMATS[precision], settings["precision"].reason))
     if kv is not None:
         computed = plain_format(precision)
-        if kv.value not in (computed, *_KV_FORMATS):
+        if kv.value not in (computed, *_KV_FORMATS) and not follows_weights(kv.value, precision):
             raise refused(NAME, launch, f"KV cache in {kv.value} beside weights in "
                           f"{precision or 'auto'}", f"{computed}, fp8 or fp4")
         found.append(Option(("kv_cache_config", "dtype"), _KV_FORMATS.get(kv.value, "auto"),

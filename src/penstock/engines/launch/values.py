@@ -108,6 +108,15 @@ def plain_format(precision: str | None) -> str:
     return precision if precision is not None and precision in PLAIN_FORMATS else "bf16"
 
 
+def follows_weights(kv: str, precision: str | None) -> bool:
+    """Whether an engine left to itself has a KV cache of that format. A cache of 16 bits has the
+    format in which the model computes, if that has 16 bits, too. A checkpoint in a format that
+    engines do not make when they load weights may ask for another."""
+    computed = plain_format(precision)
+    return precision in (None, "fp8", *PLAIN_FORMATS) and (
+        kv == computed or {kv, computed} == {"bf16", "fp16"})
+
+
 def stated(launch: Launch, flags: Mapping[Key, str]) -> list[Argument]:
     """Return the flags of those settings that are stated, each with its value."""
     return [Argument(flag, _text(launch.settings[key].value), launch.settings[key].reason)

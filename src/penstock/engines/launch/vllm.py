@@ -12,6 +12,7 @@ from penstock.engines.launch.values import (
     Key,
     Launch,
     check_weights,
+    follows_weights,
     plain_format,
     refused,
     stated,
@@ -98,12 +99,14 @@ def _formats(launch: Launch) -> list[Argument]:
 
 
 def _kv_format(launch: Launch, kv: str, precision: str | None) -> str:
+    if follows_weights(kv, precision):
+        return "auto"
     name, first = _KV_FORMATS.get(kv, ("", ""))
     if name and since(launch.version, first):
         return name
     computed = plain_format(precision)
     if kv == computed:
-        return "auto"  # the format in which the model computes
+        return "auto"
     known = [format_ for format_, (_, first) in _KV_FORMATS.items() if since(launch.version, first)]
     raise refused(NAME, launch, f"KV cache in {kv} beside weights in {precision or 'auto'}",
                   " or ".join(dict.fromkeys((computed, *known))))

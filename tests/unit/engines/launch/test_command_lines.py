@@ -103,12 +103,14 @@ def test_machines_of_a_replica_find_each_other():
 
 
 @pytest.mark.parametrize(("version", "precision", "kv", "expected"), [
-    ("0.19.0", "bf16", "bf16", "bfloat16"), ("0.10.2", "bf16", "bf16", "auto"),
-    ("0.10.2", "fp16", "fp16", "auto"), ("0.33.0", "fp16", "fp16", "float16"),
-    ("0.33.0", "fp32", "fp32", "auto"), ("0.33.0", "bf16", "int8", "int8_per_token_head"),
+    ("0.19.0", "bf16", "bf16", "auto"), ("0.33.0", "fp16", "bf16", "auto"),
+    ("0.10.2", "int4", "bf16", "auto"),
+    ("0.33.0", "int4", "bf16", "bfloat16"), ("0.33.0", "fp32", "fp16", "float16"),
+    ("0.33.0", "fp8", "bf16", "auto"), ("0.33.0", "fp32", "fp32", "auto"),
+    ("0.33.0", "bf16", "int8", "int8_per_token_head"),
     ("0.20.0", "bf16", "fp4", "nvfp4"), ("0.33.0", "bf16", "int4", "int4_per_token_head")])
 def test_vllm_names_the_cache_as_its_version_does(version, precision, kv, expected):
-    text, _ = line("vllm", version, precision=precision, kv_precision=kv)
+    text, _ = line("vllm", version, own_weights=True, precision=precision, kv_precision=kv)
     assert text.endswith(f"--kv-cache-dtype {expected}")
 
 
@@ -134,6 +136,14 @@ def test_an_engine_refuses_what_its_version_does_not_know(engine, version, argum
                                                           message):
     with pytest.raises(InputError, match=f"^replicas.0.: .*{message}"):
         line(engine, version, *arguments, **values)
+
+
+def test_a_cache_of_16_bits_has_the_format_of_the_model():
+    for engine in ("vllm", "sglang"):
+        text, _ = line(engine, None, precision="fp16", kv_precision="bf16")
+        assert text.endswith("--dtype float16 --kv-cache-dtype auto")
+    _, found = line("tensorrt-llm", None, precision="fp16", kv_precision="bf16")
+    assert found.options_document() == {"dtype": "float16", "kv_cache_config": {"dtype": "auto"}}
 
 
 def test_own_weights_may_have_any_format():
