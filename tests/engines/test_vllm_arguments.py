@@ -107,3 +107,30 @@ def test_a_replica_that_the_version_does_not_know_is_refused() -> None:
     text = FLEET.format(model=DENSE, precision="bf16", kv="int8", spread="tensor: 1")
     with pytest.raises(InputError, match=r"vllm 0\.19\.0 has no KV cache in int8"):
         started(text, "vllm:0.19.0", None)
+
+
+APART = """
+name: apart
+accelerators: [{name: h100-80gb}]
+models: [{name: llama-3.1-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2}}]
+traffic: [{lengths: {prompt: {fixed: 9}, output: {fixed: 9}}, rate_per_s: 1, num_requests: 9}]
+engine: {name: vllm, version: 0.32.0}
+replicas:
+  - {role: prefill, served_as: me/weights}
+  - {role: decode, served_as: me/weights,
+     speculation: {method: ngram, tokens: 3, acceptance: [0.5, 0.3, 0.2],
+                   by_batch: [[1, 16, 3], [17, 256, 0]]}}
+disaggregation: {transfer: {gb_per_s: 50}}
+"""
+
+
+def test_vllm_takes_roles_and_drafts(engine: str) -> None:
+    prefill, decode = (parsed(start)[1] for start in started(APART, engine, None))
+    assert prefill.kv_transfer_config.kv_connector == "NixlConnector"
+    assert prefill.kv_transfer_config.kv_role == "kv_both"
+    assert prefill.speculative_config is None
+    assert decode.kv_transfer_config.kv_role == "kv_both"
+    assert decode.speculative_config == {
+        "method": "ngram", "num_speculative_tokens": 3,
+        "num_speculative_tokens_per_batch_size": [[1, 16, 3], [17, 256, 0]]}

@@ -12,12 +12,16 @@ from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_fac
 from penstock.core.errors import InputError
 from penstock.engines.launch import tensorrt_llm
 from penstock.engines.launch.statements import Statements
-from penstock.engines.launch.values import Key, Launch, Nodes, Setting
+from penstock.engines.launch.values import Drafts, Key, Launch, Nodes, Setting
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.values import EngineOptions, Fleet, ReplicaGroup
+from penstock.policy.route.roles import BOTH
 
 _REPOSITORY = pattern(r"([\w.-]+/[\w.-]+) config\.json")
+_OWN_DRAFTS = ("mtp", "ngram")
+"""Methods of drafting that need no weights besides the model's."""
+
 _CHUNKED, _WHOLE = "sarathi", "orca"
 """Scheduling policies that are settings of stock engines: prompts in chunks, and whole prompts."""
 
@@ -77,7 +81,8 @@ def launch_of(group: Group, more: Mapping[Key, Setting], *, nodes: Nodes | None 
     model, own_weights = _model(group)
     settings: dict[Key, Setting] = {
         **_served_name(group, model), **more, **_spread(group, defaults), **_formats(group),
-        **_memory(group, defaults), **_steps(group, defaults), **_context(group)}
+        **_memory(group, defaults), **_steps(group, defaults), **_context(group),
+        **_apart(group), **_drafts(group)}
     if group.is_inside and group.fleet_file is not None:
         inside = {"penstock": {"fleet": group.fleet_file, "replica": serial}}
         settings["scheduler"] = Setting(json.dumps(inside), group.said.reason("engine", "name")
@@ -123,10 +128,40 @@ def notes_of(group: Group) -> list[str]:
         found.append(f"trtllm-serve calls the model {model}, which no known flag changes; "
                      f"`penstock serve` asks for {group.replicas.served_name} unless the file "
                      f"states served_as: {model}")
+    if group.replicas.speculation is not None and _unnamed_head(group):
+        found.append(f"speculation: the weights that draft ({group.replicas.speculation.method}) "
+                     "are not named by the file, so the command line leaves drafts out")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
     return found
+
+
+def _apart(group: Group) -> dict[Key, Setting]:
+    role = group.replicas.role
+    if role == BOTH:
+        return {}
+    return {"role": Setting(role, group.said.reason("replicas", group.number, "role")
+                            or f"the plan gives them the role {role}")}
+
+
+def _drafts(group: Group) -> dict[Key, Setting]:
+    """Return the drafts of the group, as far as the fleet file names the weights that draft."""
+    found = group.replicas.speculation
+    if found is None or _unnamed_head(group):
+        return {}
+    model = None if found.draft is None else _REPOSITORY.fullmatch(found.draft.source)
+    drafts = Drafts(found.method, found.depth.tokens, None if model is None else model[1],
+                    found.depth.by_batch)
+    return {"drafts": Setting(drafts, group.said.reason("replicas", group.number, "speculation")
+                              or "the file's speculation")}
+
+
+def _unnamed_head(group: Group) -> bool:
+    """Whether the group drafts with weights whose repository nobody names."""
+    found = group.replicas.speculation
+    return found is not None and found.method not in _OWN_DRAFTS and (
+        found.draft is None or _REPOSITORY.fullmatch(found.draft.source) is None)
 
 
 def _policy(group: Group) -> str:

@@ -30,6 +30,9 @@ _KV_FORMATS = {"fp8": ("fp8_e5m2", "0.4.0"), "bf16": ("bf16", "0.5.16"),
 """SGLang's names of the formats of the KV cache, and the first version that was seen to take each.
 e5m2 needs no scales of the checkpoint."""
 
+_ALGORITHMS = {"mtp": "NEXTN", "ngram": "NGRAM", "eagle": "EAGLE", "eagle3": "EAGLE3",
+               "draft_model": "STANDALONE"}
+
 GONE: dict[str, str] = {}
 """Words of earlier versions' arguments, and the first version that was seen without each."""
 
@@ -109,9 +112,28 @@ def _switches(launch: Launch) -> list[Argument]:
         found.append(Argument("--disable-radix-cache", None, settings["prefix_caching"].reason))
     if "eager" in settings and settings["eager"].value:
         found.append(Argument("--disable-cuda-graph", None, settings["eager"].reason))
+    if "role" in settings:
+        found.append(Argument("--disaggregation-mode", *settings["role"]))
+    if "drafts" in settings:
+        found += _drafts(launch)
     if "metrics" in settings:
         found.append(Argument("--enable-metrics", None, settings["metrics"].reason))
     return found
+
+
+def _drafts(launch: Launch) -> list[Argument]:
+    """Return the flags of a chain of drafts."""
+    drafts, reason = launch.settings["drafts"]
+    if drafts.by_batch:
+        raise refused(NAME, launch, "drafts by batch", "speculation without by_batch")
+    values = {"--speculative-algorithm": _ALGORITHMS[drafts.method]}
+    if drafts.model is not None:
+        values["--speculative-draft-model-path"] = drafts.model
+    if drafts.method != "ngram":
+        values |= {"--speculative-num-steps": str(drafts.tokens),
+                   "--speculative-eagle-topk": "1"}
+    values["--speculative-num-draft-tokens"] = str(drafts.tokens + 1)
+    return [Argument(flag, value, reason) for flag, value in values.items()]
 
 
 def _nodes(launch: Launch) -> list[Argument]:

@@ -19,6 +19,7 @@ from penstock.engines.launch.values import (
     refused,
     stated,
 )
+from penstock.policy.route.roles import PREFILL
 
 NAME = "tensorrt-llm"
 IMAGE = "nvcr.io/nvidia/tensorrt-llm/release:{version}"
@@ -38,6 +39,7 @@ _OPTIONS: dict[Key, tuple[str, ...]] = {
     "block_tokens": ("kv_cache_config", "tokens_per_block")}
 
 _KV_FORMATS = {"fp8": "fp8", "fp4": "nvfp4"}
+_DECODING = {"mtp": ("MTP", "num_nextn_predict_layers"), "ngram": ("NGram", "max_draft_len")}
 
 
 def command_line(launch: Launch) -> CommandLine:
@@ -84,5 +86,25 @@ def _options(launch: Launch) -> list[Option]:
                           f"{precision or 'auto'}", f"{computed}, fp8 or fp4")
         found.append(Option(("kv_cache_config", "dtype"), _KV_FORMATS.get(kv.value, "auto"),
                             kv.reason))
-    return found + [Option(keys, settings[key].value, settings[key].reason)
+    return found + _features(launch) + [Option(keys, settings[key].value, settings[key].reason)
                     for key, keys in _OPTIONS.items() if key in settings]
+
+
+def _features(launch: Launch) -> list[Option]:
+    """Return the transfer of KV caches of a replica with a role, and drafts."""
+    settings = launch.settings
+    found = []
+    if "role" in settings:
+        role, reason = settings["role"]
+        found.append(Option(("cache_transceiver_config", "backend"), "DEFAULT", reason))
+        if role == PREFILL:
+            found.append(Option(("disable_overlap_scheduler",), True, reason))
+    if "drafts" in settings:
+        drafts, reason = settings["drafts"]
+        if drafts.method not in _DECODING or drafts.by_batch:
+            raise refused(NAME, launch, f"drafts of {drafts.method}"
+                          + (" by batch" if drafts.by_batch else ""), "mtp or ngram")
+        kind, length = _DECODING[drafts.method]
+        found += [Option(("speculative_config", "decoding_type"), kind, reason),
+                  Option(("speculative_config", length), drafts.tokens, reason)]
+    return found

@@ -15,7 +15,7 @@ PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
 Key = Literal["served_name", "host", "port", "metrics", "precision", "kv_precision", "tensor",
               "pipeline", "data", "expert", "context_tokens", "max_num_seqs", "step_tokens",
               "chunked", "mixed", "prefix_caching", "memory_fraction", "block_tokens", "eager",
-              "scheduler"]
+              "scheduler", "role", "drafts"]
 
 
 class Setting(NamedTuple):
@@ -23,6 +23,16 @@ class Setting(NamedTuple):
 
     value: Any
     reason: str
+
+
+class Drafts(NamedTuple):
+    """Speculative decoding: the method, tokens of a draft, the repository of a draft model, and
+    (from, to, tokens) by the number of sequences."""
+
+    method: str
+    tokens: int
+    model: str | None
+    by_batch: tuple[tuple[int, int, int], ...] = ()
 
 
 class Nodes(NamedTuple):

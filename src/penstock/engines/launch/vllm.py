@@ -4,6 +4,10 @@ Flags and formats were read in the wheels of vLLM 0.8.0 to 0.32.0 (engine/arg_ut
 config/cache.py): the versions below are the first in which each was seen.
 """
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from penstock.catalog.engines import since
 from penstock.engines.launch.values import (
     PLAIN_FORMATS,
@@ -23,6 +27,7 @@ IMAGE = "vllm/vllm-openai:v{version}"
 PORT = 8000
 
 _DATA_SINCE, _NODES_SINCE = "0.8.5", "0.11.1"
+_NIXL_SINCE, _BY_BATCH_SINCE = "0.9.0", "0.32.0"
 _KV_FORMATS = {"bf16": ("bfloat16", "0.11.0"), "fp16": ("float16", "0.18.0"),
                "fp8": ("fp8", "0.8.0"), "int8": ("int8_per_token_head", "0.20.0"),
                "fp4": ("nvfp4", "0.20.0"), "int4": ("int4_per_token_head", "0.25.0")}
@@ -62,7 +67,34 @@ def command_line(launch: Launch) -> CommandLine:
     if "scheduler" in settings:
         arguments += [Argument("--scheduler-cls", _SCHEDULER, settings["scheduler"].reason),
                       Argument("--additional-config", *settings["scheduler"])]
-    return CommandLine((NAME, "serve"), (*arguments, *_nodes(launch)))
+    return CommandLine((NAME, "serve"), (*arguments, *_features(launch), *_nodes(launch)))
+
+
+def _features(launch: Launch) -> list[Argument]:
+    """Return the KV connector of a replica with a role, and drafts. NIXL's connector has one role
+    for both sides: each request says which side it is on."""
+    found = []
+    if "role" in launch.settings:
+        if not since(launch.version, _NIXL_SINCE):
+            raise refused(NAME, launch, "NIXL connector", f"vllm {_NIXL_SINCE} or later")
+        found.append(Argument("--kv-transfer-config", _json(
+            {"kv_connector": "NixlConnector", "kv_role": "kv_both"}),
+            launch.settings["role"].reason))
+    if "drafts" in launch.settings:
+        drafts, reason = launch.settings["drafts"]
+        values = {"method": drafts.method, "num_speculative_tokens": drafts.tokens}
+        if drafts.model is not None:
+            values["model"] = drafts.model
+        if drafts.by_batch:
+            if not since(launch.version, _BY_BATCH_SINCE):
+                raise refused(NAME, launch, "drafts by batch", f"vllm {_BY_BATCH_SINCE} or later")
+            values["num_speculative_tokens_per_batch_size"] = [list(one) for one in drafts.by_batch]
+        found.append(Argument("--speculative-config", _json(values), reason))
+    return found
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _experts(launch: Launch) -> list[Argument]:

@@ -6,7 +6,7 @@ from penstock.catalog.engines import engine_defaults, since
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.engines.launch.kinds import KINDS, check_engine, check_more, with_more
-from penstock.engines.launch.values import CommandLine, Launch, Nodes, Option, Setting
+from penstock.engines.launch.values import CommandLine, Drafts, Launch, Nodes, Option, Setting
 from support.launched import CATALOG
 
 NEWEST = {"vllm": "0.33.0", "sglang": "0.5.23", "tensorrt-llm": "1.3.0"}
@@ -182,3 +182,42 @@ def test_described_engines_start_with_their_own_defaults():
         assert engine_defaults(engine, CATALOG.accelerator("h100-80gb")).version == NEWEST[engine]
     assert since("0.10.0", "0.9.2")
     assert not since("0.9.1", "0.9.2")
+
+
+MTP, NGRAM = Drafts("mtp", 3, None), Drafts("ngram", 4, None)
+HEAD = Drafts("eagle3", 2, "me/head", ((1, 8, 2), (9, 64, 0)))
+
+
+@pytest.mark.parametrize(("engine", "values", "words"), [
+    ("vllm", {"role": "prefill"},
+     '--kv-transfer-config {"kv_connector":"NixlConnector","kv_role":"kv_both"}'),
+    ("vllm", {"drafts": MTP}, '--speculative-config {"method":"mtp","num_speculative_tokens":3}'),
+    ("vllm", {"drafts": HEAD}, '--speculative-config {"method":"eagle3","num_speculative_tokens":2,'
+                               '"model":"me/head","num_speculative_tokens_per_batch_size":'
+                               "[[1,8,2],[9,64,0]]}"),
+    ("sglang", {"role": "decode"}, "--disaggregation-mode decode"),
+    ("sglang", {"drafts": MTP}, "--speculative-algorithm NEXTN --speculative-num-steps 3 "
+                                "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4"),
+    ("sglang", {"drafts": NGRAM},
+     "--speculative-algorithm NGRAM --speculative-num-draft-tokens 5")])
+def test_roles_and_drafts_in_the_words_of_each_engine(engine, values, words):
+    assert line(engine, None, **values)[0].endswith(f"me/model {words}")
+
+
+def test_roles_and_drafts_in_tensorrt_llm_are_options():
+    _, found = line("tensorrt-llm", None, role="prefill", drafts=MTP)
+    assert found.options_document() == {
+        "cache_transceiver_config": {"backend": "DEFAULT"}, "disable_overlap_scheduler": True,
+        "speculative_config": {"decoding_type": "MTP", "num_nextn_predict_layers": 3}}
+    assert "disable_overlap_scheduler" not in line(
+        "tensorrt-llm", None, role="decode")[1].options_document()
+
+
+@pytest.mark.parametrize(("engine", "version", "values", "why"), [
+    ("vllm", "0.8.5", {"role": "prefill"}, "has no NIXL connector"),
+    ("vllm", "0.20.0", {"drafts": HEAD}, "has no drafts by batch"),
+    ("sglang", "0.5.23", {"drafts": HEAD}, "has no drafts by batch"),
+    ("tensorrt-llm", "1.3.0", {"drafts": HEAD}, "has no drafts of eagle3 by batch")])
+def test_a_version_without_roles_or_drafts_is_told(engine, version, values, why):
+    with pytest.raises(InputError, match=why):
+        line(engine, version, **values)
