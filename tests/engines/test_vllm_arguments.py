@@ -128,9 +128,9 @@ disaggregation: {transfer: {gb_per_s: 50}}
 def test_vllm_takes_roles_and_drafts(engine: str) -> None:
     prefill, decode = (parsed(start)[1] for start in started(APART, engine, None))
     assert prefill.kv_transfer_config.kv_connector == "NixlConnector"
-    assert prefill.kv_transfer_config.kv_role == "kv_both"
+    assert prefill.kv_transfer_config.kv_role == "kv_producer"
     assert prefill.speculative_config is None
-    assert decode.kv_transfer_config.kv_role == "kv_both"
+    assert decode.kv_transfer_config.kv_role == "kv_consumer"
     assert decode.speculative_config == {
         "method": "ngram", "num_speculative_tokens": 3,
         "num_speculative_tokens_per_batch_size": [[1, 16, 3], [17, 256, 0]]}

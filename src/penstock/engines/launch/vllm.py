@@ -27,6 +27,7 @@ IMAGE = "vllm/vllm-openai:v{version}"
 PORT = 8000
 
 _DATA_SINCE, _NODES_SINCE = "0.8.5", "0.11.1"
+_KV_ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 _NIXL_SINCE, _BY_BATCH_SINCE = "0.9.0", "0.32.0"
 _KV_FORMATS = {"bf16": ("bfloat16", "0.11.0"), "fp16": ("float16", "0.18.0"),
                "fp8": ("fp8", "0.8.0"), "int8": ("int8_per_token_head", "0.20.0"),
@@ -71,14 +72,13 @@ def command_line(launch: Launch) -> CommandLine:
 
 
 def _features(launch: Launch) -> list[Argument]:
-    """Return the KV connector of a replica with a role, and drafts. NIXL's connector has one role
-    for both sides: each request says which side it is on."""
+    """Return the KV connector of a replica with a role, and drafts."""
     found = []
     if "role" in launch.settings:
         if not since(launch.version, _NIXL_SINCE):
             raise refused(NAME, launch, "NIXL connector", f"vllm {_NIXL_SINCE} or later")
         found.append(Argument("--kv-transfer-config", _json(
-            {"kv_connector": "NixlConnector", "kv_role": "kv_both"}),
+            {"kv_connector": "NixlConnector", "kv_role": _KV_ROLES[launch.settings["role"].value]}),
             launch.settings["role"].reason))
     if "drafts" in launch.settings:
         drafts, reason = launch.settings["drafts"]

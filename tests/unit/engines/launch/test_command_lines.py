@@ -190,7 +190,7 @@ HEAD = Drafts("eagle3", 2, "me/head", ((1, 8, 2), (9, 64, 0)))
 
 @pytest.mark.parametrize(("engine", "values", "words"), [
     ("vllm", {"role": "prefill"},
-     '--kv-transfer-config {"kv_connector":"NixlConnector","kv_role":"kv_both"}'),
+     '--kv-transfer-config {"kv_connector":"NixlConnector","kv_role":"kv_producer"}'),
     ("vllm", {"drafts": MTP}, '--speculative-config {"method":"mtp","num_speculative_tokens":3}'),
     ("vllm", {"drafts": HEAD}, '--speculative-config {"method":"eagle3","num_speculative_tokens":2,'
                                '"model":"me/head","num_speculative_tokens_per_batch_size":'
