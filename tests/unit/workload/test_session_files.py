@@ -11,6 +11,7 @@ from penstock.workload.mixing import generate
 from penstock.workload.readers import read_trace, sniff_format
 from penstock.workload.sessions import Sessions, sessions_of
 from penstock.workload.source import TrafficSource
+from penstock.workload.writers import write_trace
 
 DERIVED = [
     {"id": 0, "session": 0, "turn": 1, "parent": -1, "t_ms": 0, "in": 1100, "out": 5,
@@ -208,6 +209,13 @@ def test_times_that_only_answers_tell_are_not_kept(read):
     assert stated.links.delay_s.tolist() == [3.0, 3.0]
     recorded = generate([TrafficSource("talks", "m", trace=read(BAILIAN))], 0)
     assert recorded.links is None
+
+
+def test_files_without_times_are_not_written_as_if_they_had_them(read, tmp_path):
+    with pytest.raises(InputError, match="wait for answers and have no times of their own"):
+        write_trace(read(WEKA), tmp_path / "w.parquet")
+    write_trace(read(BAILIAN), tmp_path / "b.parquet")
+    assert sessions_of(read_trace(tmp_path / "b.parquet")).tolist() == [0, 0, 2]
 
 
 def changed(rows, number, **fields):
