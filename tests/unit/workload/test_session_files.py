@@ -308,10 +308,13 @@ def test_a_row_of_any_content_is_read_or_refused(tmp_path_factory, form, data):
         value[key] = data.draw(VALUES)
     path = tmp_path_factory.mktemp("fuzz") / "t.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trace, said = None, ""
     try:
         trace = read_trace(path, form)
     except InputError as error:
-        assert str(path) in str(error)
+        said = str(error)
+    if trace is None:
+        assert str(path) in said
     else:
         assert (np.diff(trace.arrival_s) >= 0).all()
         assert (trace.links.after < trace.links.row).all()
