@@ -95,14 +95,14 @@ def test_five_hundred_agents_lose_nothing(repository, folder, penstock) -> None:
     (folder / "agents.jsonl").write_text("".join(json.dumps(one) + "\n"
                                                  for one in (header, *rows)))
     with emulated(repository, folder) as url:
-        done = penstock("bench", url, "--trace", "agents.jsonl", "--e2e", "300", "--out",
+        done = penstock("bench", url, "--trace", "agents.jsonl", "--task", "300", "--out",
                         "runs/agents", "--no-report", "--json")
     summary = done.json
     assert done.status == 0
     assert summary["outcomes"] == {"sent": 1040, "finished": 1040, "failed": {}}
     assert summary["load"]["sessions"] == 500
     tasks = summary["overall"]["tasks"]
-    assert (tasks["began"], tasks["finished"], tasks["requests"]) == (500, 500, 1040)
+    assert (tasks["began"], tasks["met"], tasks["requests"]) == (500, 500, 1040)
     assert summary["generator"]["lateness_s"]["p50"] >= 0.0
 
 

@@ -33,6 +33,7 @@ from penstock.cli.options import (
     SelfContained,
     Settings,
     SloPercentile,
+    TaskTime,
     Timeout,
     Tpot,
     TraceFile,
@@ -58,7 +59,8 @@ def bench(
         help="An OpenAI-compatible server; its key is in PENSTOCK_API_KEY or OPENAI_API_KEY."
     )] = None,
     rate: Rates = None, requests: NumRequests = None, duration: Duration = None, ttft: Ttft = None,
-    itl: Itl = None, tpot: Tpot = None, e2e: E2e = None, percentile: SloPercentile = None,
+    itl: Itl = None, tpot: Tpot = None, e2e: E2e = None, task: TaskTime = None,
+    percentile: SloPercentile = None,
     concurrency: Concurrencies = None, fleet_file: FromFleet = None,
     prompt_tokens: PromptRange = None, output_tokens: OutputRange = None,
     lengths: Annotated[str | None, typer.Option(
@@ -127,7 +129,7 @@ def bench(
     begun = begin("bench", fleet_file)
     pages = Pages(not no_report, library(self_contained))
     slo = Slo(**slo_of({"ttft": ttft, "itl": itl, "tpot": tpot, "e2e": e2e,
-                        "percentile": percentile}, "--itl and --tpot"))
+                        "percentile": percentile}, "--itl and --tpot"), task_s=task)
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")
@@ -152,7 +154,8 @@ def bench(
     plan = plan_of(fleet, options, {
         "--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
         "--arrivals": arrivals, "--trace": trace, "--map": columns, "--clock": clock,
-        "--sessions": sessions or None, "--ttft": ttft, "--itl": itl, "--tpot": tpot, "--e2e": e2e,
+        "--sessions": sessions or None, "--ttft": ttft, "--itl": itl, "--tpot": tpot,
+        "--e2e": e2e, "--task": task,
         **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
     given = given_prompts(prompt_file, {"--prompt-tokens": prompt_tokens, "--lengths": lengths,

@@ -139,6 +139,7 @@ Tpot = Annotated[float | None, typer.Option(
     "--tpot", metavar="S", show_default=False, parser=FieldText("service_classes.slo.itl_s"),
     help="Mean time between a request's tokens, seconds, in the place of --itl. (more than 0)")]
 E2e = Annotated[float | None, states("--e2e", "service_classes.slo.e2e_s", "S")]
+TaskTime = Annotated[float | None, states("--task", "service_classes.slo.task_s", "S")]
 SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
 Confidence = Annotated[float | None, states("--confidence", "plan.confidence", "P")]

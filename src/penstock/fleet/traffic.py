@@ -22,12 +22,12 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, quote
 from penstock.fleet.values import Choice, TrafficSpec
 from penstock.fleet.values_traffic import AgentSessions, ClientFiles, Lengths, TraceFile
-from penstock.registry.sources import trace_columns
+from penstock.registry.sources import has_own_times, trace_columns
 from penstock.workload import arrivals, profile
 from penstock.workload.agents import PROFILES, AgentTraffic
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.client_files import WINDOWS
-from penstock.workload.column_map import ColumnMap, column_map, mapped_places
+from penstock.workload.column_map import AS_KNOWN, ColumnMap, column_map, mapped_places
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
     Fixed,
@@ -332,10 +332,17 @@ def check_open(traffic: Iterable[TrafficSpec], what: str, *, with_sessions: bool
         if is_closed(spec.arrivals):
             raise InputError(f"traffic: {spec.name!r} has closed arrivals; {what} needs a "
                              "rate_per_s and open arrivals, such as poisson")
-        if not with_sessions and (is_sessions(spec.arrivals)
-                                  or isinstance(spec.lengths, AgentSessions)):
+        if not with_sessions and _in_sessions(spec):
             raise InputError(f"traffic: {spec.name!r} has sessions, whose turns wait for answers; "
                              f"{what} needs open arrivals, such as the trace's own")
+
+
+def _in_sessions(spec: TrafficSpec) -> bool:
+    lengths = spec.lengths
+    if isinstance(lengths, TraceFile) and lengths.own_times and spec.arrivals is None:
+        known = None if lengths.format == "auto" else lengths.format
+        return lengths.columns == AS_KNOWN and not has_own_times(lengths.path, known)
+    return is_sessions(spec.arrivals) or isinstance(lengths, AgentSessions)
 
 
 def longest_prompt(lengths: Lengths) -> int | None:

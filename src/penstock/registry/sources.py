@@ -107,6 +107,17 @@ def trace_columns(path: Path | str, trace_format: str) -> tuple[str, ...]:
         return ()
 
 
+def has_own_times(path: Path | str, trace_format: str | None = None) -> bool:
+    """Whether a trace file is of a form that has the time of every request. Reads the file's first
+    lines. Raises InputError as ``read_trace``."""
+    from penstock.workload.readers import sniff_format
+    from penstock.workload.session_files import WITHOUT_TIMES
+
+    if trace_format is None:
+        return sniff_format(Path(path)) not in WITHOUT_TIMES
+    return trace_format not in WITHOUT_TIMES
+
+
 def assumed_clock(path: Path | str, trace_format: str | None = None,
                   mapping: "ColumnMap | None" = None) -> str:
     """Return the assumption on a trace's clock that ``read_trace`` makes, empty where there is

@@ -268,3 +268,6 @@ FORMS: Final[Mapping[str, Callable[[Iterator[Fields]], SessionFile]]] = {
     "agentic": _agentic, "aiperf": _aiperf, "bailian": _bailian, "llmservingsim": _llmservingsim,
     "sessions": _derived, "weka": _weka}
 """Readers of rows by the form of the file."""
+
+WITHOUT_TIMES: Final = frozenset({"agentic", "aiperf", "llmservingsim", "weka"})
+"""Forms that need not have the time of a request that waits for others."""

@@ -61,7 +61,9 @@ def restarted(trace: Trace, sessions_per_s: float, rng: np.random.Generator) -> 
     starts_s[np.argsort(first)] = np.cumsum(rng.exponential(1.0 / sessions_per_s, len(first)))
     moved = times_s - times_s[first][index] + starts_s[index]
     order = np.argsort(moved, kind="stable")
-    return replace(trace.take(order), arrival_s=moved[order])
+    # In another order the hashes would tell other sessions, so these are named.
+    named = replace(trace, session=Labels(tuple(map(str, range(len(first)))), index))
+    return replace(named.take(order), arrival_s=moved[order])
 
 
 def has_sessions(trace: Trace) -> bool:

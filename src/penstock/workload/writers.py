@@ -28,6 +28,9 @@ def write_trace(trace: Trace, path: Path | str) -> None:
     if kind not in writers or path.name.endswith(".parquet.gz"):
         raise InputError(f"{path}: cannot tell the format; expected a name that ends in .csv, "
                          ".csv.gz, .jsonl, .jsonl.gz or .parquet")
+    if not trace.timed:
+        raise InputError(f"{path}: the requests of {trace.source or 'the trace'} wait for answers "
+                         "and have no times of their own; expected a trace with times")
     if trace.arrival_s is None and kind != ".csv":
         raise InputError(f"{path}: the trace has lengths only; write it as .csv")
     try:

@@ -65,6 +65,13 @@ def test_a_task_is_not_shorter_than_a_request():
         parse_fleet(text)
 
 
-def test_planning_needs_open_arrivals():
+def test_planning_needs_open_arrivals(tmp_path):
+    (tmp_path / "t.jsonl").write_text(
+        '{"session_id": "a", "arrival_time_ns": 0, "sub_requests": []}\n')
+    trace = f"{{file: {tmp_path / 't.jsonl'}}}"
+    text = FLEET.replace("agents: AGENTS", f"trace: {trace}").replace("MORE", "")
+    with pytest.raises(InputError, match="has sessions, whose turns wait for answers"):
+        check_open(parse_fleet(text).traffic, "a plan")
+    check_open(parse_fleet(text).traffic, "a load", with_sessions=True)
     with pytest.raises(InputError, match="has sessions, whose turns wait for answers"):
         check_open(fleet_of().traffic, "a plan")

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.workload.column_map import column_map
@@ -11,6 +13,7 @@ from penstock.workload.mixing import generate
 from penstock.workload.readers import read_trace, sniff_format
 from penstock.workload.sessions import Sessions, sessions_of
 from penstock.workload.source import TrafficSource
+from penstock.workload.writers import write_trace
 
 DERIVED = [
     {"id": 0, "session": 0, "turn": 1, "parent": -1, "t_ms": 0, "in": 1100, "out": 5,
@@ -210,6 +213,13 @@ def test_times_that_only_answers_tell_are_not_kept(read):
     assert recorded.links is None
 
 
+def test_files_without_times_are_not_written_as_if_they_had_them(read, tmp_path):
+    with pytest.raises(InputError, match="wait for answers and have no times of their own"):
+        write_trace(read(WEKA), tmp_path / "w.parquet")
+    write_trace(read(BAILIAN), tmp_path / "b.parquet")
+    assert sessions_of(read_trace(tmp_path / "b.parquet")).tolist() == [0, 0, 2]
+
+
 def changed(rows, number, **fields):
     return [{**row, **fields} if place == number else row for place, row in enumerate(rows)]
 
@@ -271,3 +281,40 @@ def test_mooncake_s_derived_sessions_are_its_requests(shared_data):
     assert len(np.unique(raw.prefixes.values)) == len(np.unique(trace.prefixes.values))
     assert len(np.unique(sessions_of(trace))) == 8132
     assert len(trace.links) == 2 * (len(trace) - 8132)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
+                                                                max_size=2), max_leaves=5)
+
+
+@given(st.sampled_from(sorted(SAMPLES)), st.data())
+def test_a_row_of_any_content_is_read_or_refused(tmp_path_factory, form, data):
+    """Each field of a sample, also within its lists, may hold anything."""
+    rows = json.loads(json.dumps(SAMPLES[form]))
+    places = []
+
+    def walk(value):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in list(items):
+            places.append((value, key))
+            if isinstance(inner, dict | list):
+                walk(inner)
+
+    walk(rows)
+    for _ in range(data.draw(st.integers(1, 2))):
+        value, key = data.draw(st.sampled_from(places))
+        value[key] = data.draw(VALUES)
+    path = tmp_path_factory.mktemp("fuzz") / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trace, said = None, ""
+    try:
+        trace = read_trace(path, form)
+    except InputError as error:
+        said = str(error)
+    if trace is None:
+        assert str(path) in said
+    else:
+        assert (np.diff(trace.arrival_s) >= 0).all()
+        assert (trace.links.after < trace.links.row).all()

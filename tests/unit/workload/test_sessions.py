@@ -151,6 +151,7 @@ def test_sessions_may_begin_at_a_rate(hashed):
     assert (np.diff(workload.arrival_s) >= 0).all()
     firsts = np.unique(workload.tasks, return_index=True)[1]
     assert 100 < workload.arrival_s[firsts].max() < 1200  # four sessions, 100 s apart on average
+    assert sorted(np.unique(workload.tasks, return_counts=True)[1].tolist()) == [1, 1, 2, 2]
     gaps = {after: delay for _, after, delay, on_dispatch in pairs(workload) if on_dispatch}
     assert sorted(gaps.values()) == pytest.approx([30.0, 85.0])
 
