@@ -32,7 +32,7 @@ def test_a_fleet_that_drafts_gives_tokens_sooner_and_repeats(penstock, drafts):
 
 
 def test_drafts_gain_less_in_larger_batches(penstock, drafts):
-    found = penstock("lab", "speculate", "drafts.yaml", "--max-num-seqs", 64, "--json").json
+    found = penstock("lab", "speculate", "drafts.yaml", "--most-seqs", 64, "--json").json
     group, = found["groups"]
     speedups = [row["speedup"] for row in group["batches"]]
     assert [row["decode_seqs"] for row in group["batches"]] == [1, 2, 4, 8, 16, 32, 64]

@@ -1,6 +1,7 @@
 """Laws of speculative decoding: all tokens come, in as many turns as drafts allow; jumps equal
 steps; no decision knows which drafts will be accepted."""
 
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -19,6 +20,7 @@ from support.drafted_runs import (
     other_truth,
 )
 from support.strategies import acceptances_of_drafts
+from support.worlds import fails
 
 
 @given(drafted_cases())
@@ -78,12 +80,25 @@ def test_no_decision_knows_which_drafts_will_be_accepted(
         of: DraftedCase, accepted: Any, seed: int) -> None:
     """The engine shows a scheduler only which answers have ended. Until the first end that differs,
     all plans are the same, step by step."""
-    (one, _), (other, _) = drafted_step_by_step(of), drafted_step_by_step(
-        other_truth(of, accepted, seed))
+    assert_blind(of, other_truth(of, accepted, seed))
+
+
+def test_a_scheduler_that_knows_the_acceptance_is_caught() -> None:
+    @given(drafted_cases(), st.tuples(acceptances_of_drafts(), acceptances_of_drafts()))
+    def law(of: DraftedCase, accepted: Any) -> None:
+        assert_blind(replace(of, believed=of.accepted),
+                     replace(other_truth(of, accepted, 1), believed=accepted))
+
+    assert fails(law)
+
+
+def assert_blind(mine: DraftedCase, theirs: DraftedCase) -> None:
+    """Assert that all plans are the same until an answer ends in one world, not in the other."""
+    (one, _), (other, _) = drafted_step_by_step(mine), drafted_step_by_step(theirs)
     ends = [{number: times[-1] for number, times in trace.token_ps.items()
-             if len(times) == of.case.output_tokens[number]} for trace in (one, other)]
+             if len(times) == mine.case.output_tokens[number]} for trace in (one, other)]
     differ = [min(ends[0].get(number, 1 << 62), ends[1].get(number, 1 << 62))
-              for number in of.case.output_tokens if ends[0].get(number) != ends[1].get(number)]
+              for number in mine.case.output_tokens if ends[0].get(number) != ends[1].get(number)]
     first_ps = min(differ, default=1 << 62)
     assert _until(one, first_ps) == _until(other, first_ps)
 

@@ -19,7 +19,7 @@ ContextTokens = Annotated[int, typer.Option(
     "--context-tokens", min=1, max=10_000_000, metavar="N",
     help="Tokens of context of each sequence.")]
 MostSeqs = Annotated[int, typer.Option(
-    "--max-num-seqs", min=1, max=4096, metavar="N", help="Most sequences that decode at once.")]
+    "--most-seqs", min=1, max=4096, metavar="N", help="Most sequences that decode at once.")]
 Counters = Annotated[Path | None, typer.Option(
     "--counters", metavar="FILE", show_default=False,
     help="Text of a vLLM server's /metrics, whose counters give the acceptance.")]

@@ -174,7 +174,8 @@ def _passes(group: ReplicaGroup, speculation: Speculation,
     made = make_step_time(options if kind == "measured" else "roofline", draft, group.accelerator,
                           parallelism, precision, group.kv_precision)
     if isinstance(made, RooflineStepTime):
-        made = replace(made, host_s=DRAFT_PASS_S)
+        # A draft has no front end, whose time for each sequence the fitted rates contain.
+        made = replace(made, host_s=DRAFT_PASS_S, decode_seq_s=0.0)
     return biased(made, factor)
 
 

@@ -30,7 +30,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
-from penstock.fleet.values_speculation import Speculation
+from penstock.fleet.values_speculation import Speculation, drafted_seqs
 from penstock.fleet.values_starts import StartParts
 from penstock.fleet.values_traffic import Lengths
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -369,7 +369,8 @@ class Fleet:
         if found.policy != STOCK or engine.name is None:
             return found
         defaults = defaults_of(engine.name, engine.version, group.accelerator)
-        return stock_schedule(defaults, None, engine.max_num_seqs)
+        most_seqs = engine.max_num_seqs or drafted_seqs(group.speculation, defaults.engine)
+        return stock_schedule(defaults, None, most_seqs)
 
     def engine_of(self, group: ReplicaGroup) -> EngineOptions:
         """Return the engine of a group's replicas: its own, or the fleet's."""

@@ -8,6 +8,9 @@ from penstock.core.model import ModelSpec
 from penstock.perf.speculation.acceptance import Acceptance
 from penstock.perf.speculation.draft import Method
 
+SGLANG_DRAFTED_SEQS = 48
+"""SGLang's ``--max-running-requests`` with drafts, unless stated (its page on DeepSeek)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
@@ -27,3 +30,9 @@ class Speculation:
         """Return the acceptance of a service class."""
         found = self.acceptance.get(service_class)
         return self.acceptance[""] if found is None else found
+
+
+def drafted_seqs(speculation: Speculation | None, engine: str) -> int | None:
+    """Return the most sequences that an engine runs by default where it drafts, None where drafts
+    change nothing."""
+    return SGLANG_DRAFTED_SEQS if speculation is not None and engine == "sglang" else None

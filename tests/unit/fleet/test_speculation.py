@@ -121,6 +121,16 @@ def test_every_step_time_can_draft(kind: str) -> None:
     assert step_s < turn_s < 2.85 * step_s  # the 2.85 tokens of a turn
 
 
+def test_sglang_runs_fewer_sequences_where_it_drafts() -> None:
+    text = FLEET.format(model="llama-3.1-8b", tensor=1, own=", engine: sglang{drafts}")
+    drafts = f", speculation: {{method: eagle3, tokens: 3, {RATES}}}"
+    plain, drafted = (parse_fleet(text.replace("{drafts}", one)) for one in ("", drafts))
+    assert drafted.schedule_of(drafted.replicas[0]).max_num_seqs == 48
+    assert plain.schedule_of(plain.replicas[0]).max_num_seqs > 48
+    stated = parse_fleet(text.replace("{drafts}", drafts) + "engine: {max_num_seqs: 64}\n")
+    assert stated.schedule_of(stated.replicas[0]).max_num_seqs == 64
+
+
 def test_schedulers_believe_the_stated_acceptance() -> None:
     fleet = fleet_of(f"method: eagle3, tokens: 3, {RATES}, by_batch: [[9, 64, 0]]")
     found = drafting_of(fleet.replicas[0])

@@ -6,6 +6,9 @@ With D decodes and k drafts each, a turn takes
     + k passes of the draft      one after the other; the first has all D (k + 1) tokens
     + turn_s                     choice of the accepted tokens, on the host
 
+What a step takes for each sequence, it takes for each verified token: measured runs with MTP fit
+better so (median error of TPOT 13 %) than with once for each sequence (17 %).
+
 Attention of a decode reads keys and values once for all k + 1 queries. Where one query is nearly
 bound by multiplying already (latent attention), k + 1 queries take up to k + 1 times as long.
 """

@@ -25,6 +25,7 @@ from penstock.fleet.values import (
     TrafficSpec,
 )
 from penstock.fleet.values_disaggregation import DisaggregationOptions
+from penstock.fleet.values_speculation import SGLANG_DRAFTED_SEQS
 from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.route.roles import DECODE, PREFILL
@@ -204,7 +205,8 @@ def _settings(row: Measured, engine: str, model: str, accelerator: str,
               precision: str) -> RunSettings:
     """Return the settings that the source of a row publishes elsewhere."""
     if _INFERENCEX not in row.notes:
-        return RunSettings()
+        drafts_on_sglang = row.spec_decode not in NONE and engine == "sglang"
+        return RunSettings(max_num_seqs=SGLANG_DRAFTED_SEQS if drafts_on_sglang else None)
     found = inferencex_settings(Run(engine, model, accelerator, precision, int(row.tp or 1),
                                     int(row.isl or 0), int(row.load_value or 1)))
     # Scripts with drafts have limits of their own, which rows show to be no less than the clients.

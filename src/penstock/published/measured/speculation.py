@@ -22,7 +22,7 @@ _DRAFTS = {"tensorrt-llm": 3, "sglang": 2, "atom": 1}
 benchmarks/dsr1_*_mtp.sh): TensorRT-LLM 3, with data-parallel attention 1; SGLang 2 on NVIDIA, on
 AMD its own default of 3; ATOM its default of 1."""
 
-_NEAREST = {"qwen3.5-9b": "qwen3.5-397b-a17b-mtp"}
+_NEAREST = {"qwen3.5-9b": "qwen3.5-397b-a17b-mtp", "deepseek-v3.2": "deepseek-v3-mtp"}
 """Models whose acceptance is not published, and the nearest model of which it is."""
 
 

@@ -32,7 +32,7 @@ from support.strategies import acceptances_of_drafts
 CATALOG = load_catalog()
 H100, MODEL = CATALOG.accelerator("h100-80gb"), CATALOG.listed_model("llama-3.1-8b")
 TARGET = roofline_step_time(MODEL, H100)
-CHAIN = Acceptance((0.7, 0.45, 0.28))
+CHAIN = Acceptance((0.68, 0.40, 0.22))
 
 
 def head() -> Draft:
@@ -103,12 +103,12 @@ def of_sglang() -> tuple[RooflineStepTime, Draft]:
     assert spec is not None
     target, passes = (measured_step_time(one, H100, Parallelism(), "bf16", "bf16",
                                          engine="sglang") for one in (MODEL, spec))
-    return target, Draft(replace(passes, host_s=1e-4))
+    return target, Draft(replace(passes, host_s=1e-4, decode_seq_s=0.0))
 
 
 def test_eagle3_against_measurements_of_sglang_on_h100() -> None:
     """Chain of three, Llama 3.1 8B: 1.81 at batch 2, 1.62 at 8, 1.48 at 16, 1.32 at 32
-    (arXiv 2503.01840). The mean length is not stated there: 2.4 tokens a turn are assumed."""
+    (arXiv 2503.01840). The mean length is not stated there: 2.3 tokens a turn are assumed."""
     published = {2: 1.81, 8: 1.62, 16: 1.48, 32: 1.32}
     target, draft = of_sglang()
     found = {seqs: gain(target, draft, CHAIN, 3, seqs, 512).speedup for seqs in published}
