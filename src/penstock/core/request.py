@@ -34,7 +34,8 @@ class Request(NamedTuple):
     covering everything before it, so equal hashes mean equal prefixes; tenants that share no
     caches have different hashes of equal prompts. An empty ``model`` leaves the choice to the
     router; ``forecasts`` are the predictions by model. ``session`` names a conversation with
-    earlier requests. The true output length is deliberately absent: only the
+    earlier requests. ``hashes_are_exact`` says that the hashes are of the prompt's tokens, as the
+    live index names blocks. The true output length is deliberately absent: only the
     simulator's oracle knows it.
     """
 
@@ -50,3 +51,4 @@ class Request(NamedTuple):
     needs: Needs = NO_NEEDS
     forecasts: Mapping[str, Forecast] = NO_FORECASTS
     session: str = ""
+    hashes_are_exact: bool = False

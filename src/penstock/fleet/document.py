@@ -30,6 +30,7 @@ from penstock.fleet.fields import (
     Endpoint,
     FilePath,
     IsoDate,
+    KvEndpoint,
     Name,
     NamedChoice,
     NotNegative,
@@ -244,6 +245,13 @@ class ReplicaSection(VariantSection):
     endpoints: list[Endpoint] | None = described(
         "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
+    kv_events: list[KvEndpoint] | None = described(
+        "Addresses at which the replicas publish the events of their KV caches over ZeroMQ, one "
+        "for each; `*` is the endpoint's host, and then one stands for all. Left out, the router "
+        "estimates what they hold.", ["tcp://*:5557"])
+    kv_replay: list[KvEndpoint] | None = described(
+        "Addresses that send missed events again; left out, missed events empty the index.",
+        ["tcp://*:5558"])
     engine: Name = described(
         "Engine software of these replicas: vllm, sglang, llamacpp, ollama or openai (any server "
         "of OpenAI's API); auto is the fleet's in simulation, and detects it at endpoints by its "

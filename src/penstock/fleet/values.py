@@ -128,7 +128,9 @@ class ReplicaGroup:
     None where the fleet's engine applies. A scaler keeps the count between ``min_replicas`` and
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
-    ``kubernetes`` is None where they do not run on a cluster.
+    ``kubernetes`` is None where they do not run on a cluster. ``kv_events`` has the address of
+    every replica's KV events, or one with ``*`` in the place of the host, and ``kv_replay`` those
+    of their replay.
     """
 
     model: ModelSpec
@@ -152,6 +154,8 @@ class ReplicaGroup:
     spot: Spot | None = None
     start: StartParts | None = None
     kubernetes: KubernetesOptions | None = None
+    kv_events: tuple[str, ...] = ()
+    kv_replay: tuple[str, ...] = ()
 
     @property
     def served_name(self) -> str:

@@ -167,6 +167,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "start_s": group.start_s,
             "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
+            "kv_events": list(group.kv_events) or None,
+            "kv_replay": list(group.kv_replay) or None,
             "served_as": group.served_as, "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}

@@ -60,7 +60,8 @@ class EngineFacts:
     ``kind`` names the engine's software (``auto``: recognised by its metrics). ``served_as`` is the
     engine's name for the model, where it differs. ``confidential`` says whether its accelerators
     are meant to run in confidential mode. ``evidence`` is the source of evidence for that, None
-    without one.
+    without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
+    where it publishes none; ``*`` stands for its own host.
     """
 
     replica_id: int
@@ -73,6 +74,8 @@ class EngineFacts:
     served_as: str | None = None
     confidential: bool = False
     evidence: EvidencePlace | None = None
+    kv_events: str | None = None
+    kv_replay: str | None = None
 
     @property
     def name(self) -> str:

@@ -4,15 +4,18 @@ words."""
 from penstock.core.request import Request
 from penstock.engines.emulated.answers import Answers
 from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.emulated.kv_events import KvPublisher
 from penstock.engines.server.ask import Ask
 from penstock.engines.server.server import Answer, Prompt
 
 
 class EmulatedBackend:
-    """Backend of an emulated engine. ``hash_block_tokens`` is 0 where no prefixes are cached."""
+    """Backend of an emulated engine. ``hash_block_tokens`` is 0 where no prefixes are cached.
+    ``publisher`` tells of those that are, None where nobody asks."""
 
-    def __init__(self, engine: EmulatedEngine, answers: Answers, hash_block_tokens: int = 0
-                 ) -> None:
+    def __init__(self, engine: EmulatedEngine, answers: Answers, hash_block_tokens: int = 0,
+                 publisher: KvPublisher | None = None) -> None:
+        self._publisher = publisher
         self._engine = engine
         self._answers = answers
         self._hash_block_tokens = hash_block_tokens
@@ -20,6 +23,8 @@ class EmulatedBackend:
     def read(self, ask: Ask) -> Prompt:
         size = self._hash_block_tokens
         hashes = ask.prefix_hashes(size) if size else ()
+        if self._publisher is not None:
+            self._publisher.saw(ask, hashes)
         return Prompt(ask.prompt_tokens, (), hashes, size if hashes else 0)
 
     async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:

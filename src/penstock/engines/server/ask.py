@@ -6,6 +6,7 @@ Other fields are ignored, whatever their value, as vLLM ignores unknown fields.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from struct import unpack
 from typing import Any
 
 import orjson
@@ -50,6 +51,14 @@ class Ask:
     def prompt_tokens(self) -> int:
         """Number of prompt tokens, at least 1."""
         return max(1, ceil_div(len(self.prompt), BYTES_PER_TOKEN))
+
+    def tokens(self) -> tuple[int, ...]:
+        """Return made-up ids of the prompt's tokens: the ids that the prompt has, else numbers of
+        four bytes of the text each, the last ones without what is missing to four."""
+        if self.token_ids is not None:
+            return self.token_ids
+        num = self.prompt_tokens
+        return unpack(f">{num}I", self.prompt.ljust(num * BYTES_PER_TOKEN, b"\0"))
 
     def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
         """Return chained hashes of the prompt's full blocks. Equal hashes mean equal prefixes."""

@@ -101,6 +101,7 @@ class EngineServer:
                                   self._on_bug)])
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/tokenize", self._tokenize)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/version", self._version)
@@ -123,6 +124,14 @@ class EngineServer:
 
     async def _text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers=METRICS_HEADERS)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        """Return a prompt's tokens, as vLLM's /tokenize does."""
+        body = await read_body(request)
+        ask = read_chat(body) if b'"messages"' in body else read_completion(body)
+        tokens = self._engine.read(ask).token_ids or ask.tokens()
+        return json_response({"count": len(tokens), "max_model_len": self._service.context_tokens,
+                              "tokens": tokens})
 
     # -- completions ----------------------------------------------------------------------------
 

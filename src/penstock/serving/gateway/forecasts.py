@@ -38,8 +38,10 @@ class Forecasts:
         self._closed = False
 
     async def request(self, number: int, arrival_s: float, ask: Ask,
-                      prefix_domain: str = "") -> Request:
-        """Return the request as routers see it, with hashes of its own ``prefix_domain``."""
+                      prefix_domain: str = "", exact: tuple[int, ...] = (),
+                      block_tokens: int = 0) -> Request:
+        """Return the request as routers see it: with ``exact`` hashes of its blocks of tokens, else
+        with hashes of its text in its own ``prefix_domain``."""
         text = prompt_text(ask.prompt_parts)
         forecasts = NO_FORECASTS
         if self._forecaster is not None:
@@ -50,8 +52,10 @@ class Forecasts:
                     model: forecasts[model]._replace(quality=quality, quality_sd=0.0)
                     for model, quality in self._qualities.items()}}
         return Request(number, arrival_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
-                       ask.model or "", ask.tenant, hashes_in(prefix_domain, opening(text)),
-                       BLOCK_BYTES // _BYTES_PER_TOKEN, ask.needs, forecasts, ask.session)
+                       ask.model or "", ask.tenant,
+                       exact or hashes_in(prefix_domain, opening(text)),
+                       block_tokens if exact else BLOCK_BYTES // _BYTES_PER_TOKEN, ask.needs,
+                       forecasts, ask.session, bool(exact))
 
     def expected_tokens(self, request: Request, model: str) -> float:
         """Return the expected output tokens on a model."""

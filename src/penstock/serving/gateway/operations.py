@@ -20,6 +20,7 @@ from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally, tally_document
+from penstock.serving.kv_events import KvEvents
 from penstock.serving.overload import OverloadGuard
 from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.gate import TenantGate
@@ -33,7 +34,7 @@ class Operations:
     def __init__(self, engines: Engines, chooser: Chooser, admission: AdmissionQueue,
                  metrics: GatewayMetrics, tally: Tally, confidential: ConfidentialCounts,
                  gate: TenantGate, overload: OverloadGuard, model_pools: ModelPools | None,
-                 scaling: Scaling | None) -> None:
+                 scaling: Scaling | None, kv_events: KvEvents | None = None) -> None:
         self._engines = engines
         self._chooser = chooser
         self._admission = admission
@@ -44,6 +45,7 @@ class Operations:
         self._overload = overload
         self._model_pools = model_pools
         self._scaling = scaling
+        self._kv_events = kv_events
 
     def metrics(self) -> bytes:
         """Return the metrics in Prometheus's text format."""
@@ -95,7 +97,9 @@ class Operations:
             self._engines, self._admission, self._confidential, self._gate,
             self._model_pools, time.monotonic(), time.time()) \
             | {"overload": self._overload.document(self._pad())} \
-            | ({} if self._scaling is None else {"scaling": self._scaling.document()})
+            | ({} if self._scaling is None else {"scaling": self._scaling.document()}) \
+            | ({} if self._kv_events is None or not (found := self._kv_events.document())
+               else {"kv_events": found})
 
     def _pad(self) -> Callable[[int], int]:
         """Return the rounding of counts that may include confidential requests."""

@@ -27,6 +27,7 @@ from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.exchange import (
     FAULTS,
     KNOWN_ENDS,
@@ -63,7 +64,8 @@ class Proxy:
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
-                 overload: OverloadGuard, scaling: Scaling | None = None) -> None:
+                 overload: OverloadGuard, scaling: Scaling | None = None,
+                 exact: ExactPrefixes | None = None) -> None:
         self._chooser = chooser
         self._isolation = isolation
         self._confidential = confidential
@@ -71,6 +73,7 @@ class Proxy:
         self._model_pools = model_pools
         self._overload = overload
         self._scaling = scaling
+        self._exact = exact
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -138,9 +141,12 @@ class Proxy:
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
+        exact = () if self._exact is None else await self._exact.of(
+            exchange.ask, exchange.path, self._isolation.salt(exchange.ask))
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask,
-            self._isolation.domain(exchange.ask))
+            self._isolation.domain(exchange.ask), exact,
+            self._exact.block_tokens if self._exact else 0)
         if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
                                                                                  model_pools):
             return await self._answer_from_pool(exchange, request, model_pools)

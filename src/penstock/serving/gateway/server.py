@@ -30,6 +30,7 @@ from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.keeper import Keeper
@@ -43,6 +44,7 @@ from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.proxy import Proxy
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import Tracing
+from penstock.serving.kv_events import KvEvents, check_kv_events
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
 from penstock.serving.scaling.metrics import ScalingMetrics
 from penstock.serving.scaling.scaling import Scaling
@@ -88,7 +90,7 @@ class Gateway:
                  on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
                  scaling: Scaling | None = None, keeper: Keeper | None = None,
-                 num_workers: int = 1) -> None:
+                 num_workers: int = 1, kv_events: KvEvents | None = None) -> None:
         self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
@@ -107,6 +109,11 @@ class Gateway:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
         if scaling is not None:
             self._metrics.add(ScalingMetrics(scaling.loop))
+        self._kv_events = kv_events
+        exact = None if kv_events is None else ExactPrefixes(kv_events.index, engines, session)
+        if kv_events is not None and exact is not None:
+            self._metrics.add(kv_events)
+            self._metrics.add(exact)
         self.overload = OverloadGuard(default_limits(limits.max_memory_bytes, num_workers),
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
@@ -116,10 +123,10 @@ class Gateway:
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
-                            model_pools, self.overload, scaling)
+                            model_pools, self.overload, scaling, exact)
         self._operations = Operations(engines, self._chooser, self._proxy.admission,
                                       self._metrics, self._tally, self._confidential, gate,
-                                      self.overload, model_pools, scaling)
+                                      self.overload, model_pools, scaling, kv_events)
         self._keeper = keeper
         self._on_bug = on_bug
         self._page = status_page()
@@ -129,7 +136,8 @@ class Gateway:
     def chores(self) -> tuple[Work, ...]:
         """The gateway's own work beside its requests."""
         return (self.overload.run, self._proxy.silence_watches.run,
-                *(() if self._scaling is None else self._scaling.work))
+                *(() if self._scaling is None else self._scaling.work),
+                *(() if self._kv_events is None else (self._kv_events.run,)))
 
     def part(self) -> Part:
         """The gateway's API."""
@@ -163,6 +171,7 @@ class Gateway:
     def adopt(self, fleet: Fleet, router: Router) -> str:
         """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
         the differences. Raises InputError, and then nothing changes."""
+        check_kv_events(fleet)
         facts = facts_of(fleet)
         if not facts and self._model_pools is None and self._scaling is None:
             raise InputError("replicas: found none with endpoints; expected at least one")

@@ -1,0 +1,120 @@
+"""Hashes of a prompt's tokens, as the live index names the blocks that engines hold."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import aiohttp
+import orjson
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from penstock.engines.client.state import EngineState
+from penstock.engines.engine import engine_of
+from penstock.engines.kv_events.keys import MOST_TOKENS, prompt_keys
+from penstock.policy.route.live_index import LiveIndex
+from penstock.serving.gateway.ask import Ask
+
+GIVEN, TOKENIZED, ESTIMATED = "given", "tokenized", "estimated"
+"""Where the tokens of a prompt come from: the request has them; an engine's /tokenize; nowhere, so
+that the router estimates by the text what replicas hold."""
+
+_TOKENIZE_S = 0.5
+_PAUSE_S = 30.0  # without /tokenize of an engine that has refused or was too slow
+_MOST_REPLY_BYTES = 4 * 2**20
+_TOKENIZED_FIELDS = ("messages", "tools", "chat_template", "chat_template_kwargs",
+                     "add_generation_prompt", "continue_final_message", "add_special_tokens")
+
+
+class ExactPrefixes(Collector):
+    """Finds the tokens of prompts for models whose engines report their blocks, and counts where
+    the tokens came from."""
+
+    def __init__(self, index: LiveIndex, engines: Sequence[EngineState],
+                 session: aiohttp.ClientSession,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._index = index
+        self._engines = engines
+        self._session = session
+        self._clock = clock
+        self._paused: dict[tuple[str, str], float] = {}
+        self._counts: Counter[str] = Counter(dict.fromkeys((GIVEN, TOKENIZED, ESTIMATED), 0))
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block."""
+        return self._index.block_tokens
+
+    async def of(self, ask: Ask, path: str, salt: str | None) -> tuple[int, ...]:
+        """Return the hashes of a prompt's full blocks, empty where its tokens are unknown or no
+        engine that may answer reports its blocks. ``salt`` is the one that engines get."""
+        followed = [one for one in self._engines if one.facts.kv_events is not None
+                    and (ask.models is None or one.facts.model in ask.models)]
+        if not followed:
+            return ()
+        size, tokens = self._index.block_tokens, None
+        # An engine that does not know the salt keeps equal prompts of all tenants as one.
+        if size and (salt is None or _salts(followed)):
+            tokens, origin = await self._tokens(ask, path, followed)
+        if tokens is None:
+            self._counts[ESTIMATED] += 1
+            return ()
+        self._counts[origin] += 1
+        own = ask.body.get("cache_salt")
+        return prompt_keys(tokens, size, salt=salt or (own if isinstance(own, str) else ""))
+
+    async def _tokens(self, ask: Ask, path: str, followed: Sequence[EngineState]
+                      ) -> tuple[Sequence[int] | None, str]:
+        parts = ask.prompt_parts
+        if len(parts) == 1 and not isinstance(parts[0], str):
+            return parts[0][:MOST_TOKENS], GIVEN
+        now_s = self._clock()
+        for engine in followed:
+            key = engine.facts.url, path
+            if engine.unavailable(now_s) is None and self._paused.get(key, now_s) <= now_s:
+                found = await self._tokenized(ask, engine)
+                if found is None:
+                    self._paused[key] = now_s + _PAUSE_S
+                return found, TOKENIZED
+        return None, ESTIMATED
+
+    async def _tokenized(self, ask: Ask, engine: EngineState) -> list[int] | None:
+        """Return the tokens of a prompt by an engine's /tokenize, None where it gives none."""
+        body = {"model": engine.facts.served_as or engine.facts.model,
+                **{name: ask.body[name] for name in _TOKENIZED_FIELDS if name in ask.body}}
+        if "messages" not in body:
+            prompt = ask.body.get("prompt")
+            prompt = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+            if not isinstance(prompt, str):
+                return None
+            body["prompt"] = prompt
+        try:
+            async with self._session.post(
+                    f"{engine.facts.url}/tokenize", data=orjson.dumps(body),
+                    headers={"Content-Type": "application/json"}, allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=_TOKENIZE_S)) as answer:
+                content = await answer.content.read(_MOST_REPLY_BYTES)
+                while answer.status == 200 and not answer.content.at_eof() \
+                        and len(content) < _MOST_REPLY_BYTES:
+                    content += await answer.content.readany()
+            found = orjson.loads(content).get("tokens") if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, AttributeError):
+            return None
+        if not isinstance(found, list) or not all(type(one) is int and 0 <= one < 1 << 32
+                                                   for one in found):
+            return None
+        return found[:MOST_TOKENS]
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the number of prompts by where their tokens came from."""
+        prompts = CounterMetricFamily("penstock:kv_prompts", "Prompts for engines that report "
+                                      "their blocks, by where their tokens came from",
+                                      labels=("tokens",))
+        for origin, num in self._counts.items():
+            prompts.add_metric((origin,), num)
+        yield prompts
+
+
+def _salts(engines: Sequence[EngineState]) -> bool:
+    """Whether the engines keep prompts of different salts apart."""
+    return all(getattr(engine_of(one.kind).dialect, "salts_cache", False) for one in engines)
