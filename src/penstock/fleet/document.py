@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 
 from penstock.core.slo import ItlMode
+from penstock.fleet.document_adapters import AdaptedSection, LoraRoomSection
 from penstock.fleet.document_attestation import (
     AttestationSection,
     DisclosureSection,
@@ -93,7 +94,7 @@ class PriceSection(Section):
                                                 default=...)
 
 
-class ModelSection(Section):
+class ModelSection(AdaptedSection):
     """A model that is served."""
 
     name: Name = described("Name in the catalog, or with `config` any name.",
@@ -223,7 +224,7 @@ class VariantSection(Section):
         {"name": "sarathi", "chunk_tokens": 256})
 
 
-class ReplicaSection(VariantSection):
+class ReplicaSection(VariantSection, LoraRoomSection):
     """Replicas that run now."""
 
     count: CountOrZero = described(

@@ -31,6 +31,7 @@ from penstock.fleet.values import (
     ReplicaGroup,
     Sizing,
 )
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.fleet.values_faults import Spot
 from penstock.perf.memory import kv_capacity_tokens
@@ -129,6 +130,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     _check_kv_events(path, section, group)
     return replace(group, kv_events=tuple(section.kv_events or ()),
                    kv_replay=tuple(section.kv_replay or ()),
+                   lora=section.lora and LoraOptions(**section.lora.given()),
                    count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
                    start=resolve_start(section, document, have.files, (*path, "start")),

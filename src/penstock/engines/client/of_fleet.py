@@ -22,7 +22,7 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
                     speed, group.engine, group.served_as, group.accelerator.confidential,
                     _evidence(group.attestation, number), _of(group.kv_events, number),
-                    _of(group.kv_replay, number)))
+                    _of(group.kv_replay, number), group.lora))
             replica_id += 1
     return found
 

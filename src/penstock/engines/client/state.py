@@ -8,6 +8,7 @@ from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
+from penstock.fleet.values_adapters import LoraOptions
 
 LEAST_PENDING_TOKENS = 8.0
 """Output tokens assumed to be left in an answer that has passed its expected length."""
@@ -61,7 +62,8 @@ class EngineFacts:
     engine's name for the model, where it differs. ``confidential`` says whether its accelerators
     are meant to run in confidential mode. ``evidence`` is the source of evidence for that, None
     without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
-    where it publishes none; ``*`` stands for its own host.
+    where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
+    where it takes none.
     """
 
     replica_id: int
@@ -76,6 +78,7 @@ class EngineFacts:
     evidence: EvidencePlace | None = None
     kv_events: str | None = None
     kv_replay: str | None = None
+    lora: LoraOptions | None = None
 
     @property
     def name(self) -> str:
@@ -178,6 +181,7 @@ class EngineState:
         self.heard_s = NEVER_S  # when the last byte of any answer came
         self.num_served = 0
         self.num_failed = 0
+        self.num_losses = 0    # times that it stopped answering
         self.num_disputed = 0  # answers whose token count was not believed
         self._num_late_looks = 0  # in a row
         self._load = EngineLoad()
@@ -229,6 +233,7 @@ class EngineState:
 
     def lost(self) -> None:
         """Record that the engine refuses an answer or reports itself unhealthy."""
+        self.num_losses += self.healthy
         self.healthy = False
 
     def late(self) -> None:

@@ -24,7 +24,7 @@ class EmulatedBackend:
         size = self._hash_block_tokens
         hashes = ask.prefix_hashes(size) if size else ()
         if self._publisher is not None:
-            self._publisher.saw(ask, hashes)
+            self._publisher.saw(ask, hashes, ask.adapter)
         return Prompt(ask.prompt_tokens, (), hashes, size if hashes else 0)
 
     async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:

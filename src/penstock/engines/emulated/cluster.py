@@ -15,6 +15,7 @@ from penstock.engines.emulated.clock import EngineClock
 from penstock.engines.emulated.engine import EmulatedEngine
 from penstock.engines.emulated.kv_events import KvPublisher, KvSockets, kv_sockets
 from penstock.engines.http import listening
+from penstock.engines.server.loras import Loras
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
 from penstock.fleet.replica_factory import (
@@ -175,7 +176,11 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
         fleet.service_class(classes[0]), f"penstock {__version__}")
     backend = EmulatedBackend(engine, said, fleet.engine.block_tokens
                               if fleet.engine.prefix_caching else 0, publisher)
-    return engine, EngineServer(backend, service, metrics, on_bug)
+    loras = None
+    if group.lora is not None:
+        loras = Loras(group.model.name, group.lora.max_loras)
+        metrics.registry.register(loras)
+    return engine, EngineServer(backend, service, metrics, on_bug, loras)
 
 
 async def _kv_sockets(options: EmulatorOptions, place: int,

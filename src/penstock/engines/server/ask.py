@@ -27,8 +27,8 @@ class Ask:
     ``max_tokens`` is None where only the context limits the answer. ``service_class`` and
     ``priority`` are those of the body, if stated. ``token_ids`` is a prompt given as token ids,
     ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature`` and
-    ``seed`` are the body's values, not validated. Prompts of another ``cache_salt`` share no cached
-    prefix.
+    ``seed`` are the body's values, not validated. Prompts of another ``cache_salt``, or for another
+    ``adapter``, share no cached prefix.
     """
 
     model: str | None
@@ -46,6 +46,7 @@ class Ask:
     messages: tuple[tuple[str, str], ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
     cache_salt: str = ""
+    adapter: str = ""
 
     @property
     def prompt_tokens(self) -> int:
@@ -63,7 +64,8 @@ class Ask:
     def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
         """Return chained hashes of the prompt's full blocks. Equal hashes mean equal prefixes."""
         size = block_tokens * BYTES_PER_TOKEN
-        hashes, last = [], self.cache_salt.encode(errors="replace")
+        salt = f"{self.adapter}\0{self.cache_salt}" if self.adapter else self.cache_salt
+        hashes, last = [], salt.encode(errors="replace")
         for start in range(0, len(self.prompt) - size + 1, size):
             last = blake2b(last + self.prompt[start:start + size], digest_size=8).digest()
             hashes.append(int.from_bytes(last, "big") >> 1)  # journals keep 63 bits and a sign

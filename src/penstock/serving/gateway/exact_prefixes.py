@@ -61,7 +61,8 @@ class ExactPrefixes(Collector):
             return ()
         self._counts[origin] += 1
         own = ask.body.get("cache_salt")
-        return prompt_keys(tokens, size, salt=salt or (own if isinstance(own, str) else ""))
+        return prompt_keys(tokens, size, "" if ask.adapter is None else ask.adapter.served_name,
+                           salt or (own if isinstance(own, str) else ""))
 
     async def _tokens(self, ask: Ask, path: str, followed: Sequence[EngineState]
                       ) -> tuple[Sequence[int] | None, str]:

@@ -19,7 +19,10 @@ from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.policy.route.pools import goes_to_pool
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.shelf import AdapterError
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, is_tried
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
@@ -64,7 +67,7 @@ class Proxy:
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
-                 overload: OverloadGuard, scaling: Scaling | None = None,
+                 overload: OverloadGuard, adapters: Adapters, scaling: Scaling | None = None,
                  exact: ExactPrefixes | None = None) -> None:
         self._chooser = chooser
         self._isolation = isolation
@@ -74,6 +77,7 @@ class Proxy:
         self._overload = overload
         self._scaling = scaling
         self._exact = exact
+        self._adapters = adapters
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -104,7 +108,7 @@ class Proxy:
                                 http.headers, lease.decision_id, {
                                     "url.path": path, "penstock.tenant": lease.ask.tenant,
                                     "penstock.service_class": lease.ask.service_class.name,
-                                    "gen_ai.request.model": lease.ask.model}))
+                                    "gen_ai.request.model": lease.ask.name}))
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
@@ -145,7 +149,7 @@ class Proxy:
             exchange.ask, exchange.path, self._isolation.salt(exchange.ask))
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask,
-            self._isolation.domain(exchange.ask), exact,
+            self._isolation.cache(exchange.ask), exact,
             self._exact.block_tokens if self._exact else 0)
         if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
                                                                                  model_pools):
@@ -157,7 +161,8 @@ class Proxy:
             response = await self._attempt(exchange, request, engine)
             if response is not None:
                 return response
-            tried.append(engine)
+            if is_tried(exchange, engine):
+                tried.append(engine)
 
     def _goes_to_pool(self, ask: Ask, model_pools: ModelPools) -> bool:
         """Whether a request goes to a pool of multiplexed models rather than to a replica."""
@@ -201,12 +206,16 @@ class Proxy:
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
         engine.begin(exchange.number, in_flight)
-        exchange.lease.follow(engine.facts.model, in_flight)
+        exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
         failed = False
         try:
-            response = await self._asked(exchange, engine, in_flight, exchange.trace.attempt(url))
-        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
-            if isinstance(error, EngineFailedError):
+            trace_headers = exchange.trace.attempt(url)
+            async with adapter_held(self._adapters, exchange, engine, self._clock):
+                response = await self._asked(exchange, engine, in_flight, trace_headers)
+        except (EngineFailedError, EngineBusyError, UnsupportedError, AdapterError) as error:
+            if isinstance(error, AdapterError):
+                exchange.adapter_after_s = error.after_s
+            elif isinstance(error, EngineFailedError):
                 engine.failed(self._clock())
             elif isinstance(error, EngineBusyError):
                 exchange.retry_after = error.retry_after or "1"
@@ -247,7 +256,7 @@ class Proxy:
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, engine_of(engine.kind).dialect
         question = Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
-                            facts.served_as or facts.model, ask.service_class, ask.stream,
+                            exchange.called(facts), ask.service_class, ask.stream,
                             exchange.decision.decision_id, ask.prompt_tokens,
                             int(self._time_of_day()), self._isolation.salt(ask))
         path, body = dialect.call(question)
@@ -294,6 +303,7 @@ class Proxy:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
+            check_adapter(self._adapters, exchange, engine, answer)
             if (failure := unusable(answer)) is not None:
                 raise failure
             if ask.stream and answer.status < 400:
@@ -350,7 +360,7 @@ class Proxy:
             self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
             self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
             return
-        metrics = self._metrics.of(ask.model or "", ask.service_class.name)
+        metrics = self._metrics.of(ask.name or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
         metrics.output_tokens.inc(output_tokens)
         metrics.prompt_tokens.inc(prompt_tokens)

@@ -24,7 +24,10 @@ def check_workers(fleet: Fleet, deployments: Path | None) -> None:
                for number, group in enumerate(fleet.replicas) if is_started(group)]
     orders = [*(["--deployments"] if deployments is not None else []),
               *(["policies.scale"] if fleet.scales else []),
-              *(["multiplexing"] if fleet.multiplexing else []), *started]
+              *(["multiplexing"] if fleet.multiplexing else []), *started,
+              # No process may unload what another one's requests need.
+              *(["models[].adapters"] if any(one.path is not None for model in fleet.models
+                                             for one in model.adapters) else [])]
     if orders:
         raise InputError(f"--workers: one process alone must serve with {orders[0]}; expected "
                          "endpoints of engines that run already, or no --workers")

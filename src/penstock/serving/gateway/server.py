@@ -16,8 +16,11 @@ from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_adapters import Adapter
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.calls import AdapterCalls
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.background import Work
@@ -60,13 +63,21 @@ def offer_of(fleet: Fleet) -> Offer:
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
-                  if m.spec.name in served}, fleet.gateway.aliases)
+                  if m.spec.name in served}, fleet.gateway.aliases,
+                 {one.name: (m.spec.name, one) for m in fleet.models for one in m.adapters
+                  if m.spec.name in served})
+
+
+def adapters_of(fleet: Fleet) -> dict[str, Adapter]:
+    """Return the adapters of a fleet by their names."""
+    return {one.name: one for model in fleet.models for one in model.adapters}
 
 
 def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
     """Return the tenants' configuration from the fleet file."""
     return GatewayConfig(offer_of(fleet), fleet.gateway,
-                 {m.spec.name: m.price for m in fleet.models if m.price is not None},
+                 {name: m.price for m in fleet.models if m.price is not None
+                  for name in (m.spec.name, *(one.name for one in m.adapters))},
                  limits.max_in_flight + limits.max_queue, fleet.disclosure)
 
 
@@ -117,16 +128,21 @@ class Gateway:
         self.overload = OverloadGuard(default_limits(limits.max_memory_bytes, num_workers),
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
+        self._adapters = Adapters(self.engines, AdapterCalls(session),
+                                  adapters_of(fleet), time.monotonic, on_bug)
+        self._metrics.add(self._adapters)
         self._chooser = Chooser(self.engines, router,
-                                disclosure=lambda: self._confidential.disclosure)
+                                disclosure=lambda: self._confidential.disclosure,
+                                adapters=self._adapters)
         self._isolation = PrefixIsolation(fleet.gateway, gate.secret)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
-                            model_pools, self.overload, scaling, exact)
+                            model_pools, self.overload, self._adapters, scaling, exact)
         self._operations = Operations(engines, self._chooser, self._proxy.admission,
                                       self._metrics, self._tally, self._confidential, gate,
-                                      self.overload, model_pools, scaling, kv_events)
+                                      self.overload, model_pools, self._adapters, scaling,
+                                      kv_events)
         self._keeper = keeper
         self._on_bug = on_bug
         self._page = status_page()
@@ -188,6 +204,7 @@ class Gateway:
         self._isolation.adopt(fleet.gateway)
         self.evidence.adopt(fleet.attestation)
         self._confidential.disclosure = fleet.disclosure
+        self._adapters.adopt(adapters_of(fleet))
         change = self.engines.adopt(facts)
         self._tally.adopt(config.offer.classes.values())
         # otherwise the router keeps what it has learned
@@ -233,7 +250,9 @@ class Gateway:
         models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
-             **({"max_model_len": models[name]} if name in models else {})}
+             **({"max_model_len": models[name]} if name in models else {}),
+             **({"max_model_len": models[offer.adapters[name][0]],
+                 "parent": offer.adapters[name][0]} if name in offer.adapters else {})}
             for name in (offer.names(authorize.tenant) if authorize.tenant else offer.names())]})
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -293,4 +312,6 @@ def routed_part(fleet: Fleet) -> Fleet:
     # Replicas of a scaled fleet come and go while the router knows all their places.
     replicas = tuple(replace(group, endpoints=(), served_as=None, engine="auto")
                      for group in fleet.replicas) if fleet.scales else fleet.replicas
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None, replicas=replicas)
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None, replicas=tuple(
+        replace(group, kv_events=(), kv_replay=(), lora=None) for group in replicas),
+        models=tuple(replace(model, adapters=()) for model in fleet.models))
