@@ -130,7 +130,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     _check_kv_events(path, section, group)
     return replace(group, kv_events=tuple(section.kv_events or ()),
                    kv_replay=tuple(section.kv_replay or ()),
-                   lora=section.lora and LoraOptions(**section.lora.given()),
+                   lora=None if section.lora is None else LoraOptions(**section.lora.given()),
                    count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
                    start=resolve_start(section, document, have.files, (*path, "start")),
