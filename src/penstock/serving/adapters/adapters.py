@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -15,8 +16,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from penstock.core.errors import InputError
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engines.client.state import EngineState
+from penstock.fleet.values import Fleet
 from penstock.fleet.values_adapters import Adapter
 from penstock.policy.route.near_adapter import near
 from penstock.serving.adapters.calls import AdapterCalls
@@ -84,15 +87,25 @@ class Adapters(Collector):
     async def held(self, engine: EngineState, adapter: Adapter) -> "AsyncIterator[None]":
         """Hold an adapter on an engine, which has it loaded until the context ends. Raises
         AdapterError where it cannot be loaded."""
+        release = await self.hold(engine, adapter)
+        try:
+            yield
+        finally:
+            release()
+
+    async def hold(self, engine: EngineState, adapter: Adapter) -> Callable[[], None]:
+        """Hold an adapter on an engine, which has it loaded until the returned function is called.
+        Raises AdapterError where it cannot be loaded."""
         shelf, name = self._shelf(engine), adapter.served_name
         shelf.users[name] += 1
         try:
             while not shelf.has(name):
                 await self._bring(engine, shelf, adapter)
-            shelf.use(name)
-            yield
-        finally:
+        except BaseException:
             shelf.release(name)
+            raise
+        shelf.use(name)
+        return partial(shelf.release, name)
 
     def missing(self, engine: EngineState, adapter: Adapter) -> None:
         """Take note that an engine says that it does not have an adapter."""
@@ -193,6 +206,19 @@ class Adapters(Collector):
         self._counts[url, "loaded"] += 1
         self._load_s += load_s
         self._load_counts[next((one for one in _SECONDS if load_s <= one), float("inf"))] += 1
+
+
+def adapters_of(fleet: Fleet) -> dict[str, Adapter]:
+    """Return the adapters of a fleet by their names."""
+    return {one.name: one for model in fleet.models for one in model.adapters}
+
+
+def check_one_process(fleet: Fleet) -> None:
+    """Raise InputError where adapters are loaded, since no process may unload what another one's
+    requests need."""
+    if any(one.path is not None for one in adapters_of(fleet).values()):
+        raise InputError("--workers: one process alone must serve with models[].adapters; "
+                         "expected adapters without a path, or no --workers")
 
 
 def _forget(shelf: Shelf, name: str, done: "asyncio.Task[None]") -> None:

@@ -2,7 +2,9 @@
 
 from asyncio import Task
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from penstock.engines.client.state import EngineState
 from penstock.fleet.values_adapters import Adapter
@@ -15,6 +17,7 @@ from penstock.policy.route.near_adapter import (
     SLOT_FREE,
     WAITING,
 )
+from penstock.serving.errors import ServiceError
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 5.0, 60.0
 """Time for which an adapter that could not be loaded is not tried again on an engine, which doubles
@@ -30,6 +33,12 @@ class AdapterError(Exception):
         super().__init__(reason)
         self.after_s = after_s
         self.said = said
+
+
+def unavailable(faults: Sequence[str], after_s: float) -> ServiceError:
+    """Return the error for the client of a request whose adapter no engine can load now."""
+    return ServiceError(503, f"the adapter cannot be loaded now: {'; '.join(faults)}",
+                        "adapter_unavailable", headers={"Retry-After": str(max(1, ceil(after_s)))})
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ class ExactPrefixes(Collector):
         self._engines = engines
         self._session = session
         self._clock = clock
-        self._paused: dict[tuple[str, str], float] = {}
+        self._paused: dict[tuple[str, bool], float] = {}
         self._counts: Counter[str] = Counter(dict.fromkeys((GIVEN, TOKENIZED, ESTIMATED), 0))
 
     @property
@@ -45,7 +45,7 @@ class ExactPrefixes(Collector):
         """Tokens of a block."""
         return self._index.block_tokens
 
-    async def of(self, ask: Ask, path: str, salt: str | None) -> tuple[int, ...]:
+    async def of(self, ask: Ask, salt: str | None = None) -> tuple[int, ...]:
         """Return the hashes of a prompt's full blocks, empty where its tokens are unknown or no
         engine that may answer reports its blocks. ``salt`` is the one that engines get."""
         followed = [one for one in self._engines if one.facts.kv_events is not None
@@ -55,7 +55,7 @@ class ExactPrefixes(Collector):
         size, tokens = self._index.block_tokens, None
         # An engine that does not know the salt keeps equal prompts of all tenants as one.
         if size and (salt is None or _salts(followed)):
-            tokens, origin = await self._tokens(ask, path, followed)
+            tokens, origin = await self._tokens(ask, followed)
         if tokens is None:
             self._counts[ESTIMATED] += 1
             return ()
@@ -64,14 +64,14 @@ class ExactPrefixes(Collector):
         return prompt_keys(tokens, size, "" if ask.adapter is None else ask.adapter.served_name,
                            salt or (own if isinstance(own, str) else ""))
 
-    async def _tokens(self, ask: Ask, path: str, followed: Sequence[EngineState]
+    async def _tokens(self, ask: Ask, followed: Sequence[EngineState]
                       ) -> tuple[Sequence[int] | None, str]:
         parts = ask.prompt_parts
         if len(parts) == 1 and not isinstance(parts[0], str):
             return parts[0][:MOST_TOKENS], GIVEN
         now_s = self._clock()
         for engine in followed:
-            key = engine.facts.url, path
+            key = engine.facts.url, "messages" in ask.body
             if engine.unavailable(now_s) is None and self._paused.get(key, now_s) <= now_s:
                 found = await self._tokenized(ask, engine)
                 if found is None:

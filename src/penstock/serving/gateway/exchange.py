@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,7 @@ from aiohttp import web
 from penstock.core.request import Request
 from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.serving.adapters.shelf import unavailable
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
@@ -130,9 +130,7 @@ def given_up(exchange: Exchange) -> ServiceError:
     """Return the error for the client when no engine is left to try."""
     faults = "; ".join(exchange.faults)
     if exchange.adapter_after_s is not None:
-        return ServiceError(503, f"the adapter cannot be loaded now: {faults}",
-                            "adapter_unavailable",
-                            headers={"Retry-After": str(max(1, ceil(exchange.adapter_after_s)))})
+        return unavailable(exchange.faults, exchange.adapter_after_s)
     if exchange.retry_after is not None:
         return ServiceError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})

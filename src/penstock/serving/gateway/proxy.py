@@ -146,7 +146,7 @@ class Proxy:
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
         exact = () if self._exact is None else await self._exact.of(
-            exchange.ask, exchange.path, self._isolation.salt(exchange.ask))
+            exchange.ask, self._isolation.salt(exchange.ask))
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask,
             self._isolation.cache(exchange.ask), exact,

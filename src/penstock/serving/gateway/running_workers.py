@@ -7,6 +7,7 @@ from pathlib import Path
 from penstock.core.errors import InputError
 from penstock.engines.http import url_of
 from penstock.fleet.values import Fleet
+from penstock.serving.adapters.adapters import check_one_process
 from penstock.serving.application import make_application
 from penstock.serving.callers import Address
 from penstock.serving.deployments.startable import is_started
@@ -24,13 +25,11 @@ def check_workers(fleet: Fleet, deployments: Path | None) -> None:
                for number, group in enumerate(fleet.replicas) if is_started(group)]
     orders = [*(["--deployments"] if deployments is not None else []),
               *(["policies.scale"] if fleet.scales else []),
-              *(["multiplexing"] if fleet.multiplexing else []), *started,
-              # No process may unload what another one's requests need.
-              *(["models[].adapters"] if any(one.path is not None for model in fleet.models
-                                             for one in model.adapters) else [])]
+              *(["multiplexing"] if fleet.multiplexing else []), *started]
     if orders:
         raise InputError(f"--workers: one process alone must serve with {orders[0]}; expected "
                          "endpoints of engines that run already, or no --workers")
+    check_one_process(fleet)
 
 
 @asynccontextmanager

@@ -16,10 +16,9 @@ from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_adapters import Adapter
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
-from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.adapters import Adapters, adapters_of
 from penstock.serving.adapters.calls import AdapterCalls
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
@@ -66,11 +65,6 @@ def offer_of(fleet: Fleet) -> Offer:
                   if m.spec.name in served}, fleet.gateway.aliases,
                  {one.name: (m.spec.name, one) for m in fleet.models for one in m.adapters
                   if m.spec.name in served})
-
-
-def adapters_of(fleet: Fleet) -> dict[str, Adapter]:
-    """Return the adapters of a fleet by their names."""
-    return {one.name: one for model in fleet.models for one in model.adapters}
 
 
 def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
