@@ -111,7 +111,7 @@ def test_another_endpoint_loads_what_one_cannot():
 
 def test_a_404_of_the_endpoint_is_learned_from():
     async def run():
-        pool, calls, adapters = pool_of()
+        pool, _calls, adapters = pool_of()
         stream, _ = await pool.asked(ASK)
         await stream.take(response_head(404))
         assert adapters.loaded(pool.engines[0]) == []
