@@ -77,9 +77,8 @@ class Picker:
                                     "negative; try again in 1 s", SATURATED,
                                headers={"Retry-After": "1"})
         number = next(self._numbers)
-        exact, size = ((), 0) if self.exact is None else (
-            await self.exact.of(ask), self.exact.block_tokens)
-        request = await self.forecasts.request(number, now_s, ask, exact=exact, block_tokens=size)
+        exact = None if self.exact is None else await self.exact.of(ask)
+        request = await self.forecasts.request(number, now_s, ask, exact=exact)
         engine, release = await self._held(request, decision, ask, outside)
         addresses = (address_of(engine.facts.url), *self._fallbacks(engine, wish, outside))
         return Pick(number, wish, engine, addresses, decision, request, release)

@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 
 from penstock.engines.client.state import EngineState
 from penstock.engines.engine import engine_of
-from penstock.engines.kv_events.keys import MOST_TOKENS, prompt_keys
+from penstock.engines.kv_events.keys import prompt_keys
 from penstock.policy.route.live_index import LiveIndex
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.forecasts import ExactPrefix
 
 GIVEN, TOKENIZED, ESTIMATED = "given", "tokenized", "estimated"
 """Where the tokens of a prompt come from: the request has them; an engine's /tokenize; nowhere, so
@@ -40,35 +41,31 @@ class ExactPrefixes(Collector):
         self._paused: dict[tuple[str, bool], float] = {}
         self._counts: Counter[str] = Counter(dict.fromkeys((GIVEN, TOKENIZED, ESTIMATED), 0))
 
-    @property
-    def block_tokens(self) -> int:
-        """Tokens of a block."""
-        return self._index.block_tokens
-
-    async def of(self, ask: Ask, salt: str | None = None) -> tuple[int, ...]:
-        """Return the hashes of a prompt's full blocks, empty where its tokens are unknown or no
-        engine that may answer reports its blocks. ``salt`` is the one that engines get."""
+    async def of(self, ask: Ask, salt: str | None = None) -> ExactPrefix | None:
+        """Return the prefix of a prompt by its tokens, None where they are unknown or no engine
+        that may answer reports its blocks. ``salt`` is the one that engines get."""
         followed = [one for one in self._engines if one.facts.kv_events is not None
                     and (ask.models is None or one.facts.model in ask.models)]
         if not followed:
-            return ()
+            return None
         size, tokens = self._index.block_tokens, None
         # An engine that does not know the salt keeps equal prompts of all tenants as one.
         if size and (salt is None or _salts(followed)):
             tokens, origin = await self._tokens(ask, followed)
         if tokens is None:
             self._counts[ESTIMATED] += 1
-            return ()
+            return None
         self._counts[origin] += 1
         own = ask.body.get("cache_salt")
-        return prompt_keys(tokens, size, "" if ask.adapter is None else ask.adapter.served_name,
-                           salt or (own if isinstance(own, str) else ""))
+        adapter = "" if ask.adapter is None else ask.adapter.served_name
+        return ExactPrefix(max(1, len(tokens)), prompt_keys(
+            tokens, size, adapter, salt or (own if isinstance(own, str) else "")), size)
 
     async def _tokens(self, ask: Ask, followed: Sequence[EngineState]
                       ) -> tuple[Sequence[int] | None, str]:
         parts = ask.prompt_parts
         if len(parts) == 1 and not isinstance(parts[0], str):
-            return parts[0][:MOST_TOKENS], GIVEN
+            return parts[0], GIVEN
         now_s = self._clock()
         for engine in followed:
             key = engine.facts.url, "messages" in ask.body
@@ -104,7 +101,7 @@ class ExactPrefixes(Collector):
         if not isinstance(found, list) or not all(type(one) is int and 0 <= one < 1 << 32
                                                    for one in found):
             return None
-        return found[:MOST_TOKENS]
+        return found
 
     def collect(self) -> Iterator[Metric]:
         """Return the number of prompts by where their tokens came from."""

@@ -145,12 +145,11 @@ class Proxy:
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
-        exact = () if self._exact is None else await self._exact.of(
+        exact = None if self._exact is None else await self._exact.of(
             exchange.ask, self._isolation.salt(exchange.ask))
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask,
-            self._isolation.cache(exchange.ask), exact,
-            self._exact.block_tokens if self._exact else 0)
+            self._isolation.cache(exchange.ask), exact)
         if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
                                                                                  model_pools):
             return await self._answer_from_pool(exchange, request, model_pools)
