@@ -127,10 +127,16 @@ class Follower:
             self.counts.broken += 1
             return
         message = Message(int.from_bytes(frames[-2], "big", signed=True), frames[-1])
-        if self._next is not None and message.seq < self._next:
+        if self._is_cut_off:
+            await self._connected()
+        if self._is_cut_off:  # still: nobody tells whether this is the same engine
+            self.counts.drops += self._next is not None
+            self._forget()
+        elif self._next is not None and message.seq < self._next:
             if not self._is_new(message):
                 return
-            self._restarted()
+            self.counts.restarts += 1
+            self._forget()
         if self._next is None and message.seq == 0:
             self.blocks.restarted(whole=True)
         elif self._next is None:
@@ -144,17 +150,15 @@ class Follower:
     def _is_new(self, message: Message) -> bool:
         """Whether a message with a number of the past comes from an engine that was started anew,
         rather than from a queue that a replay has overtaken."""
-        if self._is_cut_off:
-            return True
         try:
             return read_batch(message.payload).at_s > self._latest_s
         except BrokenEventsError:
             return False
 
-    def _restarted(self) -> None:
-        self.counts.restarts += 1
+    def _forget(self) -> None:
+        """Forget the engine's blocks and their hashes, which may be those of another engine."""
         self.blocks.restarted(whole=False)
-        self._next = None
+        self._next, self._is_cut_off = None, False
 
     def _take(self, message: Message) -> None:
         self._resume()
@@ -201,7 +205,8 @@ class Follower:
                 for message in found[1:]:
                     self._take(message)
             elif found is not None:
-                self._restarted()
+                self.counts.restarts += 1
+                self._forget()
                 await self._catch_up(0, None)
 
     async def _catch_up(self, first: int, end: int | None) -> None:

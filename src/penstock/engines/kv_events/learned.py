@@ -35,6 +35,7 @@ class LearnedBlocks:
         self.counts: Counter[str] = Counter()
         self.num_orphans = 0
         self.is_whole = False
+        self._block_tokens = 0
 
     def begin(self, *, whole: bool) -> None:
         """Forget all blocks. They are ``whole`` where the engine holds nothing now. Their keys stay
@@ -62,6 +63,8 @@ class LearnedBlocks:
         """Enter the blocks in the index under another number. The old one has been cleared."""
         self.replica_id = replica_id
         self._index.cleared(replica_id, whole=self.is_whole)
+        if self._block_tokens:
+            self._index.measured(replica_id, self._block_tokens)
         for key, bits in self._known.values():
             for tier in range(bits.bit_length()):
                 if bits >> tier & 1:
@@ -87,8 +90,9 @@ class LearnedBlocks:
         if keys is None:
             self.num_orphans += len(event.hashes)
             return
-        if event.tokens:
-            self._index.block_tokens = self._index.block_tokens or event.block_tokens
+        if event.tokens and event.block_tokens != self._block_tokens:
+            self._block_tokens = event.block_tokens
+            self._index.measured(self.replica_id, event.block_tokens)
         bit = 1 << event.tier
         for name, key in zip(event.hashes, keys, strict=True):
             before = self._known.get(name)

@@ -18,10 +18,17 @@ class LiveIndex:
     """
 
     def __init__(self) -> None:
-        self.block_tokens = 0
-        """Tokens of a block, 0 until a replica has reported one."""
+        self._block_tokens: dict[int, int] = {}
         self._held: dict[int, dict[int, int]] = {}  # replica -> block -> bits of tiers
         self._whole: set[int] = set()
+
+    def block_tokens(self, replica_id: int) -> int:
+        """Return the tokens of a replica's blocks, 0 until they are known."""
+        return self._block_tokens.get(replica_id, 0)
+
+    def measured(self, replica_id: int, block_tokens: int) -> None:
+        """Record the tokens of a replica's blocks."""
+        self._block_tokens[replica_id] = block_tokens
 
     def stored(self, replica_id: int, hashes: Iterable[int], tier: int = 0) -> None:
         """Record that a replica has stored blocks in a tier (a place in ``TIERS``)."""
@@ -51,6 +58,7 @@ class LiveIndex:
         """Forget a replica, which is no longer followed."""
         self._held.pop(replica_id, None)
         self._whole.discard(replica_id)
+        self._block_tokens.pop(replica_id, None)
 
     def follows(self, replica_id: int) -> bool:
         """Whether a replica reports its blocks."""

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import aiohttp
 import orjson
@@ -11,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from penstock.engines.client.state import EngineState
 from penstock.engines.engine import engine_of
-from penstock.engines.kv_events.keys import prompt_keys
+from penstock.engines.kv_events.keys import MOST_TOKENS, prompt_keys
 from penstock.policy.route.live_index import LiveIndex
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.forecasts import ExactPrefix
@@ -38,7 +39,8 @@ class ExactPrefixes(Collector):
         self._engines = engines
         self._session = session
         self._clock = clock
-        self._paused: dict[tuple[str, bool], float] = {}
+        self._paused: dict[str, float] = {}
+        self._turn = 0
         self._counts: Counter[str] = Counter(dict.fromkeys((GIVEN, TOKENIZED, ESTIMATED), 0))
 
     async def of(self, ask: Ask, salt: str | None = None) -> ExactPrefix | None:
@@ -46,9 +48,10 @@ class ExactPrefixes(Collector):
         that may answer reports its blocks. ``salt`` is the one that engines get."""
         followed = [one for one in self._engines if one.facts.kv_events is not None
                     and (ask.models is None or one.facts.model in ask.models)]
-        if not followed:
+        # Engines that report tokens are never attested, so a confidential prompt is not for them.
+        if not followed or ask.needs.confidential:
             return None
-        size, tokens = self._index.block_tokens, None
+        size, tokens = self._block_tokens(followed), None
         # An engine that does not know the salt keeps equal prompts of all tenants as one.
         if size and (salt is None or _salts(followed)):
             tokens, origin = await self._tokens(ask, followed)
@@ -65,27 +68,29 @@ class ExactPrefixes(Collector):
                       ) -> tuple[Sequence[int] | None, str]:
         parts = ask.prompt_parts
         if len(parts) == 1 and not isinstance(parts[0], str):
-            return parts[0], GIVEN
-        now_s = self._clock()
-        for engine in followed:
-            key = engine.facts.url, "messages" in ask.body
-            if engine.unavailable(now_s) is None and self._paused.get(key, now_s) <= now_s:
-                found = await self._tokenized(ask, engine)
-                if found is None:
-                    self._paused[key] = now_s + _PAUSE_S
-                return found, TOKENIZED
-        return None, ESTIMATED
+            return (parts[0] if _are_tokens(parts[0][:MOST_TOKENS]) else None), GIVEN
+        body, now_s = _to_tokenize(ask), self._clock()
+        # Other models have other tokens.
+        if body is None or len({one.facts.model for one in followed}) > 1:
+            return None, ESTIMATED
+        self._turn += 1
+        able = [one for one in followed if one.unavailable(now_s) is None
+                and self._paused.get(one.facts.url, now_s) <= now_s]
+        if not able:
+            return None, ESTIMATED
+        return await self._tokenized(body, able[self._turn % len(able)]), TOKENIZED
 
-    async def _tokenized(self, ask: Ask, engine: EngineState) -> list[int] | None:
-        """Return the tokens of a prompt by an engine's /tokenize, None where it gives none."""
-        body = {"model": engine.facts.served_as or engine.facts.model,
-                **{name: ask.body[name] for name in _TOKENIZED_FIELDS if name in ask.body}}
-        if "messages" not in body:
-            prompt = ask.body.get("prompt")
-            prompt = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
-            if not isinstance(prompt, str):
-                return None
-            body["prompt"] = prompt
+    def _block_tokens(self, followed: Sequence[EngineState]) -> int:
+        """Return the tokens of most engines' blocks, 0 where none are known."""
+        sizes = Counter(size for one in followed
+                        if (size := self._index.block_tokens(one.facts.replica_id)))
+        return max(sizes, key=lambda size: (sizes[size], -size), default=0)
+
+    async def _tokenized(self, body: dict[str, Any], engine: EngineState) -> list[int] | None:
+        """Return the tokens of a prompt by an engine's /tokenize, None where it gives none. An
+        engine that lacks /tokenize, or answers late, is not asked for a while."""
+        body = {"model": engine.facts.served_as or engine.facts.model, **body}
+        found, is_able = None, True
         try:
             async with self._session.post(
                     f"{engine.facts.url}/tokenize", data=orjson.dumps(body),
@@ -95,13 +100,13 @@ class ExactPrefixes(Collector):
                 while answer.status == 200 and not answer.content.at_eof() \
                         and len(content) < _MOST_REPLY_BYTES:
                     content += await answer.content.readany()
+            is_able = answer.status not in (404, 405, 501)
             found = orjson.loads(content).get("tokens") if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, AttributeError):
-            return None
-        if not isinstance(found, list) or not all(type(one) is int and 0 <= one < 1 << 32
-                                                   for one in found):
-            return None
-        return found
+            is_able = False
+        if not is_able:
+            self._paused[engine.facts.url] = self._clock() + _PAUSE_S
+        return found if isinstance(found, list) and _are_tokens(found) else None
 
     def collect(self) -> Iterator[Metric]:
         """Return the number of prompts by where their tokens came from."""
@@ -111,6 +116,22 @@ class ExactPrefixes(Collector):
         for origin, num in self._counts.items():
             prompts.add_metric((origin,), num)
         yield prompts
+
+
+def _are_tokens(found: list[Any]) -> bool:
+    return all(type(one) is int and 0 <= one < 1 << 32 for one in found)
+
+
+def _to_tokenize(ask: Ask) -> dict[str, Any] | None:
+    """Return the body for /tokenize, None for a request that has no prompt or several."""
+    body = {name: ask.body[name] for name in _TOKENIZED_FIELDS if name in ask.body}
+    if "messages" not in body:
+        prompt = ask.body.get("prompt")
+        prompt = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+        if not isinstance(prompt, str):
+            return None
+        body["prompt"] = prompt
+    return body
 
 
 def _salts(engines: Sequence[EngineState]) -> bool:

@@ -22,7 +22,7 @@ def test_a_prompt_of_equal_tokens_is_found_whatever_the_engine_calls_its_blocks(
     blocks, index = learned()
     blocks.apply(Batch(0.0, (Stored((71, b"72"), None, TOKENS[:8], SIZE),)))
     blocks.apply(Batch(0.0, (Stored((73,), b"72", TOKENS[8:12], SIZE),)))
-    assert index.block_tokens == SIZE
+    assert index.block_tokens(0) == SIZE
     assert index.match(0, KEYS) == 3.0
     assert index.match(0, prompt_keys((1, *TOKENS[1:]), SIZE)) == 0.0
     blocks.apply(Batch(0.0, (Removed((b"72",)),)))
