@@ -1,5 +1,5 @@
-"""Laws of following an engine's KV events, whatever is lost: the index never claims a block that the
-engine did not hold at the latest message; a replay that answers makes up for every loss."""
+"""Laws of following KV events, whatever is lost: the index never claims a block that the engine
+did not hold at the latest message; a replay that answers makes up for every loss."""
 
 import asyncio
 from itertools import count
