@@ -181,7 +181,7 @@ class EngineState:
         self.heard_s = NEVER_S  # when the last byte of any answer came
         self.num_served = 0
         self.num_failed = 0
-        self.num_losses = 0    # times that it stopped answering
+        self.num_losses = 0  # looks at which it did not answer
         self.num_disputed = 0  # answers whose token count was not believed
         self._num_late_looks = 0  # in a row
         self._load = EngineLoad()
@@ -233,8 +233,8 @@ class EngineState:
 
     def lost(self) -> None:
         """Record that the engine refuses an answer or reports itself unhealthy."""
-        self.num_losses += self.healthy
         self.healthy = False
+        self.num_losses += 1
 
     def late(self) -> None:
         """Record that a health check timed out."""

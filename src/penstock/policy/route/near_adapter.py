@@ -10,9 +10,9 @@ ACTIVE, SLOT_FREE, WAITING, FAR = 1.0, 0.8, 0.6, 0.0
 batch is free; its requests wait there; none of it."""
 
 
-LOADED, PLACE_FREE, FULL = 2, 1, 0
+LOADED, PLACE_FREE, FULL, BUSY = 3, 2, 1, 0
 """Among equally near replicas, in this order: the adapter is loaded; it may be, beside the others;
-another must make way for it."""
+another must make way for it; another must make way that is in use."""
 
 
 def near(replicas: Sequence[ReplicaSnapshot], nearness: Sequence[tuple[float, int]],

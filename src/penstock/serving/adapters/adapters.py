@@ -28,12 +28,14 @@ from penstock.serving.adapters.shelf import AdapterError, Shelf
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+_LEAVE_S = 30.0  # for requests of an adapter that makes way for another
 _SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Adapters(Collector):
     """Loads adapters before requests need them, one at a time on each engine, and unloads the least
-    recently used where an engine has no room. An adapter in use is never unloaded.
+    recently used where an engine has no room. Where all are in use, one gets no more requests until
+    those that use it have ended. An adapter in use is never unloaded.
 
     ``offered`` are the fleet's adapters by the engines' names; only those with a path can be loaded
     again, and so may be unloaded. ``note`` is told of failures.
@@ -65,7 +67,7 @@ class Adapters(Collector):
              adapter: Adapter, prompt_tokens: int) -> list[EngineState]:
         """Return the engines that are nearest to an adapter, without those that have far more load
         than others."""
-        nearness = [self._shelf(one).nearness(one, adapter) for one in engines]
+        nearness = [self._shelf(one).nearness(one, adapter, self._movable) for one in engines]
         return [engines[place] for place in near(snapshots, nearness, prompt_tokens)]
 
     def refusal(self, engine: EngineState, adapter: Adapter) -> str | None:
@@ -78,7 +80,7 @@ class Adapters(Collector):
             return failure.reason
         if shelf.loaded is not None and adapter.path is not None \
                 and not shelf.has_room(engine) and shelf.spare(self._movable) is None:
-            return f"has no room for {adapter.name}: all its adapters are in use"
+            return _no_room(adapter)
         return None
 
     # -- holding --------------------------------------------------------------------------------
@@ -97,14 +99,13 @@ class Adapters(Collector):
         """Hold an adapter on an engine, which has it loaded until the returned function is called.
         Raises AdapterError where it cannot be loaded."""
         shelf, name = self._shelf(engine), adapter.served_name
-        shelf.users[name] += 1
+        shelf.want(name)
         try:
             while not shelf.has(name):
                 await self._bring(engine, shelf, adapter)
-        except BaseException:
-            shelf.release(name)
-            raise
-        shelf.use(name)
+            shelf.use(name)
+        finally:
+            shelf.unwant(name)
         return partial(shelf.release, name)
 
     def missing(self, engine: EngineState, adapter: Adapter) -> None:
@@ -153,10 +154,14 @@ class Adapters(Collector):
 
     async def _make_room(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
         while not shelf.has_room(engine):
-            victim = shelf.spare(self._movable)
-            if victim is None:
-                raise AdapterError(f"has no room for {adapter.name}: all its adapters are in use")
-            assert shelf.loaded is not None, "an engine without room has some"
+            spare = shelf.spare(self._movable)
+            if spare is None:
+                raise AdapterError(_no_room(adapter))
+            victim, is_in_use = spare
+            if is_in_use:
+                await _left(shelf, victim, adapter)
+            if shelf.loaded is None or victim not in shelf.loaded:  # the engine was lost meanwhile
+                raise AdapterError("was started anew")
             # No request may count on it from here on.
             del shelf.loaded[victim]
             try:
@@ -219,6 +224,27 @@ def check_one_process(fleet: Fleet) -> None:
     if any(one.path is not None for one in adapters_of(fleet).values()):
         raise InputError("--workers: one process alone must serve with models[].adapters; "
                          "expected adapters without a path, or no --workers")
+
+
+async def _left(shelf: Shelf, victim: str, adapter: Adapter) -> None:
+    """Wait until no request uses an adapter, which gets no more, so that it may make way. Raises
+    AdapterError where that takes too long."""
+    while shelf.is_claimed(victim):  # else two adapters could displace each other for ever
+        await asyncio.sleep(0)
+    shelf.leaving = victim
+    try:
+        async with asyncio.timeout(_LEAVE_S):
+            while shelf.users[victim]:
+                shelf.released.clear()
+                await shelf.released.wait()
+    except TimeoutError:
+        raise AdapterError(f"has no room for {adapter.name}: its adapters are in use") from None
+    finally:
+        shelf.leaving = ""
+
+
+def _no_room(adapter: Adapter) -> str:
+    return f"has no room for {adapter.name}: none of its adapters can make way"
 
 
 def _forget(shelf: Shelf, name: str, done: "asyncio.Task[None]") -> None:

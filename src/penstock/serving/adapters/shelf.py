@@ -1,6 +1,6 @@
 """Adapters of one engine: loaded, loading, in use."""
 
-from asyncio import Task
+from asyncio import Event, Task
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from penstock.engines.client.state import EngineState
 from penstock.fleet.values_adapters import Adapter
 from penstock.policy.route.near_adapter import (
     ACTIVE,
+    BUSY,
     FAR,
     FULL,
     LOADED,
@@ -53,35 +54,55 @@ class Failure:
 @dataclass(slots=True)
 class Shelf:
     """Adapters of one engine, by the engine's names. ``loaded`` has the least recently used first,
-    and is None where the engine must be asked. ``users`` counts requests that need an adapter.
-    ``num_losses`` is that of the engine when it was asked."""
+    and is None where the engine must be asked. ``users`` counts requests that hold an adapter,
+    ``wanted`` those that wait for it. An adapter that is ``leaving`` gets no more requests, and
+    ``released`` is set whenever one has ended. ``num_losses`` is that of the engine when it was
+    asked."""
 
     loaded: OrderedDict[str, None] | None = None
     loading: dict[str, Task[None]] = field(default_factory=dict)
     users: Counter[str] = field(default_factory=Counter)
+    wanted: Counter[str] = field(default_factory=Counter)
+    leaving: str = ""
+    released: Event = field(default_factory=Event)
     failures: dict[str, Failure] = field(default_factory=dict)
     num_losses: int = 0
 
     def has(self, name: str) -> bool:
-        """Whether an adapter is loaded, as far as is known."""
-        return self.loaded is not None and name in self.loaded
+        """Whether an adapter is loaded, as far as is known, and may get requests."""
+        return self.loaded is not None and name in self.loaded and name != self.leaving
 
     def use(self, name: str) -> None:
         """Count one more request for a loaded adapter, which is now the latest used."""
+        self.users[name] += 1
         if self.loaded is not None and name in self.loaded:
             self.loaded.move_to_end(name)
 
     def release(self, name: str) -> None:
         """Count one request less."""
-        self.users[name] -= 1
-        if self.users[name] <= 0:
-            del self.users[name]
+        _take_one(self.users, name)
+        self.released.set()
 
-    def spare(self, movable: frozenset[str]) -> str | None:
-        """Return the least recently used of the adapters that may be unloaded, None where all are
-        in use. ``movable`` are those that can be loaded again."""
-        return next((name for name in self.loaded or () if name in movable
-                     and not self.users[name]), None)
+    def want(self, name: str) -> None:
+        """Count one more request that waits for an adapter."""
+        self.wanted[name] += 1
+
+    def unwant(self, name: str) -> None:
+        """Count one less."""
+        _take_one(self.wanted, name)
+
+    def spare(self, movable: frozenset[str]) -> tuple[str, bool] | None:
+        """Return the adapter that makes way for another, and whether it is in use: the least
+        recently used, if possible one without requests. ``movable`` are those that can be loaded
+        again; None where there is none."""
+        found = [name for name in self.loaded or () if name in movable]
+        idle = [name for name in found if not self.users[name] and not self.is_claimed(name)]
+        return ((idle or found)[0], not idle) if found else None
+
+    def is_claimed(self, name: str) -> bool:
+        """Whether requests waited for an adapter that is loaded now, and are about to hold it."""
+        task = self.loading.get(name)
+        return self.wanted[name] > 0 and (task is None or task.done())
 
     def failed(self, name: str, reason: str, now_s: float) -> Failure:
         """Record a failure to load an adapter."""
@@ -96,10 +117,20 @@ class Shelf:
         lora = engine.facts.lora
         return lora is not None and len(self.loaded or ()) < lora.most_loaded
 
-    def nearness(self, engine: EngineState, adapter: Adapter) -> tuple[float, int]:
+    def _effort(self, engine: EngineState, name: str, movable: frozenset[str]) -> int:
+        if self.has(name) or name in self.loading:
+            return LOADED
+        if self.has_room(engine):
+            return PLACE_FREE
+        spare = self.spare(movable)
+        return FULL if spare is not None and not spare[1] else BUSY
+
+    def nearness(self, engine: EngineState, adapter: Adapter,
+                 movable: frozenset[str]) -> tuple[float, int]:
         """Return how near the engine is to an adapter, and what it takes to have it loaded."""
         name, lora = adapter.served_name, engine.load.lora
-        running = set(self.users) if lora is None else lora.running | self.users.keys()
+        own = self.users.keys() | self.wanted.keys()
+        running = set(own) if lora is None else lora.running | own
         waiting = frozenset() if lora is None else lora.waiting
         room = 1 if engine.facts.lora is None else engine.facts.lora.max_loras
         if name in running:
@@ -108,5 +139,10 @@ class Shelf:
             near = SLOT_FREE
         else:
             near = WAITING if name in waiting else FAR
-        return near, (LOADED if self.has(name) or name in self.loading
-                      else PLACE_FREE if self.has_room(engine) else FULL)
+        return near, self._effort(engine, name, movable)
+
+
+def _take_one(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

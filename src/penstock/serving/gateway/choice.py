@@ -247,6 +247,7 @@ class Chooser:
         for engine in able:
             if engine not in found:
                 decision.rejected[engine.facts.url] = _NOT_NEAR
+                decision.rejected_by_policy.add(engine.facts.url)
         return found
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:

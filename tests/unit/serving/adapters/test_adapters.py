@@ -85,11 +85,51 @@ def test_the_least_recently_used_makes_way_and_one_in_use_never():
                 pass
             async with adapters.held(one, offered["c"]):
                 assert set(calls.of(one)) == {"a", "c"}, "a is older, and in use"
-                assert "no room" in adapters.refusal(one, offered["d"])
-                with pytest.raises(AdapterError, match="all its adapters are in use"):
-                    async with adapters.held(one, offered["d"]):
-                        pass
         assert not calls.overfull
+
+    run(test)
+
+
+def test_where_all_are_in_use_one_makes_way_after_its_requests():
+    async def test():
+        calls, one = FakeCalls(1), engine(max_loras=1)
+        adapters, offered, _, _ = made(calls, "a", "b")
+        order, go_on = [], asyncio.Event()
+
+        async def ask(name, *, waits=False):
+            async with adapters.held(one, offered[name]):
+                assert name in calls.of(one)
+                order.append(name)
+                if waits:
+                    await go_on.wait()
+
+        first = asyncio.create_task(ask("a", waits=True))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(ask("b"))]
+        await asyncio.sleep(0.01)
+        others += [asyncio.create_task(ask(name)) for name in "aab"]
+        await asyncio.sleep(0.01)
+        assert order == ["a"], "those that come for a now wait behind b"
+        assert adapters.refusal(one, offered["b"]) is None
+        go_on.set()
+        await asyncio.gather(first, *others)
+        assert order == ["a", "b", "b", "a", "a"]
+        assert not calls.overfull
+
+    run(test)
+
+
+def test_an_adapter_that_stays_in_use_makes_no_way(monkeypatch):
+    async def test():
+        monkeypatch.setattr("penstock.serving.adapters.adapters._LEAVE_S", 0.01)
+        calls, one = FakeCalls(1), engine(max_loras=1)
+        adapters, offered, _, _ = made(calls, "a", "b")
+        async with adapters.held(one, offered["a"]):
+            with pytest.raises(AdapterError, match="its adapters are in use"):
+                async with adapters.held(one, offered["b"]):
+                    pass
+            async with adapters.held(one, offered["a"]):
+                assert list(calls.of(one)) == ["a"]
 
     run(test)
 
@@ -190,6 +230,8 @@ def test_requests_go_where_the_adapter_is_near():
             assert chosen("a") == [1], "active"
             assert chosen("b") == [0, 2], "a slot is free"
         assert chosen("a") == [1], "loaded"
+        async with adapters.held(engines[0], offered["a"]):
+            assert chosen("a") == [0]
         engines[0].observe(EngineLoad(lora=LoraLoad(frozenset({"x"}), frozenset({"b"}))), 0.0)
         engines[2].observe(EngineLoad(lora=LoraLoad(frozenset({"x"}), frozenset())), 0.0)
         assert chosen("b") == [1]
@@ -251,7 +293,8 @@ def test_laws(orders, broken, room, data):
         assert len(outcomes) <= len(tasks)
         assert not [task for task in tasks if not task.cancelled() and task.exception()]
         assert not adapters._shelf(one).users
-        if not broken and room >= 5:
+        assert not adapters._shelf(one).wanted
+        if not broken:
             assert "refused" not in outcomes
 
     asyncio.run(test())
