@@ -60,11 +60,12 @@ def offer_of(fleet: Fleet) -> Offer:
     """Return the offer of a fleet: its served models and its service classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints or fleet.scales}
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
+    able = {group.model.name for group in fleet.replicas if group.lora is not None} & served
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
                   if m.spec.name in served}, fleet.gateway.aliases,
                  {one.name: (m.spec.name, one) for m in fleet.models for one in m.adapters
-                  if m.spec.name in served})
+                  if m.spec.name in able})
 
 
 def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
