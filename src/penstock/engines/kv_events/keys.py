@@ -7,6 +7,9 @@ from hashlib import blake2b
 MOST_TOKENS = 16_384
 """Tokens of a prompt that are read for its keys."""
 
+MOST_BLOCKS = 2048
+"""Blocks of a prompt that have keys: each costs some microseconds."""
+
 
 def root_key(adapter: str = "") -> int:
     """Return the key before the first block of prompts for a model, or for one of its adapters."""
@@ -28,7 +31,8 @@ def prompt_keys(tokens: Sequence[int], block_tokens: int, adapter: str = "",
     the first block."""
     found: list[int] = []
     key, extra = root_key(adapter), (salt,) if salt else ()
-    for start in range(0, min(len(tokens), MOST_TOKENS) - block_tokens + 1, block_tokens):
+    num_read = min(len(tokens), MOST_TOKENS, MOST_BLOCKS * block_tokens)
+    for start in range(0, num_read - block_tokens + 1, block_tokens):
         key = next_key(key, tokens[start:start + block_tokens], extra)
         extra = ()
         found.append(key)

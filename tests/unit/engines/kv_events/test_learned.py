@@ -118,3 +118,10 @@ def test_the_index_never_holds_more_than_the_engine(steps):
         expected += max(worths)
     assert abs(found - expected) < 1e-9
     assert index.num_blocks(blocks.replica_id) == len({number for number, _ in held})
+
+
+def test_long_prompts_have_keys_up_to_a_limit():
+    tokens = list(range(40_000))
+    assert len(prompt_keys(tokens, 16)) == 1024
+    assert prompt_keys(tokens, 1) == prompt_keys(tokens[:2048], 1)
+    assert prompt_keys(tokens[:15], 16) == ()
