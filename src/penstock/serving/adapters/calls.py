@@ -65,6 +65,8 @@ class AdapterCalls:
                     status, said = answer.status, (await _body(answer)).decode(errors="replace")
                 if status not in _NOT_THERE or "lora" in said.lower():
                     break  # vLLM's 404 is about the adapter
+            else:
+                said = "it has no such endpoint; vLLM needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AdapterError(f"did not answer {verb} ({type(error).__name__})") from error
         return status, " ".join(said.split())

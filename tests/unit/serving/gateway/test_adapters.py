@@ -101,6 +101,7 @@ def test_many_at_once_are_answered_and_load_once_each():
                         if line.startswith("penstock:adapter_changes_total")
                         and 'what="loaded"' in line)
             assert loads == 2
+            assert 'what="missing"' not in metrics
 
     asyncio.run(run())
 
