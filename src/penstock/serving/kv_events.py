@@ -27,6 +27,7 @@ class KvEvents(Collector):
         self._note = note
         self._followers: dict[tuple[str, Source], Follower] = {}
         self._tasks: dict[tuple[str, Source], asyncio.Task[None]] = {}
+        self._noted: set[str] = set()
         self.index = index
 
     async def run(self) -> None:
@@ -68,8 +69,10 @@ class KvEvents(Collector):
                 self._followers[key] = follower = Follower(key[1], blocks, context)
                 self._tasks[key] = asyncio.create_task(follower.run())
             elif self._tasks[key].done():  # a bug, which the log must show
-                error = self._tasks[key].exception()
-                self._note(f"the events of {key[0]} are not followed any more: {error!r}")
+                said = f"the events of {key[0]} are followed anew: {self._tasks[key].exception()!r}"
+                if said not in self._noted:
+                    self._noted.add(said)
+                    self._note(said)
                 self._tasks[key] = asyncio.create_task(self._followers[key].run())
 
     def document(self) -> list[dict[str, object]]:

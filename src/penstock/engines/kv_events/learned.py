@@ -13,8 +13,12 @@ from penstock.engines.kv_events.decode import (
 from penstock.engines.kv_events.keys import chained, root_key
 from penstock.policy.route.live_index import LiveIndex
 
-_MOST_KNOWN = 1_000_000
-"""Hashes of one engine whose keys are kept, the blocks that it holds included."""
+_MOST_HELD = 4_000_000
+"""Blocks of one engine in the index, all tiers together; far more than an engine has."""
+
+_MOST_GONE = 65_536
+"""Hashes of removed blocks whose keys are kept: their tails may be stored again, and they may move
+to another tier."""
 
 
 class LearnedBlocks:
@@ -25,13 +29,14 @@ class LearnedBlocks:
     are unknown.
     """
 
-    def __init__(self, index: LiveIndex, replica_id: int, most_known: int = _MOST_KNOWN) -> None:
+    def __init__(self, index: LiveIndex, replica_id: int, most_held: int = _MOST_HELD,
+                 most_gone: int = _MOST_GONE) -> None:
         self._index = index
         self.replica_id = replica_id
-        self._most_known = most_known
-        # The order is that of their last mention. A block's key outlives the block, since its tail
-        # may be stored again, and blocks move between tiers.
-        self._known: OrderedDict[Hash, tuple[int, int]] = OrderedDict()  # key, bits of tiers
+        self._most_held = most_held
+        self._most_gone = most_gone
+        self._held: dict[Hash, tuple[int, int]] = {}  # key, bits of tiers
+        self._gone: OrderedDict[Hash, int] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self.num_orphans = 0
         self.is_whole = False
@@ -40,14 +45,16 @@ class LearnedBlocks:
     def begin(self, *, whole: bool) -> None:
         """Forget all blocks. They are ``whole`` where the engine holds nothing now. Their keys stay
         known: equal tokens keep equal hashes while the engine runs."""
-        for name, (key, _) in self._known.items():
-            self._known[name] = key, 0
+        for name, (key, _) in self._held.items():
+            self._remember(name, key)
+        self._held.clear()
         self.is_whole = whole
         self._index.cleared(self.replica_id, whole=whole)
 
     def restarted(self, *, whole: bool) -> None:
         """Forget all blocks and their hashes, of an engine that was started anew."""
-        self._known.clear()
+        self._held.clear()
+        self._gone.clear()
         self.begin(whole=whole)
 
     def lost(self) -> None:
@@ -65,7 +72,7 @@ class LearnedBlocks:
         self._index.cleared(replica_id, whole=self.is_whole)
         if self._block_tokens:
             self._index.measured(replica_id, self._block_tokens)
-        for key, bits in self._known.values():
+        for key, bits in self._held.values():
             for tier in range(bits.bit_length()):
                 if bits >> tier & 1:
                     self._index.stored(replica_id, (key,), tier)
@@ -95,24 +102,24 @@ class LearnedBlocks:
             self._index.measured(self.replica_id, event.block_tokens)
         bit = 1 << event.tier
         for name, key in zip(event.hashes, keys, strict=True):
-            before = self._known.get(name)
-            self._known[name] = key, bit if before is None else before[1] | bit
-            self._known.move_to_end(name)
+            before = self._held.get(name)
+            self._held[name] = key, bit if before is None else before[1] | bit
+            self._gone.pop(name, None)
         self._index.stored(self.replica_id, keys, event.tier)
-        while len(self._known) > self._most_known:
-            _, (key, bits) = self._known.popitem(last=False)
-            self._take_out(key, bits)
+        while len(self._held) > self._most_held:
+            name = next(iter(self._held))
+            key, bits = self._held.pop(name)
+            for tier in range(bits.bit_length()):
+                if bits >> tier & 1:
+                    self._index.removed(self.replica_id, (key,), tier)
 
     def _keys(self, event: Stored) -> list[int] | None:
         """Return the keys of stored blocks, None where they cannot be known."""
-        if not event.tokens:  # a block that moved to another tier
-            known = [self._known.get(name) for name in event.hashes]
-            return [one[0] for one in known if one is not None] if None not in known else None
-        if event.parent is None:
-            before = root_key(event.adapter)
-        elif (parent := self._known.get(event.parent)) is not None:
-            before = parent[0]
-        else:
+        if not event.tokens:  # blocks that moved to another tier
+            known = [key for name in event.hashes if (key := self._key_of(name)) is not None]
+            return known if len(known) == len(event.hashes) else None
+        before = root_key(event.adapter) if event.parent is None else self._key_of(event.parent)
+        if before is None:
             return None
         return list(chained(before, event.tokens, event.block_tokens, event.extras))
 
@@ -121,13 +128,25 @@ class LearnedBlocks:
         bit = 1 << event.tier
         gone: list[int] = []
         for name in event.hashes:
-            known = self._known.get(name)
-            if known is not None and known[1] & bit:
-                self._known[name] = known[0], known[1] & ~bit
-                gone.append(known[0])
+            key, bits = self._held.get(name, (0, 0))
+            if not bits & bit:
+                continue
+            gone.append(key)
+            if bits == bit:
+                del self._held[name]
+                self._remember(name, key)
+            else:
+                self._held[name] = key, bits & ~bit
         self._index.removed(self.replica_id, gone, event.tier)
 
-    def _take_out(self, key: int, bits: int) -> None:
-        for tier in range(bits.bit_length()):
-            if bits >> tier & 1:
-                self._index.removed(self.replica_id, (key,), tier)
+    def _key_of(self, name: Hash) -> int | None:
+        """Return the key of a hash, None where it is not known."""
+        found = self._held.get(name)
+        return self._gone.get(name) if found is None else found[0]
+
+    def _remember(self, name: Hash, key: int) -> None:
+        """Keep the key of a block that is no longer held."""
+        self._gone[name] = key
+        self._gone.move_to_end(name)
+        if len(self._gone) > self._most_gone:
+            self._gone.popitem(last=False)

@@ -82,11 +82,22 @@ def test_a_suspended_engine_comes_back_with_its_blocks_under_another_number():
     assert index.match(5, KEYS) == 0.8
 
 
-def test_the_blocks_of_a_hash_that_is_forgotten_are_forgotten():
-    blocks, index = learned(most_known=2)
+def test_blocks_beyond_the_limit_are_forgotten():
+    blocks, index = learned(most_held=2)
     blocks.apply(Batch(0.0, (Stored((1, 2, 3), None, TOKENS[:12], SIZE),)))
     assert index.num_blocks(0) == 2
     assert index.match(0, KEYS) == 0.0
+
+
+def test_the_keys_of_removed_blocks_are_known_for_a_while():
+    blocks, index = learned(most_gone=1)
+    first, second, third = (Stored((n + 1,), n or None, TOKENS[n * SIZE:(n + 1) * SIZE], SIZE)
+                            for n in range(3))
+    blocks.apply(Batch(0.0, (first, second, Removed((1, 2)), third)))
+    assert blocks.num_orphans == 0, "2 was the latest to go"
+    blocks.apply(Batch(0.0, (second,)))
+    assert blocks.num_orphans == 1, "1 is no longer known"
+    assert index.num_blocks(0) == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("srm"), st.integers(0, 3), st.integers(0, 1))))
