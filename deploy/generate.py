@@ -67,6 +67,14 @@ DASHBOARDS: dict[str, tuple[str, dict[str, str], list[Panel]]] = {
         ("Engines that may get requests", "short", {
             "available": "sum(max by (url) (penstock:engine_available))",
             "all": "count(max by (url) (penstock:engine_available))"}),
+        ("Prompts by the source of their tokens, per second", "reqps", {
+            "{{tokens}}": "sum by (tokens) (rate(penstock:kv_prompts_total[$__rate_interval]))"}),
+        ("Messages with KV events per second", "short", {
+            "{{what}}":
+                "sum by (what) (rate(penstock:kv_event_messages_total[$__rate_interval]))"}),
+        ("Adapters loaded", "short", {"{{url}}": "max by (url) (penstock:adapters_loaded)"}),
+        ("Changes of adapters per second", "short", {
+            "{{what}}": "sum by (what) (rate(penstock:adapter_changes_total[$__rate_interval]))"}),
         ("Overload pressure", "percentunit", {
             "{{of}}": "max by (of) (penstock_overload_pressure)"}),
         ("Charges of tenants per hour", "short", {

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,21 @@ def free_port() -> int:
 
 
 class Server:
-    """One process group: the HTTP server and the engine that it starts."""
+    """One process group: the HTTP server and the engine that it starts. Without settings of
+    ``penstock``, vLLM's own scheduler runs, with the arguments ``more``."""
 
-    def __init__(self, model: Path, penstock: Mapping[str, Any], log: Path,
-                 variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, model: Path, penstock: Mapping[str, Any] | None, log: Path,
+                 variables: Mapping[str, str] | None = None, more: Sequence[str] = ()) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = log
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
                        "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1",
                        "VLLM_CPU_OMP_THREADS_BIND": "nobind", **(variables or {})}
         environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+        scheduler = [] if penstock is None else [
+            "--no-enable-prefix-caching", "--scheduler-cls",
+            "penstock.engines.vllm.scheduler.PenstockScheduler",
+            "--additional-config", json.dumps({"penstock": dict(penstock)})]
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vllm.entrypoints.openai.api_server",
@@ -52,9 +57,7 @@ class Server:
                  "--port", self.url.rpartition(":")[2], "--enforce-eager", "--dtype", "float32",
                  "--max-model-len", "2048", "--max-num-batched-tokens", "256",
                  "--max-num-seqs", "16", "--block-size", "32", "--num-gpu-blocks-override", "512",
-                 "--no-enable-prefix-caching", "--scheduler-cls",
-                 "penstock.engines.vllm.scheduler.PenstockScheduler",
-                 "--additional-config", json.dumps({"penstock": dict(penstock)})],
+                 *scheduler, *more],
                 env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
 
     def wait_until_ready(self) -> None:

@@ -11,12 +11,20 @@ from types import SimpleNamespace
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.core.disclosure import USUAL
+from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.engines.kv_events.follow import FollowCounts, Source
+from penstock.engines.kv_events.learned import LearnedBlocks
+from penstock.fleet.values_adapters import LoraOptions
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.scale.protocol import GroupFacts
+from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.gateway.confidential import ConfidentialCounts
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
 from penstock.serving.kubernetes.metrics import ControllerMetrics, ShownFleet, ShownGroup
 from penstock.serving.kubernetes.objects import Ref
+from penstock.serving.kv_events import KvEvents
 from penstock.serving.multiplex.counts import Counts
 from penstock.serving.scaling.groups import LiveReplica
 from penstock.serving.scaling.loop import LiveScaling
@@ -46,9 +54,26 @@ def gateway_series() -> Series:
     shown.show_overload({"pressures": {"memory": 0.1}, "max_resident_bytes": 1,
                          "max_body_bytes": 1, "num_shed": {"c": 0}})
     for collector in (TenantMetrics(_gate()), ModelPoolsMetrics(_pools(), confidential),
-                      ScalingMetrics(_loop())):
+                      ScalingMetrics(_loop()), *_kv_events(), _adapters()):
         shown.add(collector)
     return series_of(shown.text().decode())
+
+
+def _kv_events():
+    index = LiveIndex()
+    events = KvEvents([], index, str)
+    blocks = LearnedBlocks(index, 0)
+    blocks.counts["stored"] += 1
+    events._followers["http://a", Source("tcp://a:1")] = SimpleNamespace(
+        blocks=blocks, counts=FollowCounts())
+    return events, ExactPrefixes(index, [], None)
+
+
+def _adapters():
+    engine = EngineState(EngineFacts(0, "http://a", "m", None, 1000, 1.0, lora=LoraOptions()))
+    adapters = Adapters([engine], None, {}, lambda: 0.0, str)
+    adapters._record("http://a", 1.0)
+    return adapters
 
 
 def series_of(text: str) -> Series:

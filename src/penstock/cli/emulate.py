@@ -40,7 +40,13 @@ def emulate(
         help="Engine time per real time: with 10, steps are ten times as fast.")] = 1.0,
     replica: WhichReplica = None, settings: Settings = None, data_dir: DataDir = None,
     every: Everything = False,
-    seed: Seed = None, journal: JournalDir = None, as_json: AsJson = False,
+    seed: Seed = None, journal: JournalDir = None,
+    kv_events: Annotated[int | None, typer.Option(
+        "--kv-events", min=0, max=65_534, metavar="PORT", show_default=False,
+        help="Publish the events of the replicas' KV caches as vLLM does: the first replica on "
+             "this port and their replay on the next, the others on the following ones; 0 takes "
+             "free ports. Needs engine.prefix_caching.")] = None,
+    as_json: AsJson = False,
 ) -> int:
     """Serve a fleet's replicas over HTTP, with a step-time model instead of a GPU, until
     interrupted.
@@ -58,8 +64,11 @@ def emulate(
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if journal is not None:
         _prepare(journal, fleet)
+    if kv_events is not None and not fleet.engine.prefix_caching:
+        raise InputError("--kv-events: the replicas cache no prefixes, so there are no events; "
+                         "expected engine.prefix_caching: true")
     options = EmulatorOptions(host, port, None if replica is None else (replica,), speed,
-                              fleet.run.seed, journal)
+                              fleet.run.seed, journal, kv_events)
     asyncio.run(_serve(fleet, options, as_json=as_json))
     return OK
 
@@ -98,10 +107,10 @@ async def _serve(fleet: "Fleet", options: "EmulatorOptions", *, as_json: bool) -
 def _show(cluster: "EmulatedCluster", *, as_json: bool) -> None:
     from penstock.cli.console import print_json
 
-    rows = [(one.name, one.url, one.group.model.name, one.group.accelerator.name)
-            for one in cluster.replicas]
+    rows = [(one.name, one.url, one.group.model.name, one.group.accelerator.name,
+             *(() if one.kv_sockets is None else one.kv_sockets[:2])) for one in cluster.replicas]
     if as_json:
-        keys = ("name", "url", "model", "accelerator")
+        keys = ("name", "url", "model", "accelerator", "kv_events", "kv_replay")[:len(rows[0])]
         print_json({"replicas": [dict(zip(keys, row, strict=True)) for row in rows]})
         return
     for row in rows:

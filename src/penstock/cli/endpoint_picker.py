@@ -147,6 +147,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
+    from penstock.policy.route.live_index import LiveIndex
     from penstock.serving.endpoint_picker.pods import pod_endpoints
     from penstock.serving.endpoint_picker.pool_rules import NO_RULES
     from penstock.serving.endpoint_picker.running import running_picker
@@ -157,8 +158,10 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
     # Workers must not draw the same numbers, and so choose the same endpoints at a time.
     rng = np.random.default_rng(fleet.run.seed if own is None else [fleet.run.seed, own.number])
 
+    live = LiveIndex()
+
     def router_of(fleet: "Fleet") -> "Router":
-        return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0)
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), lambda _: 0.0, live=live)
 
     stopped = stop_signal()
     gc.freeze()
@@ -173,7 +176,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, places
         running = await stack.enter_async_context(running_picker(
             fleet, router_of(fleet), places, options, credentials=credentials, endpoints=pods,
             rules=(lambda: NO_RULES) if pods is None else pods.rules, reload=reload,
-            worker=own, on_bug=note))
+            worker=own, live=live, on_bug=note))
         if own is None:
             note_unavailable(running.engines)
             announce({"address": running.address, "url": running.url,

@@ -155,6 +155,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.cli.workers import worker_serves
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
+    from penstock.policy.route.live_index import LiveIndex
     from penstock.serving.deployments.routed import routed_deployments
     from penstock.serving.deployments.started import started_replicas
     from penstock.serving.gateway.decision_log import DecisionLog
@@ -171,9 +172,10 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     # Workers must not draw the same numbers, and so choose the same engines at a time.
     rng = np.random.default_rng(fleet.run.seed if own is None else [fleet.run.seed, own.number])
     prices = BudgetPrices()
+    live = LiveIndex()
 
     def router_of(fleet: "Fleet") -> "Router":
-        return dispatch_of(fleet, lambda n: int(rng.integers(n)), prices.markup)
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), prices.markup, live=live)
 
     stopped = stop_signal()
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
@@ -199,7 +201,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                            engines_folder=folder, tls=tls, scaling=scaling, on_bug=note,
                            beside=[planning, *routed.parts],
                            work=[partial(one.run, reload.asked.set) for one in (started, routed)],
-                           worker=own) as (url, engines):
+                           worker=own, live=live) as (url, engines):
             routed.announce(url)
             if own is None or own.number == 0:
                 note_unavailable(engines)

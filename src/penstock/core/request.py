@@ -36,7 +36,8 @@ class Request(NamedTuple):
     router; ``forecasts`` are the predictions by model. ``session`` names a conversation with
     earlier requests. The KV cache of the first ``remote_tokens`` tokens of the prompt comes from
     another replica. A replica keeps the KV cache of a request that ``lends`` when the request has
-    ended, until ``returned`` tells that another replica has it. The true output length is
+    ended, until ``returned`` tells that another replica has it. ``hashes_are_exact`` says that the
+    hashes are of the prompt's tokens, as the live index names blocks. The true output length is
     deliberately absent: only the simulator's oracle knows it.
     """
 
@@ -54,3 +55,4 @@ class Request(NamedTuple):
     session: str = ""
     remote_tokens: int = 0
     lends: bool = False
+    hashes_are_exact: bool = False

@@ -14,7 +14,8 @@ from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolEvidence, Window
 
 if TYPE_CHECKING:
-    from penstock.fleet.document import AcceleratorSection, FleetDocument, ReplicaSection
+    from penstock.fleet.document import FleetDocument, ReplicaSection
+    from penstock.fleet.document_accelerators import AcceleratorSection
     from penstock.fleet.document_attestation import (
         AttestationSection,
         EvidenceSection,

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 
 from penstock.core.slo import ItlMode
+from penstock.fleet.document_accelerators import AcceleratorSection
+from penstock.fleet.document_adapters import AdaptedSection, LoraRoomSection
 from penstock.fleet.document_attestation import (
     AttestationSection,
     DisclosureSection,
     EvidenceSection,
-    PoolEvidenceSection,
 )
 from penstock.fleet.document_disaggregation import DisaggregationSection, RoleName
-from penstock.fleet.document_energy import PowerSection
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_kubernetes import KubernetesSection, UsualKubernetesSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
@@ -31,7 +31,7 @@ from penstock.fleet.fields import (
     CountOrZero,
     Endpoint,
     FilePath,
-    IsoDate,
+    KvEndpoint,
     Name,
     NamedChoice,
     NotNegative,
@@ -44,45 +44,7 @@ from penstock.fleet.fields import (
     described,
 )
 
-Pue = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
-
-
-class OwnershipSection(Section):
-    """Terms on which one accelerator is owned, for its cost of ownership."""
-
-    purchase: NotNegative = described(
-        "Price of one accelerator with its share of server and network.", 30_000, default=...)
-    years: Positive = described("Years over which the purchase is written off.", 5, default=4.0)
-    use: Share = described("Share of hours in which it is there to serve.", 0.9, default=1.0)
-    power_price_per_kwh: NotNegative | None = described(
-        "Price of a kilowatt-hour; left out, energy costs nothing.", 0.12)
-    pue: Pue = described("Power of the site divided by that of its computers.", 1.3, default=1.0)
-
-
-class AcceleratorSection(Section):
-    """Accelerators of one kind that may be used."""
-
-    name: Name = described("Name in the catalog.", "a100-80gb", default=...)
-    count: Count | None = described(
-        "Number available; left out, unlimited.", 8)
-    price_per_hour: NotNegative | None = described(
-        "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
-    price_basis: Words | None = described(
-        "Basis of that price; without a price, the basis of the catalog's to take. Left out, yours "
-        "for a stated price, else the fleet's.", "Lambda on-demand")
-    price_date: IsoDate | None = described("Day or month of the stated price.", "2026-01-31")
-    ownership: OwnershipSection | None = described(
-        "Terms on which they are owned; left out, no cost of ownership is shown.",
-        {"purchase": 30_000, "years": 4, "power_price_per_kwh": 0.12, "pue": 1.3})
-    power: PowerSection | None = described("Power of one; left out, the catalog's, if any.",
-                                           {"idle_w": 100, "mid_w": 250})
-    confidential: bool | None = described(
-        "Whether they run in confidential-computing mode.", True)
-    attestation: PoolEvidenceSection | None = described(
-        "Their attestation for `penstock deployments` and `multiplexing`; left out, they serve "
-        "no confidential requests.",
-        {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
 
 class PriceSection(Section):
@@ -94,7 +56,7 @@ class PriceSection(Section):
                                                 default=...)
 
 
-class ModelSection(Section):
+class ModelSection(AdaptedSection):
     """A model that is served."""
 
     name: Name = described("Name in the catalog, or with `config` any name.",
@@ -230,7 +192,7 @@ class VariantSection(Section):
         {"method": "eagle3", "tokens": 3, "acceptance": [0.8, 0.6, 0.45]})
 
 
-class ReplicaSection(VariantSection):
+class ReplicaSection(VariantSection, LoraRoomSection):
     """Replicas that run now."""
 
     count: CountOrZero = described(
@@ -252,6 +214,13 @@ class ReplicaSection(VariantSection):
     endpoints: list[Endpoint] | None = described(
         "Base URLs of the replicas' OpenAI API, one for each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
+    kv_events: list[KvEndpoint] | None = described(
+        "Addresses at which the replicas publish the events of their KV caches over ZeroMQ, one "
+        "for each; `*` is the endpoint's host, and then one stands for all. Left out, the router "
+        "estimates what they hold.", ["tcp://*:5557"])
+    kv_replay: list[KvEndpoint] | None = described(
+        "Addresses that send missed events again; left out, missed events empty the index.",
+        ["tcp://*:5558"])
     engine: Name = described(
         "Engine software of these replicas: vllm, sglang, llamacpp, ollama or openai (any server "
         "of OpenAI's API); auto is the fleet's in simulation, and detects it at endpoints by its "

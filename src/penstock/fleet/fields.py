@@ -32,6 +32,8 @@ FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00
 ColumnName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Endpoint = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^\s/?#\x00-\x1f\x7f]+"
                                                          r"(/[^\s?#\x00-\x1f\x7f]*)?$")]
+KvEndpoint = Annotated[str, Field(max_length=2048, pattern=r"^tcp://(\*|\[[0-9A-Fa-f:.]+\]|"
+                                                           r"[A-Za-z0-9._-]+):[1-9][0-9]{0,4}$")]
 
 
 def _whole(value: Any) -> Any:

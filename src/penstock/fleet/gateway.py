@@ -115,7 +115,8 @@ def _request_parameters(section: "RequestParametersSection") -> RequestParameter
 
 
 def _names(names: list[str] | None, models: Mapping[str, ModelChoice]) -> tuple[str, ...] | None:
-    return None if names is None else tuple(models[name].spec.name for name in names)
+    return None if names is None else tuple(
+        models[name].spec.name if name in models else name for name in names)
 
 
 def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ from penstock.fleet.values import (
     ReplicaGroup,
     Sizing,
 )
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.fleet.values_faults import Spot
 from penstock.perf.memory import kv_capacity_tokens
@@ -130,7 +131,11 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
-    return replace(group, count=section.count, min_replicas=section.min_replicas,
+    _check_kv_events(path, section, group)
+    return replace(group, kv_events=tuple(section.kv_events or ()),
+                   kv_replay=tuple(section.kv_replay or ()),
+                   lora=None if section.lora is None else LoraOptions(**section.lora.given()),
+                   count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
                    start=resolve_start(section, document, have.files, (*path, "start")),
                    spot=None if section.spot is None else Spot(**section.spot.given()),
@@ -140,6 +145,21 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                    engine="auto" if urls and section.engine == "emulated" else section.engine,
                    attestation=resolve_evidence((*path, "attestation"), section, have.files,
                                                 group.parallelism.num_accelerators))
+
+
+def _check_kv_events(path: Path, section: ReplicaSection, group: ReplicaGroup) -> None:
+    if section.kv_events and group.accelerator.confidential:
+        raise PlacedError((*path, "kv_events"), "would tell the tokens of confidential prompts, "
+                                                "unencrypted; expected none in confidential mode")
+    if section.kv_replay and not section.kv_events:
+        raise PlacedError((*path, "kv_replay"), "stands alone; expected kv_events beside it")
+    for name, found in (("kv_events", section.kv_events), ("kv_replay", section.kv_replay)):
+        if found is None:
+            continue
+        if len(found) != section.count and not (len(found) == 1 and "*" in found[0]):
+            raise PlacedError((*path, name), f"{len(found)} for {section.count} replicas; expected "
+                                             "one for each, or one with * in the place of the "
+                                             "host")
 
 
 def _sizing_group(path: Path, section: SizingGroupSection, document: FleetDocument,

@@ -17,7 +17,8 @@ from penstock.core.prices import (
     price_fields,
     price_on,
 )
-from penstock.fleet.document import AcceleratorSection, FleetDocument
+from penstock.fleet.document import FleetDocument
+from penstock.fleet.document_accelerators import AcceleratorSection
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import AcceleratorPool, Fleet

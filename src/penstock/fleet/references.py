@@ -277,7 +277,7 @@ def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem
         yield Problem(("gateway", *problem.path), problem.text)
     for i, tenant in enumerate(section.tenants):
         path = ("gateway", "tenants", i)
-        yield from _name_list_problems((*path, "models"), "model", tenant.models, names.models)
+        yield from _name_list_problems((*path, "models"), "model", tenant.models, tenant.models)
         yield from _name_list_problems((*path, "service_classes"), "service class",
                                        tenant.service_classes, names.classes)
         yield from _request_parameter_problems((*path, "defaults"), tenant.defaults, names)
@@ -294,13 +294,13 @@ def _request_parameter_problems(path: Path, parameters: RequestParametersSection
 
 
 def _name_list_problems(path: Path, what: str, found: list[str] | None,
-                        valid: Iterable[str]) -> Iterator[Problem]:
+                        valid: Iterable[str] | None) -> Iterator[Problem]:
     if found == []:
         yield Problem(path, "expected at least one entry, found an empty list; leave the key out "
                             "to allow all")
     for i, name in enumerate(found or ()):
-        if name not in valid:
-            yield unknown((*path, i), what, name, valid)
+        if name not in (valid or ()):
+            yield unknown((*path, i), what, name, valid or ())
         if name in (found or ())[:i]:
             yield Problem((*path, i), f"{quote(name)} appears twice")
 

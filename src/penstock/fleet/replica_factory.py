@@ -19,6 +19,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.context import RouterContext, free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.protocol import Router
 from penstock.policy.schedule.build import build_kv
 from penstock.predict.latency import LatencyPrior
@@ -125,13 +126,14 @@ def replica_facts(fleet: Fleet,
 
 def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
                 dual_price: Callable[[str], float] = free_of_charge,
-                believed: Callable[[ReplicaGroup], StepTimeModel] = step_time) -> Router:
+                believed: Callable[[ReplicaGroup], StepTimeModel] = step_time,
+                live: LiveIndex | None = None) -> Router:
     """Return the fleet's router with its admission policy. ``draw(n)`` returns a random whole
     number below n, ``dual_price`` a tenant's markup on prices, ``believed`` a group's step times
-    as the router believes them."""
+    as the router believes them. ``live`` has the blocks that replicas report."""
     route, admit = fleet.policies.route, fleet.policies.admit
     return make_dispatch((route.name, route.options), (admit.name, admit.options),
-                         RouterContext(replica_facts(fleet, believed), draw, dual_price),
+                         RouterContext(replica_facts(fleet, believed), draw, dual_price, live),
                          fleet.policies.explore)
 
 

@@ -10,6 +10,7 @@ from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.adapters import adapter_problems, resolve_adapters
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.disaggregation import disaggregation_problems, resolve_disaggregation
 from penstock.fleet.document import FleetDocument
@@ -72,7 +73,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         scaling=_scaling(document, files), kubernetes=kubernetes,
         disaggregation=resolve_disaggregation(document.disaggregation))
     for problem in (*disaggregation_problems(fleet), *energy_problems(fleet),
-                    *_prompt_problems(fleet), *budget_problems(fleet)):
+                    *adapter_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 
@@ -112,7 +113,8 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
         price = None if section.price is None else per_million(
             section.price.input_per_million, section.price.output_per_million)
         models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price,
-                                           1.0 if section.quality is None else section.quality)
+                                           1.0 if section.quality is None else section.quality,
+                                           resolve_adapters(("models", i), section, files))
     return models
 
 

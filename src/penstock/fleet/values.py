@@ -17,6 +17,7 @@ from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
+from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.fleet.values_attestation import (
     NO_EVIDENCE,
     EvidenceSource,
@@ -84,7 +85,7 @@ class ModelChoice:
     """A model and the precisions that its weights may be served in.
 
     ``config`` is its Hugging Face config.json, if it was read from one. ``price`` is None where its
-    tokens are free.
+    tokens are free. Clients may also ask for its ``adapters``.
     """
 
     spec: ModelSpec
@@ -92,6 +93,7 @@ class ModelChoice:
     config: str | None = None
     price: Price | None = None
     quality: float = 1.0
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ class ReplicaGroup:
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
     ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
-    tokens. ``role`` says whether they compute prompts, answers or both.
+    tokens. ``role`` says whether they compute prompts, answers or both. ``kv_events`` has the
+    address of every replica's KV events, or one with ``*`` for the host, ``kv_replay`` those of
+    their replay. ``lora`` is None where they take no adapters.
     """
 
     model: ModelSpec
@@ -157,6 +161,9 @@ class ReplicaGroup:
     kubernetes: KubernetesOptions | None = None
     speculation: Speculation | None = None
     role: str = BOTH
+    kv_events: tuple[str, ...] = ()
+    kv_replay: tuple[str, ...] = ()
+    lora: LoraOptions | None = None
 
     @property
     def served_name(self) -> str:
@@ -335,14 +342,12 @@ class Fleet:
 
     @property
     def tells_energy(self) -> bool:
-        """Whether runs tell their energy: where a policy scales, and where the file states power or
-        carbon."""
+        """Whether runs tell their energy: with a scale policy, stated power, or carbon."""
         return self.scales or self.scaling.carbon is not None or any(
             pool.power is not None for pool in self.accelerators)
 
     def unscaled(self) -> "Fleet":
-        """Return the fleet with the replicas of the start, and without a policy for their
-        number."""
+        """Return the fleet with the replicas of the start, and no policy for their number."""
         return replace(self, replicas=tuple(group for group in self.replicas if group.count),
                        policies=replace(self.policies, scale=Choice("none")))
 
@@ -363,8 +368,7 @@ class Fleet:
         return next(c for c in self.service_classes if c.name == name)
 
     def schedule_of(self, group: ReplicaGroup) -> SchedulerOptions:
-        """Return the scheduling policy of a group's replicas: where that is ``stock``, the
-        engine's own."""
+        """Return the scheduling policy of a group's replicas: for ``stock``, the engine's own."""
         found, engine = group.schedule or self.policies.schedule, self.engine_of(group)
         if found.policy != STOCK or engine.name is None:
             return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
+from penstock.fleet.adapters import adapters_section, lora_section
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.disaggregation import disaggregation_section
 from penstock.fleet.energy import carbon_section, power_section
@@ -61,7 +62,8 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
             {"name": model.spec.name, "precisions": list(model.precisions),
              "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
              "quality": None if model.quality == 1.0 else model.quality,
-             "price": model.price and _price(model.price)}
+             "price": model.price and _price(model.price),
+             "adapters": adapters_section(model.adapters)}
             for model in fleet.models],
         "service_classes": [asdict(service_class) for service_class in fleet.service_classes],
         "traffic": [_traffic(spec) for spec in fleet.traffic],
@@ -178,6 +180,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "start_s": group.start_s,
             "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
+            "lora": lora_section(group.lora), "kv_events": list(group.kv_events) or None,
+            "kv_replay": list(group.kv_replay) or None,
             "served_as": group.served_as, "role": None if group.role == BOTH else group.role,
             "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),

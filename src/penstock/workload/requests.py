@@ -54,7 +54,7 @@ def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
         _hashes(workload, domains, rows),
         repeat(workload.hash_block_tokens), _needs(workload, classes, barred, rows),
         repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows),
-        _sessions(workload, rows), repeat(0), repeat(False),
+        _sessions(workload, rows), repeat(0), repeat(False), repeat(False),
         strict=False,
     )
     return map(Request._make, fields)

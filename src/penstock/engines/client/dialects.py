@@ -76,7 +76,7 @@ class OpenAiDialect:
 
     def __init__(self, *, tells_class: bool, salts_cache: bool = False) -> None:
         self._tells_class = tells_class
-        self._salts_cache = salts_cache
+        self.salts_cache = salts_cache
 
     def call(self, question: Question) -> tuple[str, dict[str, Any]]:
         body = {**question.body, "model": question.model}
@@ -87,7 +87,7 @@ class OpenAiDialect:
                 "service_class": question.service_class.name,
                 **{name: target for name in _TARGETS
                    if (target := getattr(slo, name)) is not None}}
-        if self._salts_cache and question.cache_salt is not None:
+        if self.salts_cache and question.cache_salt is not None:
             body["cache_salt"] = question.cache_salt
         if question.stream:
             options = body.get("stream_options")

@@ -17,8 +17,19 @@ _NAMES: Mapping[str, tuple[bytes, ...]] = {
 }
 
 
+_LORA = re.compile(rb"^vllm:lora_requests_info\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE)
+_LABEL = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+
 _WANTED = frozenset(name for names in _NAMES.values() for name in names)
 _KINDS = {b"vllm": "vllm", b"sglang": "sglang", b"llamacpp": "llamacpp"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoraLoad:
+    """Names of the adapters whose requests run and wait in an engine."""
+
+    running: frozenset[str]
+    waiting: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ class EngineLoad:
     """Load as an engine reports it, ``None`` where it does not.
 
     ``kind`` is the software, recognised by its metrics' names. ``loaded`` says whether the model is
-    in memory, for engines that load and unload models.
+    in memory, for engines that load and unload models. ``lora`` is the load by adapters.
     """
 
     num_running: int | None = None
@@ -34,6 +45,7 @@ class EngineLoad:
     kv_used_share: float | None = None
     kind: str | None = None
     loaded: bool | None = None
+    lora: LoraLoad | None = None
 
 
 def read_load(text: bytes) -> EngineLoad:
@@ -60,4 +72,27 @@ def read_load(text: bytes) -> EngineLoad:
     return EngineLoad(None if running is None else int(sum(running)),
                       None if waiting is None else int(sum(waiting)),
                       None if share is None else min(1.0, max(0.0, sum(share) / len(share))),
-                      next((kind for prefix, kind in _KINDS.items() if prefix in prefixes), None))
+                      next((kind for prefix, kind in _KINDS.items() if prefix in prefixes), None),
+                      lora=_lora(text))
+
+
+def _lora(text: bytes) -> LoraLoad | None:
+    """Return the load by adapters. An engine leaves its earlier states behind as series of their
+    own, each with its time as its value, so the newest series counts."""
+    newest_s, newest = -1.0, None
+    for match in _LORA.finditer(text):
+        try:
+            at_s = float(match["value"])
+        except ValueError:
+            continue
+        if at_s > newest_s:
+            newest_s, newest = at_s, match["labels"]
+    if newest is None:
+        return None
+    labels = {name: value.decode(errors="replace") for name, value in _LABEL.findall(newest)}
+    return LoraLoad(_names(labels.get(b"running_lora_adapters", "")),
+                    _names(labels.get(b"waiting_lora_adapters", "")))
+
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(name for name in (one.strip() for one in listed.split(",")) if name)

@@ -21,9 +21,17 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
                     speed, group.engine, group.served_as, group.accelerator.confidential,
-                    _evidence(group.attestation, number), group.role))
+                    _evidence(group.attestation, number), _of(group.kv_events, number),
+                    _of(group.kv_replay, number), group.lora, group.role))
             replica_id += 1
     return found
+
+
+def _of(addresses: tuple[str, ...], number: int) -> str | None:
+    """Return a replica's address. One address may stand for all replicas."""
+    if not addresses:
+        return None
+    return addresses[0] if len(addresses) == 1 else addresses[number]
 
 
 def _evidence(source: EvidenceSource, number: int) -> EvidencePlace | None:

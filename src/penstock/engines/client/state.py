@@ -8,6 +8,7 @@ from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.policy.route.roles import BOTH
 
 LEAST_PENDING_TOKENS = 8.0
@@ -61,7 +62,9 @@ class EngineFacts:
     ``kind`` names the engine's software (``auto``: recognised by its metrics). ``served_as`` is the
     engine's name for the model, where it differs. ``confidential`` says whether its accelerators
     are meant to run in confidential mode. ``evidence`` is the source of evidence for that, None
-    without one. ``role`` says whether the engine computes prompts, answers or both.
+    without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
+    where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
+    where it takes none. ``role`` says whether the engine computes prompts, answers or both.
     """
 
     replica_id: int
@@ -74,6 +77,9 @@ class EngineFacts:
     served_as: str | None = None
     confidential: bool = False
     evidence: EvidencePlace | None = None
+    kv_events: str | None = None
+    kv_replay: str | None = None
+    lora: LoraOptions | None = None
     role: str = BOTH
 
     @property
@@ -177,6 +183,7 @@ class EngineState:
         self.heard_s = NEVER_S  # when the last byte of any answer came
         self.num_served = 0
         self.num_failed = 0
+        self.num_losses = 0  # looks at which it did not answer
         self.num_disputed = 0  # answers whose token count was not believed
         self._num_late_looks = 0  # in a row
         self._load = EngineLoad()
@@ -229,6 +236,7 @@ class EngineState:
     def lost(self) -> None:
         """Record that the engine refuses an answer or reports itself unhealthy."""
         self.healthy = False
+        self.num_losses += 1
 
     def late(self) -> None:
         """Record that a health check timed out."""

@@ -4,6 +4,7 @@ words."""
 from penstock.core.request import Request
 from penstock.engines.emulated.answers import Answers
 from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.emulated.kv_events import KvPublisher
 from penstock.engines.emulated.kv_loans import KvLoans
 from penstock.engines.server.ask import Ask
 from penstock.engines.server.server import Answer, Prompt
@@ -12,11 +13,14 @@ from penstock.engines.server.stream import RefusedError
 
 class EmulatedBackend:
     """Backend of an emulated engine. ``hash_block_tokens`` is 0 where no prefixes are cached.
-    ``loans`` are the KV caches that engines with roles lend each other; None where none does, and
-    ``name`` is the engine's name there."""
+    ``publisher`` tells of those that are, None where nobody asks. ``loans`` are the KV caches that
+    engines with roles lend each other, None where none does; ``name`` is the engine's name there.
+    """
 
     def __init__(self, engine: EmulatedEngine, answers: Answers, hash_block_tokens: int = 0,
-                 loans: KvLoans | None = None, name: str = "") -> None:
+                 publisher: KvPublisher | None = None, loans: KvLoans | None = None,
+                 name: str = "") -> None:
+        self._publisher = publisher
         self._loans = loans
         self._name = name
         self._engine = engine
@@ -26,6 +30,8 @@ class EmulatedBackend:
     def read(self, ask: Ask) -> Prompt:
         size = self._hash_block_tokens
         hashes = ask.prefix_hashes(size) if size else ()
+        if self._publisher is not None:
+            self._publisher.saw(ask, hashes, ask.adapter)
         return Prompt(ask.prompt_tokens, (), hashes, size if hashes else 0)
 
     async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:

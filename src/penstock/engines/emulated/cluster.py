@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from penstock import __version__
@@ -12,8 +13,10 @@ from penstock.engines.emulated.answers import Answers, answers
 from penstock.engines.emulated.backend import EmulatedBackend
 from penstock.engines.emulated.clock import EngineClock
 from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.emulated.kv_events import KvPublisher, KvSockets, kv_sockets
 from penstock.engines.emulated.kv_loans import KvLoans
 from penstock.engines.http import listening
+from penstock.engines.server.loras import Loras
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
 from penstock.fleet.replica_factory import (
@@ -30,6 +33,8 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.kv.shared import SharedKv
 from penstock.registry.make import build_scheduler
 
 _LAST_PORT = 65535
@@ -42,7 +47,9 @@ class EmulatorOptions:
 
     ``port`` is the first replica's port, and the others use the next ones; with 0 each gets a free
     port. ``indexes`` are the replicas to serve, numbered in the fleet file's order; None means all.
-    ``speed`` engine seconds pass per second. ``seed`` draws answers and noise.
+    ``speed`` engine seconds pass per second. ``seed`` draws answers and noise. ``kv_events_port``
+    is the first replica's port for the events of its KV cache, of which each replica takes two;
+    None publishes none.
     """
 
     host: str = "127.0.0.1"
@@ -51,17 +58,20 @@ class EmulatorOptions:
     speed: float = 1.0
     seed: int = 0
     journal_dir: Path | None = None
+    kv_events_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatedReplica:
-    """One replica that listens at ``url``."""
+    """One replica that listens at ``url``. ``kv_sockets`` are those of its KV events, None without
+    any."""
 
     index: int
     url: str
     group: ReplicaGroup
     engine: EmulatedEngine
     server: EngineServer
+    kv_sockets: KvSockets | None = None
 
     @property
     def name(self) -> str:
@@ -113,12 +123,13 @@ async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOpti
         replicas = []
         for place, index in enumerate(indexes):
             group = numbered[index]
+            sockets = await _kv_sockets(options, place, stack)
             engine, server = _replica(fleet, group, index, clock, said[group.model.name], options,
-                                      on_bug, stack, loans)
+                                      on_bug, stack, sockets, loans)
             port = options.port + place if options.port else 0
             url = await stack.enter_async_context(
                 listening(server.app(), options.host, port, _SHUTDOWN_S))
-            replicas.append(EmulatedReplica(index, url, group, engine, server))
+            replicas.append(EmulatedReplica(index, url, group, engine, server, sockets))
         tasks = tuple(asyncio.create_task(replica.engine.run()) for replica in replicas)
         stack.push_async_callback(_stop, tasks)
         yield EmulatedCluster(tuple(replicas), tasks)
@@ -140,8 +151,9 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
 
 
 def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
-             options: EmulatorOptions, on_bug: Callable[[str], None], stack: AsyncExitStack,
-             loans: KvLoans | None) -> tuple[EmulatedEngine, EngineServer]:
+             options: EmulatorOptions, on_bug: Callable[[str], None],
+             stack: AsyncExitStack, sockets: KvSockets | None, loans: KvLoans | None
+             ) -> tuple[EmulatedEngine, EngineServer]:
     model, schedule = step_time(group), fleet.schedule_of(group)
     kv = kv_cache(fleet, group, kv_tokens(fleet, group))
     belief = belief_factor(fleet, group, options.seed)
@@ -149,8 +161,10 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
     scheduler = build_scheduler(schedule, biased(model, belief), kv)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)
     noise = step_noise(fleet, random_stream(options.seed, "step-time", index))
+    publisher, stepped = _publisher(kv, sockets)
     engine = EmulatedEngine(scheduler, StepClock(truth, noise), clock, metrics,
-                            _journal(fleet, group, index, belief, options.journal_dir, stack))
+                            _journal(fleet, group, index, belief, options.journal_dir, stack),
+                            stepped)
     metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
                   lambda: scheduler.num_running)
     metrics.watch("vllm:num_requests_waiting", "Requests that hold none.",
@@ -166,9 +180,32 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
         group.model.name, min(group.model.max_context_tokens, usable), fleet.service_classes,
         fleet.service_class(classes[0]), f"penstock {__version__}")
     backend = EmulatedBackend(engine, said, fleet.engine.block_tokens
-                              if fleet.engine.prefix_caching else 0, loans,
+                              if fleet.engine.prefix_caching else 0, publisher, loans,
                               f"replica-{index}")
-    return engine, EngineServer(backend, service, metrics, on_bug)
+    loras = None
+    if group.lora is not None:
+        loras = Loras(group.model.name, group.lora.max_loras)
+        metrics.registry.register(loras)
+    return engine, EngineServer(backend, service, metrics, on_bug, loras)
+
+
+async def _kv_sockets(options: EmulatorOptions, place: int,
+                      stack: AsyncExitStack) -> KvSockets | None:
+    port = options.kv_events_port
+    if port is None:
+        return None
+    return await stack.enter_async_context(kv_sockets(options.host, port and port + 2 * place))
+
+
+def _publisher(kv: KvAllocator, sockets: KvSockets | None
+               ) -> tuple[KvPublisher | None, Callable[[], None] | None]:
+    """Return the publisher of a KV cache's blocks, and the function that has it publish."""
+    if sockets is None or not isinstance(kv, SharedKv):
+        return None, None
+    changes: list[tuple[int, bool]] = []
+    kv.changes = changes
+    publisher = KvPublisher(kv.block_tokens, sockets.send)
+    return publisher, partial(publisher.publish, changes)
 
 
 def _journal(fleet: Fleet, group: ReplicaGroup, index: int, belief: float, folder: Path | None,

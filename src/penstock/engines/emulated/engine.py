@@ -7,6 +7,7 @@ include a request that arrived after its start.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,15 @@ class EmulatedEngine(LiveRequests[_Live]):
     """
 
     def __init__(self, scheduler: ReplicaScheduler, step_clock: StepClock, clock: EngineClock,
-                 metrics: "EngineMetrics | None" = None, journal: Journal | None = None) -> None:
+                 metrics: "EngineMetrics | None" = None, journal: Journal | None = None,
+                 stepped: Callable[[], None] | None = None) -> None:
         super().__init__(metrics)
         self.scheduler = scheduler
         self.lag_s = 0.0  # engine time from the end of a step until the event loop processed it
         self._step_clock = step_clock
         self._clock = clock
         self._journal = journal
+        self._stepped = stepped  # called after every change of the scheduler's books
         self._plan: StepPlan | None = None
         self._end_ps = _NEVER_PS
 
@@ -151,6 +154,8 @@ class EmulatedEngine(LiveRequests[_Live]):
             if self._journal:
                 self._journal.commit(plan, StepResult(), now_s)
         self._plan = plan
+        if self._stepped:
+            self._stepped()
         self._end_ps = now_ps + self._step_clock.duration_ps(plan)
         self._planned(plan, now_s)
 
@@ -164,6 +169,8 @@ class EmulatedEngine(LiveRequests[_Live]):
                                    if self._give_token(request_id, now_s)]))
         self._plan, self._end_ps = None, _NEVER_PS
         self.scheduler.commit(plan, result, now_s)
+        if self._stepped:
+            self._stepped()
         if self._journal:
             self._journal.commit(plan, result, now_s)
 

@@ -6,6 +6,7 @@ Other fields are ignored, whatever their value, as vLLM ignores unknown fields.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from struct import unpack
 from typing import Any
 
 import orjson
@@ -26,8 +27,8 @@ class Ask:
     ``max_tokens`` is None where only the context limits the answer. ``service_class`` and
     ``priority`` are those of the body, if stated. ``token_ids`` is a prompt given as token ids,
     ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature`` and
-    ``seed`` are the body's values, not validated. Prompts of another ``cache_salt`` share no cached
-    prefix. ``kv_transfer`` is the body's ``kv_transfer_params``.
+    ``seed`` are the body's values, not validated. Prompts of another ``cache_salt``, or for another
+    ``adapter``, share no cached prefix. ``kv_transfer`` is the body's ``kv_transfer_params``.
     """
 
     model: str | None
@@ -46,16 +47,26 @@ class Ask:
     said: Mapping[str, Any] = field(default_factory=dict)
     cache_salt: str = ""
     kv_transfer: Mapping[str, Any] = field(default_factory=dict)
+    adapter: str = ""
 
     @property
     def prompt_tokens(self) -> int:
         """Number of prompt tokens, at least 1."""
         return max(1, ceil_div(len(self.prompt), BYTES_PER_TOKEN))
 
+    def tokens(self) -> tuple[int, ...]:
+        """Return made-up ids of the prompt's tokens: the ids that the prompt has, else numbers of
+        four bytes of the text each, the last ones without what is missing to four."""
+        if self.token_ids is not None:
+            return self.token_ids
+        num = self.prompt_tokens
+        return unpack(f">{num}I", self.prompt.ljust(num * BYTES_PER_TOKEN, b"\0"))
+
     def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
         """Return chained hashes of the prompt's full blocks. Equal hashes mean equal prefixes."""
         size = block_tokens * BYTES_PER_TOKEN
-        hashes, last = [], self.cache_salt.encode(errors="replace")
+        salt = f"{self.adapter}\0{self.cache_salt}" if self.adapter else self.cache_salt
+        hashes, last = [], salt.encode(errors="replace")
         for start in range(0, len(self.prompt) - size + 1, size):
             last = blake2b(last + self.prompt[start:start + size], digest_size=8).digest()
             hashes.append(int.from_bytes(last, "big") >> 1)  # journals keep 63 bits and a sign

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,7 @@ from penstock.engines.http_body import read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
 from penstock.engines.server.errors import ApiError
 from penstock.engines.server.frames import DONE, Frames, frame
+from penstock.engines.server.loras import Loras
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
@@ -87,11 +89,13 @@ class Service:
 
 
 class EngineServer:
-    """The HTTP server of one engine. ``draining`` rejects new requests."""
+    """The HTTP server of one engine. ``draining`` rejects new requests. ``loras`` are its adapters,
+    None where it takes none."""
 
     def __init__(self, engine: Backend, service: Service, metrics: EngineMetrics,
-                 on_bug: Callable[[str], None]) -> None:
+                 on_bug: Callable[[str], None], loras: Loras | None = None) -> None:
         self.draining = False
+        self._loras = loras
         self._engine = engine
         self._service = service
         self._metrics = metrics
@@ -107,6 +111,9 @@ class EngineServer:
                                   self._on_bug)])
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/tokenize", self._tokenize)
+        if self._loras is not None:
+            app.router.add_routes(self._loras.routes())
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/version", self._version)
@@ -119,7 +126,10 @@ class EngineServer:
         card = {"id": self._service.model, "object": "model", "created": self._started,
                 "owned_by": "penstock", "root": self._service.model, "parent": None,
                 "max_model_len": self._service.context_tokens}
-        return json_response({"object": "list", "data": [card]})
+        adapters = {} if self._loras is None else self._loras.paths()
+        return json_response({"object": "list", "data": [card, *(
+            {**card, "id": name, "root": path, "parent": card["id"]}
+            for name, path in adapters.items())]})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=503 if self.draining else 200)
@@ -130,6 +140,14 @@ class EngineServer:
     async def _text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers=METRICS_HEADERS)
 
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        """Return a prompt's tokens, as vLLM's /tokenize does."""
+        body = await read_body(request)
+        ask = read_chat(body) if b'"messages"' in body else read_completion(body)
+        tokens = self._engine.read(ask).token_ids or ask.tokens()
+        return json_response({"count": len(tokens), "max_model_len": self._service.context_tokens,
+                              "tokens": tokens})
+
     # -- completions ----------------------------------------------------------------------------
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
@@ -139,12 +157,20 @@ class EngineServer:
         return await self._answer(request, read_chat(await read_body(request)), chat=True)
 
     async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
+        name = self._service.model
+        if self._loras is not None and ask.model in self._loras:
+            name = str(ask.model)
+            ask = replace(ask, adapter=name)
+        with nullcontext() if self._loras is None else self._loras.used(name):
+            return await self._answered(http, ask, name, chat=chat)
+
+    async def _answered(self, http: web.Request, ask: Ask, name: str, *, chat: bool
+                        ) -> web.StreamResponse:
         prompt = self._engine.read(ask)
         request = self._request(ask, prompt)._replace(
             session=http.headers.get(SESSION_HEADER, "")[:_MOST_SESSION])
         answer_id = http.headers.get("X-Request-Id", "")[:128] or uuid4().hex
-        frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()),
-                        prompt.num_tokens)
+        frames = Frames(ask, chat, answer_id, name, int(time.time()), prompt.num_tokens)
         try:
             answer = await self._engine.begin(ask, prompt, request)
         except RefusedError as error:
@@ -160,7 +186,7 @@ class EngineServer:
         service = self._service
         if self.draining:
             raise ApiError(503, "the engine is shutting down")
-        if ask.model not in (None, service.model):
+        if not ask.adapter and ask.model not in (None, service.model):
             raise ApiError(404, f"no model {str(ask.model)[:80]!r}; this engine serves "
                                 f"{service.model!r}", "model")
         room = service.context_tokens - prompt.num_tokens

@@ -80,6 +80,8 @@ class PrefixKv(SharedKv):
             key = next(iter(self._evictable))
             del self._evictable[key]
             self._evictable_blocks -= self._shared.pop(key).num_blocks
+            if self.changes is not None:
+                self.changes.append((key, False))
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, published = self._held[sequence_id]
@@ -90,6 +92,8 @@ class PrefixKv(SharedKv):
                 break
             self._shared[key] = _Entry(per_hash // self.block_tokens)
             published[0] += 1
+            if self.changes is not None:
+                self.changes.append((key, True))
 
     def shared_blocks(self, sequence_id: int) -> int:
         hashes, _, published = self._held[sequence_id]

@@ -120,6 +120,8 @@ class RetainingKv(SharedKv):
             copies.remove(entry)
             if not copies:
                 del self._shared[entry.key]
+                if self.changes is not None:
+                    self.changes.append((entry.key, False))
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, entries = self._held[sequence_id]
@@ -127,6 +129,8 @@ class RetainingKv(SharedKv):
             key = hashes[len(entries)]
             first = len(entries) * per_hash // self.block_tokens
             entry = self._entry(key, -1, first, per_hash // self.block_tokens, 1)
+            if self.changes is not None and key not in self._shared:
+                self.changes.append((key, True))
             self._shared.setdefault(key, []).append(entry)
             entries.append(entry)
 

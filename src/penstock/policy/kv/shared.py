@@ -5,10 +5,14 @@ from penstock.core.units import ceil_div
 
 
 class SharedKv:
-    """Counts blocks in use, blocks that may be evicted, and prompt tokens found in the cache."""
+    """Counts blocks in use, blocks that may be evicted, and prompt tokens found in the cache.
+
+    ``changes`` gets the hashes that are cached from now on (True) or no longer, in order; None
+    where nobody asks.
+    """
 
     __slots__ = ("_evictable_blocks", "_hit_tokens", "_prompt_tokens", "block_tokens",
-                 "total_blocks", "used_blocks")
+                 "changes", "total_blocks", "used_blocks")
 
     def __init__(self, total_blocks: int, block_tokens: int) -> None:
         self.total_blocks = total_blocks
@@ -17,6 +21,7 @@ class SharedKv:
         self._evictable_blocks = 0
         self._hit_tokens = 0
         self._prompt_tokens = 0
+        self.changes: list[tuple[int, bool]] | None = None
 
     @property
     def free_blocks(self) -> int:

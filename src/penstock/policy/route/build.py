@@ -4,7 +4,6 @@ context."""
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.consistent import ConsistentHash
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.joint.options import JointOptions
@@ -52,7 +51,8 @@ def joint_options(given: Mapping[str, Any]) -> JointOptions:
 
 def joint(settings: Mapping[str, Any], context: RouterContext) -> Router:
     """Return the router that chooses model and replica together."""
-    return JointRouter(context.facts, joint_options(settings), context.usual(), context.dual_price)
+    return JointRouter(context.facts, joint_options(settings), context.usual(), context.dual_price,
+                       context.memory())
 
 
 def _model_first(make: ModelFactory) -> Factory:
@@ -75,7 +75,7 @@ PLAIN: Mapping[str, Factory] = {
     "fewest_waiting": lambda _settings, _context: FewestWaiting(),
     "two_choices": lambda _settings, context: TwoChoices(context.draw),
     "free_kv": lambda _settings, _context: FreeKv(),
-    "prefix_aware": lambda settings, _context: PrefixAware(PrefixMemory(), **settings),
+    "prefix_aware": lambda settings, context: PrefixAware(context.memory(), **settings),
     "consistent_hash": lambda settings, _context: ConsistentHash(**settings),
     "predictive": _predictive,
 }

@@ -32,7 +32,7 @@ class PrefixAware(PlainRouter):
         # Of a hundred replicas few have any of the prompt, and only those are asked how much.
         if holders := self._memory.holders(request):
             best_cached, best = min([(0, least)] + [
-                (-self._memory.cached_tokens(request, one[2]), one)
+                (-self._memory.cached_tokens(request, one[2], now_s), one)
                 for one in all_loads if one[2] in holders and one[0] <= limit])
-        self._memory.sent(request, best[2])
+        self._memory.sent(request, best[2], now_s)
         return Route(best[2], {"cached_tokens": -best_cached, "load": best[0]})

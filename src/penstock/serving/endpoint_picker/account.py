@@ -63,6 +63,9 @@ class Account:
     def answered(self, status: int, served: str | None, *, streamed: bool) -> None:
         """Record the head of an answer, and the address that has ``served`` it."""
         self.status = status
+        picker, adapter = self._books.picker, self.pick.wish.ask.adapter
+        if status == 404 and adapter is not None and picker.adapters is not None:
+            picker.adapters.missing(self.engine, adapter)
         if served is not None and served != self.pick.addresses[0]:
             self._move(served)
         if streamed and status < 400:
@@ -97,6 +100,7 @@ class Account:
             return
         self._ended = True
         self.engine.end(self.pick.number)
+        self.pick.release()
         self._counts.running.dec()
         outcome = self._outcome(complete=complete)
         now_s = self._books.clock()
@@ -110,7 +114,7 @@ class Account:
 
     def _move(self, served: str) -> None:
         """Count the request on the engine that the gateway has fallen back to."""
-        engine = self._books.picker.served_by(served, self.pick.model)
+        engine = self._books.picker.served_by(served, self.pick)
         self._attempt["outcome"] = f"the gateway chose {served}"
         if engine is None or engine is self.engine or self._ended:
             return
@@ -145,7 +149,7 @@ class Account:
         pick.decision.outcome = {
             "outcome": outcome, "e2e_s": duration_s, "ttft_s": ttft_s, "met_targets": is_met,
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
-        own = self._books.gateway.of(ask.model or "", ask.service_class.name)
+        own = self._books.gateway.of(ask.name or "", ask.service_class.name)
         own.outcomes[outcome].inc()
         own.prompt_tokens.inc(prompt_tokens)
         own.output_tokens.inc(output_tokens)

@@ -7,16 +7,24 @@ from secrets import token_hex
 
 from penstock.core.request import Request
 from penstock.engines.client.state import EngineState
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.shelf import AdapterError, unavailable
 from penstock.serving.endpoint_picker.addresses import address_of, ip_of
 from penstock.serving.endpoint_picker.saturation import SaturationLimits, saturation
 from penstock.serving.endpoint_picker.wishes import Wish
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Chooser, Decision
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.forecasts import Forecasts
 
 NO_ENDPOINTS = "no_engine"
 SATURATED = "saturated"
+
+
+def do_nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +38,14 @@ class Pick:
     addresses: tuple[str, ...]
     decision: Decision
     request: Request
+    release: Callable[[], None] = do_nothing
+    """Ends the hold of the adapter that the request asks for."""
 
     @property
     def model(self) -> str:
-        """The engine's name for its model."""
-        return served_name(self.engine)
+        """The engine's name for its model, or for the adapter of the request."""
+        adapter = self.wish.ask.adapter
+        return served_name(self.engine) if adapter is None else adapter.served_name
 
 
 class Picker:
@@ -42,8 +53,10 @@ class Picker:
     endpoints are named."""
 
     def __init__(self, engines: Engines, chooser: Chooser, forecasts: Forecasts,
-                 limits: SaturationLimits, num_fallbacks: int,
-                 clock: Callable[[], float]) -> None:
+                 limits: SaturationLimits, num_fallbacks: int, clock: Callable[[], float],
+                 adapters: Adapters | None = None, exact: ExactPrefixes | None = None) -> None:
+        self.adapters = adapters
+        self.exact = exact
         self.engines = engines
         self.chooser = chooser
         self.forecasts = forecasts
@@ -64,10 +77,33 @@ class Picker:
                                     "negative; try again in 1 s", SATURATED,
                                headers={"Retry-After": "1"})
         number = next(self._numbers)
-        request = await self.forecasts.request(number, now_s, ask)
-        engine = await self.chooser.choose(request, decision, ask, (), now_s, outside)
+        exact = None if self.exact is None else await self.exact.of(ask)
+        request = await self.forecasts.request(number, now_s, ask, exact=exact)
+        engine, release = await self._held(request, decision, ask, outside)
         addresses = (address_of(engine.facts.url), *self._fallbacks(engine, wish, outside))
-        return Pick(number, wish, engine, addresses, decision, request)
+        return Pick(number, wish, engine, addresses, decision, request, release)
+
+    async def _held(self, request: Request, decision: Decision, ask: Ask,
+                    outside: Collection[EngineState]
+                    ) -> tuple[EngineState, Callable[[], None]]:
+        """Return the chosen engine, with the adapter that the request asks for loaded. Raises
+        ServiceError."""
+        faults: dict[EngineState, AdapterError] = {}
+        while True:
+            try:
+                engine = await self.chooser.choose(request, decision, ask, tuple(faults),
+                                                   self._clock(), outside)
+            except ServiceError:
+                if not faults:
+                    raise
+                raise unavailable([f"{one.facts.name} {error}" for one, error in faults.items()],
+                                  min(one.after_s for one in faults.values())) from None
+            if ask.adapter is None or self.adapters is None:
+                return engine, do_nothing
+            try:
+                return engine, await self.adapters.hold(engine, ask.adapter)
+            except AdapterError as error:
+                faults[engine] = error
 
     def any_ready(self, subset: frozenset[str] | None) -> str:
         """Return the ready endpoint with the fewest requests, for a request without a body. Raises
@@ -93,8 +129,10 @@ class Picker:
                                     f"{', '.join(names)[:80]}", SATURATED)
         return found[next(self._turn) % len(found)]
 
-    def served_by(self, address: str, model: str) -> EngineState | None:
-        """Return the engine at an address that serves a model, None where it left the pool."""
+    def served_by(self, address: str, pick: Pick) -> EngineState | None:
+        """Return the engine at an address that serves the model of a pick, None where it left the
+        pool."""
+        model = served_name(pick.engine)
         return next((one for one in self.engines if served_name(one) == model
                      and address_of(one.facts.url) == address), None)
 
@@ -114,8 +152,8 @@ class Picker:
     def _fallbacks(self, chosen: EngineState, wish: Wish,
                    outside: Collection[EngineState]) -> list[str]:
         """Return further endpoints that could answer the same body, the least busy first."""
-        if not self._num_fallbacks:
-            return []
+        if not self._num_fallbacks or wish.ask.adapter is not None:
+            return []  # an adapter is loaded on the chosen engine alone
         now_s, model, name = self._clock(), chosen.facts.model, wish.ask.service_class.name
         able = [one for one in self.engines
                 if one is not chosen and one not in outside and one.facts.model == model

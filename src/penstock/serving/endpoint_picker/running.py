@@ -16,7 +16,10 @@ from penstock.engines.client.state import NEVER_S, EngineFacts
 from penstock.engines.client.watch import Watcher
 from penstock.engines.http import listening
 from penstock.fleet.values import Fleet
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.protocol import Router
+from penstock.serving.adapters.adapters import Adapters, adapters_of, check_one_process
+from penstock.serving.adapters.calls import AdapterCalls
 from penstock.serving.application import make_application
 from penstock.serving.background import Work, background
 from penstock.serving.callers import Address
@@ -34,9 +37,11 @@ from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engine_session import engine_session
 from penstock.serving.gateway.engines import Engines, keep
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.server import forecasts_of, offer_of, routed_part
+from penstock.serving.kv_events import KvEvents, check_kv_events
 from penstock.serving.overload import OverloadGuard, default_limits
 from penstock.serving.workers.load_board import Peers
 from penstock.serving.workers.place import WorkerPlace
@@ -75,17 +80,26 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
                          endpoints: Endpoints | None = None, reload: Reload | None = None,
                          rules: Callable[[], PoolRules] = lambda: NO_RULES,
                          credentials: Any = None, worker: WorkerPlace | None = None,
+                         live: LiveIndex | None = None,
                          on_bug: Callable[[str], None] = lambda _: None
                          ) -> AsyncIterator[Running]:
     """Run an endpoint picker until the context ends. ``endpoints`` are asked again and again, None
     for those of the fleet, which ``reload`` follows. A ``worker`` shares the gRPC port with others,
-    and their load. Raises InputError where an address cannot be bound, or where an endpoint has
-    none that the protocol can name."""
+    and their load. ``live`` is the index of blocks that the router reads. Raises InputError where
+    an address cannot be bound, or where an endpoint has none that the protocol can name."""
+    check_kv_events(fleet)
+    if worker is not None:
+        check_one_process(fleet)
     facts = list(facts_of(fleet) if endpoints is None else endpoints())
     check_endpoints(facts)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session:
         engines = Engines(facts)
-        books = books_of(fleet, engines, router, options, time.monotonic)
+        kv_events = KvEvents(engines, LiveIndex() if live is None else live, on_bug)
+        adapters = Adapters(engines, AdapterCalls(session), adapters_of(fleet), time.monotonic,
+                            on_bug)
+        books = books_of(fleet, engines, router, options, time.monotonic, adapters,
+                         ExactPrefixes(kv_events.index, engines, session))
+        books.gateway.add(kv_events)
         pool = PickerFleet(fleet, books.picker)
         guard = OverloadGuard(
             default_limits(options.max_memory_bytes, 1 if worker is None else worker.num_workers),
@@ -96,7 +110,8 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
             lambda: _refused(processor.num_open, options.max_streams), on_bug, rules=rules))
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
-        work: list[Work] = [watcher.run, guard.run, partial(keep, engines, time.monotonic, on_bug)]
+        work: list[Work] = [watcher.run, guard.run, kv_events.run,
+                            partial(keep, engines, time.monotonic, on_bug)]
         if worker is not None:
             work.append(Peers(worker.board(), worker.number, engines).run)
         if endpoints is not None:
@@ -146,6 +161,9 @@ class PickerFleet:
             raise InputError("gateway.engine_tls has changed, which needs a restart of the "
                              "endpoint picker")
         check_endpoints(facts)
+        check_kv_events(fleet)
+        if self._picker.adapters is not None:
+            self._picker.adapters.adopt(adapters_of(fleet))
         self.offer = offer_of(fleet)
         change = self._picker.engines.adopt(facts)
         # otherwise the router keeps what it has learned
@@ -162,11 +180,15 @@ def check_endpoints(facts: Sequence[EngineFacts]) -> None:
 
 
 def books_of(fleet: Fleet, engines: Engines, router: Router, options: PickerOptions,
-             clock: Callable[[], float]) -> Books:
+             clock: Callable[[], float], adapters: Adapters | None = None,
+             exact: ExactPrefixes | None = None) -> Books:
     """Return the picker of a fleet with all that is told how requests ended."""
-    picker = Picker(engines, Chooser(engines, router), forecasts_of(fleet), options.saturation,
-                    options.num_fallbacks, clock)
+    picker = Picker(engines, Chooser(engines, router, adapters=adapters), forecasts_of(fleet),
+                    options.saturation, options.num_fallbacks, clock, adapters, exact)
     gateway = GatewayMetrics(ConfidentialCounts(fleet.disclosure))
+    for one in (adapters, exact):
+        if one is not None:
+            gateway.add(one)
     metrics = PickerMetrics(fleet.name)
     gateway.add(metrics.registry)
     return Books(picker, gateway, metrics, clock)

@@ -33,7 +33,8 @@ SERVED_RESULT = "x-conformance-test-served-endpoint"
 SELECTED_RESULT = "x-conformance-test-selected-endpoint"
 _ECHO = "x-echo-set-header"
 _EVENT_STREAM = "text/event-stream"
-_REASONS = {NO_ENDPOINTS: "rejected-no-endpoints", SATURATED: "rejected-saturated",
+_REASONS = {NO_ENDPOINTS: "rejected-no-endpoints",
+            "adapter_unavailable": "rejected-no-endpoints", SATURATED: "rejected-saturated",
             "not_in_time": "rejected-saturated", "overloaded": "rejected-saturated"}
 
 

@@ -11,7 +11,8 @@ from penstock.core.errors import nearest, one_of, quote
 from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
 from penstock.engines.http_body import JsonBody, parse_json, read_json
-from penstock.fleet.values_gateway import Alias, Tenant
+from penstock.fleet.values_adapters import Adapter
+from penstock.fleet.values_gateway import Alias, RequestParameters, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask_limits import (
     MOST_ANSWER_BYTES,
@@ -35,11 +36,12 @@ Kind = Literal["chat", "completion", "embeddings"]
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The models and classes on offer: service classes, the longest context of each served model,
-    aliases."""
+    aliases, and the models of adapters by their names, with the adapters."""
 
     classes: Mapping[str, ServiceClass]
     models: Mapping[str, int]
     aliases: Mapping[str, Alias] = field(default_factory=dict)
+    adapters: Mapping[str, tuple[str, Adapter]] = field(default_factory=dict)
 
     def names(self, tenant: Tenant = ANYBODY) -> list[str]:
         """Return the model names that a tenant may request; ``auto`` where it has a choice."""
@@ -47,7 +49,9 @@ class Offer:
         aliases = [name for name, alias in self.aliases.items() if alias.models is None
                    or any(model in own for model in alias.models)]
         auto = [AUTO] if len(own) > 1 and AUTO not in aliases else []
-        return [*own, *auto, *aliases] if own else []
+        adapters = [name for name in self.adapters if tenant.models is None
+                    or name in tenant.models]
+        return [*own, *auto, *aliases, *adapters] if own else adapters
 
 
 class Ask(NamedTuple):
@@ -58,7 +62,7 @@ class Ask(NamedTuple):
     the ``prompt_parts`` (exact for token ids). ``max_tokens`` bounds each of ``num_answers`` (0 for
     embeddings). ``most_prompt_tokens``, ``most_output_tokens`` and ``most_answer_bytes`` bound the
     whole request. ``hides_tokens`` says whether the engine may count tokens that the answer does
-    not show.
+    not show. An ``adapter`` of the only model must answer, None for the model itself.
     """
 
     body: dict[str, Any]
@@ -78,6 +82,13 @@ class Ask(NamedTuple):
     tenant: str = ANYBODY.name
     deadline_s: float | None = None
     prompt_parts: tuple[Part, ...] = ()
+    adapter: Adapter | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the adapter or the only model that may answer, None where there is a
+        choice."""
+        return self.model if self.adapter is None else self.adapter.name
 
     @property
     def model(self) -> str | None:
@@ -107,7 +118,7 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
         raise _not_json(error) from None
     if not isinstance(body, dict):
         raise ServiceError(400, "the body is not a JSON object", "invalid_json")
-    models, alias = _models(body.get("model"), offer, tenant)
+    models, alias, adapter = _models(body.get("model"), offer, tenant)
     parameters = read_request_parameters(headers, body, alias.parameters, tenant.defaults)
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
@@ -136,16 +147,17 @@ def read_ask(content: bytes | JsonBody, headers: Mapping[str, str], offer: Offer
         prompt_tokens, expected, answers, most_prompt, most_output,
         most_answer_bytes(body, most_prompt + most_output, 0 if answers else prompts),
         hides_tokens(body), _needs(parameters, service_class, tenant),
-        parameters.get("session") or "", tenant.name, parameters.get("deadline_s"), prompt.parts)
+        parameters.get("session") or "", tenant.name, parameters.get("deadline_s"), prompt.parts,
+        adapter)
 
 
 def _not_json(error: orjson.JSONDecodeError) -> ServiceError:
     return ServiceError(400, f"the body is not JSON ({error})", "invalid_json")
 
 
-def _models(name: object, offer: Offer,
-            tenant: Tenant) -> tuple[tuple[str, ...] | None, Alias]:
-    """Return the models that may answer (None: any), and the alias that names them."""
+def _models(name: object, offer: Offer, tenant: Tenant
+            ) -> tuple[tuple[str, ...] | None, Alias, Adapter | None]:
+    """Return the models that may answer (None: any), the alias that names them, and the adapter."""
     name = tenant.model or AUTO if name is None else name
     if not isinstance(name, str):
         raise ServiceError(400, f"model: expected a name, found {quote(name)}", "invalid_value",
@@ -154,7 +166,12 @@ def _models(name: object, offer: Offer,
     if name in offer.models:
         if own is not None and name not in own:
             raise _not_allowed(f"model {name!r}", offer, tenant)
-        return (name,), _EVERY_MODEL
+        return (name,), _EVERY_MODEL, None
+    if name in offer.adapters:
+        if own is not None and name not in own:
+            raise _not_allowed(f"adapter {name!r}", offer, tenant)
+        model, adapter = offer.adapters[name]
+        return (model,), Alias(None, RequestParameters(adapter.service_class)), adapter
     alias = offer.aliases.get(name, _EVERY_MODEL if name == AUTO else None)
     if alias is None:
         raise ServiceError(404, f"no model {name[:80]!r}{nearest(name[:80], offer.names(tenant))}",
@@ -164,7 +181,7 @@ def _models(name: object, offer: Offer,
                  and (alias.models is None or model in alias.models))
     if not able:
         raise _not_allowed(f"any model of {name!r}", offer, tenant)
-    return (None if 1 < len(able) == len(offer.models) else able), alias
+    return (None if 1 < len(able) == len(offer.models) else able), alias, None
 
 
 def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> ServiceError:

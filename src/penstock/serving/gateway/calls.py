@@ -36,7 +36,7 @@ class EngineCalls:
         """Return the client's request as the engine gets it."""
         ask, facts = exchange.ask, engine.facts
         return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
-                        facts.served_as or facts.model, ask.service_class, ask.stream,
+                        exchange.called(facts), ask.service_class, ask.stream,
                         exchange.decision.decision_id, ask.prompt_tokens,
                         int(self._time_of_day()), self._isolation.salt(ask))
 

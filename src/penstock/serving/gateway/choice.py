@@ -15,13 +15,16 @@ from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engines.client.state import EngineState
+from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.policy.route.explore import PROPENSITY
 from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import BatchRouter, Router
+from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask
 from penstock.serving.gateway.confidential import any_confidential, padded
 
+_NOT_NEAR = "is not near the adapter, or has far more load"
 _NOT_CHOSEN = "was not chosen by the routing policy"
 MOST_KEPT = 1000
 """How many decisions are kept for each tenant."""
@@ -119,10 +122,12 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router,
                  wall_s: Callable[[], float] = time.time,
-                 disclosure: Callable[[], Disclosure] = lambda: USUAL) -> None:
+                 disclosure: Callable[[], Disclosure] = lambda: USUAL,
+                 adapters: Adapters | None = None) -> None:
         self.engines = engines
         self._wall_s = wall_s
         self._disclosure = disclosure
+        self._adapters = adapters
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
@@ -140,7 +145,7 @@ class Chooser:
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """Open a decision, which is kept from now on."""
-        decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
+        decision = Decision(decision_id, now_s, ask.name, ask.service_class.name,
                             ask.prompt_tokens, ask.max_tokens, ask.tenant,
                             ask.needs.confidential)
         self._decisions[decision_id] = decision
@@ -187,6 +192,8 @@ class Chooser:
         """
         while True:
             router, able = self.router, self._able(decision, ask, tried, now_s, outside)
+            if self._adapters is not None and ask.adapter is not None and len(able) > 1:
+                able = self._near(self._adapters, decision, able, ask, ask.adapter, now_s)
             # With only one possible engine there is nothing to decide in a batch.
             if self._batch_router is None or len(able) == 1:
                 snapshots = self._snapshots(able, now_s)
@@ -209,6 +216,8 @@ class Chooser:
         for engine in self.engines:
             reason = (unfit(engine) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
+            if ask.adapter is not None and reason is None and self._adapters is not None:
+                reason = self._adapters.refusal(engine, ask.adapter)
             if is_narrowed:
                 if engine in tried:
                     reason = "was tried"
@@ -230,6 +239,16 @@ class Chooser:
             raise _no_engine_error({engine: reason for engine, reason in why.items()
                            if _serves(engine, ask)} or why, later=self.suits(ask))
         return able
+
+    def _near(self, adapters: Adapters, decision: Decision, able: Sequence[EngineState], ask: Ask,
+              adapter: Adapter, now_s: float) -> list[EngineState]:
+        """Return the engines that are near an adapter, and record why others are left out."""
+        found = adapters.near(able, self._snapshots(able, now_s), adapter, ask.prompt_tokens)
+        for engine in able:
+            if engine not in found:
+                decision.rejected[engine.facts.url] = _NOT_NEAR
+                decision.rejected_by_policy.add(engine.facts.url)
+        return found
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
         """Whether a confidential request may still go to the chosen engine. Records the attestation
@@ -326,7 +345,7 @@ def _unfit_for(ask: Ask) -> Callable[[EngineState], str | None]:
     """Return the function that tells why an engine can never take a request, None where it can.
     The request's part is read once for all engines."""
     models, name, longest = ask.models, ask.service_class.name, ask.prompt_tokens + 1
-    is_secret = ask.needs.confidential
+    is_secret, adapter = ask.needs.confidential, ask.adapter
 
     def unfit(engine: EngineState) -> str | None:
         facts = engine.facts
@@ -339,9 +358,18 @@ def _unfit_for(ask: Ask) -> Callable[[EngineState], str | None]:
             return str(attestation_violation(engine.confidentiality, 0.0))
         if longest > facts.kv_total_tokens:
             return "the prompt is longer than its KV cache"
-        return None
+        return None if adapter is None else _unfit_for_adapter(facts.lora, adapter)
 
     return unfit
+
+
+def _unfit_for_adapter(lora: LoraOptions | None, adapter: Adapter) -> str | None:
+    """Return why an engine with that room can never have an adapter, None where it can."""
+    if lora is None:
+        return "takes no adapters"
+    if adapter.rank is not None and adapter.rank > lora.max_rank:
+        return f"takes adapters up to rank {lora.max_rank}"
+    return None
 
 
 def _admission_document(admit: Admit) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from penstock.core.request import Request
 from penstock.engines.client.dialects import UnsupportedError
-from penstock.engines.client.state import EngineState
+from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.serving.adapters.shelf import unavailable
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
@@ -56,6 +57,8 @@ class Exchange:
     ``request`` is the routers' view of it, ``engine`` the last engine that was tried. The fields of
     ``more`` replace those of the body. ``faults`` of engines are for the client alone. ``ending``
     is the outcome with what a trace tells of it, None until the request is settled.
+    ``adapter_after_s`` is there once an engine could not load the adapter, and the time after which
+    it may. ``asked_again`` are the engines that had lost it.
     """
 
     http: web.Request
@@ -73,6 +76,9 @@ class Exchange:
     asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None
+    adapter_after_s: float | None = None
+    lost_adapter: bool = False
+    asked_again: list[EngineState] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     more: Mapping[str, Any] = field(default_factory=dict)
     ending: tuple[str, dict[str, Any]] | None = None
@@ -81,6 +87,15 @@ class Exchange:
         """Charge the part of the answer that was relayed; once, however often this is called."""
         lease, passed = self.lease, self.passed
         return lease.charge or lease.settle(*passed.delivered, passed.relayed)
+
+    def answering(self, model: str) -> str:
+        """Return the name to charge where an engine of a model answers."""
+        return model if self.ask.adapter is None else self.ask.adapter.name
+
+    def called(self, facts: EngineFacts) -> str:
+        """Return an engine's name for what the request asks for."""
+        adapter = self.ask.adapter
+        return facts.served_as or facts.model if adapter is None else adapter.served_name
 
     def failed(self, error: Exception) -> str:
         """Forget a relayed part of which nothing has reached the client, and keep the fault for the
@@ -114,6 +129,8 @@ def late(ask: Ask) -> ServiceError:
 def given_up(exchange: Exchange) -> ServiceError:
     """Return the error for the client when no engine is left to try."""
     faults = "; ".join(exchange.faults)
+    if exchange.adapter_after_s is not None:
+        return unavailable(exchange.faults, exchange.adapter_after_s)
     if exchange.retry_after is not None:
         return ServiceError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})

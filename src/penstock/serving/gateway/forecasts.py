@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from typing import NamedTuple
 
 from penstock.core.forecast import Forecast
 from penstock.core.prefix_domain import hashes_in
@@ -19,6 +20,14 @@ from penstock.serving.tenants.budgets import BudgetState
 BLOCK_BYTES = 1024
 _BYTES_PER_TOKEN = 4
 _MOST_TEXT = 64 * 1024  # of a prompt, read for forecasts and for prefix hashes
+
+
+class ExactPrefix(NamedTuple):
+    """The number of a prompt's tokens, and the hashes of its blocks of ``block_tokens``."""
+
+    num_tokens: int
+    hashes: tuple[int, ...]
+    block_tokens: int
 
 
 class Forecasts:
@@ -38,8 +47,9 @@ class Forecasts:
         self._closed = False
 
     async def request(self, number: int, arrival_s: float, ask: Ask,
-                      prefix_domain: str = "") -> Request:
-        """Return the request as routers see it, with hashes of its own ``prefix_domain``."""
+                      prefix_domain: str = "", exact: ExactPrefix | None = None) -> Request:
+        """Return the request as routers see it: with the tokens of its ``exact`` prefix, else with
+        estimates by its text and hashes of it in its own ``prefix_domain``."""
         text = prompt_text(ask.prompt_parts)
         forecasts = NO_FORECASTS
         if self._forecaster is not None:
@@ -49,9 +59,11 @@ class Forecasts:
                 forecasts = {**forecasts, **{
                     model: forecasts[model]._replace(quality=quality, quality_sd=0.0)
                     for model, quality in self._qualities.items()}}
-        return Request(number, arrival_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
-                       ask.model or "", ask.tenant, hashes_in(prefix_domain, opening(text)),
-                       BLOCK_BYTES // _BYTES_PER_TOKEN, ask.needs, forecasts, ask.session)
+        found = exact or ExactPrefix(ask.prompt_tokens, hashes_in(prefix_domain, opening(text)),
+                                     BLOCK_BYTES // _BYTES_PER_TOKEN)
+        return Request(number, arrival_s, found.num_tokens, ask.max_tokens, ask.service_class,
+                       ask.model or "", ask.tenant, found.hashes, found.block_tokens, ask.needs,
+                       forecasts, ask.session, hashes_are_exact=exact is not None)
 
     def expected_tokens(self, request: Request, model: str) -> float:
         """Return the expected output tokens on a model."""

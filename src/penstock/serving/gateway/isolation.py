@@ -29,6 +29,12 @@ class PrefixIsolation:
         domain, own = self._options.prefix_domain(ask.tenant), ask.body.get(CACHE_SALT)
         return f"{domain}\0{own}" if isinstance(own, str) and own else domain
 
+    def cache(self, ask: Ask) -> str:
+        """Return the domain of a request's blocks: prompts for an adapter have blocks of their
+        own."""
+        domain = self.domain(ask)
+        return domain if ask.adapter is None else f"{domain}\0adapter\0{ask.adapter.name}"
+
     def salt(self, ask: Ask) -> str | None:
         """Return the salt for an engine's prefix cache.
 

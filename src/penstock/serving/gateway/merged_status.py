@@ -22,7 +22,9 @@ def merged_status(of_workers: Sequence[Status]) -> dict[str, Any]:
             **tally_document([one["counts"] for one in of_workers]),
             "confidential": _confidential([one["confidential"] for one in found]),
             "tenants": _merged(found, "tenants", ("tenant",), _tenant),
-            "overload": _overload([one["overload"] for one in found])}
+            "overload": _overload([one["overload"] for one in found]),
+            # Every worker follows the same events.
+            **({"kv_events": found[0]["kv_events"]} if "kv_events" in found[0] else {})}
 
 
 def _merged(found: Sequence[Status], what: str, key: Sequence[str],

@@ -88,7 +88,7 @@ class ModelPools:
 
     def can_serve(self, ask: Ask) -> bool:
         """Whether any multiplexed model may answer a request."""
-        return any(self._fitting(ask))
+        return ask.adapter is None and any(self._fitting(ask))
 
     def attestable(self, ask: Ask) -> bool:
         """Whether a device that may answer a request can be attested, now or later."""

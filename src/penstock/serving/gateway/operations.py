@@ -8,6 +8,7 @@ from aiohttp import web
 
 from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
+from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.application import Part
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission_queue import AdmissionQueue
@@ -20,6 +21,7 @@ from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally, tally_document
+from penstock.serving.kv_events import KvEvents
 from penstock.serving.overload import OverloadGuard
 from penstock.serving.scaling.scaling import Scaling
 from penstock.serving.tenants.gate import TenantGate
@@ -33,7 +35,8 @@ class Operations:
     def __init__(self, engines: Engines, chooser: Chooser, admission: AdmissionQueue,
                  metrics: GatewayMetrics, tally: Tally, confidential: ConfidentialCounts,
                  gate: TenantGate, overload: OverloadGuard, model_pools: ModelPools | None,
-                 scaling: Scaling | None) -> None:
+                 adapters: Adapters, scaling: Scaling | None,
+                 kv_events: KvEvents | None = None) -> None:
         self._engines = engines
         self._chooser = chooser
         self._admission = admission
@@ -44,6 +47,8 @@ class Operations:
         self._overload = overload
         self._model_pools = model_pools
         self._scaling = scaling
+        self._kv_events = kv_events
+        self._adapters = adapters
 
     def metrics(self) -> bytes:
         """Return the metrics in Prometheus's text format."""
@@ -93,9 +98,11 @@ class Operations:
     def _status(self) -> dict[str, Any]:
         return status_document(
             self._engines, self._admission, self._confidential, self._gate,
-            self._model_pools, time.monotonic(), time.time()) \
+            self._model_pools, self._adapters, time.monotonic(), time.time()) \
             | {"overload": self._overload.document(self._pad())} \
-            | ({} if self._scaling is None else {"scaling": self._scaling.document()})
+            | ({} if self._scaling is None else {"scaling": self._scaling.document()}) \
+            | ({} if self._kv_events is None or not (found := self._kv_events.document())
+               else {"kv_events": found})
 
     def _pad(self) -> Callable[[int], int]:
         """Return the rounding of counts that may include confidential requests."""

@@ -19,6 +19,9 @@ from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.fleet.values import Fleet
 from penstock.policy.route.roles import BOTH, PREFILL, Roles
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.shelf import AdapterError
+from penstock.serving.gateway.adapter_hold import adapter_held
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.exchange import (
@@ -48,8 +51,9 @@ class Pairing:
     role to play.
     """
 
-    def __init__(self, engines: Sequence[EngineState], calls: EngineCalls,
+    def __init__(self, engines: Sequence[EngineState], calls: EngineCalls, adapters: Adapters,
                  min_prompt_tokens: int) -> None:
+        self._adapters = adapters
         self._engines = engines
         self._calls = calls
         self._min_prompt_tokens = min_prompt_tokens
@@ -89,9 +93,12 @@ class Pairing:
         engine.begin(exchange.number, InFlight(request.prompt_tokens, 1.0))
         traced = exchange.trace.attempt(url)
         try:
-            found = await self._asked(exchange, engine, traced)
-        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
-            if isinstance(error, EngineFailedError):
+            async with adapter_held(self._adapters, exchange, engine, clock):
+                found = await self._asked(exchange, engine, traced)
+        except (EngineFailedError, EngineBusyError, UnsupportedError, AdapterError) as error:
+            if isinstance(error, AdapterError):
+                exchange.adapter_after_s = error.after_s
+            elif isinstance(error, EngineFailedError):
                 engine.failed(clock())
             elif isinstance(error, EngineBusyError):
                 exchange.retry_after = error.retry_after or "1"

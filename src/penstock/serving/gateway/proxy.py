@@ -16,7 +16,10 @@ from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.policy.route.pools import goes_to_pool
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.shelf import AdapterError
 from penstock.serving.errors import ServiceError
+from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, is_tried
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
@@ -25,6 +28,7 @@ from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.exchange import (
     KNOWN_ENDS,
     ClientDisconnectedError,
@@ -59,8 +63,8 @@ class Proxy:
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
-                 overload: OverloadGuard, scaling: Scaling | None = None,
-                 min_prompt_tokens: int = 0) -> None:
+                 overload: OverloadGuard, adapters: Adapters, scaling: Scaling | None = None,
+                 exact: ExactPrefixes | None = None, min_prompt_tokens: int = 0) -> None:
         self._chooser = chooser
         self._isolation = isolation
         self._confidential = confidential
@@ -68,6 +72,8 @@ class Proxy:
         self._model_pools = model_pools
         self._overload = overload
         self._scaling = scaling
+        self._exact = exact
+        self._adapters = adapters
         self._forecasts = forecasts
         self._metrics = metrics
         self._limits = limits
@@ -78,7 +84,7 @@ class Proxy:
         self.silence_watches = SilenceWatches(clock)
         self._calls = EngineCalls(session, limits, isolation, clock, time_of_day,
                                   self.silence_watches)
-        self._pairing = Pairing(chooser.engines, self._calls, min_prompt_tokens)
+        self._pairing = Pairing(chooser.engines, self._calls, adapters, min_prompt_tokens)
         self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()
@@ -96,7 +102,7 @@ class Proxy:
                                 http.headers, lease.decision_id, {
                                     "url.path": path, "penstock.tenant": lease.ask.tenant,
                                     "penstock.service_class": lease.ask.service_class.name,
-                                    "gen_ai.request.model": lease.ask.model}))
+                                    "gen_ai.request.model": lease.ask.name}))
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
@@ -133,9 +139,11 @@ class Proxy:
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
+        exact = None if self._exact is None else await self._exact.of(
+            exchange.ask, self._isolation.salt(exchange.ask))
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask,
-            self._isolation.domain(exchange.ask))
+            self._isolation.cache(exchange.ask), exact)
         if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
                                                                                  model_pools):
             return await self._answer_from_pool(exchange, request, model_pools)
@@ -148,7 +156,8 @@ class Proxy:
             response = await self._attempt(exchange, request, engine)
             if response is not None:
                 return response
-            tried.append(engine)
+            if is_tried(exchange, engine):
+                tried.append(engine)
 
     def _goes_to_pool(self, ask: Ask, model_pools: ModelPools) -> bool:
         """Whether a request goes to a pool of multiplexed models rather than to a replica."""
@@ -192,12 +201,16 @@ class Proxy:
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
         engine.begin(exchange.number, in_flight)
-        exchange.lease.follow(engine.facts.model, in_flight)
+        exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
         failed = False
         try:
-            response = await self._asked(exchange, engine, in_flight, exchange.trace.attempt(url))
-        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
-            if isinstance(error, EngineFailedError):
+            trace_headers = exchange.trace.attempt(url)
+            async with adapter_held(self._adapters, exchange, engine, self._clock):
+                response = await self._asked(exchange, engine, in_flight, trace_headers)
+        except (EngineFailedError, EngineBusyError, UnsupportedError, AdapterError) as error:
+            if isinstance(error, AdapterError):
+                exchange.adapter_after_s = error.after_s
+            elif isinstance(error, EngineFailedError):
                 engine.failed(self._clock())
             elif isinstance(error, EngineBusyError):
                 exchange.retry_after = error.retry_after or "1"
@@ -281,6 +294,7 @@ class Proxy:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
+            check_adapter(self._adapters, exchange, engine, answer)
             if (failure := unusable(answer)) is not None:
                 raise failure
             if ask.stream and answer.status < 400:
@@ -330,7 +344,7 @@ class Proxy:
             self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
             self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
             return
-        metrics = self._metrics.of(ask.model or "", ask.service_class.name)
+        metrics = self._metrics.of(ask.name or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
         metrics.output_tokens.inc(output_tokens)
         metrics.prompt_tokens.inc(prompt_tokens)

@@ -24,6 +24,7 @@ from penstock.engines.engine import EngineEnvironment
 from penstock.engines.http import listening
 from penstock.engines.tls import ServerTls
 from penstock.fleet.values import Fleet
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
@@ -39,6 +40,7 @@ from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.server import Gateway, forecasts_of, gateway_config
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
+from penstock.serving.kv_events import KvEvents, check_kv_events
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.scaling.plan import ScalingPlan
 from penstock.serving.scaling.scaling import Scaling
@@ -103,15 +105,16 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   log: DecisionLog | None = None, work: Sequence[Work] = (),
                   beside: Sequence[Part] = (),
                   tls: ServerTls | None = None, scaling: ScalingPlan | None = None,
-                  worker: WorkerPlace | None = None,
+                  worker: WorkerPlace | None = None, live: LiveIndex | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """Run a gateway and yield its URL and its engines. It stops when the context ends.
     ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
     and the services of ``beside`` answer administrators. A ``worker`` shares the port with others,
-    and their load. Raises InputError where the address cannot
-    be bound, or where the gateway would be open to anyone."""
+    and their load. ``live`` is the index of blocks that the router reads. Raises InputError where
+    the address cannot be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
+    check_kv_events(fleet)
     check_rules(fleet.attestation)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
@@ -124,7 +127,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             await stack.enter_async_context(Client(_KEEPER_S)), worker)
         gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, audit,
                           engines, log, model_pools, scaled, keeper,
-                          1 if worker is None else worker.num_workers)
+                          1 if worker is None else worker.num_workers,
+                          KvEvents(engines, LiveIndex() if live is None else live, on_bug))
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:

@@ -18,6 +18,8 @@ from penstock.engines.http_body import read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
+from penstock.serving.adapters.adapters import Adapters, adapters_of
+from penstock.serving.adapters.calls import AdapterCalls
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.background import Work
@@ -30,6 +32,7 @@ from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.keeper import Keeper
@@ -43,6 +46,7 @@ from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.proxy import Proxy
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import Tracing
+from penstock.serving.kv_events import KvEvents, check_kv_events
 from penstock.serving.overload import BodyHold, OverloadGuard, default_limits
 from penstock.serving.scaling.metrics import ScalingMetrics
 from penstock.serving.scaling.scaling import Scaling
@@ -56,15 +60,19 @@ def offer_of(fleet: Fleet) -> Offer:
     """Return the offer of a fleet: its served models and its service classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints or fleet.scales}
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
+    able = {group.model.name for group in fleet.replicas if group.lora is not None} & served
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
-                  if m.spec.name in served}, fleet.gateway.aliases)
+                  if m.spec.name in served}, fleet.gateway.aliases,
+                 {one.name: (m.spec.name, one) for m in fleet.models for one in m.adapters
+                  if m.spec.name in able})
 
 
 def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
     """Return the tenants' configuration from the fleet file."""
     return GatewayConfig(offer_of(fleet), fleet.gateway,
-                 {m.spec.name: m.price for m in fleet.models if m.price is not None},
+                 {name: m.price for m in fleet.models if m.price is not None
+                  for name in (m.spec.name, *(one.name for one in m.adapters))},
                  limits.max_in_flight + limits.max_queue, fleet.disclosure)
 
 
@@ -88,7 +96,7 @@ class Gateway:
                  on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
                  scaling: Scaling | None = None, keeper: Keeper | None = None,
-                 num_workers: int = 1) -> None:
+                 num_workers: int = 1, kv_events: KvEvents | None = None) -> None:
         self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
@@ -107,21 +115,31 @@ class Gateway:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
         if scaling is not None:
             self._metrics.add(ScalingMetrics(scaling.loop))
+        self._kv_events = kv_events
+        exact = None if kv_events is None else ExactPrefixes(kv_events.index, engines, session)
+        if kv_events is not None and exact is not None:
+            self._metrics.add(kv_events)
+            self._metrics.add(exact)
         self.overload = OverloadGuard(default_limits(limits.max_memory_bytes, num_workers),
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
+        self._adapters = Adapters(self.engines, AdapterCalls(session),
+                                  adapters_of(fleet), time.monotonic, on_bug)
+        self._metrics.add(self._adapters)
         self._chooser = Chooser(self.engines, router,
-                                disclosure=lambda: self._confidential.disclosure)
+                                disclosure=lambda: self._confidential.disclosure,
+                                adapters=self._adapters)
         self._isolation = PrefixIsolation(fleet.gateway, gate.secret)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
-                            model_pools, self.overload, scaling,
+                            model_pools, self.overload, self._adapters, scaling, exact,
                             0 if fleet.disaggregation is None
                             else fleet.disaggregation.min_prompt_tokens)
         self._operations = Operations(engines, self._chooser, self._proxy.admission,
                                       self._metrics, self._tally, self._confidential, gate,
-                                      self.overload, model_pools, scaling)
+                                      self.overload, model_pools, self._adapters, scaling,
+                                      kv_events)
         self._keeper = keeper
         self._on_bug = on_bug
         self._page = status_page()
@@ -131,7 +149,8 @@ class Gateway:
     def chores(self) -> tuple[Work, ...]:
         """The gateway's own work beside its requests."""
         return (self.overload.run, self._proxy.silence_watches.run,
-                *(() if self._scaling is None else self._scaling.work))
+                *(() if self._scaling is None else self._scaling.work),
+                *(() if self._kv_events is None else (self._kv_events.run,)))
 
     def part(self) -> Part:
         """The gateway's API."""
@@ -165,6 +184,7 @@ class Gateway:
     def adopt(self, fleet: Fleet, router: Router) -> str:
         """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
         the differences. Raises InputError, and then nothing changes."""
+        check_kv_events(fleet)
         facts = facts_of(fleet)
         if not facts and self._model_pools is None and self._scaling is None:
             raise InputError("replicas: found none with endpoints; expected at least one")
@@ -181,6 +201,7 @@ class Gateway:
         self._isolation.adopt(fleet.gateway)
         self.evidence.adopt(fleet.attestation)
         self._confidential.disclosure = fleet.disclosure
+        self._adapters.adopt(adapters_of(fleet))
         change = self.engines.adopt(facts)
         self._tally.adopt(config.offer.classes.values())
         # otherwise the router keeps what it has learned
@@ -226,7 +247,9 @@ class Gateway:
         models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
-             **({"max_model_len": models[name]} if name in models else {})}
+             **({"max_model_len": models[name]} if name in models else {}),
+             **({"max_model_len": models[offer.adapters[name][0]],
+                 "parent": offer.adapters[name][0]} if name in offer.adapters else {})}
             for name in (offer.names(authorize.tenant) if authorize.tenant else offer.names())]})
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -286,4 +309,6 @@ def routed_part(fleet: Fleet) -> Fleet:
     # Replicas of a scaled fleet come and go while the router knows all their places.
     replicas = tuple(replace(group, endpoints=(), served_as=None, engine="auto")
                      for group in fleet.replicas) if fleet.scales else fleet.replicas
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None, replicas=replicas)
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None, replicas=tuple(
+        replace(group, kv_events=(), kv_replay=(), lora=None) for group in replicas),
+        models=tuple(replace(model, adapters=()) for model in fleet.models))

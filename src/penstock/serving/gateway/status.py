@@ -7,6 +7,7 @@ from penstock.core.attestation import attestation_violation
 from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
+from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.engines import Engines
@@ -17,7 +18,7 @@ from penstock.serving.tenants.quota import Spending
 
 def status_document(engines: Engines, admission: AdmissionQueue,
                     confidential: ConfidentialCounts, gate: TenantGate,
-                    model_pools: ModelPools | None,
+                    model_pools: ModelPools | None, adapters: Adapters,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """Return the document of /v1/penstock/status, but for the tally. Counts that may include
     confidential requests are padded, and only the section ``confidential`` is about those
@@ -26,7 +27,8 @@ def status_document(engines: Engines, admission: AdmissionQueue,
     pad = confidential.disclosure.count if any_confidential(everywhere) else int
     pools = {} if model_pools is None else {"pools": model_pools.document(confidential.disclosure)}
     return {**pools,
-            "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
+            "engines": [_engine(one, confidential.disclosure, now_s, wall_s)
+                        | _adapters(one, adapters) for one in engines],
             "num_in_flight": pad(admission.num_in_flight),
             "num_waiting": pad(admission.num_waiting),
             "confidential": confidential.document(),
@@ -52,6 +54,13 @@ def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
             **figures, "kv_used_share": kv_used_share,
             "confidential": None if found is None else str(found),
             "speed_share": seen.speed / engine.facts.speed}
+
+
+def _adapters(engine: EngineState, adapters: Adapters) -> dict[str, Any]:
+    """Return the adapters of an engine, unless they tell of confidential requests."""
+    if engine.facts.lora is None or engine.facts.confidential:
+        return {}
+    return {"adapters": adapters.loaded(engine)}
 
 
 def _spending(one: Spending) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from penstock.serving.gateway.request_parameters import KINDS
 # Where each kind of refusal has its code among its arguments.
 CODE_AT = {"ServiceError": 2, "retry_later": 1, "_refused": 1, "_unknown": 1,
            "_come_back": 1, "RefusedError": 1}
-FOLDERS = ("serving/gateway", "serving/tenants", "serving/multiplex")
+FOLDERS = ("serving/adapters", "serving/gateway", "serving/tenants", "serving/multiplex")
 INSIDE = {"failed"}  # told as engines_failed
 
 

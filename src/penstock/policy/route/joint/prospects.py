@@ -76,7 +76,7 @@ class Scorer:
             forecast = forecasts[offer.model]
             prompt_tokens = asked_tokens
             if remembers:
-                prompt_tokens -= self._memory.cached_tokens(request, replica_id)
+                prompt_tokens -= self._memory.cached_tokens(request, replica_id, now_s)
             output = forecast.output_tokens
             if output > most_tokens:
                 output = float(most_tokens)

@@ -36,13 +36,14 @@ class JointRouter:
     learns = True
 
     def __init__(self, facts: Sequence[ReplicaFacts], options: JointOptions,
-                 usual: UsualForecasts, dual_price: Callable[[str], float]) -> None:
+                 usual: UsualForecasts, dual_price: Callable[[str], float],
+                 memory: PrefixMemory | None = None) -> None:
         self._facts = {fact.replica_id: fact for fact in facts}
         self._options = options
         self._usual = usual
         self._dual_price = dual_price
         predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
-        self._memory = PrefixMemory()
+        self._memory = memory or PrefixMemory()
         self._valuer = Scorer(self._facts, predictors, options, self._memory)
         self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
@@ -54,7 +55,7 @@ class JointRouter:
                          rejected={p.replica_id: rejection_reason(p, request) for p in prospects})
         # Equal utilities: the replica with the lower number.
         best = max(eligible, key=lambda p: (p.utility, -p.replica_id))
-        return self._settled(request, replicas, prospects, best, admit)
+        return self._settled(request, replicas, prospects, best, admit, now_s)
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
@@ -84,7 +85,7 @@ class JointRouter:
             admit = verdict[1]
             if isinstance(admit, Relax):  # the reason against the replica that it got
                 admit = Relax(_relaxed(request, [best]))
-            routes.append(self._settled(request, seen, prospects, best, admit))
+            routes.append(self._settled(request, seen, prospects, best, admit, now_s))
         return routes
 
     def ended(self, departure: Departure) -> None:
@@ -122,13 +123,13 @@ class JointRouter:
 
     def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
                  prospects: Sequence[ScoredCandidate], best: ScoredCandidate,
-                 admit: Admit) -> Route:
+                 admit: Admit, now_s: float) -> Route:
         fact = self._facts[best.replica_id]
         replica = next(r for r in replicas if r.replica_id == best.replica_id)
         prompt_tokens = request.prompt_tokens
         if self._options.affinity and self._memory.knows(request):
-            prompt_tokens -= self._memory.cached_tokens(request, best.replica_id)
-            self._memory.sent(request, best.replica_id)
+            prompt_tokens -= self._memory.cached_tokens(request, best.replica_id, now_s)
+            self._memory.sent(request, best.replica_id, now_s)
         forecast = self._usual.of(request)[fact.offer.model]
         self._usual.sent(request)
         affordable = affordable_tokens(request, fact)

@@ -61,10 +61,17 @@ function disputed(number) {
   return number === 0 ? "0" : badge(false, whole(number));
 }
 
-function engineRow(one) {
+function holding(one, events) {
+  const known = (events || []).find((other) => other.url === one.url);
+  const blocks = !known ? "" : known.is_followed ? `, ${whole(known.num_blocks)} blocks known`
+    : ", blocks unknown";
+  return blocks + (one.adapters ? `, ${whole(one.adapters.length)} adapters` : "");
+}
+
+function engineRow(one, events) {
   const able = one.unavailable === null;
   const slow = one.speed_share < 1 ? `, starting slowly (${share(one.speed_share)})` : "";
-  return [named(one.url, `${one.model} on ${one.kind}`),
+  return [named(one.url, `${one.model} on ${one.kind}${holding(one, events)}`),
     text(badge(able, able ? `healthy${slow}` : one.unavailable)),
     whole(one.num_running), whole(one.num_waiting),
     element("span", {}, meter(one.kv_used_share), share(one.kv_used_share)),
@@ -170,7 +177,7 @@ function show(status) {
     fact("Spent", money(spent), "in the present periods"));
   pulse(status);
   table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Usage disputed", "Seen"],
-    status.engines.map(engineRow));
+    status.engines.map((one) => engineRow(one, status.kv_events)));
   table("turns", ["Model", "State", "Running", "Waiting", "Started", "Rejected by"],
     pools.flatMap(turnRows));
   scaling(status.scaling);

@@ -1,0 +1,46 @@
+"""Adapters (LoRA) of models, and the room that replicas have for them."""
+
+from penstock.fleet.fields import Count, FilePath, Name, Section, described
+
+
+class AdapterSection(Section):
+    """A fine-tuned variant of a model, which clients ask for by its name."""
+
+    name: Name = described("Name that clients ask for.", "sql-writer", default=...)
+    path: FilePath | None = described(
+        "Folder or repository of its weights as the engines see it; left out, the engines have it "
+        "loaded from their start.", "/adapters/sql-writer")
+    served_as: Name | None = described("The engines' name for it; left out, its name.", "sql")
+    rank: Count | None = described("Rank of its matrices; left out, any replica takes it.", 16)
+    service_class: Name | None = described(
+        "Service class of requests for it that state none; left out, as for its model.",
+        "interactive")
+
+
+class AdaptedSection(Section):
+    """Part of a model's section: its adapters."""
+
+    adapters: list[AdapterSection] | None = described(
+        "Adapters (LoRA) of the model, which clients ask for by their names.",
+        [{"name": "sql-writer", "path": "/adapters/sql-writer", "rank": 16}])
+    adapters_from: FilePath | None = described(
+        "More adapters: a YAML file with such a list, or a folder with a folder for each, whose "
+        "adapter_config.json tells its rank.", "adapters")
+
+
+class LoraSection(Section):
+    """Room of a replica for adapters: the limits that its engine was started with."""
+
+    max_loras: Count = described("Most adapters in one batch (`--max-loras`).", 4, default=1)
+    max_cpu_loras: Count | None = described(
+        "Most adapters that are loaded (`--max-cpu-loras`, SGLang's `--max-loaded-loras`); left "
+        "out, max_loras.", 16)
+    max_rank: Count = described("Highest rank (`--max-lora-rank`).", 64, default=16)
+
+
+class LoraRoomSection(Section):
+    """Part of a replica's section: its room for adapters."""
+
+    lora: LoraSection | None = described(
+        "Room for adapters (LoRA); left out, the replicas take none.",
+        {"max_loras": 4, "max_cpu_loras": 16})

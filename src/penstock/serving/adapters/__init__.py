@@ -1,0 +1,1 @@
+"""Adapters (LoRA) on live engines: where each is loaded, and loading and unloading."""

@@ -1,0 +1,254 @@
+"""Keeps adapters loaded on the engines that serve them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from penstock.core.errors import InputError
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.engines.client.state import EngineState
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_adapters import Adapter
+from penstock.policy.route.near_adapter import near
+from penstock.serving.adapters.calls import AdapterCalls
+from penstock.serving.adapters.shelf import AdapterError, Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_LEAVE_S = 30.0  # for requests of an adapter that makes way for another
+_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class Adapters(Collector):
+    """Loads adapters before requests need them, one at a time on each engine, and unloads the least
+    recently used where an engine has no room. Where all are in use, one gets no more requests until
+    those that use it have ended. An adapter in use is never unloaded.
+
+    ``offered`` are the fleet's adapters by the engines' names; only those with a path can be loaded
+    again, and so may be unloaded. ``note`` is told of failures.
+    """
+
+    def __init__(self, engines: Sequence[EngineState], calls: AdapterCalls,
+                 offered: Mapping[str, Adapter], clock: Callable[[], float],
+                 note: Callable[[str], None]) -> None:
+        self._engines = engines
+        self._calls = calls
+        self._clock = clock
+        self._note = note
+        self._shelves: WeakKeyDictionary[EngineState, Shelf] = WeakKeyDictionary()
+        self._locks: WeakKeyDictionary[EngineState, asyncio.Lock] = WeakKeyDictionary()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._load_counts: Counter[float] = Counter()
+        self._load_s = 0.0
+        self._movable: frozenset[str] = frozenset()
+        self.adopt(offered)
+
+    def adopt(self, offered: Mapping[str, Adapter]) -> None:
+        """Apply the adapters of a changed fleet file."""
+        self._movable = frozenset(one.served_name for one in offered.values()
+                                  if one.path is not None)
+
+    # -- routing --------------------------------------------------------------------------------
+
+    def near(self, engines: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
+             adapter: Adapter, prompt_tokens: int) -> list[EngineState]:
+        """Return the engines that are nearest to an adapter, without those that have far more load
+        than others."""
+        nearness = [self._shelf(one).nearness(one, adapter, self._movable) for one in engines]
+        return [engines[place] for place in near(snapshots, nearness, prompt_tokens)]
+
+    def refusal(self, engine: EngineState, adapter: Adapter) -> str | None:
+        """Return why an engine cannot get an adapter now, None where it may."""
+        shelf, name = self._shelf(engine), adapter.served_name
+        if shelf.has(name) or name in shelf.loading:
+            return None
+        failure = shelf.failures.get(name)
+        if failure is not None and failure.until_s > self._clock():
+            return failure.reason
+        if shelf.loaded is not None and adapter.path is not None \
+                and not shelf.has_room(engine) and shelf.spare(self._movable) is None:
+            return _no_room(adapter)
+        return None
+
+    # -- holding --------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def held(self, engine: EngineState, adapter: Adapter) -> "AsyncIterator[None]":
+        """Hold an adapter on an engine, which has it loaded until the context ends. Raises
+        AdapterError where it cannot be loaded."""
+        release = await self.hold(engine, adapter)
+        try:
+            yield
+        finally:
+            release()
+
+    async def hold(self, engine: EngineState, adapter: Adapter) -> Callable[[], None]:
+        """Hold an adapter on an engine, which has it loaded until the returned function is called.
+        Raises AdapterError where it cannot be loaded."""
+        shelf, name = self._shelf(engine), adapter.served_name
+        shelf.want(name)
+        try:
+            while not shelf.has(name):
+                await self._bring(engine, shelf, adapter)
+            shelf.use(name)
+        finally:
+            shelf.unwant(name)
+        return partial(shelf.release, name)
+
+    def missing(self, engine: EngineState, adapter: Adapter) -> None:
+        """Take note that an engine says that it does not have an adapter."""
+        shelf = self._shelf(engine)
+        if shelf.loaded is not None:
+            shelf.loaded.pop(adapter.served_name, None)
+        self._counts[engine.facts.url, "missing"] += 1
+
+    async def _bring(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
+        """Load an adapter, or wait until another request has loaded it. The loading goes on where
+        the request ends before."""
+        name = adapter.served_name
+        task = shelf.loading.get(name)
+        if task is None:
+            failure = shelf.failures.get(name)
+            if failure is not None and failure.until_s > self._clock():
+                raise AdapterError(failure.reason, failure.until_s - self._clock())
+            task = shelf.loading[name] = asyncio.create_task(self._loaded(engine, shelf, adapter))
+            task.add_done_callback(lambda done: _forget(shelf, name, done))
+        await asyncio.shield(task)
+
+    async def _loaded(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
+        name, url = adapter.served_name, engine.facts.url
+        async with self._locks.setdefault(engine, asyncio.Lock()):
+            try:
+                if shelf.loaded is None:
+                    shelf.loaded = await self._calls.listed(engine)
+                if name in shelf.loaded:
+                    return
+                if adapter.path is None:
+                    raise AdapterError(f"does not have {adapter.name}, and the fleet file states "
+                                       "no path to load it from")
+                await self._make_room(engine, shelf, adapter)
+                begun_s = self._clock()
+                await self._calls.load(engine, adapter)
+            except AdapterError as error:
+                failure = shelf.failed(name, str(error), self._clock())
+                self._counts[url, "failed"] += 1
+                self._note(f"engine {url} {error}{error.said and ': '}{error.said}")
+                raise AdapterError(failure.reason, failure.until_s - self._clock()) from error
+            self._record(url, self._clock() - begun_s)
+            shelf.failures.pop(name, None)
+            if shelf.loaded is not None:
+                shelf.loaded[name] = None
+
+    async def _make_room(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
+        while not shelf.has_room(engine):
+            spare = shelf.spare(self._movable)
+            if spare is None:
+                raise AdapterError(_no_room(adapter))
+            victim, is_in_use = spare
+            if is_in_use:
+                await _left(shelf, victim, adapter)
+            if shelf.loaded is None or victim not in shelf.loaded:  # the engine was lost meanwhile
+                raise AdapterError("was started anew")
+            # No request may count on it from here on.
+            del shelf.loaded[victim]
+            try:
+                await self._calls.unload(engine, victim)
+            except AdapterError:
+                shelf.loaded = None  # ask again what there is
+                raise
+            self._counts[engine.facts.url, "unloaded"] += 1
+
+    def _shelf(self, engine: EngineState) -> Shelf:
+        shelf = self._shelves.get(engine)
+        if shelf is None:
+            shelf = self._shelves[engine] = Shelf()
+        if shelf.num_losses != engine.num_losses:  # it may have been started anew
+            shelf.num_losses, shelf.loaded = engine.num_losses, None
+            shelf.failures.clear()
+        return shelf
+
+    # -- figures --------------------------------------------------------------------------------
+
+    def loaded(self, engine: EngineState) -> list[str]:
+        """Return the engine's names of its loaded adapters, as far as is known."""
+        return sorted(self._shelf(engine).loaded or ())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of all engines."""
+        changes = CounterMetricFamily("penstock:adapter_changes", "Adapters that were loaded, "
+                                      "could not be loaded, were unloaded, or were missing though "
+                                      "they had been loaded", labels=("url", "what"))
+        loaded = GaugeMetricFamily("penstock:adapters_loaded", "Adapters that an engine has loaded",
+                                   labels=("url",))
+        for (url, what), num in sorted(self._counts.items()):
+            changes.add_metric((url, what), num)
+        for engine in self._engines:
+            if engine.facts.lora is not None:
+                loaded.add_metric((engine.facts.url,), len(self._shelf(engine).loaded or ()))
+        seconds = HistogramMetricFamily("penstock:adapter_load_seconds", "Time to load an adapter")
+        total, buckets = 0, []
+        for bound_s in _SECONDS:
+            total += self._load_counts[bound_s]
+            buckets.append((str(bound_s), float(total)))
+        seconds.add_metric((), [*buckets, ("+Inf", float(sum(self._load_counts.values())))],
+                           self._load_s)
+        yield from (changes, loaded, seconds)
+
+    def _record(self, url: str, load_s: float) -> None:
+        self._counts[url, "loaded"] += 1
+        self._load_s += load_s
+        self._load_counts[next((one for one in _SECONDS if load_s <= one), float("inf"))] += 1
+
+
+def adapters_of(fleet: Fleet) -> dict[str, Adapter]:
+    """Return the adapters of a fleet by their names."""
+    return {one.name: one for model in fleet.models for one in model.adapters}
+
+
+def check_one_process(fleet: Fleet) -> None:
+    """Raise InputError where adapters are loaded, since no process may unload what another one's
+    requests need."""
+    if any(one.path is not None for one in adapters_of(fleet).values()):
+        raise InputError("--workers: one process alone must serve with models[].adapters; "
+                         "expected adapters without a path, or no --workers")
+
+
+async def _left(shelf: Shelf, victim: str, adapter: Adapter) -> None:
+    """Wait until no request uses an adapter, which gets no more, so that it may make way. Raises
+    AdapterError where that takes too long."""
+    while shelf.is_claimed(victim):  # else two adapters could displace each other for ever
+        await asyncio.sleep(0)
+    shelf.leaving = victim
+    try:
+        async with asyncio.timeout(_LEAVE_S):
+            while shelf.users[victim]:
+                shelf.released.clear()
+                await shelf.released.wait()
+    except TimeoutError:
+        raise AdapterError(f"has no room for {adapter.name}: its adapters are in use") from None
+    finally:
+        shelf.leaving = ""
+
+
+def _no_room(adapter: Adapter) -> str:
+    return f"has no room for {adapter.name}: none of its adapters can make way"
+
+
+def _forget(shelf: Shelf, name: str, done: "asyncio.Task[None]") -> None:
+    shelf.loading.pop(name, None)
+    if not done.cancelled():
+        done.exception()  # it was told to those who waited, if any did
+

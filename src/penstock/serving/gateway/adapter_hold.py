@@ -1,0 +1,52 @@
+"""Holds the adapter that a request asks for while an engine answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+
+from penstock.engines.client.state import EngineState
+from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.shelf import AdapterError
+from penstock.serving.gateway.exchange import Exchange, late
+
+
+@asynccontextmanager
+async def adapter_held(adapters: Adapters, exchange: Exchange, engine: EngineState,
+                       clock: Callable[[], float]) -> AsyncIterator[None]:
+    """Hold the adapter of a request, if any, on its engine until the context ends. Raises
+    AdapterError where it cannot be loaded, and ServiceError where the deadline comes first."""
+    ask = exchange.ask
+    if ask.adapter is None:
+        yield
+        return
+    left_s = None if ask.deadline_s is None else \
+        max(0.0, exchange.begun_s + ask.deadline_s - clock())
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(left_s):
+                await stack.enter_async_context(adapters.held(engine, ask.adapter))
+        except TimeoutError as error:
+            raise late(ask) from error
+        yield
+
+
+def check_adapter(adapters: Adapters, exchange: Exchange, engine: EngineState,
+                  answer: aiohttp.ClientResponse) -> None:
+    """Raise AdapterError where an answer says that an engine has lost the adapter of a request."""
+    adapter = exchange.ask.adapter
+    if adapter is not None and answer.status == 404:
+        adapters.missing(engine, adapter)
+        exchange.lost_adapter = True
+        raise AdapterError(f"has lost {adapter.name}")
+
+
+def is_tried(exchange: Exchange, engine: EngineState) -> bool:
+    """Whether an engine that gave no answer is not asked again. One that had lost the adapter is
+    asked once more, and then loads it."""
+    again = exchange.lost_adapter and engine not in exchange.asked_again
+    exchange.lost_adapter = False
+    if again:
+        exchange.asked_again.append(engine)
+    return not again
