@@ -21,7 +21,7 @@ from penstock.plan.propose import (
     groups_of,
     whole_fleet,
 )
-from penstock.plan.split import Split, best_split
+from penstock.plan.split import AGAIN, Split, best_split
 from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
@@ -153,15 +153,19 @@ def _splits(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked,
     """Return replicas with roles for the demands where they are better."""
     used = dict(checked.solution.accelerators)
     found: dict[str, Split] = {}
+    others = tuple(fleet_workload(fleet, fleet.run.seed + AGAIN + number)
+                   for number in range(fleet.plan.num_seeds))
+    again = {demand.name: demand for demand in demands_of(fleet, others)}
     for choice in choices:
         name = choice.demand.name
+        other = again.get(name) or choice.demand
         say(f"{name}: prefill and decode apart")
         whole = whole_fleet(choice, checked.counts[name])
         free = {pool.accelerator.name: pool.count - used.get(pool.accelerator.name, 0)
                 + whole.accelerators.get(pool.accelerator.name, 0)
                 for pool in fleet.accelerators if pool.count is not None}
         below = whole.cost_per_hour if checked.serves(name) else inf
-        split = best_split(fleet, choice, below, free, fleet.run.seed)
+        split = best_split(fleet, choice, below, free, fleet.run.seed, other)
         if split is not None:
             found[name] = split
             for sign, counts in ((-1, whole.accelerators), (1, split.accelerators)):

@@ -26,6 +26,9 @@ _KINDS = 3  # of each role that are tried, the cheapest
 _MOST_TRIALS = 24
 _CHEAPER = 1.0 - 1e-9
 
+AGAIN = 1000
+"""Distance from the plan's seeds to those with which its finds are tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -67,10 +70,11 @@ class Split:
 
 
 def best_split(fleet: Fleet, choice: Choice, below_per_hour: float, free: Mapping[str, int],
-               seed: int) -> Split | None:
+               seed: int, again: Demand) -> Split | None:
     """Return the cheapest replicas with roles that hold and cost less than ``below_per_hour``,
     among those that are tried; None where there are none. ``free`` has the accelerators of the
-    limited kinds.
+    limited kinds. ``again`` is the demand with other seeds: few replicas of a role have no others
+    to fall back on, so that what holds with the plan's seeds must hold with these, too.
 
     Each role begins with as many replicas as its tokens take at the largest batch within the time
     between tokens. Up to three more of each are tried, by cost, at most 24 fleets in all.
@@ -87,7 +91,7 @@ def best_split(fleet: Fleet, choice: Choice, below_per_hour: float, free: Mappin
             continue
         tried += 1
         verdict = judge(fleet, demand, groups, seed=seed, whole=False)
-        if verdict.meets:
+        if verdict.meets and judge(fleet, again, groups, seed=seed + AGAIN, whole=False).meets:
             power_w = sum(count * side.candidate.variant.power_w
                           for side, count in zip((prefill, decode), counts, strict=True))
             return Split(groups, cost, power_w, verdict, tried)
