@@ -54,12 +54,20 @@ class Adapters(Collector):
         self._load_counts: Counter[float] = Counter()
         self._load_s = 0.0
         self._movable: frozenset[str] = frozenset()
+        self._offered: dict[str, Adapter] = {}
         self.adopt(offered)
 
     def adopt(self, offered: Mapping[str, Adapter]) -> None:
-        """Apply the adapters of a changed fleet file."""
-        self._movable = frozenset(one.served_name for one in offered.values()
-                                  if one.path is not None)
+        """Apply the adapters of a changed fleet file. An adapter of another path is loaded anew;
+        one that is no longer offered may make way."""
+        now = {one.served_name: one for one in offered.values()}
+        changed = {name for name, one in now.items() if one.path is not None
+                   and name in self._offered and self._offered[name].path != one.path}
+        for shelf in self._shelves.values():
+            shelf.stale |= changed
+        self._movable = frozenset(name for name in self._movable | now.keys()
+                                  if name not in now or now[name].path is not None)
+        self._offered = now
 
     # -- routing --------------------------------------------------------------------------------
 
@@ -130,11 +138,15 @@ class Adapters(Collector):
 
     async def _loaded(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
         name, url = adapter.served_name, engine.facts.url
+        adapter = self._offered.get(name, adapter)  # the file may have changed since the request
         async with self._locks.setdefault(engine, asyncio.Lock()):
             try:
                 if shelf.loaded is None:
                     shelf.loaded = await self._calls.listed(engine)
-                if name in shelf.loaded:
+                if name in shelf.stale and name in shelf.loaded:
+                    await self._evict(engine, shelf, name, adapter)
+                shelf.stale.discard(name)
+                if shelf.loaded is not None and name in shelf.loaded:
                     return
                 if adapter.path is None:
                     raise AdapterError(f"does not have {adapter.name}, and the fleet file states "
@@ -157,19 +169,23 @@ class Adapters(Collector):
             spare = shelf.spare(self._movable)
             if spare is None:
                 raise AdapterError(_no_room(adapter))
-            victim, is_in_use = spare
-            if is_in_use:
-                await _left(shelf, victim, adapter)
-            if shelf.loaded is None or victim not in shelf.loaded:  # the engine was lost meanwhile
-                raise AdapterError("was started anew")
-            # No request may count on it from here on.
-            del shelf.loaded[victim]
-            try:
-                await self._calls.unload(engine, victim)
-            except AdapterError:
-                shelf.loaded = None  # ask again what there is
-                raise
-            self._counts[engine.facts.url, "unloaded"] += 1
+            await self._evict(engine, shelf, spare[0], adapter)
+
+    async def _evict(self, engine: EngineState, shelf: Shelf, victim: str,
+                     adapter: Adapter) -> None:
+        """Unload an adapter that makes way for another, once no request uses it."""
+        if shelf.users[victim] or shelf.is_claimed(victim):
+            await _left(shelf, victim, adapter)
+        if shelf.loaded is None or victim not in shelf.loaded:  # the engine was lost meanwhile
+            raise AdapterError("was started anew")
+        # No request may count on it from here on.
+        del shelf.loaded[victim]
+        try:
+            await self._calls.unload(engine, victim)
+        except AdapterError:
+            shelf.loaded = None  # ask again what there is
+            raise
+        self._counts[engine.facts.url, "unloaded"] += 1
 
     def _shelf(self, engine: EngineState) -> Shelf:
         shelf = self._shelves.get(engine)

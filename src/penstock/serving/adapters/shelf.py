@@ -55,22 +55,24 @@ class Failure:
 class Shelf:
     """Adapters of one engine, by the engine's names. ``loaded`` has the least recently used first,
     and is None where the engine must be asked. ``users`` counts requests that hold an adapter,
-    ``wanted`` those that wait for it. An adapter that is ``leaving`` gets no more requests, and
-    ``released`` is set whenever one has ended. ``num_losses`` is that of the engine when it was
-    asked."""
+    ``wanted`` those that wait for it. An adapter that is ``leaving``, or ``stale`` (loaded from
+    another path), gets no more requests, and ``released`` is set whenever one has ended.
+    ``num_losses`` is that of the engine when it was asked."""
 
     loaded: OrderedDict[str, None] | None = None
     loading: dict[str, Task[None]] = field(default_factory=dict)
     users: Counter[str] = field(default_factory=Counter)
     wanted: Counter[str] = field(default_factory=Counter)
     leaving: str = ""
+    stale: set[str] = field(default_factory=set)
     released: Event = field(default_factory=Event)
     failures: dict[str, Failure] = field(default_factory=dict)
     num_losses: int = 0
 
     def has(self, name: str) -> bool:
         """Whether an adapter is loaded, as far as is known, and may get requests."""
-        return self.loaded is not None and name in self.loaded and name != self.leaving
+        return self.loaded is not None and name in self.loaded and name != self.leaving \
+            and name not in self.stale
 
     def use(self, name: str) -> None:
         """Count one more request for a loaded adapter, which is now the latest used."""

@@ -215,6 +215,41 @@ def test_an_engine_that_came_back_is_asked_what_it_has():
     run(test)
 
 
+def test_an_adapter_of_another_path_is_loaded_anew_after_its_requests():
+    async def test():
+        calls, one = FakeCalls(2), engine(max_loras=2)
+        adapters, offered, _, _ = made(calls, "a", "b")
+        newer = Adapter("a", "/adapters/a2")
+        release = await adapters.hold(one, offered["a"])
+        adapters.adopt({"a": newer, "b": offered["b"]})
+        later = asyncio.create_task(adapters.hold(one, newer))
+        await asyncio.sleep(0.01)
+        assert not later.done(), "the former version is still in use"
+        release()
+        (await later)()
+        assert calls.orders == [("load", "a"), ("unload", "a"), ("load", "a")]
+        adapters.adopt({"a": newer, "b": offered["b"]})
+        (await adapters.hold(one, newer))()
+        assert len(calls.orders) == 3
+
+    run(test)
+
+
+def test_an_adapter_that_is_no_longer_offered_makes_way():
+    async def test():
+        calls, one = FakeCalls(1), engine(max_loras=1)
+        adapters, offered, _, _ = made(calls, "a", "b")
+        (await adapters.hold(one, offered["a"]))()
+        adapters.adopt({"b": offered["b"]})
+        (await adapters.hold(one, offered["b"]))()
+        assert adapters.loaded(one) == ["b"]
+        adapters.adopt({"b": Adapter("b")})  # the engines have it from their start now
+        with pytest.raises(AdapterError, match="no room"):
+            await adapters.hold(one, Adapter("c", "/c"))
+
+    run(test)
+
+
 def test_requests_go_where_the_adapter_is_near():
     async def test():
         calls = FakeCalls()
