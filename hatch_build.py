@@ -46,7 +46,7 @@ COMPILED = (
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
     "sim/cluster.py", "sim/dispatch.py", "sim/inbox.py", "sim/kernel.py", "sim/oracle.py",
-    "sim/recorder.py", "sim/replica.py", "sim/scaling/holding.py", "sim/scaling/loop.py",
+    "sim/recorder.py", "sim/replica.py", "sim/reuse.py", "sim/scaling/holding.py", "sim/scaling/loop.py",
     "sim/scaling/meter.py", "sim/scaling/slots.py", "sim/multiplex/driver.py",
     "sim/multiplex/pool.py", "sim/timeline.py",
     "perf/step_time/clock.py",

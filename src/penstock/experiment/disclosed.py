@@ -24,6 +24,7 @@ from penstock.metrics.run_summary import (
     Outcome,
     PaddedOutcome,
     Percentiles,
+    PrefixReuse,
     Refusal,
     RunSummary,
     Steps,
@@ -65,7 +66,9 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
                        for reason, count in sorted(result.reasons.items())),
         end_s=result.end_s, steps=Steps(
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
-        if fleet.replicas else None)
+        if fleet.replicas else None,
+        prefix_reuse=None if result.prefix_reuse is None
+        else PrefixReuse(**result.prefix_reuse._asdict()))
     if result.scaling is not None:
         whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
     else:
@@ -79,7 +82,7 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
-    whole = replace(whole, scaling=None, energy=None)  # they follow the load of all requests
+    whole = replace(whole, scaling=None, energy=None, prefix_reuse=None)  # they follow the load of all requests
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:

@@ -338,6 +338,20 @@ class Steps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefixReuse:
+    """Prompt tokens of routed requests, and how many of them were computed before: by any replica
+    (``available``), so recently that the caches of all replicas as one would have them
+    (``pooled``), and in the cache of the chosen replica as the request was routed (``captured``)
+    and as it began (``delivered``)."""
+
+    prompt_tokens: int
+    available_tokens: int
+    pooled_tokens: int
+    captured_tokens: int
+    delivered_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnergyUse:
     """Energy of a fixed fleet's accelerators. ``energy_kwh`` is None where the power of any of them
     is unknown, ``carbon_kg`` also where the carbon intensity is. ``power_coverage`` is the share of
@@ -364,6 +378,7 @@ class RunSummary:
     believed_step_times: Annotated[Mapping[str, float] | None, Form.OPTIONAL] = None
     end_s: Annotated[float | None, Form.OPTIONAL] = None
     steps: Annotated[Steps | None, Form.FLAT] = None
+    prefix_reuse: Annotated[PrefixReuse | None, Form.OPTIONAL] = None
     scaling: Annotated[Scaling | None, Form.OPTIONAL] = None
     energy: Annotated[EnergyUse | None, Form.OPTIONAL] = None
     multiplexing: Annotated[tuple[Pool, ...] | None, Form.OPTIONAL, Former("residency")] = None

@@ -30,6 +30,7 @@ _PLAIN: Mapping[str, Settings] = {
     "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},
     "fewest_waiting": {}, "two_choices": {}, "free_kv": {},
     "prefix_aware": {"imbalance": Number(1, 1000), "slack_tokens": Number(0, LARGEST)},
+    "least_added_time": {"delay_weight": Number(0, 1000)},
     "consistent_hash": {"load_factor": Number(1.01, 1000)},
     "predictive": {"target": Word(("e2e", "ttft")), "sample": Number(0, 1000, whole=True)},
 }

@@ -52,6 +52,7 @@ from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import Oracle, TrueLengths
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
+from penstock.sim.reuse import PrefixReuse, ReuseMeter
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import ScalingLoop
@@ -98,6 +99,7 @@ class SimulationResult:
     end_s: float
     reasons: Mapping[str, int]
     prefix_hit_rate: float | None = None
+    prefix_reuse: PrefixReuse | None = None
     pools: tuple[PoolRun, ...] = ()
     steps: tuple[FloatColumn, ...] = ()
     num_unsent: int = 0
@@ -124,6 +126,7 @@ class _Parts:
     scaling: ScalingLoop | None
     busy_bins: tuple[tuple[int, BusyBins], ...]
     holding: Holding | None  # where requests are held back
+    reuse: ReuseMeter | None
 
 
 def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
@@ -169,7 +172,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
         table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
         sum(replica.recorder.num_steps for replica in replicas),
-        end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), pools,
+        end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), _reuse(parts), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Looped) else 0,
@@ -238,7 +241,9 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     believed = partial(believed_step_time, fleet=fleet, seed=seed)
     router = dispatch_of(whole, lambda n: int(rng.integers(n)), believed=believed)
     specs = _replica_specs(whole, relative_speeds(whole, believed))
-    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse)
+    reuse = ReuseMeter(engines.kvs, [spec.model for spec in specs]) \
+        if any(isinstance(kv, SharedKv) for kv in engines.kvs.values()) else None
+    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, reuse)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
     scaling = holding = deferring = None
@@ -256,7 +261,7 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
                       PoolDoor(pools, dispatcher) if pools else None, scaling, holding)
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
-                  None if deferring is None else holding)
+                  None if deferring is None else holding, reuse)
 
 
 def _busy_bins(fleet: Fleet, slots: Sequence[Slot],
@@ -340,6 +345,11 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
 def _hit_rate(kvs: Iterable[KvAllocator]) -> float | None:
     rates = [kv.hit_rate for kv in kvs if isinstance(kv, SharedKv)]
     return float(np.mean(rates)) if rates else None
+
+
+def _reuse(parts: _Parts) -> PrefixReuse | None:
+    return None if parts.reuse is None else parts.reuse.reuse(
+        sum(replica.recorder.cached_tokens for replica in parts.replicas))
 
 
 def _series(replica: SimReplica) -> ReplicaSeries:

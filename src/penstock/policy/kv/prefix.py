@@ -67,6 +67,9 @@ class PrefixKv(SharedKv):
         self._prompt_tokens += prompt_tokens
         return cached
 
+    def _has(self, key: int) -> bool:
+        return key in self._shared
+
     def _pin(self, key: int) -> None:
         entry = self._shared[key]
         if entry.users == 0:

@@ -87,6 +87,9 @@ class RetainingKv(SharedKv):
         most = (prompt_tokens - 1) // self.block_tokens - run.first_block
         return (run, min(run.num_blocks, most)) if most > 0 else (None, 0)
 
+    def _has(self, key: int) -> bool:
+        return key in self._shared
+
     def _pin(self, entry: _Entry) -> None:
         if entry.users == 0:
             del self._evictable[entry.serial]

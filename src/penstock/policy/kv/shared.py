@@ -27,6 +27,19 @@ class SharedKv:
         """Share of prompt tokens found in the cache so far."""
         return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
 
+    def found_tokens(self, prompt_tokens: int, hashes: tuple[int, ...], per_hash: int) -> int:
+        """Return the prompt tokens that are in the cache now, of a prompt whose leading blocks of
+        ``per_hash`` tokens have these hashes. Changes nothing."""
+        most = min(len(hashes), (prompt_tokens - 1) // per_hash)
+        found = 0
+        while found < most and self._has(hashes[found]):
+            found += 1
+        return found * per_hash
+
+    def _has(self, key: int) -> bool:
+        """Whether a block of this hash is in the cache."""
+        raise NotImplementedError
+
     def grow(self, num_blocks: int) -> bool:
         if self.used_blocks + num_blocks > self.total_blocks:
             return False
