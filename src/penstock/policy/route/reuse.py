@@ -1,79 +1,92 @@
 """Routing by time saved: reuse of a prefix is worth the time that computing the prefix takes."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
 from penstock.core.decision import Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.kv.index import PrefixIndex
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.outstanding import Outstanding
 from penstock.policy.route.protocol import PlainRouter
-from penstock.policy.route.sent import SentPrefixes, usable_hashes
+from penstock.policy.route.sent import SentPrefixes, cached_tokens, usable_hashes
 from penstock.predict.latency import Pace
 
-_MOST_SENT = 4096
 
-
-class _Sent(NamedTuple):
-    """A request that may still wait at its replica: its prompt, and the time to compute what the
-    cache lacks of the prompt."""
-
-    prompt_tokens: int
-    compute_s: float
+_MEMORY = 0.999  # of the usual prompt, per request
+_STEEPNESS = 8
+_TARGET_SHARE = 0.7  # of the class's target that a prefix is worth waiting for
 
 
 class LeastAddedTime(PlainRouter):
     """The replica to which a request adds the least time.
 
-    A request adds the time until its first token: prompts that wait before it, then the tokens of
-    its own prompt that the replica's cache lacks, all slowed by the decodes that run. Computing
-    also delays later requests; ``delay_weight`` is their delay for each second of computing.
+    The time until the first token is that of the prompts that wait before the request, and of the
+    tokens of its own prompt that the replica's cache lacks, all slowed by the decodes that run.
+    Computing also delays all later requests, so that waiting for a replica with the prefix is
+    better than computing the prefix again: a second of waiting counts ``wait_weight`` of a second
+    of computing. Not so where the wait gets too long: the first token should come within the
+    share _TARGET_SHARE of the class's target, and within ``patience`` times as long as the usual
+    prompt takes, weighted by length; beyond that limit a second of waiting counts
+    ``(first / limit) ** (_STEEPNESS - 1)``.
     """
 
-    def __init__(self, facts: Mapping[int, ReplicaFacts], delay_weight: float = 1.0) -> None:
+    def __init__(self, facts: Mapping[int, ReplicaFacts], wait_weight: float = 0.05,
+                 patience: float = 1.5) -> None:
         self._facts = facts
-        self._delay_weight = delay_weight
+        self._wait_weight = wait_weight
+        self._patience = patience
         self.index = PrefixIndex()
         self._record = SentPrefixes(self.index)
-        self._sent: dict[int, deque[_Sent]] = {}
+        self._outstanding = Outstanding()
+        self._sum_s = self._sum_squares = 0.0  # of the times to compute whole prompts
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         depths = self.index.depths(usable_hashes(request))
+        limit_s = self._limit_s(request)
         best: tuple[float, float, int] | None = None
-        best_cached, best_compute_s, chosen = 0, 0.0, replicas[0]
+        best_cached, best_first_s, chosen = 0, 0.0, replicas[0]
         for one in replicas:
             fact = self._facts[one.replica_id]
             pace = fact.prior.pace(one)
-            cached = min(depths.get(one.replica_id, 0) * request.hash_block_tokens,
-                         request.prompt_tokens - 1)
+            cached = cached_tokens(request, depths.get(one.replica_id, 0))
             slopes = fact.prior.step.slopes
-            compute_s = _compute_s(pace, request.prompt_tokens, cached,
-                                   0.0 if slopes is None else slopes.work_s)
-            first_s = self._queue_s(one, pace) + compute_s
-            key = (first_s + self._delay_weight * compute_s, one.kv_used_tokens / one.speed,
-                   one.replica_id)
+            work_s = 0.0 if slopes is None else slopes.work_s
+            compute_s = _compute_s(pace, request.prompt_tokens, cached, work_s)
+            first_s = self._queue_s(one, pace, work_s) + compute_s
+            late_s = limit_s * (first_s / limit_s) ** _STEEPNESS / _STEEPNESS if limit_s else 0.0
+            key = (compute_s + self._wait_weight * first_s + late_s,
+                   one.kv_used_tokens / one.speed, one.replica_id)
             if best is None or key < best:
                 best, chosen = key, one
-                best_cached, best_compute_s = cached, compute_s
-        assert best is not None
-        self._record.sent(request, chosen.replica_id, chosen.kv_total_tokens)
-        sent = self._sent.setdefault(chosen.replica_id, deque(maxlen=_MOST_SENT))
-        sent.append(_Sent(request.prompt_tokens, best_compute_s))
-        return Route(chosen.replica_id, {"cached_tokens": best_cached, "added_s": best[0]})
+                best_cached, best_first_s = cached, first_s
+        self._sent(request, chosen, best_cached, now_s)
+        return Route(chosen.replica_id, {"cached_tokens": best_cached, "first_s": best_first_s})
 
-    def _queue_s(self, replica: ReplicaSnapshot, pace: Pace) -> float:
+    def _limit_s(self, request: Request) -> float:
+        """Return the time until the first token that a request may wait for a cached prefix, 0
+        where none is known yet."""
+        limit_s = self._patience * self._sum_squares / self._sum_s if self._sum_s else 0.0
+        target_s = request.service_class.slo.ttft_s
+        if target_s is None:
+            return limit_s
+        return min(_TARGET_SHARE * target_s, limit_s) if limit_s else _TARGET_SHARE * target_s
+
+    def _sent(self, request: Request, chosen: ReplicaSnapshot, cached: int, now_s: float) -> None:
+        self._record.sent(request, chosen.replica_id, chosen.kv_total_tokens, now_s)
+        self._outstanding.sent(chosen.replica_id, request.prompt_tokens,
+                               request.prompt_tokens - cached)
+        fact = self._facts[chosen.replica_id]
+        slopes = fact.prior.step.slopes
+        whole_s = _compute_s(fact.prior.pace(chosen), request.prompt_tokens, 0,
+                             0.0 if slopes is None else slopes.work_s)
+        self._sum_s = _MEMORY * self._sum_s + whole_s
+        self._sum_squares = _MEMORY * self._sum_squares + whole_s * whole_s
+
+    def _queue_s(self, replica: ReplicaSnapshot, pace: Pace, work_s: float) -> float:
         """Return the time until a replica has computed the prompts that it has."""
-        started, waiting_s = replica.queued_prompt_tokens, 0.0
-        # Prompts are computed in order, so those that wait were sent last.
-        sent = self._sent.get(replica.replica_id)
-        if sent is not None and replica.num_waiting:
-            for place in range(1, min(replica.num_waiting, len(sent)) + 1):
-                one = sent[-place]
-                started -= one.prompt_tokens
-                waiting_s += one.compute_s
-        return pace.wait_s + waiting_s + _tokens_s(pace, max(0, started))
+        return pace.wait_s + sum([
+            _compute_s(pace, prompt.prompt_tokens, prompt.prompt_tokens - prompt.tokens_left,
+                       work_s) for prompt in self._outstanding.of(replica)])
 
 
 def _tokens_s(pace: Pace, tokens: int) -> float:
