@@ -82,7 +82,8 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
-    whole = replace(whole, scaling=None, energy=None, prefix_reuse=None)  # they follow the load of all requests
+    # These follow the load of all requests.
+    whole = replace(whole, scaling=None, energy=None, prefix_reuse=None)
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:

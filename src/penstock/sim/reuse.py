@@ -1,4 +1,4 @@
-"""Reuse of prompt prefixes by a fleet: how much there was to gain, and how much the routes gained."""
+"""Reuse of prompt prefixes by a fleet: how much there was to gain, how much the routes gained."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence

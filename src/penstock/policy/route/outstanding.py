@@ -34,13 +34,11 @@ class Outstanding:
         sent.append(Remainder(prompt_tokens, tokens_left))
 
     def of(self, replica: ReplicaSnapshot) -> list[Remainder]:
-        """Return the prompts that a replica has still to compute."""
-        sent = self._sent.get(replica.replica_id)
+        """Return the prompts that a replica has still to compute. Tokens of prompts that others
+        sent are spread evenly over the requests that this router has not sent."""
         started = replica.queued_prompt_tokens
-        if sent is None or started <= 0:
-            return [] if started <= 0 else [Remainder(started, started)]
         found: list[Remainder] = []
-        for one in reversed(sent):
+        for one in reversed(self._sent.get(replica.replica_id, ())):
             if len(found) < replica.num_waiting:
                 started -= one.prompt_tokens
                 found.append(one)
@@ -50,4 +48,7 @@ class Outstanding:
                 started -= left
             else:
                 break
+        if started > 0:
+            others = max(1, replica.num_waiting + replica.num_running - len(found))
+            found += [Remainder(started // others, started // others)] * others
         return found

@@ -1,6 +1,7 @@
 """Routing by time saved: reuse of a prefix is worth the time that computing the prefix takes."""
 
 from collections.abc import Mapping, Sequence
+
 from penstock.core.decision import Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -10,7 +11,6 @@ from penstock.policy.route.outstanding import Outstanding
 from penstock.policy.route.protocol import PlainRouter
 from penstock.policy.route.sent import SentPrefixes, cached_tokens, usable_hashes
 from penstock.predict.latency import Pace
-
 
 _MEMORY = 0.999  # of the usual prompt, per request
 _STEEPNESS = 8
@@ -31,7 +31,7 @@ class LeastAddedTime(PlainRouter):
     """
 
     def __init__(self, facts: Mapping[int, ReplicaFacts], wait_weight: float = 0.05,
-                 patience: float = 1.5) -> None:
+                 patience: float = 2.0) -> None:
         self._facts = facts
         self._wait_weight = wait_weight
         self._patience = patience

@@ -34,6 +34,9 @@ class DynamoWeights(NamedTuple):
     temperature: float = 0.0
 
 
+DEFAULTS = DynamoWeights()
+
+
 def cost(weights: DynamoWeights, prefill_blocks: float, credit_blocks: float, decode_blocks: float,
          num_requests: int = 0) -> float:
     """Return the cost of a replica with these blocks of prefill, the request's own included."""
@@ -44,7 +47,7 @@ def cost(weights: DynamoWeights, prefill_blocks: float, credit_blocks: float, de
 class DynamoKv(PlainRouter):
     """The replica with the least cost."""
 
-    def __init__(self, draw: Callable[[int], int], weights: DynamoWeights = DynamoWeights(),
+    def __init__(self, draw: Callable[[int], int], weights: DynamoWeights = DEFAULTS,
                  ttl_s: float = 120.0) -> None:
         self._draw = draw
         self._weights = weights
