@@ -41,7 +41,7 @@ COMPILED = (
     "policy/scale/demand.py",
     "predict/latency.py", "predict/length.py",
     "policy/kv/counting.py", "policy/kv/index.py", "policy/kv/prefix.py",
-    "policy/kv/retained.py", "policy/kv/shared.py",
+    "policy/kv/retained.py", "policy/kv/shared.py", "policy/kv/tiers.py",
     "policy/schedule/adaptable.py", "policy/schedule/chunking.py", "policy/schedule/draft.py",
     "policy/schedule/groups.py",
     "policy/schedule/kv_accounting.py", "policy/schedule/order.py", "policy/schedule/prompts.py",

@@ -17,7 +17,16 @@ from common import SHARED, in_parallel, show
 TRACE = SHARED / "traces" / "mooncake_conversation_with_hash_ids.jsonl.gz"
 RATE_PER_REPLICA = 3.4 / 8
 ROUTES: tuple[Any, ...] = ("round_robin", "least_loaded", "consistent_hash", "prefix_aware")
-CACHES: dict[str, dict[str, Any]] = {"gpu": {}, "ample": {"engine.kv_tokens": 100_000_000}}
+CACHES: dict[str, dict[str, Any]] = {
+    "gpu": {}, "host": {"engine.kv_tiers": [
+        {"name": "host", "gib": 1024, "read_gb_per_s": 100, "latency_s": 0.001}]},
+    "remote": {"engine.kv_tiers": [
+        {"name": "host", "gib": 256, "read_gb_per_s": 100, "latency_s": 0.001},
+        {"name": "remote", "gib": 65536, "read_gb_per_s": 20, "latency_s": 0.01,
+         "shared": True}]},
+    "ample": {"engine.kv_tokens": 100_000_000}}
+"""GPU memory alone; 1 TiB of host memory for each replica; 256 GiB and a remote store that all
+replicas share; GPU memory without end, for comparison."""
 
 
 def fleet(job: tuple[int, str, Any, int]) -> Any:

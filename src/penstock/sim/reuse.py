@@ -16,6 +16,7 @@ class PrefixReuse(NamedTuple):
     ``pooled_tokens`` in one cache of the size of all their caches together, which evicts the least
     recently used block. ``captured_tokens`` lay on the chosen replica when the request was routed.
     ``delivered_tokens`` were not computed. A request that is sent again counts again.
+    ``tier_tokens`` were loaded from each tier below the KV caches, in ``load_s`` seconds.
     """
 
     prompt_tokens: int
@@ -23,6 +24,8 @@ class PrefixReuse(NamedTuple):
     pooled_tokens: int
     captured_tokens: int
     delivered_tokens: int
+    tier_tokens: Mapping[str, int] | None = None
+    load_s: float | None = None
 
 
 class _ModelCache:
@@ -89,8 +92,12 @@ class ReuseMeter:
     def _cache(self, model: str) -> _ModelCache:
         cache = self._caches.get(model)
         if cache is None:
-            capacity = sum([kv.total_blocks * kv.block_tokens for number, kv in self._kvs.items()
-                            if self._models[number] == model])
+            caches = [kv for number, kv in self._kvs.items() if self._models[number] == model]
+            capacity = sum([kv.total_blocks * kv.block_tokens for kv in caches])
+            stores = {id(store): store.capacity_blocks * kv.block_tokens for kv in caches
+                      if isinstance(kv, SharedKv) and kv.tiers is not None
+                      for store in kv.tiers.stores}
+            capacity += sum(stores.values())
             cache = self._caches[model] = _ModelCache(capacity)
         return cache
 
@@ -98,5 +105,14 @@ class ReuseMeter:
         """Return the counts so far, None where no replica's cache got a prompt with hashes."""
         if not self._caches:
             return None
+        tiers = {id(kv): (kv.tiers, kv.block_tokens) for kv in self._kvs.values()
+                 if isinstance(kv, SharedKv) and kv.tiers is not None}
+        loaded: dict[str, int] = {}
+        for store, block_tokens in {id(store): (store, block_tokens)
+                                    for own, block_tokens in tiers.values()
+                                    for store in own.stores}.values():
+            loaded[store.name] = loaded.get(store.name, 0) + store.hit_blocks * block_tokens
+        load_s = sum([own.loaded_s for own, _ in tiers.values()])
         return PrefixReuse(self._prompt_tokens, self._available_tokens, self._pooled_tokens,
-                           self._captured_tokens, delivered_tokens)
+                           self._captured_tokens, delivered_tokens, loaded or None,
+                           load_s if loaded else None)

@@ -23,6 +23,7 @@ from penstock.fleet.replica_factory import (
     relative_speeds,
     step_noise,
     step_time,
+    tier_specs,
     true_step_time,
 )
 from penstock.fleet.resolve import kv_tokens
@@ -37,6 +38,7 @@ from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
+from penstock.policy.kv.tiers import KvTiers, TierStore
 from penstock.policy.scale.demand import DemandMeter
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
@@ -297,6 +299,7 @@ class _Engines:
         self._factors = [beliefs.step_time_factor * belief_factor(fleet, group, seed)
                          for group in fleet.replicas]
         self._num_lives: Counter[int] = Counter()
+        self._shared_tiers: dict[tuple[str, str, str], TierStore] = {}
 
     def replica(self, number: int, replica_id: int) -> SimReplica:
         """Return a replica of a group."""
@@ -304,21 +307,36 @@ class _Engines:
         model = self._models[number]
         truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
         clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
+        tiers = self._tiers(number)
         return SimReplica(
-            replica_id, self._scheduler(number, replica_id), clock,
+            replica_id, self._scheduler(number, replica_id, tiers), clock,
             Oracle(self.lengths[group.model.name]),
             ReplicaRecorder(self._period_ps, to_ps(fleet.run.warmup_s)),
-            self._journal(number, replica_id), group.intake)
+            self._journal(number, replica_id), group.intake, tiers)
 
     def renew(self, number: int, replica: SimReplica) -> None:
         """Give a slot a fresh engine. A first life needs none."""
         self._num_lives[replica.replica_id] += 1
         replica_id = replica.replica_id
-        replica.renew(self._scheduler(number, replica_id), self._journal(number, replica_id))
+        tiers = self._tiers(number)
+        replica.renew(self._scheduler(number, replica_id, tiers),
+                      self._journal(number, replica_id), tiers)
 
-    def _scheduler(self, number: int, replica_id: int) -> AdaptableScheduler:
+    def _tiers(self, number: int) -> KvTiers | None:
+        """Return the tiers below a new replica's cache: empty ones, but for shared stores."""
+        group = self._fleet.replicas[number]
+        block_tokens = self._fleet.engine_of(group).block_tokens
+        stores = []
+        for tier in tier_specs(self._fleet, group):
+            key = (group.model.name, group.kv_precision, tier.name)
+            stores.append(self._shared_tiers.setdefault(key, tier.store(block_tokens))
+                          if tier.shared else tier.store(block_tokens))
+        return KvTiers(stores) if stores else None
+
+    def _scheduler(self, number: int, replica_id: int, tiers: KvTiers | None
+                   ) -> AdaptableScheduler:
         fleet, group = self._fleet, self._fleet.replicas[number]
-        kv = kv_cache(fleet, group, kv_tokens(fleet, group))
+        kv = kv_cache(fleet, group, kv_tokens(fleet, group), tiers)
         self.kvs[replica_id] = kv
         return build_scheduler(fleet.schedule_of(group),
                                biased(self._models[number], self._factors[number]), kv,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from penstock.core.decision import Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
-from penstock.policy.kv.index import PrefixIndex
+from penstock.policy.kv.index import TIERS, PrefixIndex
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.outstanding import Outstanding
 from penstock.policy.route.protocol import PlainRouter
@@ -23,7 +23,8 @@ class LeastAddedTime(PlainRouter):
     The time until the first token is that of the prompts that wait before the request, and of the
     tokens of its own prompt that the replica's cache lacks, all slowed by the decodes that run.
     Computing also delays all later requests, so that waiting for a replica with the prefix is
-    better than computing the prefix again: a second of waiting counts ``wait_weight`` of a second
+    better than computing the prefix again; blocks in tiers below a cache count with the time to
+    load them. A second of waiting counts ``wait_weight`` of a second
     of computing. Not so where the wait gets too long: the first token should come within the
     share _TARGET_SHARE of the class's target, and within ``patience`` times as long as the usual
     prompt takes, weighted by length; beyond that limit a second of waiting counts
@@ -41,17 +42,21 @@ class LeastAddedTime(PlainRouter):
         self._sum_s = self._sum_squares = 0.0  # of the times to compute whole prompts
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        depths = self.index.depths(usable_hashes(request))
+        hashes = usable_hashes(request)
+        depths = self.index.depths(hashes)
         limit_s = self._limit_s(request)
         best: tuple[float, float, int] | None = None
         best_cached, best_first_s, chosen = 0, 0.0, replicas[0]
         for one in replicas:
             fact = self._facts[one.replica_id]
             pace = fact.prior.pace(one)
-            cached = cached_tokens(request, depths.get(one.replica_id, 0))
+            depth, load_s = depths.get(one.replica_id, 0), 0.0
+            if fact.tiers:
+                depth, load_s = self._from_tiers(request, hashes, depth, fact)
+            cached = cached_tokens(request, depth)
             slopes = fact.prior.step.slopes
             work_s = 0.0 if slopes is None else slopes.work_s
-            compute_s = _compute_s(pace, request.prompt_tokens, cached, work_s)
+            compute_s = load_s + _compute_s(pace, request.prompt_tokens, cached, work_s)
             first_s = self._queue_s(one, pace, work_s) + compute_s
             late_s = limit_s * (first_s / limit_s) ** _STEEPNESS / _STEEPNESS if limit_s else 0.0
             key = (compute_s + self._wait_weight * first_s + late_s,
@@ -61,6 +66,21 @@ class LeastAddedTime(PlainRouter):
                 best_cached, best_first_s = cached, first_s
         self._sent(request, chosen, best_cached, now_s)
         return Route(chosen.replica_id, {"cached_tokens": best_cached, "first_s": best_first_s})
+
+    def _from_tiers(self, request: Request, hashes: tuple[int, ...], depth: int,
+                    fact: ReplicaFacts) -> tuple[int, float]:
+        """Return how many leading blocks a replica and its tiers have, of which ``depth`` are the
+        replica's own, and the time to load those that are in tiers."""
+        counts = self.index.match(fact.replica_id, hashes[:depth])
+        load_s = 0.0
+        for tier in fact.tiers:
+            num = counts[TIERS.index(tier.name)]
+            if tier.shared:
+                num = self._record.num_pooled(hashes, depth)
+                depth += num
+            if num:
+                load_s += tier.latency_s + num * request.hash_block_tokens * tier.s_per_token
+        return depth, load_s
 
     def _limit_s(self, request: Request) -> float:
         """Return the time until the first token that a request may wait for a cached prefix, 0
@@ -72,7 +92,8 @@ class LeastAddedTime(PlainRouter):
         return min(_TARGET_SHARE * target_s, limit_s) if limit_s else _TARGET_SHARE * target_s
 
     def _sent(self, request: Request, chosen: ReplicaSnapshot, cached: int, now_s: float) -> None:
-        self._record.sent(request, chosen.replica_id, chosen.kv_total_tokens, now_s)
+        self._record.sent(request, chosen.replica_id, chosen.kv_total_tokens, now_s,
+                          self._facts[chosen.replica_id].tiers)
         self._outstanding.sent(chosen.replica_id, request.prompt_tokens,
                                request.prompt_tokens - cached)
         fact = self._facts[chosen.replica_id]
