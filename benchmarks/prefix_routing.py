@@ -16,7 +16,9 @@ from common import SHARED, in_parallel, show
 
 TRACE = SHARED / "traces" / "mooncake_conversation_with_hash_ids.jsonl.gz"
 RATE_PER_REPLICA = 3.4 / 8
-ROUTES: tuple[Any, ...] = ("round_robin", "least_loaded", "consistent_hash", "prefix_aware")
+ROUTES: tuple[Any, ...] = (
+    "round_robin", "random", "least_loaded", "two_choices", "shortest_queue", "consistent_hash",
+    "prefix_aware", "sglang-cache-aware", "dynamo-kv", "llm-d", "least_added_time")
 CACHES: dict[str, dict[str, Any]] = {
     "gpu": {}, "host": {"engine.kv_tiers": [
         {"name": "host", "gib": 1024, "read_gb_per_s": 100, "latency_s": 0.001}]},

@@ -24,11 +24,10 @@ class LeastAddedTime(PlainRouter):
     tokens of its own prompt that the replica's cache lacks, all slowed by the decodes that run.
     Computing also delays all later requests, so that waiting for a replica with the prefix is
     better than computing the prefix again; blocks in tiers below a cache count with the time to
-    load them. A second of waiting counts ``wait_weight`` of a second
-    of computing. Not so where the wait gets too long: the first token should come within the
-    share _TARGET_SHARE of the class's target, and within ``patience`` times as long as the usual
-    prompt takes, weighted by length; beyond that limit a second of waiting counts
-    ``(first / limit) ** (_STEEPNESS - 1)``.
+    load them. A second of waiting counts ``wait_weight`` of a second of computing. Not so where
+    the wait gets too long: the first token should come within the share _TARGET_SHARE of the
+    class's target, and within ``patience`` times as long as the usual prompt takes, weighted by
+    length. Around that limit a second of waiting counts ``(first / limit) ** (_STEEPNESS - 1)``.
     """
 
     def __init__(self, facts: Mapping[int, ReplicaFacts], wait_weight: float = 0.05,
