@@ -1,5 +1,6 @@
 """Laws of the tiers below a KV cache: every block is in one place, and jumps change no time."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from hypothesis import given
@@ -29,10 +30,11 @@ BLOCK = 16
 SIZES = st.sampled_from((0, 3, 5, 200))
 
 
-def specs(host: int, remote: int) -> tuple[TierSpec, TierSpec]:
-    """A host tier, and a remote one that replicas share, of so many blocks."""
-    return (TierSpec("host", host * BLOCK, 1e-5, 0.001),
-            TierSpec("remote", remote * BLOCK, 1e-4, 0.01, True))
+def specs(host: int, disk: int, remote: int, block_tokens: int = BLOCK) -> tuple[TierSpec, ...]:
+    """Tiers of so many blocks. Replicas share the remote one."""
+    return (TierSpec("host", host * block_tokens, 1e-5, 0.001),
+            TierSpec("disk", disk * block_tokens, 3e-5, 0.003),
+            TierSpec("remote", remote * block_tokens, 1e-4, 0.01, True))
 
 
 class Row(NamedTuple):
@@ -49,14 +51,15 @@ ROWS = st.lists(st.builds(Row, st.integers(0, 1), st.integers(0, 3), st.integers
 
 
 @examples(150)
-@given(ROWS, SIZES, SIZES, st.sampled_from((PrefixKv, RetainingKv)))
-def test_every_block_is_in_one_place(rows: list[Row], host: int, remote: int,
+@given(ROWS, SIZES, SIZES, SIZES, st.sampled_from((PrefixKv, RetainingKv)))
+def test_every_block_is_in_one_place(rows: list[Row], host: int, disk: int, remote: int,
                                      cache: type[PrefixKv] | type[RetainingKv]) -> None:
     """Two replicas share the remote tier. Blocks that were computed are in the cache, in one tier,
     or were dropped; a prompt finds exactly what they have without a gap."""
-    own, common = specs(host, remote)
+    *own, common = specs(host, disk, remote)
     shared = common.store(BLOCK)
-    kvs = [cache(8, BLOCK, KvTiers([own.store(BLOCK), shared])) for _ in range(2)]
+    kvs = [cache(8, BLOCK, KvTiers([*(one.store(BLOCK) for one in own), shared]))
+           for _ in range(2)]
     held: list[dict[int, int]] = [{}, {}]
     for row in rows:
         kv, mine = kvs[row.replica], held[row.replica]
@@ -116,11 +119,24 @@ def jumped(case: Case, tiers: KvTiers) -> ReplicaRecorder:
     return recorder
 
 
+def squeezed(case: Case) -> Case:
+    """The same case with two families of prompts, and just room enough for any one request."""
+    requests = tuple(one._replace(
+        prefix_hashes=tuple(range(1000 * (one.request_id % 2),
+                                  1000 * (one.request_id % 2) + one.prompt_tokens
+                                  // case.block_tokens)),
+        hash_block_tokens=case.block_tokens) for one in case.requests)
+    most = max(one.prompt_tokens + one.max_tokens for one in requests)
+    return replace(case, requests=requests, prefix_caching=True,
+                   total_blocks=most // case.block_tokens + 2,
+                   options=replace(case.options, kv_watermark=0.0))
+
+
 @examples(150)
-@given(cases(POLICIES, linear_step_times()), SIZES, SIZES)
+@given(cases(POLICIES, linear_step_times()).map(squeezed), SIZES, SIZES)
 def test_jumps_equal_steps(case: Case, host: int, remote: int) -> None:
-    runs = [KvTiers([tier.store(case.block_tokens) for tier in specs(host, remote)])
-            for _ in range(2)]
+    runs = [KvTiers([tier.store(case.block_tokens)
+                     for tier in specs(host, 4, remote, case.block_tokens)]) for _ in range(2)]
     trace = run_reference(scheduler_above(case, runs[0]), StepClock(case.step_time), case.requests,
                           case.output_tokens, tiers=runs[0])
     ended = jumped(case, runs[1]).flush()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.table import RequestTable
-from penstock.report.model import load, misses, models, multiplexing, run, scaling
+from penstock.report.model import load, misses, models, multiplexing, reuse, run, scaling
 from penstock.report.model.table import Block, Note
 from penstock.report.terminal.plan import short_plan_blocks
 
@@ -27,6 +27,8 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
         blocks += _worst(summary, requests)
     if summary.overall.cost.per_hour:
         blocks.append(run.cost_table(summary).without("per million output tokens"))
+    if summary.prefix_reuse is not None:
+        blocks.append(reuse.reuse_table(summary.prefix_reuse))
     blocks += _replicas_and_pools(summary)
     confidential = run.confidential_table(summary)
     if confidential is not None:
