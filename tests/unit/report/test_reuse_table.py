@@ -2,6 +2,7 @@
 
 from penstock.metrics.run_summary import PrefixReuse
 from penstock.report.model.reuse import reuse_table
+from penstock.report.model.wording import ABSENT
 
 
 def shares(reuse: PrefixReuse) -> dict[str, tuple[str, ...]]:
@@ -20,4 +21,4 @@ def test_shares_are_of_the_prompts_and_of_the_available() -> None:
 def test_nothing_available_has_no_share() -> None:
     reuse = PrefixReuse(prompt_tokens=4000, available_tokens=0, pooled_tokens=0, captured_tokens=0,
                         delivered_tokens=0)
-    assert shares(reuse)["delivered"] == ("0", "0.0 %", "–")
+    assert shares(reuse)["delivered"] == ("0", "0.0 %", ABSENT)

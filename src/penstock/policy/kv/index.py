@@ -86,6 +86,10 @@ class PrefixIndex:
                 mask |= self._holders[tier].get(key, 0)
         return mask
 
+    def num_holders(self, key: int) -> int:
+        """Return how many replicas hold a block, in any tier."""
+        return self._holders_of(key).bit_count()
+
     def match(self, replica_id: int, hashes: Sequence[int]) -> tuple[int, ...]:
         """Return how many leading blocks a replica holds by tier, each block in the fastest tier
         that has it. The sum is the longest unbroken prefix."""

@@ -14,6 +14,7 @@ from penstock.predict.latency import Pace
 
 _MEMORY = 0.999  # of the usual prompt, per request
 _STEEPNESS = 8
+_BRANCHES_PER_COPY = 4
 _TARGET_SHARE = 0.7  # of the class's target that a prefix is worth waiting for
 
 
@@ -28,10 +29,14 @@ class LeastAddedTime(PlainRouter):
     the wait gets too long: the first token should come within the share _TARGET_SHARE of the
     class's target, and within ``patience`` times as long as the usual prompt takes, weighted by
     length. Around that limit a second of waiting counts ``(first / limit) ** (_STEEPNESS - 1)``.
+
+    A prefix behind which prompts branch off in many ways is worth a copy on more replicas, the
+    shorter it is beside the rest of a prompt the sooner. Then all replicas count as if they had it,
+    so that a prompt that is common to all requests draws them to no replica.
     """
 
     def __init__(self, facts: Mapping[int, ReplicaFacts], wait_weight: float = 0.05,
-                 patience: float = 2.0) -> None:
+                 patience: float = 1.75) -> None:
         self._facts = facts
         self._wait_weight = wait_weight
         self._patience = patience
@@ -44,6 +49,7 @@ class LeastAddedTime(PlainRouter):
         hashes = usable_hashes(request)
         depths = self.index.depths(hashes)
         limit_s = self._limit_s(request)
+        common = self._record.num_common(hashes, _BRANCHES_PER_COPY)
         best: tuple[float, float, int] | None = None
         best_cached, best_first_s, chosen = 0, 0.0, replicas[0]
         for one in replicas:
@@ -53,9 +59,10 @@ class LeastAddedTime(PlainRouter):
             if fact.tiers:
                 depth, load_s = self._from_tiers(request, hashes, depth, fact)
             cached = cached_tokens(request, depth)
+            credit = cached_tokens(request, max(depth, common))
             slopes = fact.prior.step.slopes
             work_s = 0.0 if slopes is None else slopes.work_s
-            compute_s = load_s + _compute_s(pace, request.prompt_tokens, cached, work_s)
+            compute_s = load_s + _compute_s(pace, request.prompt_tokens, credit, work_s)
             first_s = self._queue_s(one, pace, work_s) + compute_s
             late_s = limit_s * (first_s / limit_s) ** _STEEPNESS / _STEEPNESS if limit_s else 0.0
             key = (compute_s + self._wait_weight * first_s + late_s,

@@ -8,6 +8,8 @@ from penstock.core.request import Request
 from penstock.policy.kv.index import TIERS, PrefixIndex
 from penstock.policy.kv.tiers import TierSpec
 
+_MOST_COUNTED = 1 << 21
+
 
 class SentPrefixes:
     """Keeps an index of what each replica has in its cache, from what was sent there.
@@ -22,6 +24,7 @@ class SentPrefixes:
         self._ttl_s = ttl_s
         # By replica and tier, the KV cache first: blocks with the time of their last use.
         self._recent: dict[int, list[OrderedDict[int, float]]] = {}
+        self._branches: dict[int, int] = {}  # blocks that were seen to follow each block
         self._pool: OrderedDict[int, float] = OrderedDict()  # of the tier that replicas share
 
     def sent(self, request: Request, replica_id: int, capacity_tokens: int, now_s: float,
@@ -70,6 +73,33 @@ class SentPrefixes:
             first[key] = now_s
             first.move_to_end(key)
         self.index.stored(replica_id, new)
+        self._count_branches(hashes)
+
+    def _count_branches(self, hashes: tuple[int, ...]) -> None:
+        branches, parent = self._branches, 0
+        for place, key in enumerate(hashes):
+            if key not in branches:
+                branches[key] = 0
+                if place:
+                    branches[parent] += 1
+            parent = key
+        if len(branches) > _MOST_COUNTED:  # most are of blocks that no replica has any longer
+            self._branches = {key: num for key, num in branches.items()
+                              if self.index.num_holders(key)}
+
+    def num_common(self, hashes: Sequence[int], branches_per_copy: float) -> int:
+        """Return how many leading blocks are worth another copy, because prompts branch off behind
+        them in many ways: more than ``branches_per_copy`` for each replica that has them and for
+        each unit of the blocks' length over the length of the rest."""
+        num = 0
+        for depth, key in enumerate(hashes, 1):
+            branches = self._branches.get(key, 0)
+            if branches > branches_per_copy:
+                rest = len(hashes) - depth + 1
+                if branches > branches_per_copy * self.index.num_holders(key) * (
+                        1.0 + depth / rest):
+                    num = depth
+        return num
 
     def _overflow(self, recent: OrderedDict[int, float], most: int, replica_id: int, tier: int
                   ) -> list[tuple[int, float]]:
