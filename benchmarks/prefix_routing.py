@@ -1,6 +1,6 @@
 """Reuse of prefixes and TTFT by router, on 8 and on 64 replicas.
 
-    python benchmarks/prefix_routing.py            # about N minutes on 2 cores
+    python benchmarks/prefix_routing.py            # about 15 minutes on 2 cores
     python benchmarks/prefix_routing.py --replicas 8 --caches ample --routes reuse prefix_aware
 
 Requests of Mooncake's conversation trace (Qin et al., FAST 2025) with their own times: at the
