@@ -17,6 +17,7 @@ from penstock.experiment.scaled import scaling_summary, usage_of
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.metrics.request_file import StoredRequests
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.metrics.run_summary import (
     Confidential,
     Cost,
@@ -24,7 +25,6 @@ from penstock.metrics.run_summary import (
     Outcome,
     PaddedOutcome,
     Percentiles,
-    PrefixReuse,
     Refusal,
     RunSummary,
     Steps,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from penstock.core.slo import Slo
 from penstock.metrics.record import Form, Former, document, read_record
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.metrics.scaling_summary import Scaling
 
 
@@ -335,23 +336,6 @@ class Steps:
 
     num_steps: int | None = None
     prefix_hit_rate: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrefixReuse:
-    """Prompt tokens of routed requests, and how many of them were computed before: by any replica
-    (``available``), so recently that the caches of all replicas as one would have them
-    (``pooled``), and in the cache of the chosen replica as the request was routed (``captured``)
-    and as it began (``delivered``). ``tier_tokens`` were loaded from the tiers below the caches,
-    which took ``load_s`` seconds of all replicas together."""
-
-    prompt_tokens: int
-    available_tokens: int
-    pooled_tokens: int
-    captured_tokens: int
-    delivered_tokens: int
-    tier_tokens: Annotated[Mapping[str, int] | None, Form.OPTIONAL] = None
-    load_s: Annotated[float | None, Form.OPTIONAL] = None
 
 
 @dataclass(frozen=True, kw_only=True)

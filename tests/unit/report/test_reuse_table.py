@@ -1,6 +1,6 @@
 """The table of reused prefixes."""
 
-from penstock.metrics.run_summary import PrefixReuse
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.report.model.reuse import reuse_table
 from penstock.report.model.wording import ABSENT
 

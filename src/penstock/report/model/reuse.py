@@ -1,6 +1,6 @@
 """The table of reused prompt prefixes."""
 
-from penstock.metrics.run_summary import PrefixReuse
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.report.model import wording
 from penstock.report.model.table import Table, table
 
