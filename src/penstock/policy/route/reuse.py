@@ -15,7 +15,7 @@ from penstock.predict.latency import Pace
 _MEMORY = 0.999  # of the usual prompt, per request
 _STEEPNESS = 8
 _BRANCHES_PER_COPY = 4
-_TARGET_SHARE = 0.7  # of the class's target that a prefix is worth waiting for
+_TARGET_SHARE = 0.8  # of the class's target that a prefix is worth waiting for
 
 
 class LeastAddedTime(PlainRouter):
