@@ -14,7 +14,7 @@ WRONG = ((1.0, 1.0), (0.8, 1.0), (1.2, 1.0), (1.0, 0.5), (1.0, 1.5))
 def capacity(job: tuple[str, float, float]) -> dict[str, Any]:
     """Capacity with step times and lengths believed to be these multiples of the truth."""
     from penstock.experiment.capacity import find_capacity
-    from penstock.sim.simulation import Beliefs
+    from penstock.sim.beliefs import Beliefs
 
     trace, step_time_factor, length_factor = job
     fleet = fleet_of(trace, {"traffic[0].num_requests": REQUESTS,

@@ -27,7 +27,7 @@ DECOY = "another text of quite the very same size " * 160
 ANSWER = {"id": "x", "choices": [{"index": 0, "text": "ok", "finish_reason": "stop"}],
           "usage": {"prompt_tokens": 1640, "completion_tokens": 1}}
 TENANTS = [{"name": "victim"}, {"name": "thief"}]
-ROUTERS = ["prefix_aware", "joint", "predictive", "least_loaded"]
+ROUTERS = ["prefix_aware", "joint", "predictive", "least_loaded", "least_added_time", "llm-d"]
 assert len(PRIVATE) == len(DECOY)
 
 

@@ -14,6 +14,7 @@ from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.metrics.table import REJECTED, SHED
 from penstock.sim import simulation
+from penstock.sim.engines import SimulatedEngines
 from penstock.sim.replica import SimReplica
 from support.scaled_examples import examples
 
@@ -63,19 +64,19 @@ def fleet_of(one):
 def ran(fleet, **options):
     """The result, the true lengths and the replicas of a simulation."""
     replicas = []
-    made = simulation._Engines.replica
+    made = SimulatedEngines.replica
 
     def kept(engines, number, replica_id):
         replicas.append(made(engines, number, replica_id))
         return replicas[-1]
 
-    simulation._Engines.replica = kept
+    SimulatedEngines.replica = kept
     try:
         workload = fleet_workload(fleet, fleet.run.seed)
         return simulation.simulate(fleet, workload, seed=fleet.run.seed, **options), \
             workload.output_tokens, replicas
     finally:
-        simulation._Engines.replica = made
+        SimulatedEngines.replica = made
 
 
 def same(one, other):

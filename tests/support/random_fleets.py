@@ -23,7 +23,7 @@ TRACES = ("azure-2023-code", "azure-2023-conv", "mooncake-conversation", "moonca
 PRECISIONS = ("bf16", "fp16", "fp32", "fp8", "int8", "fp4", "int4")
 SCHEDULES = ("penstock", "niyama", "sarathi", "edf", "srpf", "fcfs", "orca")
 ROUTES = ("least_loaded", "round_robin", "random", "shortest_queue", "fewest_waiting",
-          "two_choices", "free_kv", "prefix_aware", "predictive")
+          "two_choices", "free_kv", "prefix_aware", "predictive", "least_added_time")
 TTFT_S = (0.05, 0.2, 0.5, 1.0, 2.0, 6.0, 30.0)
 ITL_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.25)
 E2E_S = (1.0, 10.0, 60.0, 300.0, 1800.0)

@@ -18,7 +18,7 @@ from penstock.metrics.attainment import Attainment
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.seeds import half_width
 from penstock.plan.fleet_bound import fleet_bound_per_s
-from penstock.sim.simulation import Beliefs
+from penstock.sim.beliefs import Beliefs
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 

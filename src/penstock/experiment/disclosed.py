@@ -17,6 +17,7 @@ from penstock.experiment.scaled import scaling_summary, usage_of
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.metrics.request_file import StoredRequests
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.metrics.run_summary import (
     Confidential,
     Cost,
@@ -67,7 +68,9 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
                        for reason, count in sorted(result.reasons.items())),
         end_s=result.end_s, steps=Steps(
             num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
-        if fleet.replicas else None, transfers=_transfers(result.moved))
+        if fleet.replicas else None, transfers=_transfers(result.moved),
+        prefix_reuse=None if result.prefix_reuse is None
+        else PrefixReuse(**result.prefix_reuse._asdict()))
     if result.scaling is not None:
         whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
     else:
@@ -82,7 +85,7 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
     # They follow the load of all requests.
-    whole = replace(whole, scaling=None, energy=None, transfers=None)
+    whole = replace(whole, scaling=None, energy=None, transfers=None, prefix_reuse=None)
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:

@@ -18,12 +18,12 @@ from penstock.metrics.series import RunSeries
 from penstock.metrics.table import Requests, RequestTable
 from penstock.plan.fleet_bound import fleet_bound_per_s
 from penstock.plan.scaling_bound import SAMPLE_REQUESTS, least_gpu_hours
-from penstock.sim.simulation import Beliefs, SimulationResult, simulate
+from penstock.sim.beliefs import NO_ERRORS, Beliefs
+from penstock.sim.simulation import SimulationResult, simulate
 from penstock.workload.merge import sampled
 from penstock.workload.workload import Traffic, Workload
 
 Progress = Callable[[int], None]
-AS_THEY_ARE = Beliefs()
 SAMPLE_ROWS = 200_000
 """Requests of which a page tells where all are too many."""
 
@@ -49,7 +49,7 @@ class Run:
         return self.requests
 
 
-def run_fleet(fleet: Fleet, workload: Traffic, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
+def run_fleet(fleet: Fleet, workload: Traffic, seed: int, *, beliefs: Beliefs = NO_ERRORS,
               journal_dir: Path | None = None, on_progress: Progress | None = None,
               store: Path | None = None) -> Run:
     """Simulate a fleet whose replicas and pools are known.

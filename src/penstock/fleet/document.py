@@ -15,6 +15,7 @@ from penstock.fleet.document_attestation import (
 from penstock.fleet.document_disaggregation import DisaggregationSection, RoleName
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_kubernetes import KubernetesSection, UsualKubernetesSection
+from penstock.fleet.document_kv import KvTierSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_run import RunSection
@@ -307,6 +308,9 @@ class EngineSection(Section):
     kv_tokens: Count | None = described(
         "Size of one replica's KV cache; left out, computed from the memory that is left.",
         410_000)
+    kv_tiers: list[KvTierSection] | None = described(
+        "Tiers below the KV cache of each simulated replica, the fastest first; they need "
+        "prefix_caching.", [{"name": "host", "gib": 1024, "read_gb_per_s": 50}])
 
 
 class FleetDocument(Section):

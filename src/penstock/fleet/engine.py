@@ -19,7 +19,9 @@ from penstock.fleet.problems import PlacedError
 from penstock.fleet.step_times import resolve_step_time
 from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.values import EngineOptions
+from penstock.fleet.values_kv import KvTier
 from penstock.perf.step_time.rate_table import load_rates
+from penstock.policy.kv.index import TIERS
 
 USUAL_ENGINE = "vllm"
 """Engine of a fleet whose file says nothing of engines."""
@@ -35,6 +37,7 @@ def resolve_engine(document: FleetDocument, files: FileFinder) -> EngineOptions:
     found = _options(document, engine_name(document), document.engine.version)
     place = ("engine", "step_time")
     found = replace(found, step_time=resolve_step_time(document.engine.step_time, files, place))
+    _check_tiers(found)
     if found.rates is None:
         return found
     if found.step_time is not None:
@@ -85,7 +88,7 @@ def own_engine(section: ReplicaSection, document: FleetDocument) -> EngineOption
                                else None)
     if (section.engine, mine) == (engine_name(document), document.engine.version):
         return None
-    return _options(document, section.engine, mine, ("max_num_seqs", "kv_tokens"))
+    return _options(document, section.engine, mine, ("max_num_seqs", "kv_tokens", "kv_tiers"))
 
 
 def _options(document: FleetDocument, name: str | None, version: str | None,
@@ -94,6 +97,8 @@ def _options(document: FleetDocument, name: str | None, version: str | None,
     stated = document.engine.model_fields_set
     given: dict[str, Any] = {key: value for key, value in document.engine.given().items()
                              if key in stated and key in keys}
+    if "kv_tiers" in given:
+        given["kv_tiers"] = tuple([KvTier(**one.given()) for one in given["kv_tiers"]])
     if name is None:
         return EngineOptions(**given)
     return replace(stock_options(name, version), **{**given, "name": name, "version": version})
@@ -105,6 +110,18 @@ def stock_options(name: str, version: str | None) -> EngineOptions:
     usual = engine_facts(base_engine(name), version)
     return EngineOptions(usual.block_tokens, usual.memory_fraction,
                          prefix_caching=usual.prefix_caching, name=name, version=version)
+
+
+def _check_tiers(engine: EngineOptions) -> None:
+    """Raises PlacedError for tiers in a wrong order, or without a prefix cache above."""
+    path = ("engine", "kv_tiers")
+    if engine.kv_tiers and not engine.prefix_caching:
+        raise PlacedError(path, "need a prefix cache; expected engine.prefix_caching: true")
+    names = [tier.name for tier in engine.kv_tiers]
+    expected = [name for name in TIERS if name in names]
+    if names != expected:
+        raise PlacedError(path, f"are {', '.join(names)}; expected each tier once, the fastest "
+                                f"first: {', '.join(expected)}")
 
 
 def _groups(document: FleetDocument) -> Iterator[VariantSection]:

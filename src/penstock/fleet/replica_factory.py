@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from penstock.core.money import Price
+from penstock.core.units import GB, GIB
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.speculation import drafted_step_time, drafting_of
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -17,6 +18,7 @@ from penstock.perf.step_time.clock import DraftedClock, StepClock
 from penstock.perf.step_time.deviation import deviating, drawn_deviation
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.kv.tiers import KvTiers, TierSpec
 from penstock.policy.route.context import RouterContext, free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.live_index import LiveIndex
@@ -82,11 +84,20 @@ def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
-def kv_cache(fleet: Fleet, group: ReplicaGroup, num_tokens: int) -> KvAllocator:
-    """The empty KV cache of one of the group's replicas, for so many tokens."""
+def tier_specs(fleet: Fleet, group: ReplicaGroup) -> tuple[TierSpec, ...]:
+    """Return the tiers below the KV cache of one of the group's replicas, the fastest first."""
+    token_bytes = group.model.kv_bytes_per_token(group.kv_precision)
+    return tuple([TierSpec(tier.name, int(tier.gib * GIB / token_bytes),
+                           token_bytes / (tier.read_gb_per_s * GB), tier.latency_s, tier.shared)
+                  for tier in fleet.engine_of(group).kv_tiers])
+
+
+def kv_cache(fleet: Fleet, group: ReplicaGroup, num_tokens: int,
+             tiers: KvTiers | None = None) -> KvAllocator:
+    """The empty KV cache of one of the group's replicas, for so many tokens, above ``tiers``."""
     engine = fleet.engine_of(group)
     return build_kv(fleet.schedule_of(group), num_tokens // engine.block_tokens,
-                    engine.block_tokens, engine.prefix_caching)
+                    engine.block_tokens, engine.prefix_caching, tiers)
 
 
 def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
@@ -98,7 +109,9 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": engine.block_tokens,
             "prefix_caching": engine.prefix_caching, "max_in_flight": 1,
-            "step_time_factor": belief, **drafts}
+            "step_time_factor": belief, **drafts,
+            **({"kv_tiers": [list(tier) for tier in tier_specs(fleet, group)]}
+               if engine.kv_tiers else {})}
 
 
 def kind_of(group: ReplicaGroup) -> str:
@@ -119,7 +132,8 @@ def replica_facts(fleet: Fleet,
         offer = Offer(group.model.name, price, float(choice.spec.active_params), choice.quality)
         options = fleet.schedule_of(group)
         prior = LatencyPrior(believed(group), options.max_num_seqs, options.chunk_tokens)
-        facts += [ReplicaFacts(len(facts) + i, offer, kind_of(group), prior)
+        tiers = tier_specs(fleet, group)
+        facts += [ReplicaFacts(len(facts) + i, offer, kind_of(group), prior, tiers)
                   for i in range(group.count)]
     return facts
 

@@ -29,6 +29,7 @@ from penstock.fleet.values_disaggregation import DisaggregationOptions
 from penstock.fleet.values_faults import NO_FAULTS, FaultOptions, Spot
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_kubernetes import KubernetesOptions, UsualKubernetes
+from penstock.fleet.values_kv import KvTier
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.fleet.values_observe import PrometheusOptions
 from penstock.fleet.values_speculation import Speculation, drafted_seqs
@@ -105,7 +106,7 @@ class EngineOptions:
     overrides the scheduling policies' own; ``kv_tokens`` is the size of one replica's KV cache
     where it is known rather than computed from the memory that is left. ``rates`` is the absolute
     path of fitted rates in place of those that ship. ``step_time`` is of all replicas that state
-    none of their own.
+    none of their own. ``kv_tiers`` are below the KV cache, the fastest first.
     """
 
     block_tokens: int = 16
@@ -117,6 +118,7 @@ class EngineOptions:
     version: str | None = None
     rates: str | None = None
     step_time: StepTimeSpec = None
+    kv_tiers: tuple[KvTier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from penstock.core.step import StepPlan, StepResult
 from penstock.journal.journal import read_plan, read_request
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.kv.tiers import KvTiers, TierSpec
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.drafting import Drafting
@@ -140,7 +141,8 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
         raise InputError("journal header: schedule is not a mapping of options") from error
     # JSON has no tuples, and the options are compared and hashed as values.
     options = schedule_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
-    kv = build_kv(options, total_blocks, block_tokens, prefix_caching)
+    kv = build_kv(options, total_blocks, block_tokens, prefix_caching,
+                  _tiers(header, block_tokens))
     return build_scheduler(options, biased(step_time, factor), kv, lengths, max_in_flight,
                            _drafting(header.get("drafting")))
 
@@ -154,6 +156,20 @@ def _drafting(stated: Any) -> Drafting | None:
                         {str(name): tuple(values) for name, values in parts.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError("journal header: drafting is no depth with parts of tokens") from error
+
+
+def _tiers(header: Mapping[str, Any], block_tokens: int) -> KvTiers | None:
+    """Return the empty tiers below the KV cache, None without any. Raises InputError where other
+    replicas have changed a tier."""
+    try:
+        tiers = [TierSpec(*tier) for tier in header.get("kv_tiers", ())]
+        shared = [tier.name for tier in tiers if tier.shared]
+        if shared:
+            raise InputError(f"journal header: the tier {shared[0]} is shared with other replicas, "
+                             "so that the journal of one cannot be replayed")
+        return KvTiers([tier.store(block_tokens) for tier in tiers]) if tiers else None
+    except TypeError as error:
+        raise InputError("journal header: kv_tiers is not a list of tiers") from error
 
 
 def _count(header: Mapping[str, Any], name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from penstock.core.slo import Slo
 from penstock.metrics.pool_summary import Pool
 from penstock.metrics.record import Form, Former, document, read_record
+from penstock.metrics.reuse_summary import PrefixReuse
 from penstock.metrics.scaling_summary import Scaling
 from penstock.metrics.transfer_summary import Transfers
 
@@ -335,6 +336,7 @@ class RunSummary:
     end_s: Annotated[float | None, Form.OPTIONAL] = None
     steps: Annotated[Steps | None, Form.FLAT] = None
     transfers: Annotated[Transfers | None, Form.OPTIONAL] = None
+    prefix_reuse: Annotated[PrefixReuse | None, Form.OPTIONAL] = None
     scaling: Annotated[Scaling | None, Form.OPTIONAL] = None
     energy: Annotated[EnergyUse | None, Form.OPTIONAL] = None
     multiplexing: Annotated[tuple[Pool, ...] | None, Form.OPTIONAL, Former("residency")] = None

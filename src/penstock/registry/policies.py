@@ -30,6 +30,7 @@ _PLAIN: Mapping[str, Settings] = {
     "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},
     "fewest_waiting": {}, "two_choices": {}, "free_kv": {},
     "prefix_aware": {"imbalance": Number(1, 1000), "slack_tokens": Number(0, LARGEST)},
+    "least_added_time": {"wait_weight": Number(0, 1000), "patience": Number(0, 1000)},
     "consistent_hash": {"load_factor": Number(1.01, 1000)},
     "predictive": {"target": Word(("e2e", "ttft")), "sample": Number(0, 1000, whole=True)},
 }
@@ -56,6 +57,15 @@ ROUTERS = Axis("routing policy", "penstock.route", {
         "filter": Word(("none", "slos_serve", "polyserve", "qlm", "cdf")),
         "latency": Number(0, 1), "cost": Number(0, 1), "quality": Number(0, 1),
         "balance": Number(0, 1)}),
+    "sglang-cache-aware": Entry("penstock.published.routers.sglang:sglang_cache_aware", {
+        "cache_threshold": Number(0, 1), "balance_abs": Number(0, LARGEST),
+        "balance_rel": Number(1, 1000)}),
+    "dynamo-kv": Entry("penstock.published.routers.dynamo:dynamo_kv", {
+        "overlap_credit": Number(0, 1000), "decay": Number(0, 1000), "prefill": Number(0, 1000),
+        "requests": Number(0, LARGEST), "temperature": Number(0, 1000),
+        "ttl_s": Number(0, LARGEST)}),
+    "llm-d": Entry("penstock.published.routers.llm_d:llm_d", {
+        "queue": Number(0, 1000), "kv": Number(0, 1000), "prefix": Number(0, 1000)}),
 })
 
 ADMISSIONS = Axis("admit policy", "penstock.admit", {

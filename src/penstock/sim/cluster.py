@@ -259,6 +259,8 @@ class RoutedRequests(Gateway):
                 return number
         number = self._dispatcher.choose(request, now_ps)
         if number >= 0:
+            if self._dispatcher.reuse is not None:
+                self._dispatcher.reuse.routed(request, number)
             if self._handover is not None:
                 request = self._handover.first_leg(request, number)
             self._replicas[number].arrive(request, now_ps)

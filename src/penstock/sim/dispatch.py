@@ -14,6 +14,7 @@ from penstock.policy.route.protocol import Router
 from penstock.policy.route.roles import Roles
 from penstock.predict.length import HistoryLengths
 from penstock.sim.replica import SimReplica
+from penstock.sim.reuse import ReuseMeter
 
 NO_REPLICA = "no replica serves this model and class"
 REFUSED = -1
@@ -42,11 +43,13 @@ class Dispatcher:
     """Calls the router, and keeps the records that learning routers need.
 
     Expected lengths are those of the request's forecast, else the observed mean of its class, as in
-    a gateway.
+    a gateway. ``reuse`` counts the prefixes that routed requests found.
     """
 
     def __init__(self, router: Router, replicas: Sequence[SimReplica], specs: Sequence[ReplicaSpec],
-                 on_refused: Callable[[Request, str], None], roles: Roles | None = None) -> None:
+                 on_refused: Callable[[Request, str], None], roles: Roles | None = None,
+                 reuse: ReuseMeter | None = None) -> None:
+        self.reuse = reuse
         self._router = router
         self._replicas = replicas
         self._specs = specs

@@ -95,6 +95,7 @@ class ReplicaRecorder:
         self._busy_from_ps = busy_from_ps
         self.last_end_ps = 0  # of the latest steps
         self.num_steps = 0
+        self.cached_tokens = 0  # prompt tokens that requests found in the cache as they began
         self._logs: list[TurnLog] = []
         self._live: dict[int, _Life] = {}
         self._relegations: dict[int, int] = {}
@@ -149,6 +150,7 @@ class ReplicaRecorder:
             life = live.get(chunk.request_id)
             if life is None:
                 life = live[chunk.request_id] = _Life(requests[chunk.request_id], start_ps)
+                self.cached_tokens += max(0, chunk.past - life.request.remote_tokens)
             if chunk.last:
                 life.token_ps = end_ps
                 if life.first_token_ps < 0:

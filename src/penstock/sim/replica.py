@@ -5,9 +5,10 @@ from typing import Final
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
-from penstock.core.units import PS_PER_S
+from penstock.core.units import PS_PER_S, to_ps
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.clock import StepClock
+from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
@@ -30,7 +31,7 @@ class SimReplica:
 
     def __init__(self, replica_id: int, scheduler: ReplicaScheduler, clock: StepClock,
                  oracle: Oracle, recorder: ReplicaRecorder, journal: Journal | None = None,
-                 intake: Intake = DIRECT) -> None:
+                 intake: Intake = DIRECT, tiers: KvTiers | None = None) -> None:
         self.replica_id = replica_id
         self.scheduler = scheduler
         self.requests: dict[int, Request] = {}
@@ -43,6 +44,7 @@ class SimReplica:
         self._clock = clock
         self._oracle = oracle
         self._journal = journal
+        self._tiers = tiers
         self._inbox = None if intake.immediate else Inbox(intake)
         self._plan: StepPlan | None = None
         self._start_ps = 0
@@ -75,8 +77,10 @@ class SimReplica:
         """Whether no request is here, the unread ones included."""
         return not self.requests and (self._inbox is None or not len(self._inbox))
 
-    def renew(self, scheduler: ReplicaScheduler, journal: Journal | None) -> None:
+    def renew(self, scheduler: ReplicaScheduler, journal: Journal | None,
+              tiers: KvTiers | None = None) -> None:
         """Take a fresh engine in the place of one that has stopped."""
+        self._tiers = tiers
         self.scheduler = scheduler
         self._journal = journal
 
@@ -267,9 +271,12 @@ class SimReplica:
         self._plan = plan
         self._start_ps = now_ps
         self._duration_ps = self._clock.duration_ps(plan)
+        # The step waits for the blocks that its prompts take from lower tiers.
+        load_ps = 0 if self._tiers is None else to_ps(self._tiers.settle())
+        self._duration_ps += load_ps
         until_end = self._oracle.begin(plan)
         self._num_steps = 1
-        if self._clock.affine:
+        if self._clock.affine and not load_ps:
             steps = min(most_steps, self.scheduler.steady_steps(plan))
             self._num_steps = min(steps, until_end) if until_end else steps
         self._growth_ps = self._clock.growth_ps(plan) if self._num_steps > 1 else 0

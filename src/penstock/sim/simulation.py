@@ -1,6 +1,5 @@
 """Simulates a fleet on a workload."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -15,50 +14,36 @@ from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.fleet.disaggregation import roles_of
 from penstock.fleet.replica_factory import (
-    belief_factor,
     believed_step_time,
     dispatch_of,
-    journal_header,
-    kv_cache,
     random_stream,
     relative_speeds,
-    step_clock,
-    step_noise,
-    step_time,
-    true_step_time,
 )
-from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.scaler import fleet_deferral, patience_of
 from penstock.fleet.scaling import slotted
-from penstock.fleet.speculation import drafting_of
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.kv_transfer import sent_bytes_per_token
-from penstock.perf.step_time.calibration import biased
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.shared import SharedKv
 from penstock.policy.scale.demand import DemandMeter
-from penstock.policy.schedule.adaptable import AdaptableScheduler
-from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
-from penstock.registry.make import build_scheduler
+from penstock.sim.beliefs import NO_ERRORS, Beliefs
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import OnOver, Outcomes
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.dispatch import Dispatcher, ReplicaSpec
-from penstock.sim.drafted_oracle import DraftedOracle
-from penstock.sim.drafted_recorder import DraftedRecorder
-from penstock.sim.drafts import TrueDrafts, true_drafts
+from penstock.sim.drafts import TrueDrafts
+from penstock.sim.engines import SimulatedEngines
 from penstock.sim.flusher import Flusher, Lost
 from penstock.sim.handover import Handover, Moved, Sender
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
-from penstock.sim.oracle import Oracle, TrueLengths
-from penstock.sim.recorder import ReplicaRecorder
+from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
+from penstock.sim.reuse import PrefixReuse, ReuseMeter
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import ScalingLoop
@@ -68,22 +53,6 @@ from penstock.sim.timeline import BusyBins
 from penstock.sim.upcoming import Dependent, InOrder
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Traffic, Workload
-
-_NUM_SAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Beliefs:
-    """Errors of the policies' beliefs, for experiments on robustness: factors on predicted step
-    times and output lengths. True values do not change."""
-
-    step_time_factor: float = 1.0
-    length_factor: float = 1.0
-
-    def lengths(self) -> LengthPredictor:
-        """Return what a scheduler believes about outputs before it has seen any."""
-        learnt = HistoryLengths()
-        return learnt if self.length_factor == 1.0 else ScaledLengths(learnt, self.length_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +75,7 @@ class SimulationResult:
     end_s: float
     reasons: Mapping[str, int]
     prefix_hit_rate: float | None = None
+    prefix_reuse: PrefixReuse | None = None
     pools: tuple[PoolRun, ...] = ()
     steps: tuple[FloatColumn, ...] = ()
     num_unsent: int = 0
@@ -136,9 +106,10 @@ class _Parts:
     handover: Handover | None
     groups: tuple[ReplicaGroup, ...]
     drafts: Sequence[TrueDrafts | None]  # of each group
+    reuse: ReuseMeter | None
 
 
-def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
+def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
              journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
              on_progress: Callable[[int], None] | None = None,
              lost: Callable[[RequestTable], bool] | None = None,
@@ -182,7 +153,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = Beliefs(),
         table, RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
         sum(replica.recorder.num_steps for replica in replicas),
-        end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), pools,
+        end_s, parts.outcomes.reasons, _hit_rate(parts.kvs.values()), _reuse(parts), pools,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Dependent) else 0,
@@ -240,7 +211,7 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Traffic) -> float:
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
     """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
-        parts = _assemble(fleet, workload, Beliefs(), None, 0, stack, None)
+        parts = _assemble(fleet, workload, NO_ERRORS, None, 0, stack, None)
         for block in workload.blocks():
             _tell(parts, block)
         return parts.cluster
@@ -253,7 +224,7 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     whole = slotted(fleet)
     replicas: list[SimReplica] = []
     slots: list[Slot] = []
-    engines = _Engines(whole, traffic, beliefs, journal_dir, seed, stack)
+    engines = SimulatedEngines(whole, traffic, beliefs, journal_dir, seed, stack)
     for number, group in enumerate(whole.replicas):
         for _ in range(group.count):
             slots.append(Slot(len(replicas), number))
@@ -262,7 +233,9 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     believed = partial(believed_step_time, fleet=fleet, seed=seed)
     router = dispatch_of(whole, lambda n: int(rng.integers(n)), believed=believed)
     specs = _replica_specs(whole, relative_speeds(whole, believed))
-    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, roles_of(whole))
+    reuse = ReuseMeter(engines.kvs, [spec.model for spec in specs]) \
+        if any(isinstance(kv, SharedKv) for kv in engines.kvs.values()) else None
+    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, roles_of(whole), reuse)
     handover = _handover(whole, dispatcher, replicas)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
@@ -282,7 +255,7 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
                   None if deferring is None else holding, handover, whole.replicas,
-                  engines.drafts)
+                  engines.drafts, reuse)
 
 
 def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica]
@@ -308,71 +281,6 @@ def _busy_bins(fleet: Fleet, slots: Sequence[Slot],
     return tuple(found)
 
 
-class _Engines:
-    """Makes the engines of simulated replicas: at the start, and again in slots whose replica has
-    stopped."""
-
-    def __init__(self, fleet: Fleet, traffic: Traffic, beliefs: Beliefs,
-                 journal_dir: Path | None, seed: int, stack: ExitStack) -> None:
-        self.lengths = {group.model.name: TrueLengths() for group in fleet.replicas}
-        self.drafts = [None if group.speculation is None
-                       else true_drafts(group.speculation, traffic.service_classes, seed, number)
-                       for number, group in enumerate(fleet.replicas)]
-        self.kvs: dict[int, KvAllocator] = {}  # of the present life of each replica
-        self._fleet = fleet
-        self._beliefs = beliefs
-        self._journal_dir = journal_dir
-        self._seed = seed
-        self._stack = stack
-        # How long a closed loop lasts is not known before.
-        closed = isinstance(traffic, Workload) and traffic.waits
-        period_s = 1.0 if closed else traffic.duration_s / _NUM_SAMPLES
-        self._period_ps = max(1, to_ps(period_s))
-        self._models = [step_time(group) for group in fleet.replicas]
-        self._factors = [beliefs.step_time_factor * belief_factor(fleet, group, seed)
-                         for group in fleet.replicas]
-        self._num_lives: Counter[int] = Counter()
-
-    def replica(self, number: int, replica_id: int) -> SimReplica:
-        """Return a replica of a group."""
-        fleet, group, seed = self._fleet, self._fleet.replicas[number], self._seed
-        model = self._models[number]
-        truth = true_step_time(fleet, model, random_stream(seed, "truth", replica_id))
-        clock = step_clock(group, truth, step_noise(fleet, random_stream(seed, "step-time",
-                                                                         replica_id)))
-        lengths, warmup_ps = self.lengths[group.model.name], to_ps(fleet.run.warmup_s)
-        drafts = self.drafts[number]
-        oracle = (Oracle(lengths) if drafts is None or group.speculation is None
-                  else DraftedOracle(lengths, drafts, group.speculation.depth.tokens))
-        recorder = (ReplicaRecorder(self._period_ps, warmup_ps) if drafts is None
-                    else DraftedRecorder(self._period_ps, warmup_ps, drafts))
-        return SimReplica(replica_id, self._scheduler(number, replica_id), clock, oracle, recorder,
-                          self._journal(number, replica_id), group.intake)
-
-    def renew(self, number: int, replica: SimReplica) -> None:
-        """Give a slot a fresh engine. A first life needs none."""
-        self._num_lives[replica.replica_id] += 1
-        replica_id = replica.replica_id
-        replica.renew(self._scheduler(number, replica_id), self._journal(number, replica_id))
-
-    def _scheduler(self, number: int, replica_id: int) -> AdaptableScheduler:
-        fleet, group = self._fleet, self._fleet.replicas[number]
-        kv = kv_cache(fleet, group, kv_tokens(fleet, group))
-        self.kvs[replica_id] = kv
-        return build_scheduler(fleet.schedule_of(group),
-                               biased(self._models[number], self._factors[number]), kv,
-                               self._beliefs.lengths(), drafting=drafting_of(group))
-
-    def _journal(self, number: int, replica_id: int) -> Journal | None:
-        if self._journal_dir is None:
-            return None
-        life = self._num_lives[replica_id]
-        name = f"journal-{replica_id}.jsonl" if not life else f"journal-{replica_id}-{life}.jsonl"
-        stream = self._stack.enter_context((self._journal_dir / name).open("wb"))
-        return Journal(stream, journal_header(self._fleet, self._fleet.replicas[number],
-                                              replica_id, self._factors[number]))
-
-
 def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpec]:
     speeds = iter(relative_speed)
     return [ReplicaSpec(group.model.name,
@@ -384,6 +292,11 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
 def _hit_rate(kvs: Iterable[KvAllocator]) -> float | None:
     rates = [kv.hit_rate for kv in kvs if isinstance(kv, SharedKv)]
     return float(np.mean(rates)) if rates else None
+
+
+def _reuse(parts: _Parts) -> PrefixReuse | None:
+    return None if parts.reuse is None else parts.reuse.reuse(
+        sum(replica.recorder.cached_tokens for replica in parts.replicas))
 
 
 def _series(replica: SimReplica) -> ReplicaSeries:

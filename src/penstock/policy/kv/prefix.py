@@ -1,6 +1,7 @@
 """KV accounting with a hashed prefix cache: equal prompt beginnings are stored once."""
 
 from penstock.policy.kv.shared import SharedKv
+from penstock.policy.kv.tiers import KvTiers
 
 
 class _Entry:
@@ -26,8 +27,8 @@ class PrefixKv(SharedKv):
 
     __slots__ = ("_evictable", "_held", "_shared")
 
-    def __init__(self, total_blocks: int, block_tokens: int) -> None:
-        super().__init__(total_blocks, block_tokens)
+    def __init__(self, total_blocks: int, block_tokens: int, tiers: KvTiers | None = None) -> None:
+        super().__init__(total_blocks, block_tokens, tiers)
         self._shared: dict[int, _Entry] = {}
         self._evictable: dict[int, None] = {}  # insertion order = least recently used first
         # sequence -> (hashes of its prompt, tokens per hash, number it has pinned or published)
@@ -52,20 +53,31 @@ class PrefixKv(SharedKv):
             num_hits -= 1
             entry = self._shared[prefix_hashes[num_hits]]
             idle_blocks -= entry.num_blocks if entry.users == 0 else 0
-        cached = num_hits * per_hash
-        held = cached // self.block_tokens
+        held = num_hits * per_hash // self.block_tokens
+        below = () if self.tiers is None else self._below(
+            self.tiers, prefix_hashes, num_hits, min(usable, (prompt_tokens - 1) // per_hash))
+        cached = (num_hits + len(below)) * per_hash
         needed, booked = self._needed_and_booked(prompt_tokens, room_tokens, chunk_tokens, cached,
                                                  held)
         if self.used_blocks + idle_blocks + needed + spare_blocks > self.total_blocks:
             return None
         for i in range(num_hits):
             self._pin(prefix_hashes[i])
+        if self.tiers is not None:
+            self.tiers.take(below)
         self.used_blocks += booked
         self._make_room()
-        self._held[sequence_id] = (prefix_hashes[:usable], per_hash, [num_hits])
+        for key in below:
+            self._shared[key] = _Entry(per_hash // self.block_tokens)
+            if self.changes is not None:
+                self.changes.append((key, True))
+        self._held[sequence_id] = (prefix_hashes[:usable], per_hash, [num_hits + len(below)])
         self._hit_tokens += cached
         self._prompt_tokens += prompt_tokens
         return cached
+
+    def _has(self, key: int) -> bool:
+        return key in self._shared
 
     def _pin(self, key: int) -> None:
         entry = self._shared[key]
@@ -79,9 +91,12 @@ class PrefixKv(SharedKv):
         while self.used_blocks + self._evictable_blocks > self.total_blocks:
             key = next(iter(self._evictable))
             del self._evictable[key]
-            self._evictable_blocks -= self._shared.pop(key).num_blocks
+            num_blocks = self._shared.pop(key).num_blocks
+            self._evictable_blocks -= num_blocks
             if self.changes is not None:
                 self.changes.append((key, False))
+            if self.tiers is not None:
+                self.tiers.put(key, num_blocks)
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, published = self._held[sequence_id]

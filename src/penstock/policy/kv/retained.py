@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from penstock.policy.kv.shared import SharedKv
+from penstock.policy.kv.tiers import KvTiers
 
 
 class _Entry:
@@ -33,8 +34,8 @@ class RetainingKv(SharedKv):
 
     __slots__ = ("_evictable", "_held", "_runs", "_serial", "_shared")
 
-    def __init__(self, total_blocks: int, block_tokens: int) -> None:
-        super().__init__(total_blocks, block_tokens)
+    def __init__(self, total_blocks: int, block_tokens: int, tiers: KvTiers | None = None) -> None:
+        super().__init__(total_blocks, block_tokens, tiers)
         self._shared: dict[int, list[_Entry]] = {}  # copies of equal content, oldest first
         self._runs: dict[int, _Entry] = {}  # by the sequence that they belong to
         self._evictable: OrderedDict[int, _Entry] = OrderedDict()  # by serial, first freed first
@@ -48,10 +49,13 @@ class RetainingKv(SharedKv):
         per_hash = hash_block_tokens or self.block_tokens
         usable = self._num_usable(prompt_tokens, prefix_hashes, per_hash)
         hits = self._hits(prefix_hashes[:usable], (prompt_tokens - 1) // per_hash)
-        run, run_blocks = self._own_run(sequence_id, len(hits) * per_hash, prompt_tokens)
+        below = () if self.tiers is None else self._below(
+            self.tiers, prefix_hashes, len(hits), min(usable, (prompt_tokens - 1) // per_hash))
+        num_known = len(hits) + len(below)
+        run, run_blocks = self._own_run(sequence_id, num_known * per_hash, prompt_tokens)
         held = len(hits) * per_hash // self.block_tokens + run_blocks
         idle = run_blocks + sum([entry.num_blocks for entry in hits if not entry.users])
-        cached = held * self.block_tokens
+        cached = num_known * per_hash + run_blocks * self.block_tokens
         needed, booked = self._needed_and_booked(prompt_tokens, room_tokens, chunk_tokens, cached,
                                                  held)
         if self.used_blocks + idle + needed + spare_blocks > self.total_blocks:
@@ -60,8 +64,13 @@ class RetainingKv(SharedKv):
             self._pin(entry)
         if run is not None:
             self._take(run, run_blocks)
+        if self.tiers is not None:
+            self.tiers.take(below)
         self.used_blocks += booked + run_blocks
         self._make_room()
+        for key in below:
+            hits.append(self._publish(key, len(hits) * per_hash // self.block_tokens,
+                                      per_hash // self.block_tokens))
         self._held[sequence_id] = (prefix_hashes[:usable], per_hash, hits)
         self._hit_tokens += cached
         self._prompt_tokens += prompt_tokens
@@ -86,6 +95,9 @@ class RetainingKv(SharedKv):
             return None, 0
         most = (prompt_tokens - 1) // self.block_tokens - run.first_block
         return (run, min(run.num_blocks, most)) if most > 0 else (None, 0)
+
+    def _has(self, key: int) -> bool:
+        return key in self._shared
 
     def _pin(self, entry: _Entry) -> None:
         if entry.users == 0:
@@ -122,17 +134,23 @@ class RetainingKv(SharedKv):
                 del self._shared[entry.key]
                 if self.changes is not None:
                     self.changes.append((entry.key, False))
+                if self.tiers is not None:
+                    self.tiers.put(entry.key, evicted)
 
     def computed(self, sequence_id: int, tokens: int) -> None:
         hashes, per_hash, entries = self._held[sequence_id]
         while len(entries) < len(hashes) and (len(entries) + 1) * per_hash <= tokens:
-            key = hashes[len(entries)]
-            first = len(entries) * per_hash // self.block_tokens
-            entry = self._entry(key, -1, first, per_hash // self.block_tokens, 1)
-            if self.changes is not None and key not in self._shared:
-                self.changes.append((key, True))
-            self._shared.setdefault(key, []).append(entry)
-            entries.append(entry)
+            entries.append(self._publish(hashes[len(entries)],
+                                          len(entries) * per_hash // self.block_tokens,
+                                          per_hash // self.block_tokens))
+
+    def _publish(self, key: int, first_block: int, num_blocks: int) -> _Entry:
+        """Return a new entry of a hash, which one sequence uses."""
+        entry = self._entry(key, -1, first_block, num_blocks, 1)
+        if self.changes is not None and key not in self._shared:
+            self.changes.append((key, True))
+        self._shared.setdefault(key, []).append(entry)
+        return entry
 
     def shared_blocks(self, sequence_id: int) -> int:
         return sum([entry.num_blocks for entry in self._held[sequence_id][2] if entry.users > 1])

@@ -2,19 +2,22 @@
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.policy.kv.tiers import KvTiers
 
 
 class SharedKv:
     """Counts blocks in use, blocks that may be evicted, and prompt tokens found in the cache.
 
     ``changes`` gets the hashes that are cached from now on (True) or no longer, in order; None
-    where nobody asks.
+    where nobody asks. Blocks with a hash that are evicted go down to ``tiers``, where there are
+    any. A prompt whose next blocks are there takes them into the cache as it starts.
     """
 
     __slots__ = ("_evictable_blocks", "_hit_tokens", "_prompt_tokens", "block_tokens",
-                 "changes", "total_blocks", "used_blocks")
+                 "changes", "tiers", "total_blocks", "used_blocks")
 
-    def __init__(self, total_blocks: int, block_tokens: int) -> None:
+    def __init__(self, total_blocks: int, block_tokens: int, tiers: KvTiers | None = None) -> None:
+        self.tiers = tiers
         self.total_blocks = total_blocks
         self.block_tokens = block_tokens
         self.used_blocks = 0  # private and protected blocks, without evictable ones
@@ -31,6 +34,29 @@ class SharedKv:
     def hit_rate(self) -> float:
         """Share of prompt tokens found in the cache so far."""
         return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
+
+    def found_tokens(self, prompt_tokens: int, hashes: tuple[int, ...], per_hash: int) -> int:
+        """Return the prompt tokens that are in the cache now, of a prompt whose leading blocks of
+        ``per_hash`` tokens have these hashes. Changes nothing."""
+        most = min(len(hashes), (prompt_tokens - 1) // per_hash)
+        found = 0
+        while found < most and (self._has(hashes[found]) or (
+                self.tiers is not None and self.tiers.has(hashes[found]))):
+            found += 1
+        return found * per_hash
+
+    def _below(self, tiers: KvTiers, hashes: tuple[int, ...], num_hits: int, most: int
+               ) -> tuple[int, ...]:
+        """Return the hashes after the first ``num_hits``, up to ``most``, that only the tiers
+        have."""
+        end = num_hits
+        while end < most and not self._has(hashes[end]) and tiers.has(hashes[end]):
+            end += 1
+        return hashes[num_hits:end]
+
+    def _has(self, key: int) -> bool:
+        """Whether a block of this hash is in the cache."""
+        raise NotImplementedError
 
     def grow(self, num_blocks: int) -> bool:
         if self.used_blocks + num_blocks > self.total_blocks:

@@ -21,6 +21,7 @@ from penstock.policy.route.models.protocol import ModelRouter
 from penstock.policy.route.predictive import Predictive
 from penstock.policy.route.prefix import PrefixAware
 from penstock.policy.route.protocol import Router
+from penstock.policy.route.reuse import LeastAddedTime
 from penstock.policy.route.simple import (
     FewestWaiting,
     FreeKv,
@@ -76,6 +77,8 @@ PLAIN: Mapping[str, Factory] = {
     "two_choices": lambda _settings, context: TwoChoices(context.draw),
     "free_kv": lambda _settings, _context: FreeKv(),
     "prefix_aware": lambda settings, context: PrefixAware(context.memory(), **settings),
+    "least_added_time": lambda settings, context: LeastAddedTime(
+        {fact.replica_id: fact for fact in context.facts}, **settings),
     "consistent_hash": lambda settings, _context: ConsistentHash(**settings),
     "predictive": _predictive,
 }

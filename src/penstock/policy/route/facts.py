@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from penstock.core.money import FREE, Price
+from penstock.policy.kv.tiers import TierSpec
 from penstock.predict.latency import LatencyPrior
 
 
@@ -22,9 +23,11 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFacts:
-    """One replica. Replicas of one ``kind`` are alike, so observations of one apply to all."""
+    """One replica. Replicas of one ``kind`` are alike, so observations of one apply to all.
+    ``tiers`` are below its KV cache, the fastest first."""
 
     replica_id: int
     offer: Offer
     kind: str
     prior: LatencyPrior
+    tiers: tuple[TierSpec, ...] = ()

@@ -5,6 +5,7 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.retained import RetainingKv
+from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.chunking import (
     Chunking,
@@ -45,13 +46,13 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,
-             prefix_caching: bool) -> KvAllocator:
-    """Return the empty KV cache that a scheduler with these options books."""
+             prefix_caching: bool, tiers: KvTiers | None = None) -> KvAllocator:
+    """Return the empty KV cache that a scheduler with these options books, above ``tiers``."""
     if not prefix_caching:
         return CountingKv(total_blocks, block_tokens)
     if options.kv_reserve in ("chunk", "prompt_fits"):
-        return RetainingKv(total_blocks, block_tokens)
-    return PrefixKv(total_blocks, block_tokens)
+        return RetainingKv(total_blocks, block_tokens, tiers)
+    return PrefixKv(total_blocks, block_tokens, tiers)
 
 
 def _chunking(options: SchedulerOptions, step_time: StepTimeModel) -> Chunking:

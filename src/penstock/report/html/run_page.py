@@ -15,7 +15,7 @@ from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, 
 from penstock.report.html.plan_page import short_sections
 from penstock.report.html.plots import all_figures, busiest_replica
 from penstock.report.html.table import PROSE, drawn
-from penstock.report.model import load, misses, models, run, wording
+from penstock.report.model import load, misses, models, reuse, run, wording
 
 
 def write_page(path: Path, summary: RunSummary, table: RequestTable,
@@ -76,8 +76,7 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:
         parts.append(_steps(busiest.replica))
-    if summary.overall.cost.per_hour:
-        parts.append(_cost(summary))
+    parts += _reuse_and_cost(summary)
     if summary.refusals:
         parts.append(sections.section(
             "Rejected and shed", "Why requests were refused. All of them count as misses.",
@@ -89,6 +88,15 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
     elif fleet:
         parts.append(_configuration(fleet))
     return "\n".join(parts)
+
+
+def _reuse_and_cost(summary: RunSummary) -> Iterator[str]:
+    if summary.prefix_reuse is not None:
+        yield sections.section(
+            "Prefix reuse", "Prompt tokens that had been computed before, and how many of them the "
+            "routes caught.", drawn(reuse.reuse_table(summary.prefix_reuse)))
+    if summary.overall.cost.per_hour:
+        yield _cost(summary)
 
 
 def _classes(summary: RunSummary) -> str:

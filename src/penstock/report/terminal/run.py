@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.table import RequestTable
-from penstock.report.model import load, misses, models, multiplexing, run, scaling
+from penstock.report.model import load, misses, models, multiplexing, reuse, run, scaling
 from penstock.report.model.table import Block, Note
 from penstock.report.terminal.plan import short_plan_blocks
 
@@ -48,8 +48,11 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
 
 
 def _replicas_and_pools(summary: RunSummary) -> list[Block]:
-    """Tables of replicas that came and went, and of devices that models share."""
+    """Tables of cached prefixes, of replicas that came and went, and of devices that models
+    share."""
     found: list[Block] = []
+    if summary.prefix_reuse is not None:
+        found.append(reuse.reuse_table(summary.prefix_reuse))
     if summary.scaling is not None:
         found.append(scaling.groups_table(summary.scaling))
         learned = scaling.calibration_table(summary.scaling)

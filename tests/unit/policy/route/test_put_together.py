@@ -26,6 +26,7 @@ OFFERS = {"small": SMALL, "large": LARGE}
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "prefix_aware": {"imbalance": 2.0, "slack_tokens": 10.0},
+    "least_added_time": {"wait_weight": 0.5, "patience": 1.0},
     "consistent_hash": {"load_factor": 2.0},
     "predictive": {"target": "ttft", "sample": 2},
     "fixed_model": {"model": "smallest", "dispatcher": "shortest_queue"},
