@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.run import AS_THEY_ARE, run_fleet
+from penstock.experiment.run import run_fleet
 from penstock.experiment.workers import ALONE, Executor
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
@@ -18,7 +18,7 @@ from penstock.metrics.attainment import Attainment
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.seeds import half_width
 from penstock.plan.fleet_bound import fleet_bound_per_s
-from penstock.sim.beliefs import Beliefs
+from penstock.sim.beliefs import NO_ERRORS, Beliefs
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 
@@ -73,7 +73,7 @@ class Capacity:
 
 def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
                   tolerance: float = 0.01, low_per_s: float | None = None,
-                  high_per_s: float | None = None, beliefs: Beliefs = AS_THEY_ARE,
+                  high_per_s: float | None = None, beliefs: Beliefs = NO_ERRORS,
                   on_probe: Callable[[Probe], None] | None = None,
                   where: Executor = ALONE) -> Capacity:
     """Search the highest rate with attainment of at least ``share`` in every class.
