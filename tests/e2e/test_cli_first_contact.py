@@ -132,7 +132,8 @@ def test_a_tpot_is_a_mean_itl(penstock, folder):
                     "--no-report")
     assert done.status == 0, done
     slo = done.json["demands"][0]["classes"][0]["slo"]
-    assert slo == {"ttft_s": 2.0, "itl_s": 0.1, "e2e_s": None, "itl": "mean", "percentile": 90.0}
+    assert slo == {"ttft_s": 2.0, "itl_s": 0.1, "e2e_s": None, "task_s": None, "itl": "mean",
+                   "percentile": 90.0}
     assert penstock("init", "new.yaml", *BASIC, "--class", "mine:tpot=0.1").status == 0
     assert "slo: {itl_s: 0.1, itl: mean}" in (folder / "new.yaml").read_text()
 

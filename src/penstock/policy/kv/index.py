@@ -86,6 +86,17 @@ class PrefixIndex:
                 mask |= self._holders[tier].get(key, 0)
         return mask
 
+    def holds(self, replica_id: int, key: int) -> bool:
+        """Whether a replica holds a block, in any tier."""
+        return bool(self._holders_of(key) >> replica_id & 1)
+
+    def num_held(self, replica_id: int) -> int:
+        """Return how many blocks a replica has, each once."""
+        first = self._blocks[0].get(replica_id, set())
+        if not self._num_lower:
+            return len(first)
+        return len(first.union(*[blocks.get(replica_id, set()) for blocks in self._blocks[1:]]))
+
     def num_holders(self, key: int) -> int:
         """Return how many replicas hold a block, in any tier."""
         return self._holders_of(key).bit_count()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from penstock.core.request import Request
 from penstock.policy.route.live_index import LiveIndex
 
-_EXPECTED_S = 2.0
+REPORTED_S = 2.0
 """Time after which a replica that reports its blocks has reported those of a request, as llm-d's
 index assumes."""
 
@@ -49,7 +49,7 @@ class PrefixMemory:
         if expected:
             for block in request.prefix_hashes:
                 sent_s = expected.get(block)
-                if sent_s is None or sent_s < now_s - _EXPECTED_S:
+                if sent_s is None or sent_s < now_s - REPORTED_S:
                     break
                 tokens += request.hash_block_tokens
         return tokens
@@ -108,7 +108,7 @@ class PrefixMemory:
         for block in request.prefix_hashes:
             expected[block] = now_s
             expected.move_to_end(block)
-        while expected and next(iter(expected.values())) < now_s - _EXPECTED_S:
+        while expected and next(iter(expected.values())) < now_s - REPORTED_S:
             expected.popitem(last=False)
 
     def knows(self, request: Request) -> bool:

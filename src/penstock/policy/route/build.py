@@ -78,7 +78,7 @@ PLAIN: Mapping[str, Factory] = {
     "free_kv": lambda _settings, _context: FreeKv(),
     "prefix_aware": lambda settings, context: PrefixAware(context.memory(), **settings),
     "least_added_time": lambda settings, context: LeastAddedTime(
-        {fact.replica_id: fact for fact in context.facts}, **settings),
+        {fact.replica_id: fact for fact in context.facts}, live=context.live, **settings),
     "consistent_hash": lambda settings, _context: ConsistentHash(**settings),
     "predictive": _predictive,
 }

@@ -6,7 +6,9 @@ from penstock.core.decision import Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.kv.index import TIERS, PrefixIndex
+from penstock.policy.route.affinity import REPORTED_S
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.outstanding import Outstanding
 from penstock.policy.route.protocol import PlainRouter
 from penstock.policy.route.sent import SentPrefixes, cached_tokens, usable_hashes
@@ -30,13 +32,18 @@ class LeastAddedTime(PlainRouter):
     class's target, and within ``patience`` times as long as the usual prompt takes, weighted by
     length. Around that limit a second of waiting counts ``(first / limit) ** (_STEEPNESS - 1)``.
 
+    What a cache holds is guessed from what was sent. The ``live`` index replaces the guess for
+    replicas that report all of their blocks, but for those of the last moments, and for requests
+    with exact hashes.
+
     A prefix behind which prompts branch off in many ways is worth a copy on more replicas, the
     shorter it is beside the rest of a prompt the sooner. Then all replicas count as if they had it,
     so that a prompt that is common to all requests draws them to no replica.
     """
 
     def __init__(self, facts: Mapping[int, ReplicaFacts], wait_weight: float = 0.05,
-                 patience: float = 1.75) -> None:
+                 patience: float = 1.75, live: LiveIndex | None = None) -> None:
+        self._live = live
         self._facts = facts
         self._wait_weight = wait_weight
         self._patience = patience
@@ -47,7 +54,7 @@ class LeastAddedTime(PlainRouter):
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         hashes = usable_hashes(request)
-        depths = self.index.depths(hashes)
+        depths = self._depths(request, hashes, replicas, now_s)
         limit_s = self._limit_s(request)
         common = self._record.num_common(hashes, _BRANCHES_PER_COPY)
         best: tuple[float, float, int] | None = None
@@ -72,6 +79,24 @@ class LeastAddedTime(PlainRouter):
                 best_cached, best_first_s = cached, first_s
         self._sent(request, chosen, best_cached, now_s)
         return Route(chosen.replica_id, {"cached_tokens": best_cached, "first_s": best_first_s})
+
+    def _depths(self, request: Request, hashes: tuple[int, ...],
+                replicas: Sequence[ReplicaSnapshot], now_s: float) -> dict[int, int]:
+        """Return how many leading blocks each replica holds. Replicas with none may be left out."""
+        depths, live = self.index.depths(hashes), self._live
+        if live is None or not request.hashes_are_exact:
+            return depths
+        for one in replicas:
+            number = one.replica_id
+            if not live.follows(number) or live.block_tokens(number) not in (
+                    0, request.hash_block_tokens):
+                continue
+            held = live.depth(number, hashes)
+            guess = depths.get(number, 0)
+            if live.is_whole(number):
+                guess = min(guess, self._record.num_since(number, hashes, now_s - REPORTED_S))
+            depths[number] = max(held, guess)
+        return depths
 
     def _from_tiers(self, request: Request, hashes: tuple[int, ...], depth: int,
                     fact: ReplicaFacts) -> tuple[int, float]:

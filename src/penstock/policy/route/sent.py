@@ -56,6 +56,17 @@ class SentPrefixes:
                 while len(self._pool) * request.hash_block_tokens > tier.capacity_tokens:
                     self._pool.popitem(last=False)
 
+    def num_since(self, replica_id: int, hashes: Sequence[int], since_s: float) -> int:
+        """Return how many leading blocks were sent to a replica since a time."""
+        recents = self._recent.get(replica_id)
+        found = 0
+        if recents is not None:
+            for key in hashes:
+                if recents[0].get(key, -inf) < since_s:
+                    break
+                found += 1
+        return found
+
     def _use(self, hashes: tuple[int, ...], replica_id: int,
              recents: list[OrderedDict[int, float]], own: Sequence[TierSpec],
              now_s: float) -> None:

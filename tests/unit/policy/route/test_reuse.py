@@ -5,6 +5,7 @@ from dataclasses import replace
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.kv.index import PrefixIndex
 from penstock.policy.kv.tiers import TierSpec
+from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.outstanding import Outstanding, Remainder
 from penstock.policy.route.reuse import LeastAddedTime
 from penstock.policy.route.sent import SentPrefixes, cached_tokens, usable_hashes
@@ -155,3 +156,23 @@ def test_a_slow_tier_is_worth_less_than_a_cache() -> None:
         chooser.route(request(1, 3300, hashes=tuple(range(900, 1100))), [small], 1.0)
         route = chooser.route(request(2, 3300, hashes=LONG), [small, snapshot(1)], 2.0)
         assert route.replica_id == chosen
+
+
+def test_reports_replace_the_guess_of_a_replica_that_tells_all() -> None:
+    live = LiveIndex()
+    for number in range(2):
+        live.cleared(number, whole=True)
+    chooser = LeastAddedTime({number: fact(number) for number in range(2)}, live=live)
+    idle = [snapshot(0), snapshot(1)]
+
+    def routed(number: int, now_s: float, *, exact: bool = True) -> tuple[int, float]:
+        found = chooser.route(request(number, 3300, hashes=LONG)._replace(hashes_are_exact=exact),
+                              idle, now_s)
+        return found.replica_id, found.terms["cached_tokens"]
+
+    assert routed(0, 0.0) == (0, 0)
+    assert routed(1, 1.0) == (0, 3200), "the replica will report them in a moment"
+    assert routed(2, 9.0)[1] == 0, "the replica has evicted them"
+    live.stored(1, LONG)
+    assert routed(3, 20.0) == (1, 3200)
+    assert routed(4, 30.0, exact=False)[1] == 3200, "without exact hashes as sent"

@@ -94,8 +94,9 @@ def test_another_endpoint_loads_what_one_cannot():
     async def run():
         pool, calls, _ = pool_of()
         calls.broken.add(f"http://{address(0)}")
-        _, replies = await pool.asked(ASK)
+        stream, replies = await pool.asked(ASK)
         assert head_mutation(replies[0])[DESTINATION] == address(1)
+        stream.close()
         calls.broken |= {f"http://{address(n)}" for n in (1, 2)}
         _, (reply,) = await pool.asked({**ASK, "model": "poem"})
         assert reply.immediate_response.status.code == 503
