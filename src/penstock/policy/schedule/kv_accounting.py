@@ -201,11 +201,17 @@ class KvAccounting:
             self.kv.free(sequence.request.request_id, num_blocks, self._stored_tokens(sequence))
 
     def returned(self, request_id: int) -> bool:
-        """Free the blocks of a lent sequence. Returns whether the sequence was lent."""
+        """Free the blocks of a lent sequence, or let them be freed where they wait for a step in
+        flight. Returns whether the sequence was lent."""
         sequence = self._lent.pop(request_id, None)
         if sequence is not None:
             self.kv.free(request_id, sequence.start_blocks, self._stored_tokens(sequence))
-        return sequence is not None
+            return True
+        for ending in self._ending:
+            if ending.request.request_id == request_id:
+                ending.request = ending.request._replace(lends=False)
+                return True
+        return False
 
     def _stored_tokens(self, sequence: Sequence) -> int:
         """Return the tokens in the KV cache of a sequence that is in no group."""
