@@ -127,6 +127,9 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
         if section.schedule is None and "schedule" not in document.policies.model_fields_set:
             section = section.model_copy(update={"schedule": STOCK})
     group = replace(_group(path, section, have), setup=setup)
+    if section.attestation is not None and not group.accelerator.confidential:
+        raise PlacedError((*path, "attestation"), f"{group.accelerator.name} is not in "
+                          "confidential mode (accelerators[].confidential)")
     urls = tuple(url.rstrip("/") for url in section.endpoints or ())
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "

@@ -116,3 +116,15 @@ def test_devices_of_a_pool_are_attested_in_simulation_by_its_accelerators() -> N
     assert attestation_violation(pool.confidentiality, 2.0) is None
     assert attestation_violation(pool.confidentiality, 3.0) is not None
     assert parse_fleet(to_yaml(fleet)) == fleet
+
+
+def test_a_chosen_accelerator_must_be_in_confidential_mode() -> None:
+    with pytest.raises(InputError, match=r"replicas\[0\].attestation: a100-80gb is not in conf"):
+        parse_fleet("""\
+name: chosen
+accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat}]
+traffic: [{lengths: {prompt: {fixed: 9}, output: {fixed: 9}}, rate_per_s: 1, num_requests: 1}]
+replicas: [{attestation: {simulated: [{from_s: 0}]}}]
+""")
