@@ -12,6 +12,7 @@ from penstock.engines.kv_events.decode import NO_EVENTS, read_batch
 from penstock.engines.kv_events.follow import Follower, Source, zmq_asyncio
 from penstock.engines.kv_events.learned import LearnedBlocks
 from penstock.fleet.values import Fleet
+from penstock.policy.route.build import READERS_OF_EVENTS
 from penstock.policy.route.live_index import LiveIndex
 
 _LOOK_S = 0.25
@@ -116,6 +117,16 @@ def check_kv_events(fleet: Fleet) -> None:
     if any(group.kv_events for group in fleet.replicas):
         zmq_asyncio()
         read_batch(NO_EVENTS)
+
+
+def note_unread_events(fleet: Fleet, note: Callable[[str], None]) -> None:
+    """Note where engines report events, and the fleet's router does not read them."""
+    route = fleet.policies.route
+    names = (route.name, route.options.get("dispatcher"))
+    if any(group.kv_events for group in fleet.replicas) and not (
+            set(names) & set(READERS_OF_EVENTS)):
+        note(f"replicas.kv_events: policies.route {route.name} does not read them; "
+             f"{', '.join(READERS_OF_EVENTS[:-1])} and {READERS_OF_EVENTS[-1]} do")
 
 
 def source_of(engine: EngineState) -> Source | None:

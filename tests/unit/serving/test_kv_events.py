@@ -13,10 +13,12 @@ pytest.importorskip("msgspec", reason="the extra 'kv-events' is not installed")
 from penstock.engines.client.state import EngineFacts
 from penstock.engines.kv_events.decode import Stored, written
 from penstock.engines.kv_events.keys import prompt_keys
+from penstock.fleet.load import parse_fleet
 from penstock.policy.route.live_index import LiveIndex
 from penstock.serving.gateway.engines import Engines
-from penstock.serving.kv_events import KvEvents
+from penstock.serving.kv_events import KvEvents, note_unread_events
 from support.fake_kv_engine import FakeKvEngine
+from support.small_fleet import FLEET
 
 KEYS = prompt_keys(range(8), 4)
 
@@ -68,3 +70,17 @@ def test_a_changed_fleet_file_moves_what_is_known():
             await two.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("route", "is_read"), [
+    ("prefix_aware", True), ("joint", True), ("least_added_time", True), ("least_loaded", False),
+    ({"name": "best_route", "dispatcher": "prefix_aware"}, True), ("best_route", False)])
+def test_events_that_no_router_reads_are_noted(route, is_read):
+    group = {"count": 1, "endpoints": ["http://10.0.0.1:8000"], "kv_events": ["tcp://*:5557"]}
+    noted: list[str] = []
+    note_unread_events(parse_fleet(FLEET, overrides={
+        "replicas": [group], "policies": {"route": route}}), noted.append)
+    assert [line.startswith("replicas.kv_events: policies.route") for line in noted] == (
+        [] if is_read else [True])
+    note_unread_events(parse_fleet(FLEET, overrides={"policies": {"route": route}}), noted.append)
+    assert len(noted) == (not is_read)

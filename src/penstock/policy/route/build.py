@@ -99,3 +99,5 @@ _MODEL_ROUTERS: Mapping[str, ModelFactory] = {
 MODEL_FIRST: Mapping[str, Factory] = {name: _model_first(make)
                                       for name, make in _MODEL_ROUTERS.items()}
 """Routers that choose the model first, then a replica by ``dispatcher``."""
+READERS_OF_EVENTS = ("prefix_aware", "least_added_time", "joint")
+"""Routers that read the index of the blocks that replicas report."""

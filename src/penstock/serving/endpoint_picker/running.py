@@ -41,7 +41,7 @@ from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.server import forecasts_of, offer_of, routed_part
-from penstock.serving.kv_events import KvEvents, check_kv_events
+from penstock.serving.kv_events import KvEvents, check_kv_events, note_unread_events
 from penstock.serving.overload import OverloadGuard, default_limits
 from penstock.serving.workers.load_board import Peers
 from penstock.serving.workers.place import WorkerPlace
@@ -88,6 +88,8 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
     and their load. ``live`` is the index of blocks that the router reads. Raises InputError where
     an address cannot be bound, or where an endpoint has none that the protocol can name."""
     check_kv_events(fleet)
+    if worker is None or worker.number == 0:
+        note_unread_events(fleet, on_bug)
     if worker is not None:
         check_one_process(fleet)
     facts = list(facts_of(fleet) if endpoints is None else endpoints())

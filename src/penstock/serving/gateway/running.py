@@ -40,7 +40,7 @@ from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.server import Gateway, forecasts_of, gateway_config
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.kv_events import KvEvents, check_kv_events
+from penstock.serving.kv_events import KvEvents, check_kv_events, note_unread_events
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.scaling.plan import ScalingPlan
 from penstock.serving.scaling.scaling import Scaling
@@ -115,6 +115,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     the address cannot be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_kv_events(fleet)
+    if worker is None or worker.number == 0:
+        note_unread_events(fleet, on_bug)
     check_rules(fleet.attestation)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
