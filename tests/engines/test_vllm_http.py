@@ -118,10 +118,11 @@ def added(journal: Path) -> list[dict[str, Any]]:
 
 
 def test_a_streamed_answer_is_the_whole_answer_in_pieces(stack: Stack) -> None:
-    whole = ask(stack.url, prompt=words(40, 1), max_tokens=12)
-    assert whole["usage"]["completion_tokens"] == 12
-    pieces = asyncio.run(streamed(stack.url, "interactive", words(40, 1), 12))
-    assert len(pieces) > 1  # the engine joins tokens that wait for a reader, so no exact number
+    whole = ask(stack.url, prompt=words(40, 1), max_tokens=400)
+    assert whole["usage"]["completion_tokens"] == 400
+    pieces = asyncio.run(streamed(stack.url, "interactive", words(40, 1), 400))
+    # The engine joins tokens that wait for a reader: on a busy host, a few tokens may be one piece.
+    assert len(pieces) > 1
     assert "".join(pieces) == whole["choices"][0]["text"]
 
 
