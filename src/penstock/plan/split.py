@@ -3,6 +3,7 @@
 The path of the KV cache must be known: the fleet file's section ``disaggregation``.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -62,11 +63,7 @@ class Split:
     @property
     def accelerators(self) -> Mapping[str, int]:
         """Number of accelerators of each kind."""
-        found: dict[str, int] = {}
-        for group in self.groups:
-            name = group.accelerator.name
-            found[name] = found.get(name, 0) + group.num_accelerators
-        return found
+        return _accelerators(self.groups)
 
 
 def best_split(fleet: Fleet, choice: Choice, below_per_hour: float, free: Mapping[str, int],
@@ -121,11 +118,14 @@ def _fleets(fleet: Fleet, choice: Choice, below_per_hour: float
 
 
 def _fits(groups: Sequence[ReplicaGroup], free: Mapping[str, int]) -> bool:
-    used: dict[str, int] = {}
+    return all(count <= free.get(name, count) for name, count in _accelerators(groups).items())
+
+
+def _accelerators(groups: Sequence[ReplicaGroup]) -> Mapping[str, int]:
+    used: Counter[str] = Counter()
     for group in groups:
-        name = group.accelerator.name
-        used[name] = used.get(name, 0) + group.num_accelerators
-    return all(count <= free.get(name, count) for name, count in used.items())
+        used[group.accelerator.name] += group.num_accelerators
+    return used
 
 
 def _sides(fleet: Fleet, choice: Choice, role: str) -> list[Side]:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from penstock.core.units import ceil_div
 from penstock.workload.clock import Clock, numbers_of, seconds_of
 from penstock.workload.columns import LABELS, REQUIRED, RowFaultError, name_index
 from penstock.workload.table import Table
-from penstock.workload.text import open_text
+from penstock.workload.text import json_rows
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
 from penstock.workload.workload import FloatColumn
 
@@ -25,10 +24,8 @@ def read_json_table(path: Path, fields: Mapping[str, str], clock: Clock | None) 
     Raises RowFaultError for a line that is not a JSON object with the expected fields.
     """
     rows = _Rows(fields, clock)
-    with open_text(path) as lines:
-        for line in lines:
-            if not line.isspace():
-                rows.add(line)
+    for number, line, row in json_rows(path):
+        rows.add(number, line, row)
     return Table(
         rows.times(),
         np.array(rows.prompts, np.float64),
@@ -72,12 +69,7 @@ class _Rows:
         self._counts = array("q")
         self._hashes = array("q")
 
-    def add(self, line: str) -> None:
-        number = len(self.prompts)
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise RowFaultError(number, f"not a JSON object ({error.msg})") from None
+    def add(self, number: int, line: str, row: Any) -> None:
         if not isinstance(row, dict):
             raise RowFaultError(number, f"found {line.strip()[:30]!r}; expected a JSON object")
         for field in self._required:

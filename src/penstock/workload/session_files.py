@@ -5,12 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import orjson
-
 from penstock.core.errors import InputError
-from penstock.workload.columns import RowFaultError
 from penstock.workload.session_turns import Fields, SessionFile, Turn, Wait
-from penstock.workload.text import open_text
+from penstock.workload.text import json_rows, open_text
 
 _SCHEMA = "dynamo.agentic_mooncake"
 _MOONCAKE_TOKENS = 512
@@ -19,8 +16,6 @@ _BAILIAN_TOKENS = 16
 _SEARCHED_ROWS = 1000
 _PROMPT, _OUTPUT = ("input_length", "input_tokens"), ("output_length", "output_tokens")
 _DELAY, _TIME = ("delay", "delay_ms"), ("timestamp", "created_time")
-
-
 _FIELDS: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("sessions", frozenset({"t_ms", "blocks", "parent"})),
     ("bailian", frozenset({"chat_id", "parent_chat_id"})),
@@ -61,17 +56,7 @@ def read_session_file(path: Path, form: str) -> SessionFile:
 
 
 def _rows(path: Path) -> Iterator[Fields]:
-    number = 0
-    with open_text(path) as lines:
-        for line in lines:
-            if line.isspace():
-                continue
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise RowFaultError(number, f"not a JSON object ({error.msg})") from None
-            yield Fields(number, row)
-            number += 1
+    return (Fields(number, row) for number, _, row in json_rows(path))
 
 
 def _derived(rows: Iterator[Fields]) -> SessionFile:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, BinaryIO, TextIO, cast
+from typing import IO, Any, BinaryIO, TextIO, cast
+
+import orjson
 
 from penstock.core.errors import InputError
 from penstock.workload.columns import RowFaultError
@@ -38,6 +40,19 @@ def open_text(path: Path) -> Iterator[TextIO]:
                          ) from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Yield the number, from 0, the text and the value of every line of JSON that is not blank.
+
+    Raises InputError as ``open_text`` does, and RowFaultError for a line that is not JSON.
+    """
+    with open_text(path) as lines:
+        for number, line in enumerate(line for line in lines if not line.isspace()):
+            try:
+                yield number, line, orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise RowFaultError(number, f"not a JSON object ({error.msg})") from None
 
 
 def _unzipped(raw: BinaryIO) -> IO[bytes]:

@@ -13,9 +13,12 @@ _PLANNED = frozenset({"model", "accelerator", "parallelism", "precision", "kv_pr
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Who stated a fleet's values: its file ``marked``, with its lines, or the ``plan`` of which
-    the file has the replicas. A plan's file also has every default, so of its other sections
-    nothing counts as stated. ``counted_on`` is the reason where every value is to be stated."""
+    """Sources of a fleet's values.
+
+    ``marked`` is the fleet file with its line numbers. ``plan`` names the plan that wrote the file.
+    Only the replicas of such a file count as stated, since the plan writes every default into the
+    other sections. ``counted_on`` is the reason where every value is to be stated.
+    """
 
     marked: MarkedData | None = None
     plan: str | None = None

@@ -34,8 +34,7 @@ class PrefixMemory:
         token remains to compute."""
         cached = 0
         live = self._live
-        if live is not None and request.hashes_are_exact and live.follows(replica_id) \
-                and live.block_tokens(replica_id) in (0, request.hash_block_tokens):
+        if live is not None and live.speaks_of(replica_id, request):
             cached = int(live.match(replica_id, request.prefix_hashes) * request.hash_block_tokens)
             cached = max(cached, self._expected_tokens(request, replica_id, now_s))
             if live.is_whole(replica_id):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from penstock.core.request import Request
 from penstock.policy.kv.index import PrefixIndex
 
 _WEIGHTS = (1.0, 0.8, 0.25, 0.25)
@@ -67,6 +68,11 @@ class LiveIndex:
     def follows(self, replica_id: int) -> bool:
         """Whether a replica reports its blocks."""
         return replica_id in self._places
+
+    def speaks_of(self, replica_id: int, request: Request) -> bool:
+        """Whether a replica reports blocks as the hashes of a request name them."""
+        return (request.hashes_are_exact and replica_id in self._places
+                and self._block_tokens.get(replica_id, 0) in (0, request.hash_block_tokens))
 
     def is_whole(self, replica_id: int) -> bool:
         """Whether a replica holds no blocks beside those that are known."""

@@ -88,8 +88,7 @@ class LeastAddedTime(PlainRouter):
             return depths
         for one in replicas:
             number = one.replica_id
-            if not live.follows(number) or live.block_tokens(number) not in (
-                    0, request.hash_block_tokens):
+            if not live.speaks_of(number, request):
                 continue
             held = live.depth(number, hashes)
             guess = depths.get(number, 0)
