@@ -5,7 +5,6 @@ The messages are those of vLLM's pull connectors (NIXL; vllm 0.32,
 ``kv_transfer_params``, which the second engine gets unchanged.
 """
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,15 +13,14 @@ import orjson
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
-from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.fleet.values import Fleet
 from penstock.policy.route.roles import BOTH, PREFILL, Roles
 from penstock.serving.adapters.adapters import Adapters
-from penstock.serving.adapters.shelf import AdapterError
 from penstock.serving.gateway.adapter_hold import adapter_held
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.attempt import attempted
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.exchange import (
     FAULTS,
@@ -86,33 +84,12 @@ class Pairing:
                       engine: EngineState) -> dict[str, Any] | None:
         """Let an engine compute the prompt. Returns the fields that the next engine gets, None
         where the engine failed. Raises ServiceError at the request's own deadline."""
-        exchange.engine, url, clock = engine, engine.facts.url, self._calls.clock
-        attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name, "at_s": clock(),
-                                   "outcome": "is in progress"}
-        exchange.decision.attempts.append(attempt)
-        engine.begin(exchange.number, InFlight(request.prompt_tokens, 1.0))
-        traced = exchange.trace.attempt(url)
-        try:
+        clock, found = self._calls.clock, None
+        with attempted(exchange, engine, InFlight(request.prompt_tokens, 1.0), clock) as attempt:
             async with adapter_held(self._adapters, exchange, engine, clock):
-                found = await self._asked(exchange, engine, traced)
-        except (EngineFailedError, EngineBusyError, UnsupportedError, AdapterError) as error:
-            if isinstance(error, AdapterError):
-                exchange.adapter_after_s = error.after_s
-            elif isinstance(error, EngineFailedError):
-                engine.failed(clock())
-            elif isinstance(error, EngineBusyError):
-                exchange.retry_after = error.retry_after or "1"
-            attempt["outcome"] = exchange.failed(error)
-            return None
-        except asyncio.CancelledError:
-            attempt["outcome"] = "the client left"
-            raise
-        else:
-            attempt["outcome"] = PREFILLED
-            return {KEY: found}
-        finally:
-            engine.end(exchange.number)
-            exchange.trace.attempted(attempt["outcome"], failed=attempt["outcome"] != PREFILLED)
+                found = await self._asked(exchange, engine, attempt.trace_headers)
+            attempt.outcome = PREFILLED
+        return None if found is None else {KEY: found}
 
     async def _asked(self, exchange: Exchange, engine: EngineState,
                      traced: Mapping[str, str]) -> dict[str, Any]:

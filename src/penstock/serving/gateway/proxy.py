@@ -5,24 +5,23 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import count
-from typing import Any
 
 import aiohttp
 from aiohttp import ServerTimeoutError, web
 
 from penstock.core.departure import Departure
 from penstock.core.request import Request
-from penstock.engines.client.dialects import Question, UnsupportedError
+from penstock.engines.client.dialects import Question
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.policy.route.pools import goes_to_pool
 from penstock.serving.adapters.adapters import Adapters
-from penstock.serving.adapters.shelf import AdapterError
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, is_tried
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.attempt import attempted
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
@@ -194,44 +193,17 @@ class Proxy:
                        engine: EngineState) -> web.StreamResponse | None:
         """Relay the answer of an engine. Returns None where the engine failed before anything was
         sent."""
-        exchange.engine, url = engine, engine.facts.url
-        attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name,
-                                   "at_s": self._clock(), "outcome": "is in progress"}
-        exchange.decision.attempts.append(attempt)
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
-        engine.begin(exchange.number, in_flight)
-        exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
-        failed = False
-        try:
-            trace_headers = exchange.trace.attempt(url)
+        response = None
+        with attempted(exchange, engine, in_flight, self._clock) as attempt:
+            exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
             async with adapter_held(self._adapters, exchange, engine, self._clock):
-                response = await self._asked(exchange, engine, in_flight, trace_headers)
-        except (EngineFailedError, EngineBusyError, UnsupportedError, AdapterError) as error:
-            if isinstance(error, AdapterError):
-                exchange.adapter_after_s = error.after_s
-            elif isinstance(error, EngineFailedError):
-                engine.failed(self._clock())
-            elif isinstance(error, EngineBusyError):
-                exchange.retry_after = error.retry_after or "1"
-            else:
-                exchange.unsupported = str(error)
-            attempt["outcome"], failed = exchange.failed(error), True
-            if not exchange.ask.needs.confidential:
-                self._metrics.retries.labels(url).inc()
-            return None
-        except (asyncio.CancelledError, ClientDisconnectedError):
-            attempt["outcome"] = "the client left"
-            raise
-        except ServiceError as error:
-            attempt["outcome"] = str(error)
-            raise
-        else:
-            attempt["outcome"] = f"answered {response.status}"
-            return response
-        finally:
-            engine.end(exchange.number)
-            exchange.trace.attempted(attempt["outcome"], failed=failed)
+                response = await self._asked(exchange, engine, in_flight, attempt.trace_headers)
+            attempt.outcome = f"answered {response.status}"
+        if response is None and not exchange.ask.needs.confidential:
+            self._metrics.retries.labels(engine.facts.url).inc()
+        return response
 
     async def _ready(self, exchange: Exchange, request: Request,
                      tried: list[EngineState]) -> EngineState | None:

@@ -123,6 +123,22 @@ def test_an_engine_without_a_connector_is_told_and_passed_over() -> None:
     assert attempts[-1][1] == "answered 200"
 
 
+def test_a_prefill_that_the_deadline_ends_is_recorded_so() -> None:
+    async def silent(_):
+        await asyncio.sleep(60)
+
+    async def work():
+        async with http_engine(silent, "llama-3-8b") as url, pairs() as (_, cluster):
+            urls = [url, url, *(one.url for one in cluster.replicas[2:])]
+            async with pairs(urls=urls) as (session, _):
+                return await ask(session, penstock={"deadline_s": 0.3})
+
+    status, _, attempts = asyncio.run(work())
+    assert status == 429
+    assert attempts == [("replica 0",
+                         "no token of an answer came within 0.3 s, its deadline")]
+
+
 def test_the_first_engine_is_asked_for_one_token_in_one_piece() -> None:
     body = prefill_body({"prompt": "a", "max_completion_tokens": 9, "stream": True,
                          "stream_options": {"include_usage": True}})
