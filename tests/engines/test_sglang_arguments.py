@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from penstock.engines.launch.starts import Start
-from support.launched import random_starts, started
+from support.launched import DENSE, MIXTURE, random_starts, started, two_replicas
 
 SPEC = find_spec("sglang")
 pytestmark = [
@@ -24,18 +24,7 @@ pytestmark = [
                        reason="SGLang is not installed; .ci/engines installs it beside vLLM, "
                               "without what it requires"),
     pytest.mark.filterwarnings("default")]
-FLEET = """
-name: two
-accelerators: [{{name: h100-80gb}}]
-models: [{{name: {model}, precisions: [{precision}]}}]
-service_classes: [{{name: chat, slo: {{ttft_s: 2}}}}]
-traffic: [{{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1,
-            num_requests: 9}}]
-engine: {{name: sglang, memory_fraction: 0.85, max_num_seqs: 99, prefix_caching: false}}
-replicas: [{{count: 2, precision: {precision}, kv_precision: {kv}, served_as: me/weights,
-             parallelism: {{{spread}}}, schedule: {{name: sarathi, chunk_tokens: 4096}}}}]
-"""
-DENSE, MIXTURE = "llama-3.1-8b", "qwen3-235b-a22b"
+ENGINE = "name: sglang"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +63,7 @@ def parsed(parser: argparse.ArgumentParser, start: Start) -> Any:
 def test_sglang_takes_every_kind_of_replica(engine: str, parser: argparse.ArgumentParser,
                                             model: str, precision: str, kv: str,
                                             spread: str) -> None:
-    text = FLEET.format(model=model, precision=precision, kv=kv, spread=spread)
+    text = two_replicas(ENGINE, model, precision, kv, spread)
     group = {"tensor": 1, "pipeline": 1, "data": 1, "expert": 1} | {
         key: int(value) for key, _, value in (part.partition(": ") for part in spread.split(", "))}
     for start in started(text, engine, None):
@@ -94,7 +83,7 @@ def test_sglang_takes_every_kind_of_replica(engine: str, parser: argparse.Argume
 
 def test_sglang_takes_the_old_spelling_of_data_parallel_attention(
         parser: argparse.ArgumentParser) -> None:
-    text = FLEET.format(model=MIXTURE, precision="fp8", kv="bf16", spread="data: 8")
+    text = two_replicas(ENGINE, MIXTURE, "fp8", "bf16", "data: 8")
     found = parsed(parser, started(text, "sglang:0.5.21", None)[0])
     assert found.dp_size == 8
     assert found.enable_dp_attention

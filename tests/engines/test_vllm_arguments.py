@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.engines.launch.starts import Start
-from support.launched import random_starts, started
+from support.launched import DENSE, MIXTURE, random_starts, started, two_replicas
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None,
@@ -15,19 +15,7 @@ pytestmark = [
                               "of its own"),
     pytest.mark.filterwarnings("default")]  # vLLM and torch have warnings of their own
 
-FLEET = """
-name: two
-accelerators: [{{name: h100-80gb}}]
-models: [{{name: {model}, precisions: [{precision}]}}]
-service_classes: [{{name: chat, slo: {{ttft_s: 2}}}}]
-traffic: [{{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1,
-            num_requests: 9}}]
-engine: {{name: vllm, version: 0.32.0, memory_fraction: 0.85, max_num_seqs: 99,
-          prefix_caching: false}}
-replicas: [{{count: 2, precision: {precision}, kv_precision: {kv}, served_as: me/weights,
-             parallelism: {{{spread}}}, schedule: {{name: sarathi, chunk_tokens: 4096}}}}]
-"""
-DENSE, MIXTURE = "llama-3.1-8b", "qwen3-235b-a22b"
+ENGINE = "name: vllm, version: 0.32.0"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +48,7 @@ def parsed(start: Start) -> tuple[Any, Any]:
     (MIXTURE, "bf16", "bf16", "tensor: 8, pipeline: 2, data: 2")])
 def test_vllm_takes_every_kind_of_replica(engine: str, model: str, precision: str, kv: str,
                                           spread: str) -> None:
-    text = FLEET.format(model=model, precision=precision, kv=kv, spread=spread)
+    text = two_replicas(ENGINE, model, precision, kv, spread)
     for start in started(text, engine, None):
         found, arguments = parsed(start)
         group = {"tensor": 1, "pipeline": 1, "data": 1, "expert": 1} | {
@@ -104,7 +92,7 @@ def test_the_parser_refuses_what_is_gone(gone: list[str]) -> None:
 
 
 def test_a_replica_that_the_version_does_not_know_is_refused() -> None:
-    text = FLEET.format(model=DENSE, precision="bf16", kv="int8", spread="tensor: 1")
+    text = two_replicas(ENGINE, DENSE, "bf16", "int8", "tensor: 1")
     with pytest.raises(InputError, match=r"vllm 0\.19\.0 has no KV cache in int8"):
         started(text, "vllm:0.19.0", None)
 

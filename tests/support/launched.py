@@ -16,7 +16,24 @@ from penstock.plan.variants import variants_of
 from support.random_fleets import random_document, random_text
 
 CATALOG = load_catalog()
+DENSE, MIXTURE = "llama-3.1-8b", "qwen3-235b-a22b"
 ENGINES = ("vllm:0.32.0", "sglang:0.5.23", "tensorrt-llm:1.3.0")
+
+
+def two_replicas(engine: str, model: str, precision: str, kv: str, spread: str) -> str:
+    """A fleet file of two replicas that states what engines take as arguments. ``engine`` is the
+    beginning of the engine's section, ``spread`` the parallelism, both without braces."""
+    return f"""
+name: two
+accelerators: [{{name: h100-80gb}}]
+models: [{{name: {model}, precisions: [{precision}]}}]
+service_classes: [{{name: chat, slo: {{ttft_s: 2}}}}]
+traffic: [{{lengths: {{prompt: {{fixed: 9}}, output: {{fixed: 9}}}}, rate_per_s: 1,
+            num_requests: 9}}]
+engine: {{{engine}, memory_fraction: 0.85, max_num_seqs: 99, prefix_caching: false}}
+replicas: [{{count: 2, precision: {precision}, kv_precision: {kv}, served_as: me/weights,
+             parallelism: {{{spread}}}, schedule: {{name: sarathi, chunk_tokens: 4096}}}}]
+"""
 
 
 def planned_text(seed: int) -> str | None:
