@@ -12,8 +12,6 @@ from penstock.metrics.percentiles import percentiles
 from penstock.metrics.run_summary import TaskSummary
 from penstock.metrics.table import RequestTable, concat
 
-INTERACTIVITY_PERCENTILE = 90
-
 
 @dataclass(frozen=True, slots=True)
 class TaskTable:

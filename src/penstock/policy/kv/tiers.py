@@ -89,11 +89,6 @@ class KvTiers:
         self.load_s = 0.0
         self.loaded_s = 0.0
 
-    @property
-    def own_blocks(self) -> int:
-        """KV blocks for which the tiers that are the replica's own have room."""
-        return sum([store.capacity_blocks for store in self.stores if not store.shared])
-
     def has(self, key: int) -> bool:
         """Whether any tier has the blocks of this hash."""
         return any(key in store.blocks for store in self.stores)

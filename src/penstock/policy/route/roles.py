@@ -6,7 +6,6 @@ from typing import Final
 BOTH: Final = "both"
 PREFILL: Final = "prefill"
 DECODE: Final = "decode"
-ROLES: Final = (BOTH, PREFILL, DECODE)
 
 
 class Roles:
