@@ -63,7 +63,9 @@ def deployment(model: ModelSpec, accelerator: Accelerator, parallelism: Parallel
     """Return the facts of a replica. ``version`` may be empty, which no effect is of."""
     attention = ("latent" if model.kv_latent_size else "linear" if model.linear_layers
                  else "window" if model.window_layers else "full")
-    ranks = f"{parallelism.tensor * parallelism.data}" + ("d" if parallelism.data > 1 else "")
+    num_ranks = parallelism.tensor * parallelism.data
+    ranks = f"{num_ranks}" + ("d" if parallelism.data > 1 else "") + (
+        "n" if num_ranks > accelerator.max_per_node > 1 else "")
     experts = "whole" if parallelism.expert > 1 else "split"
     return Deployment(_chip(accelerator), engine, ".".join(version.split(".")[:2]),
                       _format(model, accelerator, precision), attention, model.name, ranks, experts)

@@ -30,10 +30,11 @@ from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
+from penstock.published.measured.recipes import Side, System
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
 from penstock.published.measured.speculation import NONE, is_too_fast, speculation_of
-from penstock.published.measured.split import GB_PER_S_OF_A_GPU, sides
+from penstock.published.measured.split import GB_PER_S_OF_A_GPU, Split, side_row, split_of
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"dynamo-trt": "tensorrt-llm", "dynamo-sglang": "sglang", "mori-sglang": "sglang",
@@ -45,6 +46,8 @@ _PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mx
 _SUFFIXES = re.compile(
     r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
+# TensorRT-LLM in Dynamo's runtime images, by Dynamo's release (its release notes).
+_IN_DYNAMO = {"0.5": "1.1.0", "0.7": "1.2.0", "0.8": "1.2.0", "1.1": "1.3.0"}
 _CLOSED_LOOP_STEP_TOKENS = 8192
 # Notes of rows that runs of InferenceX, or of its client, gave.
 _INFERENCEX = "of that project"
@@ -65,18 +68,17 @@ class Expressed:
     workload: Workload
     engine: str
     version: str
+    is_inferred: bool = False
 
-    @property
-    def deployment(self) -> Deployment:
-        """Facts on which the rates of the replicas depend."""
-        group = self.group
+    def deployment(self, group: ReplicaGroup) -> Deployment:
+        """Facts on which the rates of replicas depend."""
         return deployment(group.model, group.accelerator, group.parallelism, group.precision,
                           self.engine, self.version)
 
     @property
     def group(self) -> ReplicaGroup:
-        """The replicas."""
-        return self.fleet.replicas[0]
+        """The replicas that decode."""
+        return self.fleet.replicas[-1]
 
 
 @cache
@@ -90,14 +92,13 @@ def express(row: Measured) -> Expressed:
     engine = ENGINES.get(row.framework)
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
-    found = sides(row) if row.disaggregated else None
-    if row.disaggregated and found is None:
-        raise NotExpressedError("disaggregated by an unstated number of workers")
+    found = _split(row, engine) if row.disaggregated else None
     if found is None:
         groups: tuple[ReplicaGroup, ...] = (_group(row, engine),)
     else:
-        groups = tuple(_side(_group(side.row(row), engine), role, row, engine)
-                       for side, role in zip(found, (PREFILL, DECODE), strict=True))
+        row = replace(row, version=_inside_dynamo(row, engine))
+        groups = tuple(_side(side, role, row, engine, found.drafts) for side, role in (
+            (found.prefill, PREFILL), (found.decode, DECODE)))
     first = groups[0]
     defaults = _defaults(row, engine, first.accelerator)
     settings = _settings(row, engine, first.model.name, first.accelerator.name, first.precision)
@@ -114,23 +115,46 @@ def express(row: Measured) -> Expressed:
                              memory_fraction=settings.memory_fraction
                              or defaults.memory_fraction),
         disaggregation=split)
-    return Expressed(fleet, _workload(row, first.model.name), engine, _version(row))
+    return Expressed(fleet, _workload(row, first.model.name), engine, _version(row),
+                     found is not None and found.is_inferred)
 
 
-def _side(group: ReplicaGroup, role: str, row: Measured, engine: str) -> ReplicaGroup:
+def _split(row: Measured, engine: str) -> Split:
+    """Return the sides of a point. Raises NotExpressedError."""
+    system = System(_accelerator(row.hardware).name, _model(row.model).name, _precision(row),
+                    engine, int(row.isl or 0), int(row.osl or 0))
+    found = split_of(row, system)
+    if isinstance(found, str):
+        raise NotExpressedError(found)
+    return found
+
+
+def _inside_dynamo(row: Measured, engine: str) -> str:
+    """Return the engine's release. Rows of TensorRT-LLM state that of Dynamo's image."""
+    version = _version(row)
+    if engine == "tensorrt-llm":
+        return _IN_DYNAMO.get(".".join(version.split(".")[:2]), version)
+    return version
+
+
+def _side(side: Side, role: str, row: Measured, engine: str, drafts: int | None) -> ReplicaGroup:
     """Return replicas of a role. Each rank of data-parallel attention fills a step of its own."""
+    drafted = role == DECODE and (row.spec_decode not in NONE if drafts is None else drafts > 0)
+    group = _group(side_row(side, row, drafts=drafted), engine, drafts)
     defaults = _defaults(row, engine, group.accelerator)
-    options = _schedule(row, defaults, RunSettings())
-    options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
-    return replace(group, role=role, schedule=options,
-                   speculation=None if role == PREFILL else group.speculation)
+    options = _schedule(row, defaults, RunSettings(step_tokens=side.step_tokens,
+                                                   max_num_seqs=side.seqs))
+    if side.step_tokens is None:
+        options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
+    return replace(group, role=role, schedule=options)
 
 
-def _group(row: Measured, engine: str) -> ReplicaGroup:
-    """Return the replicas of a point, or of one side of it. Raises NotExpressedError."""
+def _group(row: Measured, engine: str, drafts: int | None = None) -> ReplicaGroup:
+    """Return the replicas of a point, or of one side of it, which drafts so many tokens where that
+    is known. Raises NotExpressedError."""
     model, accelerator = _model(row.model), _accelerator(row.hardware)
-    speculation = None if row.spec_decode in NONE else speculation_of(row, engine, model,
-                                                                      accelerator)
+    speculation = None if row.spec_decode in NONE else speculation_of(
+        row, engine, model, accelerator, drafts)
     if isinstance(speculation, str):
         raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)

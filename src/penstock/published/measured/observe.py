@@ -84,7 +84,7 @@ def _run(row: Measured, point: Expressed, table: RequestTable, several: RequestT
     decoding = _decoding(several, middle_s) * num_steps
     closed = row.load_kind == "concurrency"
     return Run(
-        point.deployment, unit.parts(*features),
+        point.deployment(group), unit.parts(*features),
         Sum(np.bincount(kind, decoding, count) / len(several), 0.0, row.tpot_s or np.nan),
         Sum(np.bincount(kind, waiting * num_steps, count) / len(seen),
             max(0.0, float(np.mean(seen.ttft_s)) - spent_s), (closed and row.ttft_s) or np.nan,
