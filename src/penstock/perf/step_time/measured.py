@@ -78,7 +78,7 @@ def measured_step_time(
         sharpness=DENSE_SHARPNESS, expert_sharpness=EXPERT_SHARPNESS,
         token_s=rates.elementwise * unit.elementwise_token_s,
         communication_token_s=rates.link * unit.link_token_s,
-        decode_seq_s=rates.sequence_s + state_s,
+        decode_seq_s=rates.sequence_s / parallelism.data + state_s,
         work_s=rates.prompt_attention * unit.pair_s,
         context_s=rates.decode_attention * unit.context_s,
         step_s=launches.total_s, communication_step_s=step_seconds(transfers),

@@ -122,8 +122,8 @@ class RooflineStepTime:
 
     @property
     def slopes(self) -> Slopes:
-        """Rates in attention work and context tokens."""
-        return Slopes(self.work_s, self.context_s)
+        """Rates in attention work and context tokens, of the mean data rank."""
+        return Slopes(self.work_s, self.context_s, exact=self.data_ranks == 1)
 
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:

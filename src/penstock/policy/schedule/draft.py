@@ -6,14 +6,16 @@ from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan
 class StepDraft:
     """Collects the decisions of a plan; ``finished`` turns them into a value."""
 
-    __slots__ = ("chunks", "drafted", "groups", "joined", "left", "preempted", "prefill_tokens",
-                 "relegated", "restored", "shed", "work")
+    __slots__ = ("chunks", "drafted", "groups", "joined", "left", "moved_context", "num_moved",
+                 "preempted", "prefill_tokens", "relegated", "restored", "shed", "work")
 
     def __init__(self) -> None:
         self.groups: tuple[int, ...] = ()
         self.chunks: list[Chunk] = []
         self.prefill_tokens = 0
         self.work = 0.0  # attention work of the chunks, tokens^2
+        self.num_moved = 0  # last tokens of prompts that another replica computed
+        self.moved_context = 0
         self.joined: list[tuple[int, int]] = []
         self.left: list[int] = []
         self.preempted: list[int] = []
@@ -34,9 +36,17 @@ class StepDraft:
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens
 
+    def add_moved(self, request_id: int, past: int) -> None:
+        """Add the last token of a prompt whose other tokens another replica computed. The step
+        takes as long for this token as for a decode."""
+        self.chunks.append(Chunk(request_id, 1, past, last=True))
+        self.num_moved += 1
+        self.moved_context += past
+
     def finished(self, step: int, decode_ids: tuple[int, ...], context_tokens: int) -> StepPlan:
         """The plan."""
-        features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids), context_tokens)
+        features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids) + self.num_moved,
+                                context_tokens + self.moved_context)
         return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
                         tuple(self.joined), tuple(self.left), tuple(self.preempted),
                         tuple(self.relegated), tuple(self.restored), tuple(self.shed),

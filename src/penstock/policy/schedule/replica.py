@@ -294,7 +294,10 @@ class ReplicaScheduler:
         tokens = min(tokens, remaining)
         if not self._extend(sequence, tokens, draft):
             return False
-        draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
+        if last and tokens == 1 and 0 < sequence.computed == sequence.request.remote_tokens:
+            draft.add_moved(sequence.request.request_id, sequence.computed)
+        else:
+            draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
         sequence.computed += tokens
         sequence.last_step = self._step
         self._pending_prompt_tokens -= tokens

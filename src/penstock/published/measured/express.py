@@ -53,6 +53,8 @@ _CLOSED_LOOP_STEP_TOKENS = 8192
 _INFERENCEX = "of that project"
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
+# Several front ends of Dynamo, each with round robin of its own: together as if drawn at random.
+_ROUTER_OF_SPLITS = "random"
 _CLASS = ServiceClass("all", Slo())
 
 
@@ -110,7 +112,8 @@ def express(row: Measured) -> Expressed:
         (AcceleratorPool(first.accelerator, sum(group.num_accelerators for group in groups), 0.0),),
         (ModelChoice(first.model, (first.precision,)),), (_CLASS,),
         (TrafficSpec("all", first.model.name, {_CLASS.name: 1.0}, ""),), groups,
-        policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
+        policies=Policies(_schedule(row, defaults, settings),
+                          Choice("round_robin" if split is None else _ROUTER_OF_SPLITS)),
         engine=EngineOptions(block_tokens=defaults.block_tokens,
                              memory_fraction=settings.memory_fraction
                              or defaults.memory_fraction),
@@ -138,14 +141,16 @@ def _inside_dynamo(row: Measured, engine: str) -> str:
 
 
 def _side(side: Side, role: str, row: Measured, engine: str, drafts: int | None) -> ReplicaGroup:
-    """Return replicas of a role. Each rank of data-parallel attention fills a step of its own."""
+    """Return replicas of a role."""
     drafted = role == DECODE and (row.spec_decode not in NONE if drafts is None else drafts > 0)
     group = _group(side_row(side, row, drafts=drafted), engine, drafts)
     defaults = _defaults(row, engine, group.accelerator)
-    options = _schedule(row, defaults, RunSettings(step_tokens=side.step_tokens,
-                                                   max_num_seqs=side.seqs))
-    if side.step_tokens is None:
-        options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
+    # SGLang divides a step's tokens among the ranks, other engines count each rank's own.
+    ranks = 1 if engine == "sglang" else group.parallelism.data
+    step_tokens = side.step_tokens or defaults.step_tokens * ranks
+    options = _schedule(row, defaults, RunSettings(step_tokens=step_tokens,
+                                                   max_num_seqs=side.seqs),
+                        moved_prompts=role == DECODE)
     return replace(group, role=role, schedule=options)
 
 
@@ -250,7 +255,8 @@ def _seat_is_missing(row: Measured) -> bool:
             and row.version == "1.0.0rc3" and "Llama-3.1-8B" in row.model)
 
 
-def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) -> SchedulerOptions:
+def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings, *,
+              moved_prompts: bool = False) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, under the limits that the row's source
     sets: load tools of closed loops allow 8,192 tokens a step, and as many sequences as clients."""
     step_tokens, seqs = defaults.step_tokens, defaults.max_num_seqs
@@ -260,7 +266,7 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) ->
     seqs = min(seqs, settings.max_num_seqs or seqs)
     if _seat_is_missing(row):
         seqs = max(1, seqs - 1)
-    return stock_schedule(defaults, step_tokens, seqs)
+    return stock_schedule(defaults, step_tokens, seqs, moved_prompts=moved_prompts)
 
 
 def _model(name: str) -> ModelSpec:
