@@ -33,6 +33,7 @@ from penstock.perf.speculation.step_time import Draft, SpeculativeStepTime, spec
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import RooflineStepTime
+from penstock.policy.route.roles import BOTH
 from penstock.policy.schedule.drafting import Drafting
 from penstock.registry.step_times import make_step_time
 
@@ -133,7 +134,8 @@ def target_and_draft(group: ReplicaGroup) -> tuple[StepTimeModel, Draft]:
     """Return the step time of a group's model alone, and its draft."""
     assert group.speculation is not None
     target = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
-                            group.precision, group.kv_precision)
+                            group.precision, group.kv_precision,
+                            role="" if group.role == BOTH else group.role)
     return target, Draft(_passes(group, group.speculation, target))
 
 

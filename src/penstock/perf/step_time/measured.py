@@ -50,7 +50,8 @@ def family(model: ModelSpec, accelerator: Accelerator) -> str:
 
 def measured_step_time(
     model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, precision: str,
-    kv_precision: str, *, engine: str, version: str = "", table: RateTable | None = None,
+    kv_precision: str, *, engine: str, version: str = "", role: str = "",
+    table: RateTable | None = None,
 ) -> RooflineStepTime:
     """Return the step time of an engine's replica. Raises InputError for an unknown precision.
 
@@ -61,7 +62,7 @@ def measured_step_time(
     check_precision(precision)
     check_precision(kv_precision)
     table = table or fitted_rates()
-    of = deployment(model, accelerator, parallelism, precision, engine, version)
+    of = deployment(model, accelerator, parallelism, precision, engine, version, role)
     rates = table.rates(of)
     unit = units(model, accelerator, parallelism, precision, kv_precision)
     launches = Launches(layers_s=rates.layer_s * unit.num_layers,

@@ -246,7 +246,8 @@ def roofline_step_time(
         decode_step_s=attention_layers * rates.decode_kernel_s,
         host_s=host_overhead_s, work=work, peak=peak_rates(accelerator, precision),
         evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0),
-        launches=launches, transfers=(*reductions, between), state_s=state_s)
+        launches=launches, transfers=(*reductions, between), state_s=state_s,
+        data_ranks=parallelism.data)
 
 
 def step_seconds(transfers: Iterable[Transfer]) -> float:

@@ -8,7 +8,8 @@ A step takes, with one rate p for each part,
 
 With data-parallel attention, dense layers and attention take as long as on the rank with the most
 sequences: sequences are dealt out evenly, so that ``n`` of them on ``r`` ranks give the fullest
-``ceil(n / r)``, for which alone a rank's own scheduler works. Routed experts compute all ranks' tokens together.
+``ceil(n / r)``, for which alone a rank's own scheduler works. Routed experts compute all ranks'
+tokens together.
 
 ``DENSE_SHARPNESS`` and ``EXPERT_SHARPNESS`` are the exponents: reading and multiplying overlap
 nearly whole in dense layers, less in grouped kernels of experts.

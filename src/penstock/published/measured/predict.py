@@ -50,11 +50,13 @@ def predict(row: Measured) -> Predicted:
         return Predicted(not_expressed=str(error))
     group = point.group
     kind, errors = family(group.model, group.accelerator), fitted_rates()
+    told = APART if row.disaggregated else DRAFTED if group.speculation else kind
+    if row.disaggregated:
+        kind = APART
     metrics = {}
     for name, value in _observed(table, median=row.is_median).items():
         left = errors.error(name, kind, point.engine)
         metrics[name] = Interval(value, value * left.low, value * left.high)
-    told = APART if row.disaggregated else DRAFTED if group.speculation else kind
     return Predicted(
         metrics, told, f"{group.accelerator.name}, "
         f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}"

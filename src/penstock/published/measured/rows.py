@@ -78,16 +78,16 @@ def _with_stated_workers(rows: list[Measured]) -> list[Measured]:
     stated: dict[Any, Measured] = {}
     for row in rows:
         if row.disaggregated and UNSTATED not in row.notes and (
-                _run(row) not in stated or not stated[_run(row)].num_gpus):
-            stated[_run(row)] = row
-    same = [stated.get(_run(row)) if row.disaggregated and UNSTATED in row.notes else None
+                run_of(row) not in stated or not stated[run_of(row)].num_gpus):
+            stated[run_of(row)] = row
+    same = [stated.get(run_of(row)) if row.disaggregated and UNSTATED in row.notes else None
             for row in rows]
     return [row if other is None else replace(
         row, notes=other.notes, spec_decode=other.spec_decode, num_gpus=other.num_gpus)
             for row, other in zip(rows, same, strict=True)]
 
 
-def _run(row: Measured) -> tuple[Any, ...]:
+def run_of(row: Measured) -> tuple[Any, ...]:
     """Return the figures that tell a run from others."""
     return row.hardware, row.isl, row.osl, row.load_value, row.ttft_s, row.tpot_s
 
