@@ -11,14 +11,17 @@ from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.joint_fit import Run, Sum
 from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import Expressed
-from penstock.published.measured.kinds import decoding, kinds, seen_by_statistic
+from penstock.published.measured.kinds import kinds, seen_by_statistic
 from penstock.published.measured.rows import Measured
+
+_RARE = 1e-4  # chance of a batch that is left out
 
 
 class _Steps(NamedTuple):
-    """Kinds of steps of one side, and the weight of each run of steps."""
+    """Steps of one side by kind: mean features (prompt tokens, pairs, decodes, context tokens), and
+    the weight of each kind in the measured time."""
 
-    steps: FloatColumn
+    features: tuple[FloatColumn, ...]
     weights: FloatColumn
 
 
@@ -27,22 +30,20 @@ def observe_sides(row: Measured, point: Expressed, table: RequestTable,
     """Yield the run of the replicas that prefill, by the time to first token, and that of those
     that decode, by the time per output token. Runs with drafts yield the first alone."""
     prefill, decode = point.fleet.replicas
-    first, second = steps[:prefill.count], steps[prefill.count:]
     if row.ttft_s:
         seen = seen_by_statistic(row, table)
-        waited = _waited(seen, table, first)
-        spent_s = float((waited.weights * (waited.steps[:, 1] - waited.steps[:, 0])).sum())
+        waited, spent_s = _waited(seen, table, steps[:prefill.count])
         rest_s = max(0.0, float(np.mean(seen.ttft_s)) - spent_s)
         yield _side(point, prefill, waited, rest_s, row.ttft_s, is_ttft=True)
-    several = table.take(table.output_tokens > 1)
-    if row.tpot_s and decode.speculation is None and len(several):
-        yield _side(point, decode, _decoded(several, second), 0.0, row.tpot_s, is_ttft=False)
+    if row.tpot_s and decode.speculation is None:
+        yield _side(point, decode, _steady(row, point, decode), 0.0, row.tpot_s, is_ttft=False)
 
 
-def _waited(seen: RequestTable, table: RequestTable, steps: Sequence[FloatColumn]) -> _Steps:
-    """Return the steps of prompts, each weighted by the requests per replica at work that wait for
-    a prompt then, over all requests. Requests have left a replica when as many tokens as they have
-    are computed."""
+def _waited(seen: RequestTable, table: RequestTable,
+            steps: Sequence[FloatColumn]) -> tuple[_Steps, float]:
+    """Return the steps of prompts, and the mean time in them. A step is weighted by the requests
+    per replica at work that wait for a prompt then, over all requests. Requests have left a replica
+    when as many tokens as they have are computed."""
     all_of = np.concatenate(steps)
     order = np.argsort(all_of[:, 1])
     done = np.cumsum((all_of[:, 3] * all_of[:, 2])[order]) / float(table.prompt_tokens.mean())
@@ -56,32 +57,52 @@ def _waited(seen: RequestTable, table: RequestTable, steps: Sequence[FloatColumn
     weights = np.maximum(waiting, 0.0) / np.maximum(at_work, 1.0) / len(table)
     # Around the median, requests wait for less than the mean.
     share = float(np.mean(seen.ttft_s)) / max(float(np.mean(table.ttft_s)), 1e-9)
-    return _Steps(all_of, weights * share)
+    weights = weights * share
+    kind, chosen = kinds(all_of)
+    count = len(chosen)
+    num = all_of[:, 2]
+    features = tuple(np.bincount(kind, all_of[:, at] * num, count) / np.bincount(kind, num, count)
+                     for at in (3, 4, 5, 6))
+    found = _Steps(features, np.zeros(count) + np.bincount(kind, weights, count))
+    return found, float((weights * (all_of[:, 1] - all_of[:, 0])).sum())
 
 
-def _decoded(several: RequestTable, steps: Sequence[FloatColumn]) -> _Steps:
-    """Return the steps of answers, weighted by the share of a token gap of the replica's own
-    requests."""
-    all_of = np.concatenate(steps)
-    middle_s = (all_of[:, 0] + all_of[:, 1]) / 2.0
-    shares = decoding(several, middle_s)
-    running = np.searchsorted(np.sort(several.first_token_s), middle_s, "right") \
-        - np.searchsorted(np.sort(several.last_token_s), middle_s, "right")
-    own = shares * all_of[:, 5] / np.maximum(running, all_of[:, 5]).clip(1.0)
-    return _Steps(all_of, own * all_of[:, 2] / len(several))
+def _steady(row: Measured, point: Expressed, decode: ReplicaGroup) -> _Steps:
+    """Return the steps that a decode sees, by the number of decodes in them.
+
+    The row's own times tell how many clients decode at once (Little's law). Each is on a worker
+    drawn at random, which has no more sequences than seats. A simulation with rates that are still
+    to be found would have other batches.
+    """
+    work = point.workload
+    prompt, output = float(work.prompt_tokens.mean()), float(work.output_tokens.mean())
+    answer_s = (output - 1.0) * (row.tpot_s or 0.0)
+    decoding = (row.load_value or 1.0) * answer_s / (answer_s + (row.ttft_s or 0.0))
+    seats = decode.schedule.max_num_seqs if decode.schedule is not None else np.inf
+    if decode.count == 1:
+        batch, chance = np.array([max(decoding, 1.0)]), np.ones(1)
+    else:
+        others, chance = _binomial(max(0, round(decoding) - 1), 1.0 / decode.count)
+        batch = others + 1.0
+    batch = np.minimum(batch, seats)
+    none = np.zeros(len(batch))
+    return _Steps((none, none, batch, batch * (prompt + output / 2.0)), chance)
+
+
+def _binomial(trials: int, chance: float) -> tuple[FloatColumn, FloatColumn]:
+    """Return numbers of successes and their chances, but for rare ones."""
+    number = np.arange(trials + 1.0)
+    ways = np.concatenate(([0.0], np.cumsum(np.log((trials - number[1:] + 1.0) / number[1:]))))
+    found = np.exp(ways + number * np.log(chance) + (trials - number) * np.log1p(-chance))
+    kept = found > _RARE
+    return number[kept], found[kept] / found[kept].sum()
 
 
 def _side(point: Expressed, group: ReplicaGroup, found: _Steps, rest_s: float,
           measured_s: float, *, is_ttft: bool) -> Run:
-    steps = found.steps
-    kind, chosen = kinds(steps)
-    count = len(chosen)
-    total = np.bincount(kind, steps[:, 2], count)
-    features = [np.bincount(kind, steps[:, at] * steps[:, 2], count) / total
-                for at in (3, 4, 5, 6)]
     unit = units(group.model, group.accelerator, group.parallelism, group.precision,
                  group.kv_precision)
-    known = Sum(np.zeros(count) + np.bincount(kind, found.weights, count), rest_s, measured_s)
-    nothing = Sum(np.zeros(count), 0.0, np.nan)
-    return Run(point.deployment(group), unit.parts(*features), nothing if is_ttft else known,
+    known = Sum(found.weights, rest_s, measured_s)
+    nothing = Sum(np.zeros(len(found.weights)), 0.0, np.nan)
+    return Run(point.deployment(group), unit.parts(*found.features), nothing if is_ttft else known,
                known if is_ttft else nothing, nothing)

@@ -19,6 +19,8 @@ DRAFTED = "speculative decoding"
 APART = "prefill and decode apart"
 """Family of points with drafts, whatever their accelerator: no rates were fitted on them."""
 
+STATED, INFERRED = "stated", "inferred"
+
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
 
 
@@ -33,12 +35,14 @@ class Interval(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """Prediction of a point, by metric; empty where the point is ``not_expressed``, for a reason.
-    ``family`` is the group of the tolerances, ``group`` a finer one for readers."""
+    ``family`` is the group of the tolerances, ``group`` a finer one for readers. ``workers`` says
+    whether the numbers of workers of a point with two sides are stated or inferred."""
 
     metrics: Mapping[str, Interval] = field(default_factory=dict)
     family: str = ""
     group: str = ""
     not_expressed: str = ""
+    workers: str = ""
 
 
 def predict(row: Measured) -> Predicted:
@@ -60,7 +64,9 @@ def predict(row: Measured) -> Predicted:
     return Predicted(
         metrics, told, f"{group.accelerator.name}, "
         f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}"
-        + ("" if group.speculation is None else ", drafts"))
+        + (", apart" if row.disaggregated else "")
+        + ("" if group.speculation is None else ", drafts"),
+        workers="" if not row.disaggregated else INFERRED if point.is_inferred else STATED)
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:
