@@ -23,7 +23,6 @@ from penstock.policy.route.context import RouterContext, free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.protocol import Router
-from penstock.policy.route.roles import BOTH
 from penstock.policy.schedule.build import build_kv
 from penstock.predict.latency import LatencyPrior
 from penstock.registry.make import make_dispatch
@@ -34,7 +33,7 @@ def step_time(group: ReplicaGroup) -> StepTimeModel:
     """Return the step-time model of a group's replicas."""
     model = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
                            group.precision, group.kv_precision,
-                           role="" if group.role == BOTH else group.role)
+                           role=group.step_role)
     return model if group.speculation is None else drafted_step_time(group, model)
 
 

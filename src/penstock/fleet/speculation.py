@@ -33,7 +33,6 @@ from penstock.perf.speculation.step_time import Draft, SpeculativeStepTime, spec
 from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import RooflineStepTime
-from penstock.policy.route.roles import BOTH
 from penstock.policy.schedule.drafting import Drafting
 from penstock.registry.step_times import make_step_time
 
@@ -135,7 +134,7 @@ def target_and_draft(group: ReplicaGroup) -> tuple[StepTimeModel, Draft]:
     assert group.speculation is not None
     target = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
                             group.precision, group.kv_precision,
-                            role="" if group.role == BOTH else group.role)
+                            role=group.step_role)
     return target, Draft(_passes(group, group.speculation, target))
 
 

@@ -182,6 +182,13 @@ class ReplicaGroup:
         """Number of accelerators of all replicas of the group."""
         return self.count * self.parallelism.num_accelerators
 
+    @property
+    def step_role(self) -> str:
+        """Return the role that rates of stock engines are of, empty where steps are mixed."""
+        if self.role == BOTH:
+            return ""
+        return self.role if self.speculation is None else f"{self.role} with drafts"
+
 
 @dataclass(frozen=True, slots=True)
 class TrafficSpec:

@@ -28,7 +28,7 @@ from penstock.fleet.values_disaggregation import DisaggregationOptions
 from penstock.fleet.values_speculation import SGLANG_DRAFTED_SEQS
 from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
-from penstock.policy.route.roles import BOTH, DECODE, PREFILL
+from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.published.measured.recipes import Side, System
 from penstock.published.measured.rows import Measured
@@ -75,7 +75,7 @@ class Expressed:
     def deployment(self, group: ReplicaGroup) -> Deployment:
         """Facts on which the rates of replicas depend."""
         return deployment(group.model, group.accelerator, group.parallelism, group.precision,
-                          self.engine, self.version, "" if group.role == BOTH else group.role)
+                          self.engine, self.version, group.step_role)
 
     @property
     def group(self) -> ReplicaGroup:

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from penstock.fleet.speculation import target_and_draft
 from penstock.fleet.values import ReplicaGroup
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
+from penstock.perf.speculation.step_time import wider
 from penstock.perf.step_time.joint_fit import Run, Sum
 from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import Expressed
@@ -28,15 +30,32 @@ class _Steps(NamedTuple):
 def observe_sides(row: Measured, point: Expressed, table: RequestTable,
                   steps: Sequence[FloatColumn]) -> Iterator[Run]:
     """Yield the run of the replicas that prefill, by the time to first token, and that of those
-    that decode, by the time per output token. Runs with drafts yield the first alone."""
+    that decode, by the time per output token."""
     prefill, decode = point.fleet.replicas
     if row.ttft_s:
         seen = seen_by_statistic(row, table)
         waited, spent_s = _waited(seen, table, steps[:prefill.count])
         rest_s = max(0.0, float(np.mean(seen.ttft_s)) - spent_s)
         yield _side(point, prefill, waited, rest_s, row.ttft_s, is_ttft=True)
-    if row.tpot_s and decode.speculation is None:
-        yield _side(point, decode, _steady(row, point, decode), 0.0, row.tpot_s, is_ttft=False)
+    if row.tpot_s:
+        yield decode_run(row, point, row.tpot_s)
+
+
+def decode_run(row: Measured, point: Expressed, tpot_s: float) -> Run:
+    """Return the run of the replicas that decode. With drafts, a turn verifies those of each decode
+    in one step, and the passes of the draft are known."""
+    decode = point.fleet.replicas[-1]
+    steady, rest_s = _steady(row, point, decode), 0.0
+    if decode.speculation is not None:
+        depth = decode.speculation.depth.tokens
+        target, draft = target_and_draft(decode)
+        _, _, batch, context = steady.features
+        share = steady.weights / decode.speculation.acceptance_of("").tokens_per_turn(depth)
+        rest_s = sum(one * draft.seconds(depth, round(seqs), round(tokens)) for one, seqs, tokens in
+                     zip(share.tolist(), batch.tolist(), context.tolist(), strict=True))
+        none = np.zeros(len(batch))
+        steady = _Steps((none, none, batch * (depth + 1), context * wider(target, depth)), share)
+    return _side(point, decode, steady, rest_s, tpot_s, is_ttft=False)
 
 
 def _waited(seen: RequestTable, table: RequestTable,
