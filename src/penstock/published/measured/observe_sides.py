@@ -31,7 +31,7 @@ def observe_sides(row: Measured, point: Expressed, table: RequestTable,
                   steps: Sequence[FloatColumn]) -> Iterator[Run]:
     """Yield the run of the replicas that prefill, by the time to first token, and that of those
     that decode, by the time per output token."""
-    prefill, decode = point.fleet.replicas
+    prefill = point.fleet.replicas[0]
     if row.ttft_s:
         seen = seen_by_statistic(row, table)
         waited, spent_s = _waited(seen, table, steps[:prefill.count])
