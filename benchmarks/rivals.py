@@ -27,7 +27,8 @@ BACKENDS = {"vllm": "vllm", "sglang": "sglang", "tensorrt-llm": "trtllm"}
 
 def drawn(data: Path, number: int, *, apart: bool) -> list[Any]:
     """Measured points that are closed loops on NVIDIA's chips and that Penstock expresses."""
-    from penstock.published.measured.express import NotExpressedError, express
+    from penstock.published.measured.express import express
+    from penstock.published.measured.names import NotExpressedError
     from penstock.published.measured.rows import read_measured, run_of
 
     seen: set[Any] = set()

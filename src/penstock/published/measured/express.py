@@ -2,12 +2,10 @@
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
 from zlib import crc32
 
 import numpy as np
 
-from penstock.catalog import Catalog, load_catalog
 from penstock.catalog.engines import EngineDefaults, engine_defaults, oldest_version
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
@@ -30,6 +28,12 @@ from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
+from penstock.published.measured.names import (
+    NotExpressedError,
+    accelerator_of,
+    model_of,
+    precision_of,
+)
 from penstock.published.measured.recipes import Side, System
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
@@ -40,11 +44,6 @@ from penstock.workload.workload import IntColumn, Loops, Workload
 ENGINES = {"dynamo-trt": "tensorrt-llm", "dynamo-sglang": "sglang", "mori-sglang": "sglang",
            "dynamo-vllm": "vllm", "vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm",
            "trt": "tensorrt-llm", "atom": "atom"}
-_PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
-               "int4": "int4", "int4 (awq/gptq)": "int4"}
-# A repository's name is a model's name with a format, a tuning or a date at its end.
-_SUFFIXES = re.compile(
-    r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
 # TensorRT-LLM in Dynamo's runtime images, by Dynamo's release (its release notes).
 _IN_DYNAMO = {"0.5": "1.1.0", "0.7": "1.2.0", "0.8": "1.2.0", "1.1": "1.3.0"}
@@ -56,10 +55,6 @@ _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
 # Several front ends of Dynamo, each with round robin of its own: together as if drawn at random.
 _ROUTER_OF_SPLITS = "random"
 _CLASS = ServiceClass("all", Slo())
-
-
-class NotExpressedError(Exception):
-    """A point that the simulator cannot express. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +76,6 @@ class Expressed:
     def group(self) -> ReplicaGroup:
         """The replicas that decode."""
         return self.fleet.replicas[-1]
-
-
-@cache
-def catalog() -> Catalog:
-    """Return the catalog in which models and accelerators are looked up."""
-    return load_catalog()
 
 
 def express(row: Measured) -> Expressed:
@@ -124,7 +113,7 @@ def express(row: Measured) -> Expressed:
 
 def _split(row: Measured, engine: str) -> Split:
     """Return the sides of a point. Raises NotExpressedError."""
-    system = System(_accelerator(row.hardware).name, _model(row.model).name, _precision(row),
+    system = System(accelerator_of(row.hardware).name, model_of(row.model).name, precision_of(row),
                     engine, int(row.isl or 0), int(row.osl or 0))
     found = split_of(row, system)
     if isinstance(found, str):
@@ -157,18 +146,18 @@ def _side(side: Side, role: str, row: Measured, engine: str, drafts: int | None)
 def _group(row: Measured, engine: str, drafts: int | None = None) -> ReplicaGroup:
     """Return the replicas of a point, or of one side of it, which drafts so many tokens where that
     is known. Raises NotExpressedError."""
-    model, accelerator = _model(row.model), _accelerator(row.hardware)
+    model, accelerator = model_of(row.model), accelerator_of(row.hardware)
     speculation = None if row.spec_decode in NONE else speculation_of(
         row, engine, model, accelerator, drafts)
     if isinstance(speculation, str):
         raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)
     if speculation is not None and is_too_fast(row, speculation, model, accelerator, parallelism,
-                                               _precision(row)):
+                                               precision_of(row)):
         raise NotExpressedError("TPOT below that of all drafts accepted at peak bandwidth")
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
-    precision = _precision(row)
+    precision = precision_of(row)
     count = max(1, round((row.num_gpus or 0) / parallelism.num_accelerators))
     if _is_squared(row):
         count = 1  # the number of GPUs is as wrong as the parallelism
@@ -267,39 +256,6 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings, *,
     if _seat_is_missing(row):
         seqs = max(1, seqs - 1)
     return stock_schedule(defaults, step_tokens, seqs, moved_prompts=moved_prompts)
-
-
-def _model(name: str) -> ModelSpec:
-    """Return the model of a repository's name, whatever format or tuning the name adds."""
-    short = name.lower().rpartition("/")[2]
-    while True:
-        for candidate in (name, short):
-            try:
-                return catalog().listed_model(candidate)
-            except InputError:
-                continue
-        name, shorter = "", _SUFFIXES.sub("", short)
-        if shorter == short:
-            raise NotExpressedError(f"model {name or short} is not in the catalog")
-        short = shorter
-
-
-def _accelerator(name: str) -> Accelerator:
-    try:
-        return catalog().accelerator(name)
-    except InputError:
-        raise NotExpressedError(f"accelerator {name} is not in the catalog") from None
-
-
-def _precision(row: Measured) -> str:
-    if row.precision in _PRECISIONS:
-        return _PRECISIONS[row.precision]
-    if row.precision:
-        raise NotExpressedError(f"weights in {row.precision}")
-    for name in ("fp8", "nvfp4", "mxfp4"):
-        if name in row.model.lower():
-            return _PRECISIONS[name]
-    return "fp8" if "deepseek" in row.model.lower() else "bf16"  # as DeepSeek publishes them
 
 
 def _workload(row: Measured, model: str) -> Workload:

@@ -14,7 +14,8 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, Effects, JointFit, Run
 from penstock.perf.step_time.measured import family
 from penstock.perf.step_time.rate_table import SIDE_GROUPS, RateTable
-from penstock.published.measured.express import catalog, express
+from penstock.published.measured.express import express
+from penstock.published.measured.names import catalog
 from penstock.published.measured.observe import observe
 from penstock.published.measured.predict import APART
 from penstock.published.measured.rows import Measured, read_measured, run_of

@@ -9,11 +9,11 @@ from penstock.perf.step_time.joint_fit import Run, Sum
 from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import (
     Expressed,
-    NotExpressedError,
     express,
     is_nvidia_sweep,
 )
 from penstock.published.measured.kinds import decoding, kinds, seen_by_statistic
+from penstock.published.measured.names import NotExpressedError
 from penstock.published.measured.observe_sides import observe_sides
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate

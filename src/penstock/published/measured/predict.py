@@ -11,7 +11,8 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.measured import family
 from penstock.perf.step_time.rate_table import fitted_rates
-from penstock.published.measured.express import NotExpressedError, express
+from penstock.published.measured.express import express
+from penstock.published.measured.names import NotExpressedError
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 

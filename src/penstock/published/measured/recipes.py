@@ -22,7 +22,8 @@ _SAME_SIZE = {"deepseek-v3": "deepseek-r1"}
 
 
 class System(NamedTuple):
-    """What a recipe is for. The lengths are those that the load tool was asked for."""
+    """System and requests that a recipe is for. The lengths are those that the load tool was asked
+    for."""
 
     accelerator: str
     model: str

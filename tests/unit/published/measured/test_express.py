@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from penstock.core.hardware import Parallelism
-from penstock.published.measured.express import Expressed, NotExpressedError, express
+from penstock.published.measured.express import Expressed, express
+from penstock.published.measured.names import NotExpressedError
 from penstock.published.measured.rows import read_measured
 from support.measured_rows import write_measured
 
