@@ -52,8 +52,6 @@ _CLOSED_LOOP_STEP_TOKENS = 8192
 _INFERENCEX = "of that project"
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
-# Several front ends of Dynamo, each with round robin of its own: together as if drawn at random.
-_ROUTER_OF_SPLITS = "random"
 _CLASS = ServiceClass("all", Slo())
 
 
@@ -101,8 +99,7 @@ def express(row: Measured) -> Expressed:
         (AcceleratorPool(first.accelerator, sum(group.num_accelerators for group in groups), 0.0),),
         (ModelChoice(first.model, (first.precision,)),), (_CLASS,),
         (TrafficSpec("all", first.model.name, {_CLASS.name: 1.0}, ""),), groups,
-        policies=Policies(_schedule(row, defaults, settings),
-                          Choice("round_robin" if split is None else _ROUTER_OF_SPLITS)),
+        policies=Policies(_schedule(row, defaults, settings), Choice("round_robin")),
         engine=EngineOptions(block_tokens=defaults.block_tokens,
                              memory_fraction=settings.memory_fraction
                              or defaults.memory_fraction),

@@ -204,7 +204,10 @@ def _held_out(fit: JointFit, points: Sequence[Point], part: Any, folds: int,
         if out.any() and not out.all():
             predicted[:, out] = fit.predicted(fit.solve(~out))[:, out]
     measured = np.array([[one.measured_s for one in point.run.sums] for point in points]).T
+    # Where prompts queue, the time to first token is a power of the steps' time.
+    power = [point.run.ttft.trust if point.run.of.role else 1.0 for point in points]
     tpot, ttft, whole = measured / predicted
+    ttft = ttft**power
     gaps = np.array([max(0.0, (point.row.osl or 1.0) - 1.0) for point in points])
     # A closed loop's throughput is inverse to the time of an answer (Little's law).
     answer = (predicted[1] + gaps * predicted[0]) / (measured[1] + gaps * measured[0])

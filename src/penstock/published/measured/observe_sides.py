@@ -1,6 +1,7 @@
 """Both sides of a measured point, prompts and answers computed apart, as runs for the fit."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,10 @@ from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import Expressed
 from penstock.published.measured.kinds import kinds, seen_by_statistic
 from penstock.published.measured.rows import Measured
+from penstock.sim.simulation import simulate
 
-_RARE = 1e-4  # chance of a batch that is left out
+_SLOWER = 1.1  # steps of the second simulation, over those of the first
+_LEAST_POWER, _LARGEST_POWER = 0.1, 6.0
 
 
 class _Steps(NamedTuple):
@@ -31,14 +34,36 @@ def observe_sides(row: Measured, point: Expressed, table: RequestTable,
                   steps: Sequence[FloatColumn]) -> Iterator[Run]:
     """Yield the run of the replicas that prefill, by the time to first token, and that of those
     that decode, by the time per output token."""
-    prefill = point.fleet.replicas[0]
     if row.ttft_s:
-        seen = seen_by_statistic(row, table)
-        waited, spent_s = _waited(seen, table, steps[:prefill.count])
-        rest_s = max(0.0, float(np.mean(seen.ttft_s)) - spent_s)
-        yield _side(point, prefill, waited, rest_s, row.ttft_s, is_ttft=True)
+        run = _prefill_run(row, point, table, steps[:point.fleet.replicas[0].count])
+        if run is not None:
+            yield run
     if row.tpot_s:
         yield decode_run(row, point, row.tpot_s)
+
+
+def _prefill_run(row: Measured, point: Expressed, table: RequestTable,
+                 steps: Sequence[FloatColumn]) -> Run | None:
+    """Return the run of the replicas that prefill, None where steps of prompts hardly matter.
+
+    Times to first token grow faster than steps where prompts queue. A second simulation with slower
+    steps tells how fast, as a power: the step times that explain the row, and how much an error of
+    theirs counts.
+    """
+    seen = seen_by_statistic(row, table)
+    prefill, *others = point.fleet.replicas
+    spec = prefill.step_time
+    assert isinstance(spec, dict), "points have step times of kind measured"
+    slow = replace(prefill, step_time={**spec, "factor": _SLOWER})
+    again = simulate(replace(point.fleet, replicas=(slow, *others)), point.workload).table
+    ttft_s = float(np.mean(seen.ttft_s))
+    slower_s = float(np.mean(seen_by_statistic(row, again).ttft_s))
+    power = min(_LARGEST_POWER, np.log(slower_s / ttft_s) / np.log(_SLOWER))
+    if power < _LEAST_POWER:
+        return None
+    waited, spent_s = _waited(seen, table, steps)
+    wanted_s = spent_s * ((row.ttft_s or ttft_s) / ttft_s)**(1.0 / power)
+    return _side(point, prefill, waited, 0.0, wanted_s, is_ttft=True, trust=power)
 
 
 def decode_run(row: Measured, point: Expressed, tpot_s: float) -> Run:
@@ -89,39 +114,29 @@ def _waited(seen: RequestTable, table: RequestTable,
 def _steady(row: Measured, point: Expressed, decode: ReplicaGroup) -> _Steps:
     """Return the steps that a decode sees, by the number of decodes in them.
 
-    The row's own times tell how many clients decode at once (Little's law). Each is on a worker
-    drawn at random, which has no more sequences than seats. A simulation with rates that are still
-    to be found would have other batches.
+    The row's own times tell how many clients decode at once (Little's law). Workers share them
+    evenly, each within its seats. A simulation with rates that are still to be found would have
+    other batches.
     """
     work = point.workload
     prompt, output = float(work.prompt_tokens.mean()), float(work.output_tokens.mean())
     answer_s = (output - 1.0) * (row.tpot_s or 0.0)
     decoding = (row.load_value or 1.0) * answer_s / (answer_s + (row.ttft_s or 0.0))
     seats = decode.schedule.max_num_seqs if decode.schedule is not None else np.inf
-    if decode.count == 1:
-        batch, chance = np.array([max(decoding, 1.0)]), np.ones(1)
-    else:
-        others, chance = _binomial(max(0, round(decoding) - 1), 1.0 / decode.count)
-        batch = others + 1.0
-    batch = np.minimum(batch, seats)
+    mean = max(1.0, decoding / decode.count)
+    batch = np.unique(np.minimum([np.floor(mean), np.ceil(mean)], seats))
+    # Of all decodes, those on the workers with one more.
+    more = (mean - batch[0]) * batch[-1] / mean if len(batch) > 1 else 0.0
     none = np.zeros(len(batch))
-    return _Steps((none, none, batch, batch * (prompt + output / 2.0)), chance)
-
-
-def _binomial(trials: int, chance: float) -> tuple[FloatColumn, FloatColumn]:
-    """Return numbers of successes and their chances, but for rare ones."""
-    number = np.arange(trials + 1.0)
-    ways = np.concatenate(([0.0], np.cumsum(np.log((trials - number[1:] + 1.0) / number[1:]))))
-    found = np.exp(ways + number * np.log(chance) + (trials - number) * np.log1p(-chance))
-    kept = found > _RARE
-    return number[kept], found[kept] / found[kept].sum()
+    return _Steps((none, none, batch, batch * (prompt + output / 2.0)),
+                  np.array([1.0 - more, more])[:len(batch)])
 
 
 def _side(point: Expressed, group: ReplicaGroup, found: _Steps, rest_s: float,
-          measured_s: float, *, is_ttft: bool) -> Run:
+          measured_s: float, *, is_ttft: bool, trust: float = 1.0) -> Run:
     unit = units(group.model, group.accelerator, group.parallelism, group.precision,
                  group.kv_precision)
-    known = Sum(found.weights, rest_s, measured_s)
+    known = Sum(found.weights, rest_s, measured_s, trust)
     nothing = Sum(np.zeros(len(found.weights)), 0.0, np.nan)
     return Run(point.deployment(group), unit.parts(*found.features), nothing if is_ttft else known,
                known if is_ttft else nothing, nothing)

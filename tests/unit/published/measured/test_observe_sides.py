@@ -30,6 +30,5 @@ def test_the_times_of_a_row_tell_its_batches(tmp_path: Path) -> None:
         decode = observe(row)[1]
         # The last part of a step is its decodes.
         batches.append(float((decode.parts[-1] * decode.tpot.weights).sum()))
-    # Of eight clients nearly all decode, on two workers drawn at random: one and 3.5 of the others.
-    assert batches[0] == pytest.approx(4.0, rel=0.1)
+    assert batches[0] == pytest.approx(3.5, rel=0.05)  # nearly all of eight clients on two workers
     assert batches[1] == 1.0  # most wait for their prompt
