@@ -26,8 +26,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
-    "core/request.py", "core/step.py", "core/units.py",
-    "perf/step_time/calibration.py", "perf/step_time/knee.py", "perf/step_time/linear.py",
+    "core/decision.py", "core/request.py", "core/slo.py", "core/snapshot.py", "core/step.py",
+    "core/units.py", "core/value.py",
+    "perf/step_time/calibration.py", "perf/step_time/decode_times.py",
+    "perf/step_time/knee.py", "perf/step_time/linear.py",
     "perf/loading/host_loads.py", "perf/loading/host_memory.py",
     "policy/multiplex/beliefs.py", "policy/multiplex/device.py", "policy/multiplex/drains.py",
     "policy/multiplex/evict.py", "policy/multiplex/fairness.py", "policy/multiplex/infeasible.py",
@@ -40,7 +42,7 @@ COMPILED = (
     "policy/route/sent.py", "policy/route/simple.py", "policy/route/usual.py",
     "policy/scale/demand.py",
     "predict/latency.py", "predict/length.py",
-    "policy/kv/counting.py", "policy/kv/index.py", "policy/kv/prefix.py",
+    "policy/kv/counting.py", "policy/kv/protocol.py", "policy/kv/index.py", "policy/kv/prefix.py",
     "policy/kv/retained.py", "policy/kv/shared.py", "policy/kv/tiers.py",
     "policy/schedule/adaptable.py", "policy/schedule/chunking.py", "policy/schedule/draft.py",
     "policy/schedule/drafting.py", "policy/schedule/groups.py",
@@ -51,10 +53,10 @@ COMPILED = (
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
     "policy/route/roles.py",
     "sim/cluster.py", "sim/dispatch.py", "sim/drafted_oracle.py", "sim/drafted_recorder.py",
-    "sim/handover.py", "sim/inbox.py", "sim/kernel.py", "sim/oracle.py",
+    "sim/handover.py", "sim/inbox.py", "sim/int_rows.py", "sim/kernel.py", "sim/oracle.py",
     "sim/recorder.py", "sim/replica.py", "sim/reuse.py", "sim/scaling/holding.py",
     "sim/scaling/loop.py", "sim/scaling/meter.py", "sim/scaling/slots.py",
-    "sim/multiplex/driver.py", "sim/multiplex/pool.py", "sim/timeline.py",
+    "sim/multiplex/driver.py", "sim/multiplex/pool.py", "sim/timeline.py", "sim/upcoming.py",
     "perf/step_time/clock.py",
 )
 

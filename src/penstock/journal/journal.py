@@ -63,7 +63,7 @@ class Journal:
     def plan(self, plan: StepPlan, now_s: float) -> None:
         """A step was planned."""
         self._planned_s[plan.step] = now_s
-        fields = plan._asdict()
+        fields = plan.as_dict()
         if plan.drafted is None:
             del fields["drafted"]
         self._write({"kind": "plan", "now_s": now_s, "plan": fields})

@@ -18,7 +18,7 @@ class LengthPredictor(Protocol):
         """Learn from a finished request."""
 
 
-class HistoryLengths:
+class HistoryLengths(LengthPredictor):
     """Quantiles of the latest finished outputs of each key.
 
     ``prior_tokens`` stands in until the first answers have ended; it counts as ``PRIOR_COUNT``
@@ -61,7 +61,7 @@ class HistoryLengths:
         return self._total[key] / len(recent) if recent else self._prior_tokens
 
 
-class ScaledLengths:
+class ScaledLengths(LengthPredictor):
     """A predictor that is wrong by a known factor, for experiments on robustness."""
 
     def __init__(self, inner: LengthPredictor, factor: float) -> None:

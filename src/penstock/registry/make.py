@@ -54,17 +54,18 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
 
 def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
                     lengths: LengthPredictor | None = None,
-                    max_in_flight: int = 1,
-                    drafting: Drafting | None = None) -> AdaptableScheduler:
+                    max_in_flight: int = 1, drafting: Drafting | None = None,
+                    lists_decodes: bool = True) -> AdaptableScheduler:
     """Build a new scheduler.
 
     ``step_time`` is the policy's belief about the device, which may differ from a simulator's true
     durations. ``lengths`` is its belief about outputs (default: learned from finished requests),
-    ``drafting`` its belief about speculative decoding.
+    ``drafting`` its belief about speculative decoding. ``lists_decodes`` says whether plans list
+    their decodes.
     """
     context = SchedulerContext(options, step_time, lengths or HistoryLengths())
     parts: SchedulerParts = SCHEDULES.load(options.policy)(dict(options.settings), context)
-    return assemble(parts, context, kv, max_in_flight, drafting)
+    return assemble(parts, context, kv, max_in_flight, drafting, lists_decodes)
 
 
 def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) -> Router:

@@ -130,7 +130,7 @@ class RoutedRequests(Gateway):
         super().__init__()
         self._upcoming = upcoming
         self._dispatcher = dispatcher
-        self._replicas = replicas
+        self._replicas = list(replicas)
         self._door = door
         self._holding = holding
         self._handover = handover

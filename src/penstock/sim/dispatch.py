@@ -51,8 +51,8 @@ class Dispatcher:
                  reuse: ReuseMeter | None = None) -> None:
         self.reuse = reuse
         self._router = router
-        self._replicas = replicas
-        self._specs = specs
+        self._replicas = list(replicas)
+        self._specs = list(specs)
         self._on_refused = on_refused
         self._roles = roles
         self._keeps_accounts = router.learns or router.looks_into_queues

@@ -105,7 +105,8 @@ class SimulatedEngines:
         self.kvs[replica_id] = kv
         return build_scheduler(fleet.schedule_of(group),
                                biased(self._models[number], self._factors[number]), kv,
-                               self._beliefs.lengths(), drafting=drafting_of(group))
+                               self._beliefs.lengths(), drafting=drafting_of(group),
+                               lists_decodes=self._journal_dir is not None)
 
     def _journal(self, number: int, replica_id: int) -> Journal | None:
         if self._journal_dir is None:

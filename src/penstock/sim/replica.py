@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from penstock.core.decision import Reject
 from penstock.core.intake import DIRECT, Intake
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
@@ -121,9 +122,8 @@ class SimReplica:
         answer = self.scheduler.add(request, now_s)
         if self._journal:
             self._journal.add(request, now_s)
-        reason = getattr(answer, "reason", None)
-        if reason is not None:
-            return str(reason)
+        if isinstance(answer, Reject):
+            return answer.reason
         self.requests[request.request_id] = request
         if self._plan is not None and self._num_steps > 1:
             self._shorten(now_ps)
@@ -233,6 +233,8 @@ class SimReplica:
         return self._plan is not None and self._num_steps > 1
 
     def _end_of(self, num_steps: int) -> int:
+        if num_steps == 1:
+            return self._start_ps + self._duration_ps
         growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
         return self._start_ps + num_steps * self._duration_ps + growth_ps
 
@@ -311,11 +313,11 @@ class SimReplica:
             self._journal.commit(plan, result, now_s)
         for request_id in finished:
             del self.requests[request_id]
-        features = plan.features
-        scheduler = self.scheduler
-        self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
-                                  features.decode_seqs, scheduler.num_waiting,
-                                  scheduler.kv_used_tokens)
+        if self.recorder.samples.due(end_ps):
+            features, scheduler = plan.features, self.scheduler
+            self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
+                                      features.decode_seqs, scheduler.num_waiting,
+                                      scheduler.kv_used_tokens)
         if self._inbox is not None:
             self._read(self._inbox.after_steps(steps, bool(plan.chunks), self._end_of(steps - 1),
                                                end_ps), end_ps)

@@ -30,7 +30,8 @@ from penstock.policy.schedule.relegation import (
 
 
 def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
-             max_in_flight: int = 1, drafting: Drafting | None = None) -> AdaptableScheduler:
+             max_in_flight: int = 1, drafting: Drafting | None = None,
+             lists_decodes: bool = True) -> AdaptableScheduler:
     """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
@@ -42,7 +43,8 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,
         prefill_first=options.prefill_first,
         reserve=options.kv_reserve, late_results=options.late_results,
-        watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting)
+        watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting,
+        lists_decodes=lists_decodes)
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,

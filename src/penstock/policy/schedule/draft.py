@@ -34,9 +34,10 @@ class StepDraft:
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens
 
-    def finished(self, step: int, decode_ids: tuple[int, ...], context_tokens: int) -> StepPlan:
+    def finished(self, step: int, decode_ids: tuple[int, ...], decode_seqs: int,
+                 context_tokens: int) -> StepPlan:
         """The plan."""
-        features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids), context_tokens)
+        features = StepFeatures(self.prefill_tokens, self.work, decode_seqs, context_tokens)
         return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
                         tuple(self.joined), tuple(self.left), tuple(self.preempted),
                         tuple(self.relegated), tuple(self.restored), tuple(self.shed),

@@ -90,6 +90,7 @@ class DraftedGroup(DecodeGroup):
             self._at[(stored_parts - self._given) % len(self._at)] -= 1
         sequence.generated += ceil_div(self._given - sequence.join_parts, CONTEXT_PARTS)
         sequence.join_turn = -1
+        self._watches_departed = True
         self._ids = None
         self.context_tokens = self._context_parts // CONTEXT_PARTS
 

@@ -4,6 +4,7 @@ from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
 from penstock.perf.step_time.calibration import OnlineCorrection
+from penstock.perf.step_time.decode_times import DecodeTimes
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import SchedulerOptions
@@ -50,6 +51,7 @@ class PenstockPacing(PlainPacing):
 
     def _set_rates(self, step_time: StepTimeModel) -> None:
         self._step_time = step_time
+        self._decodes = DecodeTimes(step_time)
         self._full_step_s = step_time.seconds(self._max_step_tokens, 0.0, 0, 0)
         self._token_s = (step_time.seconds(2048, 0.0, 0, 0)
                          - step_time.seconds(1024, 0.0, 0, 0)) / 1024
@@ -89,13 +91,17 @@ class PenstockPacing(PlainPacing):
 
     def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
                       left: list[int]) -> tuple[int, ...]:
-        groups = all_groups(decodes.groups)
+        every = decodes.groups
+        groups = all_groups(every)
         if not self._may_wait or len(groups) < 2:
             return groups
-        allowed = [self._allowed_s(decodes.groups[index], now_s,
-                                   self._decode_s(decodes.groups, (index,))) for index in groups]
-        least_s = min(allowed)
-        if self._decode_s(decodes.groups, groups) <= least_s:
+        allowed = [self._allowed_s(every[index], now_s, self._decode_s(every, (index,)))
+                   for index in groups]
+        least_s = allowed[0]
+        for allowed_s in allowed:
+            if allowed_s < least_s:
+                least_s = allowed_s
+        if self._decode_s(every, groups) <= least_s:
             return groups
         return tuple([index for index, allowed_s in zip(groups, allowed, strict=True)
                       if allowed_s <= least_s or allowed_s < AMPLE * least_s])
@@ -125,7 +131,7 @@ class PenstockPacing(PlainPacing):
         sequence = group.tightest()
         if sequence is None:
             return float(UNBOUNDED)
-        left_s = self.next_due_s(sequence, group) - now_s
+        left_s = group.earliest_end_s - now_s
         return left_s / (2 * decode_s) - left_s / allowed_s
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
@@ -171,8 +177,8 @@ class PenstockPacing(PlainPacing):
             request = sequence.request
             likely = self._lengths.quantile(request.service_class.name, self._quantile)
             done = group.generated(sequence)
-            tokens = max(1.0, 0.1 * likely, min(likely, request.max_tokens) - done)
-            allowed_s = (self.next_due_s(sequence, group) - now_s) / tokens * group.turn_tokens
+            tokens = max(min(likely, float(request.max_tokens)) - done, max(1.0, 0.1 * likely))
+            allowed_s = (group.earliest_end_s - now_s) / tokens * group.turn_tokens
             if allowed_s > decode_s:
                 return allowed_s
             group.give_up_tightest()
@@ -182,7 +188,7 @@ class PenstockPacing(PlainPacing):
         for index in running:
             seqs += len(groups[index].members)
             context_tokens += groups[index].context_tokens
-        return self._correction.factor * self._step_time.seconds(0, 0.0, seqs, context_tokens)
+        return self._correction.factor * self._decodes.seconds(seqs, context_tokens)
 
     def admitted(self, sequence: Sequence) -> None:
         prompt = sequence.request.prompt_tokens

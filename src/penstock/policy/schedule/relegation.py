@@ -42,7 +42,7 @@ class Relegation(Protocol):
         prompt tokens."""
 
 
-class NeverRelegate:
+class NeverRelegate(Relegation):
     """Every request keeps its place."""
 
     time_dependent: bool = False
@@ -133,7 +133,11 @@ class FeasibleRelegation(NeverRelegate):
         self._recent.append((sequence.work_s / _weight(sequence), sequence.work_s,
                              request.arrival_s))
         if sequence.deadline_s < NO_DEADLINE_S:  # requests without a deadline are never reviewed
-            insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
+            entry = (sequence.deadline_s, sequence.serial, sequence)
+            if not self._by_deadline or self._by_deadline[-1][0] <= sequence.deadline_s:
+                self._by_deadline.append(entry)  # serials only grow
+            else:
+                insort(self._by_deadline, entry)
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         # A preempted decode has already emitted its first token, so this deadline does not apply.

@@ -34,14 +34,15 @@ class ReplicaScheduler:
     ``add`` and ``abort`` may come at any time. ``plan`` may be called again before the last plan is
     committed, up to ``max_in_flight`` plans: counters advance when a step is planned, a sequence
     with an uncommitted step is never preempted, and blocks return after the last step in flight.
-    A ``plan`` that returns None has changed nothing.
+    A ``plan`` that returns None has changed nothing. Without ``lists_decodes`` plans do not list
+    their decodes, for drivers that follow the groups instead.
     """
 
     def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
                  kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve: ReserveName = "prompt",
                  late_results: bool = False, watermark_blocks: int = 0,
-                 drafting: Drafting | None = None) -> None:
+                 drafting: Drafting | None = None, lists_decodes: bool = True) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -51,6 +52,7 @@ class ReplicaScheduler:
         self._prefill_first = prefill_first
         self._watermark_blocks = watermark_blocks
         self._drafting = drafting
+        self._lists_decodes = lists_decodes
         self._depth = 0  # drafted tokens of each decode in the step being planned
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
@@ -209,12 +211,14 @@ class ReplicaScheduler:
     def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
         step = self._step
         decode_ids: tuple[int, ...] = ()
-        context_tokens = 0
+        context_tokens = decode_seqs = 0
         if self._drafting is not None:
             draft.drafted = drafted(self.groups, draft.groups, self._depth)
         for index in draft.groups:
             group = self.groups[index]
-            decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
+            if self._lists_decodes:
+                decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
+            decode_seqs += len(group.members)
             context_tokens += group.context_tokens
             group.advance(1)
             group.last_step = step
@@ -227,7 +231,7 @@ class ReplicaScheduler:
         self._planned_s.append(now_s)
         self._step = step + 1
         self._in_flight += 1
-        return draft.finished(step, decode_ids, context_tokens)
+        return draft.finished(step, decode_ids, decode_seqs, context_tokens)
 
     def _join(self, request_id: int) -> int:
         sequence = self._sequences[request_id]

@@ -283,7 +283,7 @@ def test_a_popular_adapter_spreads():
         adapters, offered, _, _ = made(calls, "a", engines=engines)
         async with adapters.held(engines[0], offered["a"]):
             snapshots = [one.snapshot(0.0) for one in engines]
-            busy = [snapshots[0]._replace(queued_prompt_tokens=50_000), snapshots[1]]
+            busy = [snapshots[0].replace(queued_prompt_tokens=50_000), snapshots[1]]
             assert adapters.near(engines, busy, offered["a"], 100) == [engines[1]]
 
     run(test)
