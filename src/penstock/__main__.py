@@ -16,7 +16,9 @@ def start() -> int:
         sys.stderr.write("error: interrupted\n")
         return 130  # as INTERRUPTED, which may not be imported yet
     finally:
-        gc.disable()  # the end of the process frees everything; a last search would only take time
+        # The end of the process frees everything. A last search for cycles would only take time.
+        gc.disable()
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.roles import Roles
 from penstock.predict.length import HistoryLengths
+from penstock.sim.kernel import NEVER_PS
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import ReuseMeter
 
@@ -59,6 +60,7 @@ class Dispatcher:
         self._open = [True] * len(specs)
         self._candidates: dict[tuple[str, str], list[int]] = {}
         self._seen: list[ReplicaSnapshot | None] = [None] * len(specs)
+        self._seen_until_ps = [NEVER_PS] * len(specs)
         self._lengths = HistoryLengths()
         self._expected: dict[int, tuple[int, float]] = {}
         self._expected_sum = [0.0] * len(specs)
@@ -207,14 +209,15 @@ class Dispatcher:
     # -- snapshots ------------------------------------------------------------------------------
 
     def _snapshot(self, index: int, now_ps: int) -> ReplicaSnapshot:
-        """Return a replica's snapshot. It is kept until the replica changes, which it does
-        throughout a jump."""
-        replica = self._replicas[index]
+        """Return a replica's snapshot. It is kept until the replica changes, which it does with
+        each step of a jump."""
         seen = self._seen[index]
-        if seen is None or replica.jumping:
+        if seen is None or now_ps >= self._seen_until_ps[index]:
+            replica = self._replicas[index]
             scheduler = replica.scheduler
             spec = self._specs[index]
-            prompt_tokens, kv_tokens, generated = replica.load(now_ps)
+            prompt_tokens, kv_tokens, generated, until_ps = replica.load(now_ps)
+            self._seen_until_ps[index] = until_ps
             seen = self._seen[index] = ReplicaSnapshot(
                 index, spec.model, now_ps / PS_PER_S, replica.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,

@@ -55,7 +55,8 @@ class Oracle:
         """
         for request_id in plan.left:
             self._leave(request_id)
-        if plan.joined:
+        # Mostly a request joins because its prompt is complete: then its tokens are counted later.
+        if len(plan.joined) > len(plan.chunks) or plan.left:
             computed = {chunk.request_id for chunk in plan.chunks}
             for request_id, group in plan.joined:
                 if request_id not in computed and request_id in self._remaining:

@@ -1,11 +1,14 @@
 """Simple routers: round robin, random, least of a count."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from penstock.core.decision import NOWHERE, Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.protocol import PlainRouter
+
+_ENDLESS: Final = float("inf")
 
 
 class RoundRobin(PlainRouter):
@@ -38,7 +41,7 @@ class LeastLoaded(PlainRouter):
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         # The least of ``loads``, without a tuple for each replica: large fleets route often.
         prompt_tokens = request.prompt_tokens
-        chosen, least, fewest = NOWHERE, float("inf"), float("inf")
+        chosen, least, fewest = NOWHERE, _ENDLESS, _ENDLESS
         for one in replicas:
             load = (one.queued_prompt_tokens + prompt_tokens + one.kv_used_tokens // 16) / one.speed
             if load > least:

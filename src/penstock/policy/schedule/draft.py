@@ -30,14 +30,16 @@ class StepDraft:
 
     def add_chunk(self, request_id: int, tokens: int, past: int, last: bool) -> None:
         """Add a chunk of a prompt to the step."""
-        self.chunks.append(Chunk(request_id, tokens, past, last))
+        # ``tuple.__new__`` makes a named tuple in a third of the time of its own, interpreted one.
+        self.chunks.append(tuple.__new__(Chunk, (request_id, tokens, past, last)))
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens
 
     def finished(self, step: int, decode_ids: tuple[int, ...], decode_seqs: int,
                  context_tokens: int) -> StepPlan:
         """The plan."""
-        features = StepFeatures(self.prefill_tokens, self.work, decode_seqs, context_tokens)
+        features = tuple.__new__(
+            StepFeatures, (self.prefill_tokens, self.work, decode_seqs, context_tokens))
         return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
                         tuple(self.joined), tuple(self.left), tuple(self.preempted),
                         tuple(self.relegated), tuple(self.restored), tuple(self.shed),

@@ -1,5 +1,7 @@
 """Penstock's due times: from objectives, learned lengths and learned step times."""
 
+from typing import Final
+
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
@@ -18,6 +20,7 @@ from penstock.policy.schedule.pacing import (
 from penstock.policy.schedule.sequence import Sequence
 from penstock.predict.length import LengthPredictor
 
+_ENDLESS_S: Final = float("inf")
 AMPLE = 4.0  # times the tightest group's allowed step
 _LEARN = 0.02  # weight of the newest step in running means
 
@@ -112,7 +115,9 @@ class PenstockPacing(PlainPacing):
             return UNBOUNDED
         # Durations grow with context. As long as they do not double, these bounds hold.
         decode_s = self._decode_s(groups, running)
-        grown = sum(len(groups[g].members) * groups[g].turn_tokens for g in running)
+        grown = 0.0
+        for index in running:
+            grown += len(groups[index].members) * groups[index].turn_tokens
         growth_s = self._correction.factor * self._context_s * grown
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
@@ -136,7 +141,7 @@ class PenstockPacing(PlainPacing):
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
         decode_s = self._decode_s(groups, running)
-        allowed_s = float("inf")
+        allowed_s = _ENDLESS_S
         for index in running:
             allowed_s = min(allowed_s, self._allowed_s(groups[index], now_s, decode_s))
         margin = max(self._least_margin, self._correction.margin)
@@ -146,12 +151,12 @@ class PenstockPacing(PlainPacing):
         """Return how long the next step may take without making a group late. Decodes alone take
         ``decode_s``."""
         if group.itl_s is None:
-            return float("inf")
+            return _ENDLESS_S
         if group.itl_s == 0.0:
             return self._allowed_by_end_s(group, now_s, decode_s)
         assert group.turn_s is not None
         if group.turn_s <= decode_s:
-            return float("inf")  # no step keeps the pace, so it does not bind
+            return _ENDLESS_S  # no step keeps the pace, so it does not bind
         return self._allowed_by_pace_s(group, group.turn_s, now_s)
 
     def _allowed_by_pace_s(self, group: DecodeGroup, turn_s: float, now_s: float) -> float:
@@ -162,7 +167,7 @@ class PenstockPacing(PlainPacing):
                 group.give_up_tightest()
                 due_s = group.next_due_s()
         if due_s is None:
-            return float("inf")
+            return _ENDLESS_S
         slack_s = due_s - now_s
         banked_s = slack_s - turn_s
         return turn_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
@@ -173,7 +178,7 @@ class PenstockPacing(PlainPacing):
         while True:
             sequence = group.tightest()
             if sequence is None:
-                return float("inf")
+                return _ENDLESS_S
             request = sequence.request
             likely = self._lengths.quantile(request.service_class.name, self._quantile)
             done = group.generated(sequence)

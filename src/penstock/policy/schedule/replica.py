@@ -5,7 +5,6 @@ plus which decode groups run. Time is a parameter and ties break by serial numbe
 give the same plans in a simulator, in an engine and on replay.
 """
 
-from collections import deque
 from collections.abc import Iterable
 
 from penstock.core.decision import Accept, Reject
@@ -70,7 +69,7 @@ class ReplicaScheduler:
         self._pending_prompt_tokens = 0
         self._last_plan_s = 0.0
         self._last_commit_s = 0.0
-        self._planned_s: deque[float] = deque()  # plan times of the steps in flight
+        self._planned_s: list[float] = []  # plan times of the steps in flight, which are few
         self._last_prefill_tokens = 0
 
     # -- observable state -----------------------------------------------------------------------
@@ -423,7 +422,8 @@ class ReplicaScheduler:
         for chunk in plan.chunks:
             self._chunk_done(chunk, result.num_steps, now_s)
         # Sorted, so that learning and caching do not depend on a driver's order.
-        for request_id in sorted(result.finished):
+        finished = result.finished
+        for request_id in sorted(finished) if len(finished) > 1 else finished:
             sequence = self._sequences.get(request_id)
             if sequence is not None:
                 self._end(sequence, late=holdings.late)
@@ -431,7 +431,7 @@ class ReplicaScheduler:
         holdings.settle()
         if not self._sequences:
             holdings.settle_idle()
-        started_s = max(self._planned_s.popleft(), self._last_commit_s)
+        started_s = max(self._planned_s.pop(0), self._last_commit_s)
         self._last_commit_s = now_s
         self._pacing.committed(plan, result.num_steps, started_s, now_s)
 
@@ -479,7 +479,7 @@ class ReplicaScheduler:
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
-            steps = min(steps, steady, self._kv_accounting.turns_with_room(plan.groups))
+            steps = min(min(steps, steady), self._kv_accounting.turns_with_room(plan.groups))
         return steps
 
     def _steady_decodes(self) -> int:
