@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import aiohttp
-
 from penstock.engines.client.state import EngineState
 from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.adapters.shelf import AdapterError
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import Exchange, late
 
 
@@ -33,7 +32,7 @@ async def adapter_held(adapters: Adapters, exchange: Exchange, engine: EngineSta
 
 
 def check_adapter(adapters: Adapters, exchange: Exchange, engine: EngineState,
-                  answer: aiohttp.ClientResponse) -> None:
+                  answer: EngineAnswer) -> None:
     """Raise AdapterError where an answer says that an engine has lost the adapter of a request."""
     adapter = exchange.ask.adapter
     if adapter is not None and answer.status == 404:

@@ -13,6 +13,7 @@ from penstock.engines.client.dialects import Dialect, Question, StreamTranslator
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask_limits import StreamLimit, stream_limit
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import (
     FAULTS,
     ClientDisconnectedError,
@@ -45,7 +46,7 @@ class Answers:
         self._clock = clock
         self._on_end = on_end
 
-    async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
+    async def whole(self, exchange: Exchange, answer: EngineAnswer, engine: EngineState,
                     dialect: Dialect, question: Question, watch: SilenceWatch) -> web.Response:
         """Relay an answer in one piece. Raises EngineFailedError."""
         whole = await self._read(answer, exchange.ask.most_answer_bytes, watch)
@@ -75,7 +76,7 @@ class Answers:
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers=_headers(exchange))
 
-    async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
+    async def streamed(self, exchange: Exchange, answer: EngineAnswer,
                        engine: EngineState, in_flight: InFlight,
                        translator: StreamTranslator | None,
                        watch: SilenceWatch) -> web.StreamResponse:
@@ -146,7 +147,7 @@ class Answers:
         await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))
         return response
 
-    async def _read(self, answer: aiohttp.ClientResponse, most_bytes: int,
+    async def _read(self, answer: EngineAnswer, most_bytes: int,
                     watch: SilenceWatch) -> bytes:
         """Read a whole answer. Raises EngineFailedError."""
         parts, num_bytes = [], 0

@@ -8,7 +8,6 @@ The messages are those of vLLM's pull connectors (NIXL; vllm 0.32,
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 
 from penstock.core.errors import InputError
@@ -22,6 +21,7 @@ from penstock.serving.gateway.adapter_hold import adapter_held
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.attempt import attempted
 from penstock.serving.gateway.calls import EngineCalls
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import (
     FAULTS,
     EngineBusyError,
@@ -100,7 +100,7 @@ class Pairing:
             try:
                 answer = await self._calls.post(exchange, engine, path,
                                                 encoded(prefill_body(body)), watch, traced)
-                async with answer:
+                with answer:
                     later = answer.headers.get("Retry-After")
                     if dialect.is_busy(answer.status, later):
                         raise EngineBusyError(f"answered {answer.status}", later)
@@ -136,7 +136,7 @@ def check_roles(fleet: Fleet) -> None:
                              "speaks to")
 
 
-async def _document(answer: aiohttp.ClientResponse) -> Any:
+async def _document(answer: EngineAnswer) -> Any:
     found = bytearray()
     try:
         async for chunk in answer.content.iter_any():

@@ -27,6 +27,7 @@ from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.exchange import (
     KNOWN_ENDS,
@@ -258,11 +259,11 @@ class Proxy:
                 raise
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
-                       answer: aiohttp.ClientResponse, question: Question,
+                       answer: EngineAnswer, question: Question,
                        watch: SilenceWatch) -> web.StreamResponse:
         ask, dialect = exchange.ask, engine_of(engine.kind).dialect
         exchange.decision.attempts[-1]["outcome"] = f"answered {answer.status}"
-        try:
+        with answer:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
@@ -273,10 +274,6 @@ class Proxy:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
                                                     dialect.stream(question), watch)
             return await self._answers.whole(exchange, answer, engine, dialect, question, watch)
-        finally:
-            # An answer that was not read to its end closes its connection, which tells the engine
-            # to stop.
-            answer.release() if answer.content.at_eof() else answer.close()
 
     # -- outcomes -------------------------------------------------------------------------------
 
