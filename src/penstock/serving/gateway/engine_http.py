@@ -7,12 +7,15 @@ request are written at once.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
 from aiohttp import ClientRequest, StreamReader, hdrs
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.helpers import HeadersMixin
 from aiohttp.http import HttpProcessingError, RawResponseMessage
@@ -22,6 +25,22 @@ from yarl import URL
 _READ_BYTES = 64 * 1024
 """An engine is read from no further while twice as many bytes of its answer wait."""
 _JOINED_BYTES = 64 * 1024  # a larger body is not copied to stand behind its head
+
+
+class _Reader(ResponseHandler):
+    """aiohttp's reader of answers. Where reading was not paused, no bytes wait for the parser: only
+    unpacking, which is not done here, leaves some."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:  # asked after each piece that is taken
+            super().resume_reading(resume_parser)
+
+
+def engine_connector(trust: ssl.SSLContext | bool) -> aiohttp.TCPConnector:
+    """Return a connector to engines, without a limit."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=trust)
+    connector._factory = partial(_Reader, asyncio.get_running_loop())  # type: ignore[assignment]
+    return connector
 
 
 class EngineAnswer(HeadersMixin):

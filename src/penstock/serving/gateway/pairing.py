@@ -19,7 +19,7 @@ from penstock.policy.route.roles import BOTH, PREFILL, Roles
 from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.gateway.adapter_hold import adapter_held
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.attempt import attempted
+from penstock.serving.gateway.attempt import Attempt
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import (
@@ -85,7 +85,7 @@ class Pairing:
         """Let an engine compute the prompt. Returns the fields that the next engine gets, None
         where the engine failed. Raises ServiceError at the request's own deadline."""
         clock, found = self._calls.clock, None
-        with attempted(exchange, engine, InFlight(request.prompt_tokens, 1.0), clock) as attempt:
+        with Attempt(exchange, engine, InFlight(request.prompt_tokens, 1.0), clock) as attempt:
             async with adapter_held(self._adapters, exchange, engine, clock):
                 found = await self._asked(exchange, engine, attempt.trace_headers)
             attempt.outcome = PREFILLED

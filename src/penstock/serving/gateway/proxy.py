@@ -21,7 +21,7 @@ from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, i
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.attempt import attempted
+from penstock.serving.gateway.attempt import Attempt
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
@@ -197,7 +197,7 @@ class Proxy:
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
         response = None
-        with attempted(exchange, engine, in_flight, self._clock) as attempt:
+        with Attempt(exchange, engine, in_flight, self._clock) as attempt:
             exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
             async with adapter_held(self._adapters, exchange, engine, self._clock):
                 response = await self._asked(exchange, engine, in_flight, attempt.trace_headers)
