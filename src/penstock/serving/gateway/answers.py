@@ -82,7 +82,7 @@ class Answers:
                        watch: SilenceWatch) -> web.StreamResponse:
         """Relay an answer as a stream. Raises EngineFailedError as long as nothing has been
         sent."""
-        passed, content = exchange.passed, answer.content
+        passed = exchange.passed
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage,
                       limit=_limit(exchange))
         response: web.StreamResponse | None = None
@@ -90,7 +90,7 @@ class Answers:
         has_all, num_bytes = False, 0
         while True:
             try:
-                chunk, at_end = await _more(content, passed, has_all=has_all)
+                chunk, at_end = await _more(answer, passed, has_all=has_all)
             except FAULTS as error:
                 return await self._broken(exchange, watch, engine, response, failure_of(error))
             now_s = self._clock()
@@ -154,7 +154,7 @@ class Answers:
         if (answer.content_length or 0) > most_bytes:
             raise _too_large()
         try:
-            while part := await answer.content.readany():
+            while part := await answer.read():
                 watch.heard(self._clock())
                 parts.append(part)
                 num_bytes += len(part)
@@ -226,7 +226,7 @@ async def _sent(sending: Any, *, needed: bool = True) -> None:
             raise ClientDisconnectedError from error
 
 
-async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
+async def _more(answer: EngineAnswer, passed: RelayedStream, *,
                 has_all: bool) -> tuple[bytes, bool]:
     """Return the next bytes of an engine's stream, and whether they are the last. After the last
     token, a failure of the engine is ignored, and so is a client that disconnects because it
@@ -234,9 +234,9 @@ async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
     awaited.
     """
     try:
-        reading = content.readany()
+        reading = answer.read()
         chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
-        return chunk, passed.done or content.at_eof()
+        return chunk, passed.done or answer.at_end
     except FAULTS:
         if not passed.done:
             raise

@@ -139,7 +139,7 @@ def check_roles(fleet: Fleet) -> None:
 async def _document(answer: EngineAnswer) -> Any:
     found = bytearray()
     try:
-        async for chunk in answer.content.iter_any():
+        while chunk := await answer.read():
             found += chunk
             if len(found) > _MOST_BYTES:
                 raise EngineFailedError("answered one token with more than a megabyte")

@@ -251,7 +251,7 @@ class Proxy:
             try:
                 answer = await self._calls.post(exchange, engine, path, encoded(body), watch,
                                                 trace_headers)
-                watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
+                watch.give_up = partial(answer.fail, ServerTimeoutError())
                 return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
