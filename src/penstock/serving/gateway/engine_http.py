@@ -18,7 +18,7 @@ from aiohttp import ClientRequest, hdrs
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.helpers import HeadersMixin
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -63,9 +63,9 @@ class EngineAnswer(HeadersMixin):
     the body has not come to its end, which tells the engine to stop.
     """
 
-    __slots__ = ("_connection", "_error", "_headers", "_is_extra", "_is_whole", "_keeps",
-                 "_num_head_bytes", "_num_waiting", "_parser", "_parts", "_reader", "_waiter",
-                 "headers", "on_body", "status")
+    __slots__ = ("_connection", "_error", "_headers", "_is_whole", "_keeps", "_num_head_bytes",
+                 "_num_waiting", "_parser", "_parts", "_reader", "_waiter", "headers", "on_body",
+                 "status")
 
     def __init__(self, connection: Connection, reader: _Reader) -> None:
         self.status = 0
@@ -75,11 +75,15 @@ class EngineAnswer(HeadersMixin):
         self._reader = reader
         self._parts: list[bytes] = []
         self._num_waiting = self._num_head_bytes = 0
-        self._is_whole = self._is_extra = self._keeps = False
+        self._is_whole = self._keeps = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.on_body = self._parts.append
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        parser = HttpResponseParser(self)
+        # As aiohttp's client: servers end lines with LF alone, and pad sizes of chunks.
+        parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True,
+                                        lenient_spaces_after_chunk_size=True)
+        self._parser: HttpResponseParser | None = parser
         reader.answer = self
 
     def __enter__(self) -> Self:
@@ -155,12 +159,12 @@ class EngineAnswer(HeadersMixin):
             parser.feed_data(data)
             if not self.status and self._num_head_bytes > _MOST_HEAD_BYTES:
                 raise HttpParserError("a head without an end")
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:
             if not self._is_whole:
                 self.fail(aiohttp.ClientPayloadError(str(error)))
                 self.close()
                 return
-            self._is_extra = True
+            self._keeps = False  # more came than the answer
         if self._is_whole:
             self._release()
         else:
@@ -191,8 +195,7 @@ class EngineAnswer(HeadersMixin):
         """Give the connection back, which waits for the next request."""
         transport = self._reader.transport
         self._end()
-        if self._is_extra or not self._keeps or transport is None \
-                or transport.get_write_buffer_size():
+        if not self._keeps or transport is None or transport.get_write_buffer_size():
             self._connection.close()
             return
         if self._num_waiting > _MOST_WAITING_BYTES:
@@ -205,15 +208,14 @@ class EngineAnswer(HeadersMixin):
     # -- called by the parser -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._is_extra = self._is_whole
+        if self._is_whole:
+            raise HttpParserError("a second answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_whole:
-            self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
-        if self._is_whole or self._parser is None:
-            return
+        assert self._parser is not None, "the parser calls"
         status = self._parser.get_status_code()
         if status >= 200:
             self.status = status
@@ -221,7 +223,8 @@ class EngineAnswer(HeadersMixin):
             self.headers.clear()
 
     def on_message_complete(self) -> None:
-        if self.status and self._parser is not None and not self._is_whole:
+        assert self._parser is not None, "the parser calls"
+        if self.status:
             self._is_whole, self._keeps = True, self._parser.should_keep_alive()
 
 
