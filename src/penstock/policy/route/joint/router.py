@@ -75,7 +75,7 @@ class JointRouter:
         for row, (eligible, _) in zip(costs, verdicts, strict=True):
             for prospect in eligible:
                 row[column[prospect.replica_id]] = -prospect.utility
-        chosen = assign(costs, self._surcharges(ids, requests, forecasts, replicas))
+        chosen = assign(costs, self._surcharges(ids, requests, replicas))
         routes: list[Route] = []
         for request, own, seen, prospects, verdict, at in zip(
                 requests, forecasts, replicas, tables, verdicts, chosen, strict=True):
@@ -142,14 +142,14 @@ class JointRouter:
                      max_tokens=affordable if affordable < request.max_tokens else None)
 
     def _surcharges(self, ids: Sequence[int], requests: Sequence[Request],
-                    forecasts: Sequence[Mapping[str, Forecast]],
                     replicas: Sequence[Sequence[ReplicaSnapshot]]) -> list[float]:
         """Return the cost that a request of this batch adds to the next one on the same replica.
         Its prompt delays the next, and its sequence lengthens every step. Both requests are
         delayed, so the cost counts twice."""
         seen = {r.replica_id: r for many in replicas for r in many}
         prompt = sum(request.prompt_tokens for request in requests) / len(requests)
-        outputs = [forecast.output_tokens for own in forecasts for forecast in own.values()]
+        outputs = [forecast.output_tokens for request in requests
+                   for forecast in self._usual.of(request).values()]
         output = sum(outputs) / len(outputs)
         surcharges: list[float] = []
         for replica_id in ids:
