@@ -15,6 +15,7 @@ from penstock.serving.adapters.shelf import unavailable
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.tally import Pace
 from penstock.serving.gateway.traces import Trace
@@ -139,7 +140,7 @@ def given_up(exchange: Exchange) -> ServiceError:
     return ServiceError(502, f"no engine could answer: {faults}", "engines_failed")
 
 
-def unusable(answer: aiohttp.ClientResponse) -> EngineFailedError | None:
+def unusable(answer: EngineAnswer) -> EngineFailedError | None:
     """Return the fault of an answer that no client may see, None for a usable answer.
 
     A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks

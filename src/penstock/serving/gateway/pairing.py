@@ -8,7 +8,6 @@ The messages are those of vLLM's pull connectors (NIXL; vllm 0.32,
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 
 from penstock.core.errors import InputError
@@ -20,8 +19,9 @@ from penstock.policy.route.roles import BOTH, PREFILL, Roles
 from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.gateway.adapter_hold import adapter_held
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.attempt import attempted
+from penstock.serving.gateway.attempt import Attempt
 from penstock.serving.gateway.calls import EngineCalls
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import (
     FAULTS,
     EngineBusyError,
@@ -85,7 +85,7 @@ class Pairing:
         """Let an engine compute the prompt. Returns the fields that the next engine gets, None
         where the engine failed. Raises ServiceError at the request's own deadline."""
         clock, found = self._calls.clock, None
-        with attempted(exchange, engine, InFlight(request.prompt_tokens, 1.0), clock) as attempt:
+        with Attempt(exchange, engine, InFlight(request.prompt_tokens, 1.0), clock) as attempt:
             async with adapter_held(self._adapters, exchange, engine, clock):
                 found = await self._asked(exchange, engine, attempt.trace_headers)
             attempt.outcome = PREFILLED
@@ -100,7 +100,7 @@ class Pairing:
             try:
                 answer = await self._calls.post(exchange, engine, path,
                                                 encoded(prefill_body(body)), watch, traced)
-                async with answer:
+                with answer:
                     later = answer.headers.get("Retry-After")
                     if dialect.is_busy(answer.status, later):
                         raise EngineBusyError(f"answered {answer.status}", later)
@@ -136,10 +136,10 @@ def check_roles(fleet: Fleet) -> None:
                              "speaks to")
 
 
-async def _document(answer: aiohttp.ClientResponse) -> Any:
+async def _document(answer: EngineAnswer) -> Any:
     found = bytearray()
     try:
-        async for chunk in answer.content.iter_any():
+        while chunk := await answer.read():
             found += chunk
             if len(found) > _MOST_BYTES:
                 raise EngineFailedError("answered one token with more than a megabyte")

@@ -21,12 +21,13 @@ from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, i
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.attempt import attempted
+from penstock.serving.gateway.attempt import Attempt
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.exchange import (
     KNOWN_ENDS,
@@ -196,7 +197,7 @@ class Proxy:
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
         response = None
-        with attempted(exchange, engine, in_flight, self._clock) as attempt:
+        with Attempt(exchange, engine, in_flight, self._clock) as attempt:
             exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
             async with adapter_held(self._adapters, exchange, engine, self._clock):
                 response = await self._asked(exchange, engine, in_flight, attempt.trace_headers)
@@ -250,7 +251,7 @@ class Proxy:
             try:
                 answer = await self._calls.post(exchange, engine, path, encoded(body), watch,
                                                 trace_headers)
-                watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
+                watch.give_up = partial(answer.fail, ServerTimeoutError())
                 return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
@@ -258,11 +259,11 @@ class Proxy:
                 raise
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
-                       answer: aiohttp.ClientResponse, question: Question,
+                       answer: EngineAnswer, question: Question,
                        watch: SilenceWatch) -> web.StreamResponse:
         ask, dialect = exchange.ask, engine_of(engine.kind).dialect
         exchange.decision.attempts[-1]["outcome"] = f"answered {answer.status}"
-        try:
+        with answer:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
@@ -273,10 +274,6 @@ class Proxy:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
                                                     dialect.stream(question), watch)
             return await self._answers.whole(exchange, answer, engine, dialect, question, watch)
-        finally:
-            # An answer that was not read to its end closes its connection, which tells the engine
-            # to stop.
-            answer.release() if answer.content.at_eof() else answer.close()
 
     # -- outcomes -------------------------------------------------------------------------------
 
