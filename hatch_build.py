@@ -51,10 +51,11 @@ COMPILED = (
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
     "policy/route/roles.py",
     "sim/cluster.py", "sim/dispatch.py", "sim/drafted_oracle.py", "sim/drafted_recorder.py",
-    "sim/handover.py", "sim/inbox.py", "sim/kernel.py", "sim/oracle.py",
+    "sim/flusher.py", "sim/handover.py", "sim/inbox.py", "sim/kernel.py", "sim/oracle.py",
     "sim/recorder.py", "sim/replica.py", "sim/reuse.py", "sim/scaling/holding.py",
     "sim/scaling/loop.py", "sim/scaling/meter.py", "sim/scaling/slots.py",
     "sim/multiplex/driver.py", "sim/multiplex/pool.py", "sim/timeline.py",
+    "sim/upcoming.py",
     "perf/step_time/clock.py",
 )
 
