@@ -39,7 +39,7 @@ def percentiles_by_key(blocks: Callable[[], Iterator[Mapping[Key, FloatColumn]]]
         return {key: percentiles(values) for key, values in first.items()}
     found = {key: _Search() for key in first}
     rest = found
-    following = chain((first, second), passing)
+    following: Iterator[Mapping[Key, FloatColumn]] = chain((first, second), passing)
     while rest:
         for block in following:
             for key, search in rest.items():

@@ -172,9 +172,11 @@ def _late(windows: _Windows, due_s: FloatColumn, itl_s: FloatColumn, modes: IntC
 def _late_gaps(windows: _Windows, rows: IntColumn, pace_s: float) -> IntColumn:
     """Return the number of each request's gaps above the pace."""
     limit_s = pace_s + TOLERANCE_S
-    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(windows.gaps_s > limit_s)))
+    before = np.zeros(len(windows.gaps_s) + 1, dtype=np.int64)
+    np.cumsum(windows.gaps_s > limit_s, out=before[1:])
     found: IntColumn = before[windows.stop[rows]] - before[windows.first[rows] + 1]
-    return found + (windows.first_gaps_s(rows) > limit_s)
+    found += windows.first_gaps_s(rows) > limit_s
+    return found
 
 
 def _maybe_late(windows: _Windows, rows: IntColumn, due_s: FloatColumn, pace_s: float

@@ -20,8 +20,8 @@ from penstock.metrics.table import (
     concat,
     tasks_of,
 )
-from penstock.sim.recorder import Ended
 from penstock.sim.columns_in_file import columns_in_file
+from penstock.sim.recorder import Ended
 from penstock.workload.select import COLUMNS as WORKLOAD_COLUMNS
 from penstock.workload.select import part_of
 from penstock.workload.workload import Workload
@@ -199,8 +199,9 @@ class _Block:
         self.status, self.late, self.replica = found[:3]
         self.moments = dict(zip(self.moments, found[3:], strict=False))
         self.counts = dict(zip(self.counts, found[3 + len(self.moments):], strict=True))
-        self.workload = replace(self.workload, **dict(zip(WORKLOAD_COLUMNS, columns_in_file(
-            [getattr(self.workload, name) for name in WORKLOAD_COLUMNS]), strict=True)))
+        columns: dict[str, Any] = dict(zip(WORKLOAD_COLUMNS, columns_in_file(
+            [getattr(self.workload, name) for name in WORKLOAD_COLUMNS]), strict=True))
+        self.workload = replace(self.workload, **columns)
 
     def table(self, slos: Mapping[str, Slo], times_s: FloatColumn | None = None) -> RequestTable:
         """Return the rows, with arrivals at other times where these are given."""

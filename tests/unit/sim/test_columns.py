@@ -53,7 +53,8 @@ def test_a_request_that_stays_does_not_keep_all_later_ones_in_memory():
     assert many < 1.2 * few
     found = concat(tables)
     assert found.request_id.tolist() == list(range(40 * ROWS))
-    assert found.replica[7] == 1 and not found.replica[8:].any()
+    assert found.replica[7] == 1
+    assert not found.replica[8:].any()
     np.testing.assert_array_equal(found.first_token_s, found.request_id / 1000.0)
     np.testing.assert_array_equal(found.prompt_tokens, found.request_id % ROWS + 1)
     assert not np.equal(found.status, UNFINISHED).any()
