@@ -160,7 +160,8 @@ class StoredRequests:
         step = max(1, ceil_div(len(self), most))
         parts, first = [], 0
         for block in self.blocks():
-            parts.append(block.take(slice(-first % step, None, step)))
+            # By number, because views would keep all blocks.
+            parts.append(block.take(np.arange(-first % step, len(block), step)))
             first += len(block)
         return replace(concat(parts), stands_for=step)
 

@@ -20,7 +20,9 @@ from penstock.metrics.table import (
     concat,
     tasks_of,
 )
+from penstock.sim.columns_in_file import columns_in_file
 from penstock.sim.recorder import Ended
+from penstock.workload.select import COLUMNS as WORKLOAD_COLUMNS
 from penstock.workload.select import part_of
 from penstock.workload.workload import Workload
 
@@ -28,6 +30,8 @@ OnOver = Callable[[RequestTable], None]
 _Places = BoolColumn | slice
 
 _OPEN: Final = -1
+_IN_MEMORY: Final = 3
+"""Latest blocks that stay in memory."""
 
 
 class Outcomes:
@@ -127,10 +131,14 @@ class Outcomes:
             block.late[rows] = True
 
     def hand_over(self, *, end: bool = False) -> None:
-        """Hand over the first blocks whose requests are over; at the ``end``, all."""
-        while self._on_over is not None and self._blocks and (
-                end or not (self._blocks[0].status == _OPEN).any()):
+        """Hand over the first blocks whose requests are over; at the ``end``, all. Blocks that wait
+        for one before them are set aside in files."""
+        if self._on_over is None:
+            return
+        while self._blocks and (end or not (self._blocks[0].status == _OPEN).any()):
             self._on_over(self._blocks.pop(0).table(self._slos))
+        for block in self._blocks[:-_IN_MEMORY]:
+            block.set_aside()
 
     def table(self, arrived_s: Mapping[int, float] | None = None) -> RequestTable:
         """Return all rows that were not handed over, in order of arrival, with the outcome of each
@@ -169,6 +177,7 @@ class _Block:
 
     def __init__(self, first: int, workload: Workload) -> None:
         count = len(workload)
+        self._is_aside = False
         self.first = first
         self.workload = workload
         self.status = np.full(count, _OPEN, dtype=np.int8)
@@ -179,6 +188,20 @@ class _Block:
             "itl_max_s")}
         self.counts = {name: np.zeros(count, dtype=np.int64) for name in (
             "output_tokens", "num_late_tokens", "num_preemptions", "num_relegations")}
+
+    def set_aside(self) -> None:
+        """Move all columns to a file, where they can be changed as before."""
+        if self._is_aside:
+            return
+        self._is_aside = True
+        found = columns_in_file([self.status, self.late, self.replica, *self.moments.values(),
+                                 *self.counts.values()])
+        self.status, self.late, self.replica = found[:3]
+        self.moments = dict(zip(self.moments, found[3:], strict=False))
+        self.counts = dict(zip(self.counts, found[3 + len(self.moments):], strict=True))
+        columns: dict[str, Any] = dict(zip(WORKLOAD_COLUMNS, columns_in_file(
+            [getattr(self.workload, name) for name in WORKLOAD_COLUMNS]), strict=True))
+        self.workload = replace(self.workload, **columns)
 
     def table(self, slos: Mapping[str, Slo], times_s: FloatColumn | None = None) -> RequestTable:
         """Return the rows, with arrivals at other times where these are given."""

@@ -1,6 +1,7 @@
 """The oracle: the only part of a simulation that knows true answer lengths."""
 
 import heapq
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -15,11 +16,11 @@ class TrueLengths:
 
     def __init__(self) -> None:
         self._first = 0
-        self._tokens: list[int] = []
+        self._tokens = array("i")
 
     def add(self, tokens: list[int]) -> None:
         """Take the tokens of the next requests."""
-        self._tokens += tokens
+        self._tokens.extend(tokens)
 
     def forget_before(self, request_id: int) -> None:
         """Forget the requests before a number."""

@@ -302,9 +302,22 @@ def _seconds(column_ps: IntColumn) -> FloatColumn:
 
 def targets(requests: list[Request]) -> Targets:
     """Return per request: due time of the first token, pace, and its mode's place in ITL_MODES."""
-    slos: list[Slo] = [request.service_class.slo for request in requests]
-    due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
-           for request, slo in zip(requests, slos, strict=True)]
-    pace = [np.nan if slo.itl_s is None else slo.itl_s for slo in slos]
-    return Targets(np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
-                   np.array([ITL_MODES.index(slo.itl) for slo in slos], dtype=np.int64))
+    slos: dict[int, tuple[float, float, int]] = {}
+    ttft_s, pace_s, modes = [], [], []
+    for request in requests:
+        slo = request.service_class.slo
+        found = slos.get(id(slo))
+        if found is None:
+            found = slos[id(slo)] = _numbers(slo)
+        ttft_s.append(found[0])
+        pace_s.append(found[1])
+        modes.append(found[2])
+    arrival_s = [request.arrival_s for request in requests]
+    return Targets(np.array(arrival_s, dtype=np.float64) + np.array(ttft_s, dtype=np.float64),
+                   np.array(pace_s, dtype=np.float64), np.array(modes, dtype=np.int64))
+
+
+def _numbers(slo: Slo) -> tuple[float, float, int]:
+    """Return the target of the first token, the pace, NaN for none, and the mode's place."""
+    return (np.nan if slo.ttft_s is None else slo.ttft_s,
+            np.nan if slo.itl_s is None else slo.itl_s, ITL_MODES.index(slo.itl))

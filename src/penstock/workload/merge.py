@@ -69,11 +69,16 @@ def sampled(traffic: Traffic, most: int) -> tuple[Workload, int]:
     if isinstance(traffic, Workload):
         return traffic, 1
     step = max(1, ceil_div(len(traffic), most))
-    parts, first = [], 0
+    columns: dict[str, Any] = {}
+    first = taken = 0
     for block in traffic.blocks():
-        parts.append(part_of(block, slice(-first % step, None, step)))
-        first += len(block)
-    return joined(parts), step
+        part = part_of(block, slice(-first % step, None, step))
+        for name in COLUMNS:  # copied, because views would keep all blocks
+            column = getattr(part, name)
+            into = columns.setdefault(name, np.empty(ceil_div(len(traffic), step), column.dtype))
+            into[taken:taken + len(part)] = column
+        first, taken = first + len(block), taken + len(part)
+    return replace(part, **columns), step
 
 
 def merged_blocks(streams: Sequence[Iterator[Workload]]) -> Iterator[Workload]:

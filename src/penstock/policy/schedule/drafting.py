@@ -1,7 +1,6 @@
 """Speculative decoding as a scheduler sees it: depths, and the tokens that turns are believed to
 give."""
 
-import heapq
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -144,7 +143,7 @@ class DraftedGroup(DecodeGroup):
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         assert self.itl_s is not None
         base_s = next_due_s - self.itl_s * (self._given / CONTEXT_PARTS)
-        heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+        self._hold(base_s, sequence)
 
     def next_due_s(self) -> float | None:
         if self.strict:

@@ -1,8 +1,11 @@
 """Decode groups: sequences of one class that gain one token together at every turn."""
 
 import heapq
+from typing import Final
 
 from penstock.policy.schedule.sequence import Sequence
+
+_FEW_ENTRIES: Final = 64
 
 
 class DecodeGroup:
@@ -141,16 +144,23 @@ class DecodeGroup:
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         """Hold a member to its pace; ``next_due_s`` is the due time of its next token."""
         assert self.itl_s is not None
-        base_s = next_due_s - self.itl_s * self.turns
+        self._hold(next_due_s - self.itl_s * self.turns, sequence)
+
+    def _hold(self, base_s: float, sequence: Sequence) -> None:
         heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+        # Where turns are faster than the pace, departed members never come to the top.
+        if len(self._due) > 2 * len(self.members) + _FEW_ENTRIES:
+            self._due = [entry for entry in self._due if self._is_live(entry)]
+            heapq.heapify(self._due)
+
+    def _is_live(self, entry: tuple[float, int, int, Sequence]) -> bool:
+        """Whether the entry's sequence is a member from the same joining."""
+        return (entry[3].join_turn == entry[2]
+                and entry[3].request.request_id in self.members)
 
     def _drop_departed(self) -> None:
         due = self._due
-        while self._watches_departed and due:
-            _, _, join_turn, sequence = due[0]
-            # An entry is live while its sequence is a member from the same joining.
-            if sequence.join_turn == join_turn and sequence.request.request_id in self.members:
-                break
+        while self._watches_departed and due and not self._is_live(due[0]):
             heapq.heappop(due)
         self._watches_departed = False
 

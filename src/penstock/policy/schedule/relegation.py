@@ -4,10 +4,12 @@ others."""
 import heapq
 from bisect import bisect_right, insort
 from collections import deque
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
+
+_FEW_ENTRIES: Final = 64
 
 
 class Review(NamedTuple):
@@ -123,6 +125,7 @@ class FeasibleRelegation(NeverRelegate):
         self._review_s = review_s
         self._queue_timeout_s = queue_timeout_s
         self._by_deadline: list[tuple[float, int, Sequence]] = []
+        self._most_entries = _FEW_ENTRIES
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=self.RECENT)
         self._pressed_until_s = -1.0
         self._sustained = float("inf")  # work per unit of weight
@@ -138,6 +141,13 @@ class FeasibleRelegation(NeverRelegate):
                 self._by_deadline.append(entry)  # serials only grow
             else:
                 insort(self._by_deadline, entry)
+            if len(self._by_deadline) > self._most_entries:
+                self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """Forget requests that ended long before their deadlines."""
+        self._by_deadline = [entry for entry in self._by_deadline if not entry[2].ended]
+        self._most_entries = max(_FEW_ENTRIES, 2 * len(self._by_deadline))
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         # A preempted decode has already emitted its first token, so this deadline does not apply.
