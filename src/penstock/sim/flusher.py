@@ -10,7 +10,7 @@ from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
 
-_FLUSH_REQUESTS = 1 << 16
+_FLUSH_REQUESTS = 1 << 13
 _FLUSH_INSTANTS = 1 << 12
 """Instants between two counts of the ended requests."""
 _LOOKS = 10

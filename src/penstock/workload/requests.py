@@ -9,7 +9,7 @@ from penstock.core.request import AUTO, CONFIDENTIAL, NO_FORECASTS, NO_NEEDS, Ne
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
 
-_BLOCK_ROWS = 1 << 14
+_BLOCK_ROWS = 1 << 11
 
 
 def requests(workload: Workload, classes: Mapping[str, ServiceClass],
