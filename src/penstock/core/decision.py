@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from penstock.core.value import Value
+from penstock.core.value import Value, made_again
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
     """The request is admitted unchanged."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,9 @@ class Relax:
 
     reason: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
@@ -26,6 +32,9 @@ class Reject:
 
     reason: str
     retry_after_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 Admit = Accept | Relax | Reject

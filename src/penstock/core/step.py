@@ -1,9 +1,9 @@
 """One engine step: its plan, its cost and its result."""
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from penstock.core.value import Value
+from penstock.core.value import Value, made_again
 
 CONTEXT_PARTS: Final = 32
 """Parts of a token in which the context of drafted decodes is counted."""
@@ -37,6 +37,9 @@ class StepTime:
     source: str = ""
     extrapolated: bool = False
     unmeasured: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 class Chunk(NamedTuple):

@@ -1,5 +1,6 @@
 """Frozen values that are made too often for a named tuple."""
 
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 
@@ -34,3 +35,12 @@ class Value:
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return type(self), tuple(self.as_dict().values())
+
+
+def made_again(value: Any) -> tuple[Any, ...]:
+    """Return the class and the fields of a frozen dataclass, for its ``__reduce__``.
+
+    Compiled dataclasses need it, since pickle sets the fields of native objects one by one, which
+    frozen ones refuse.
+    """
+    return type(value), tuple(getattr(value, one.name) for one in fields(value) if one.init)

@@ -59,16 +59,17 @@ class RequestWriter:
             self.discard()
 
     def write(self, table: RequestTable) -> None:
-        """Take the rows of one block; they reach the disk when a row group is full."""
+        """Take the rows of one block; they reach the disk when a row group is full. The file does
+        not depend on the sizes of blocks."""
         self._pending.append(table)
         self._num_pending += len(table)
         if self._num_pending >= self.rows_per_group:
-            self._flush()
+            self._flush(self._num_pending // self.rows_per_group * self.rows_per_group)
 
     def close(self) -> None:
         """Write what is pending and give the file its name."""
         if self._num_pending or (self._pending and self._writer is None):
-            self._flush()
+            self._flush(self._num_pending)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -83,12 +84,13 @@ class RequestWriter:
             self._writer = None
         temporary_path(self.path).unlink(missing_ok=True)
 
-    def _flush(self) -> None:
+    def _flush(self, num_rows: int) -> None:
         from pyarrow import parquet  # 0.1 s to import, so only where a file is written
 
-        block = arrow_table(concat(self._pending))
-        self._pending = []
-        self._num_pending = 0
+        rows = concat(self._pending)
+        block = arrow_table(rows.take(slice(num_rows)))
+        self._pending = [rows.take(np.arange(num_rows, len(rows)))] if num_rows < len(rows) else []
+        self._num_pending = len(rows) - num_rows
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = parquet.ParquetWriter(temporary_path(self.path), block.schema,

@@ -21,6 +21,7 @@ from penstock.metrics.table import (
     tasks_of,
 )
 from penstock.sim.columns_in_file import columns_in_file
+from penstock.sim.parts import Elsewhere
 from penstock.sim.recorder import Ended
 from penstock.workload.select import COLUMNS as WORKLOAD_COLUMNS
 from penstock.workload.select import part_of
@@ -30,6 +31,8 @@ OnOver = Callable[[RequestTable], None]
 _Places = BoolColumn | slice
 
 _OPEN: Final = -1
+_ELSEWHERE: Final = -2
+"""Status of a request that another part of the simulation has."""
 _IN_MEMORY: Final = 3
 """Latest blocks that stay in memory."""
 
@@ -39,12 +42,14 @@ class Outcomes:
     the end is an unfinished request.
 
     ``on_over`` gets the blocks in order, each once all its requests are over; they are forgotten
-    then. Without it all rows are kept.
+    then. Without it all rows are kept. Requests that are ``elsewhere`` have no rows in the end.
     """
 
-    def __init__(self, slos: Mapping[str, Slo], on_over: OnOver | None = None) -> None:
+    def __init__(self, slos: Mapping[str, Slo], on_over: OnOver | None = None,
+                 elsewhere: Elsewhere | None = None) -> None:
         self._slos = slos
         self._on_over = on_over
+        self._elsewhere = elsewhere
         self._blocks: list[_Block] = []
         self._nothing: _Block  # without rows, with the names of the requests
         self._num_expected = 0
@@ -133,6 +138,7 @@ class Outcomes:
     def hand_over(self, *, end: bool = False) -> None:
         """Hand over the first blocks whose requests are over; at the ``end``, all. Blocks that wait
         for one before them are set aside in files."""
+        self._leave()
         if self._on_over is None:
             return
         while self._blocks and (end or not (self._blocks[0].status == _OPEN).any()):
@@ -155,6 +161,13 @@ class Outcomes:
         times_s[list(arrived_s)] = list(arrived_s.values())
         table = self._blocks[0].table(self._slos, times_s)
         return table.take(np.argsort(times_s, kind="stable")[:len(arrived_s)])
+
+    def _leave(self) -> None:
+        """Mark the requests that other parts have taken."""
+        if self._elsewhere is not None:
+            self._set(self._elsewhere.requests, _ELSEWHERE)
+            self.num_stored += len(self._elsewhere.requests)
+            self._elsewhere.requests.clear()
 
     def _set(self, numbers: Sequence[int] | IntColumn, status: int) -> None:
         if len(numbers):
@@ -223,4 +236,6 @@ class _Block:
             service_classes=workload.service_classes, tenants=workload.tenants,
             tasks=tasks_of(workload.tasks), **moments)
         judged = table.judged(slos)
-        return replace(judged, met_slo=judged.met_slo & ~self.late)
+        judged = replace(judged, met_slo=judged.met_slo & ~self.late)
+        here = self.status != _ELSEWHERE
+        return judged if here.all() else judged.take(here)

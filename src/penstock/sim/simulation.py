@@ -42,6 +42,7 @@ from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import TrueLengths
+from penstock.sim.parts import Elsewhere, Part
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import PrefixReuse, ReuseMeter
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
@@ -113,18 +114,19 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
              journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
              on_progress: Callable[[int], None] | None = None,
              lost: Callable[[RequestTable], bool] | None = None,
-             on_over: OnOver | None = None) -> SimulationResult:
+             on_over: OnOver | None = None, part: Part | None = None) -> SimulationResult:
     """Run ``traffic`` on the replicas and the pools of ``fleet``, in one order of time.
 
     ``journal_dir`` gets one journal per replica. ``log_steps`` keeps every step. ``on_progress`` is
     called occasionally with the number of ended requests. ``lost`` gets the table so far, now and
     then, and ends the run where it returns true; it is for fleets without pools. ``on_over`` gets
     the requests in order, block by block, once they are over; the table of the result is empty
-    then. Raises InputError for requests of a model that neither a pool nor a replica has.
+    then. With a ``part`` of ``parts_of`` only its replicas and their requests are simulated. Raises
+    InputError for requests of a model that neither a pool nor a replica has.
     """
     _check_models(fleet, traffic)
     with ExitStack() as stack:
-        parts = _assemble(fleet, traffic, beliefs, journal_dir, seed, stack, on_over)
+        parts = _assemble(fleet, traffic, beliefs, journal_dir, seed, stack, on_over, part)
         replicas = parts.replicas
         if log_steps:
             for replica in replicas:
@@ -211,16 +213,18 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Traffic) -> float:
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
     """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
-        parts = _assemble(fleet, workload, NO_ERRORS, None, 0, stack, None)
+        parts = _assemble(fleet, workload, NO_ERRORS, None, 0, stack)
         for block in workload.blocks():
             _tell(parts, block)
         return parts.cluster
 
 
 def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Path | None,
-              seed: int, stack: ExitStack, on_over: OnOver | None) -> _Parts:
+              seed: int, stack: ExitStack, on_over: OnOver | None = None,
+              part: Part | None = None) -> _Parts:
+    elsewhere = None if part is None else Elsewhere(part)
     outcomes = Outcomes({name: fleet.service_class(name).slo for name in traffic.service_classes},
-                        on_over)
+                        on_over, elsewhere)
     whole = slotted(fleet)
     replicas: list[SimReplica] = []
     slots: list[Slot] = []
@@ -235,7 +239,10 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     specs = _replica_specs(whole, relative_speeds(whole, believed))
     reuse = ReuseMeter(engines.kvs, [spec.model for spec in specs]) \
         if any(isinstance(kv, SharedKv) for kv in engines.kvs.values()) else None
-    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, roles_of(whole), reuse)
+    refused = outcomes.refuse
+    if elsewhere is not None and part is not None and part.number:
+        refused = elsewhere.refused
+    dispatcher = Dispatcher(router, replicas, specs, refused, roles_of(whole), reuse)
     handover = _handover(whole, dispatcher, replicas)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
@@ -251,7 +258,8 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
         holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
                           patience_of(fleet, seed), deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
-                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover)
+                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover,
+                      elsewhere)
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
                   None if deferring is None else holding, handover, whole.replicas,

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from math import pow as power
+from typing import Any
 
 from penstock.core.step import StepFeatures, StepTime
+from penstock.core.value import made_again
 from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.protocol import Slopes
 
@@ -25,6 +27,9 @@ class KneeStepTime:
     work_s: float
     context_s: float
     evidence: Evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     @property
     def slopes(self) -> Slopes:
