@@ -1,17 +1,18 @@
 """Pieces of work as Ray's tasks, with a double in Ray's place."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.on_ray import OnRay, computed, pack
+from penstock.experiment.on_ray import _LONGEST_S, _TASK_S, OnRay, computed, pack
 from penstock.experiment.shipped import shipped_modules
 from penstock.experiment.workers import AHEAD
 from support.ray_double import Ray
+from support.work_by_clock import CLOCK, work
 
 square = (2).__rpow__
 
@@ -31,12 +32,39 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ray]:
 def test_results_are_in_order_and_few_tasks_ahead(ray: Callable[..., Ray]) -> None:
     double = ray()
     assert list(OnRay().results(square, iter(range(100)))) == [n * n for n in range(100)]
-    assert len(double.tasks) == 100
+    assert 2 * AHEAD < len(double.tasks) < 20, "short pieces share tasks"
     assert double.most_in_flight == 2 * AHEAD
     assert double.options is None, "disconnected"
     bounded = ray()
     assert list(OnRay(num=3).results(square, range(9))) == [n * n for n in range(9)]
     assert bounded.most_in_flight == 3
+
+
+def test_tasks_have_pieces_for_a_moment(ray: Callable[..., Ray],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where pieces take a thousand times as long as those before."""
+    monkeypatch.setattr("penstock.experiment.on_ray.time.perf_counter", lambda: CLOCK.now_s)
+    double = ray(cores=1)
+    pieces = [0.01] * 200 + [10.0] * 30 + [0.01] * 200
+    assert list(OnRay().results(work, pieces)) == pieces
+    done = [task.result for task in double.tasks]
+    assert max(one.seconds for one in done) < 10.0 + _LONGEST_S
+    assert max(len(one.results) for one in done) == _TASK_S / 0.01
+    assert len(double.tasks) < 100
+    assert sum(len(one.results) for one in done) == len(pieces), "each piece once"
+
+
+def test_an_error_in_making_a_piece_comes_after_the_results_before_it(
+        ray: Callable[..., Ray]) -> None:
+    def pieces() -> Iterator[int]:
+        yield from range(30)
+        raise InputError("no further piece")
+
+    ray()
+    found = OnRay().results(square, pieces())
+    assert [next(found) for _ in range(30)] == [n * n for n in range(30)]
+    with pytest.raises(InputError, match="no further piece"):
+        next(found)
 
 
 def test_a_lost_piece_is_computed_once_more(ray: Callable[..., Ray]) -> None:
@@ -70,11 +98,12 @@ def test_a_large_array_is_sent_once(ray: Callable[..., Ray]) -> None:
     pieces = [(large, small, number) for number in range(30)]
     assert list(OnRay().results(len, pieces)) == [3] * 30
     assert [value is large for value in double.put_values] == [True]
-    packed, arrays = pack((list, [large, large, small]))
+    packed, arrays = pack((list, [(large, large), (small,)]))
     assert len(packed) < 1000
-    succeeded, found = computed(packed, *arrays)
-    assert succeeded
-    for one, other in zip(found, (large, large, small), strict=True):
+    found = computed(packed, *arrays)
+    assert found.error is None
+    (one, two), (three,) = found.results
+    for one, other in ((one, large), (two, large), (three, small)):
         np.testing.assert_array_equal(one, other)
 
 
