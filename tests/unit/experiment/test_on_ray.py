@@ -102,8 +102,8 @@ def test_a_large_array_is_sent_once(ray: Callable[..., Ray]) -> None:
     assert len(packed) < 1000
     found = computed(packed, *arrays)
     assert found.error is None
-    (one, two), (three,) = found.results
-    for one, other in ((one, large), (two, large), (three, small)):
+    (first, second), (third,) = found.results
+    for one, other in ((first, large), (second, large), (third, small)):
         np.testing.assert_array_equal(one, other)
 
 

@@ -128,8 +128,8 @@ def test_processes_end_with_the_first(importable: Path) -> None:
         "    Path(folder, str(os.getpid())).touch()\n    time.sleep(3600)\n")
     names = importable / "names"
     names.mkdir()
-    code = ("import sys\nfrom penstock.experiment.workers import Cores\nfrom sleepy_work import work"
-            "\n\nif __name__ == '__main__':\n"
+    code = ("import sys\nfrom penstock.experiment.workers import Cores\n"
+            "from sleepy_work import work\n\nif __name__ == '__main__':\n"
             "    list(Cores(2).results(work, [sys.argv[1]] * 4))\n")
     (importable / "first.py").write_text(code)
     with subprocess.Popen([sys.executable, str(importable / "first.py"), str(names)]) as first:
