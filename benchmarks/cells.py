@@ -82,6 +82,7 @@ class CpuTime:
 def cluster() -> Iterator[str]:
     """Start a head without cores and two nodes of one core each; the address."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (as the other places)
     from ray.cluster_utils import Cluster
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

@@ -9,11 +9,11 @@
   server of our own, 24 clients: workers and whole gateways are killed.
 
 A sweep that ends with another status than 0 goes on with `--resume`. Laws: the dataset of each
-sweep is, byte for byte, that of a sweep that nobody harmed, and no process is left; every request ends
-once, and only a kill breaks an answer off; spending equals the tokens of the charges to the nano,
-and what clients saw; no limit is exceeded, a rate by no more than one lease of each killed process.
-Kills are drawn from the seed; when they strike depends on the host. Exit status 1 if a law was
-broken.
+sweep is, byte for byte, that of a sweep that nobody harmed, and no process is left; every request
+ends once, and only a kill breaks an answer off; spending equals the tokens of the charges to the
+nano, and what clients saw; no limit is exceeded, a rate by no more than one lease of each killed
+process. Kills are drawn from the seed; when they strike depends on the host. Exit status 1 if a law
+was broken.
 """
 
 import argparse

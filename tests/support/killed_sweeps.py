@@ -124,6 +124,7 @@ def _command(pid: int) -> str:
 def ray_cluster(num_nodes: int = 2) -> Iterator[Any]:
     """A head without cores, and nodes of one core each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (15: a busy host lets none run)
     from ray.cluster_utils import Cluster
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

@@ -27,6 +27,9 @@ from penstock.experiment.workers import AHEAD, Piece, Result, num_cores
 
 _MOST_RETRIES = 3
 _CONNECT_S = 3.0
+_ANSWER_S = 10.0
+_FRAME_HEAD_BYTES, _SETTINGS = 9, 4  # of HTTP/2, on which gRPC builds
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 _CLIENT_PORT = 10_001
 _SHARED_BYTES = 65_536  # arrays from this size on are sent once
 _MOST_SHARED = 64       # such arrays that are remembered
@@ -246,14 +249,28 @@ def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise InputError where nothing listens at the address. Ray would try for a minute."""
+    """Raise InputError where nothing listens at the address, or something that does not speak
+    gRPC. Ray would try for minutes."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         place = parts.hostname or "", parts.port or _CLIENT_PORT
-        socket.create_connection(place, _CONNECT_S).close()
+        with socket.create_connection(place, _CONNECT_S) as there:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _check_speaks_http2(there)
     except (OSError, ValueError) as error:
         raise InputError(f"--on {_named(address)}: no Ray cluster answers there "
                          f"({getattr(error, 'strerror', None) or error})") from error
+
+
+def _check_speaks_http2(there: socket.socket) -> None:
+    """Raise ValueError unless the first that is heard is a frame of settings (RFC 9113, 3.4)."""
+    there.settimeout(_ANSWER_S)
+    there.sendall(_PREFACE)
+    head = b""
+    while len(head) < _FRAME_HEAD_BYTES and (more := there.recv(_FRAME_HEAD_BYTES - len(head))):
+        head += more
+    if len(head) < _FRAME_HEAD_BYTES or head[3] != _SETTINGS:
+        raise ValueError("another program listens")
 
 
 def _named(address: str | None) -> str:

@@ -1,8 +1,11 @@
 """Pieces of work as Ray's tasks, with a double in Ray's place."""
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -118,8 +121,7 @@ def test_what_ray_prints_is_no_result(ray: Callable[..., Ray],
 
 def test_modules_go_to_a_cluster_elsewhere_only(ray: Callable[..., Ray],
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.experiment.on_ray.socket.create_connection",
-                        lambda *_: type("Open", (), {"close": lambda _: None})())
+    monkeypatch.setattr("penstock.experiment.on_ray._check_answers", lambda _: None)
     for address, shipped in ((None, False), ("ray://there:10001", True), ("there:6379", True)):
         double = ray()
         found = OnRay(address).results(square, range(3))
@@ -140,3 +142,53 @@ def test_what_hinders_a_connection_is_told(ray: Callable[..., Ray],
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install '.\[ray\]'"):
         list(OnRay().results(square, range(3)))
+
+
+@pytest.mark.parametrize(("says", "told"), [
+    (b"", "timed out"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "another program listens"),
+    (b"\0\0", "timed out"), (None, "another program listens")])
+def test_another_program_at_the_address_is_told(ray: Callable[..., Ray], says: bytes | None,
+                                                told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is silent, too; Ray would wait for minutes."""
+    ray()
+    monkeypatch.setattr("penstock.experiment.on_ray._ANSWER_S", 0.2)
+    with listening(says) as port:
+        for place in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            with pytest.raises(InputError, match=rf"no Ray cluster answers there \({told}\)$"):
+                list(OnRay(place).results(square, range(3)))
+
+
+def test_a_server_of_http2_is_taken_for_a_cluster(ray: Callable[..., Ray]) -> None:
+    ray()
+    with listening(bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 1, 0])) as port:
+        assert list(OnRay(f"127.0.0.1:{port}").results(square, range(3))) == [0, 1, 4]
+
+
+@contextmanager
+def listening(says: bytes | None) -> Iterator[int]:
+    """The port of a server that says this to each client; None hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = Event()
+
+        def serve() -> None:
+            kept = []
+            while not ended.is_set():
+                there, _ = server.accept()
+                if says is None:
+                    there.recv(1 << 16)
+                    there.close()
+                else:
+                    kept.append(there)
+                    there.sendall(says)
+
+            for there in kept:
+                there.close()
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ended.set()
+            socket.create_connection(server.getsockname()).close()
+            thread.join()
