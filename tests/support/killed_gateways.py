@@ -30,7 +30,7 @@ from penstock.serving.tenants.store import open_store
 from penstock.serving.tenants.tables import CHARGES, OPEN, SPEND
 from support.fake_http_engines import http_engine
 from support.reconciled import differences
-from support.worker_processes import children
+from support.worker_processes import children, lives
 
 INPUT, OUTPUT, PROMPT_TOKENS = 2_000, 5_000, 10  # nanos per token
 MOST_OUTPUT_TOKENS = 12
@@ -128,6 +128,10 @@ class Gateway:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=log)
 
+    def workers(self) -> list[int]:
+        """The worker processes that live."""
+        return [pid for pid in children(self.process.pid) if lives(pid)]
+
     async def ready(self, session: aiohttp.ClientSession) -> None:
         """Wait until it serves with both workers."""
         deadline_s = time.monotonic() + _PATIENCE_S
@@ -135,7 +139,7 @@ class Gateway:
             assert self.process.poll() is None, self.log.read_text()[-2000:]
             with suppress(aiohttp.ClientError, OSError):
                 async with session.get(f"{self.url}/health") as answer:
-                    if answer.status == 200 and len(children(self.process.pid)) == 2:
+                    if answer.status == 200 and len(self.workers()) == 2:
                         return
             await asyncio.sleep(0.1)
         raise AssertionError(f"a gateway does not start: {self.log.read_text()[-2000:]}")
@@ -199,17 +203,18 @@ class KilledGateways:
     async def _kill(self, gateways: list[Gateway], session: aiohttp.ClientSession) -> None:
         number = self._rng.randrange(2)
         gateway, begun_s = gateways[number], time.monotonic()
-        workers = children(gateway.process.pid)
+        workers = gateway.workers()
         what = self._rng.choices(("worker", "gateway"), (2, 1))[0]
         if what == "gateway" or not workers:
             gateway.process.kill()
             await asyncio.to_thread(gateway.process.wait)
             gateway.start()
         else:
-            os.kill(self._rng.choice(workers), signal.SIGKILL)
+            os.kill(worker := self._rng.choice(workers), signal.SIGKILL)
+            while lives(worker):  # a busy host may let it live on for a while
+                await asyncio.sleep(0.01)
         self.killed[what] += 1
         self._kills.append((begun_s, float("inf"), number))
-        await asyncio.sleep(0.1)
         await gateway.ready(session)
         self._kills[-1] = (begun_s, time.monotonic(), number)
 
@@ -256,7 +261,11 @@ class KilledGateways:
             by_kill = any(one.gateway == number and one.begun_s < well_s and one.ended_s > begun_s
                           for begun_s, well_s, number in self._kills)
             if one.how not in {"whole", *_REFUSED} and not by_kill:
-                found.append(f"ends: request {one.number} ended as {one.how!r} without a kill")
+                past_s = [one.ended_s - well_s for _, well_s, number in self._kills
+                          if number == one.gateway and well_s < one.ended_s]
+                found.append(f"ends: request {one.number} ended as {one.how!r} without a kill, "
+                             f"after {one.ended_s - one.begun_s:.2f} s, "
+                             f"{min(past_s, default=-1.0):.2f} s after the last one was over")
         return found
 
     @property
