@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.workers import Cores, num_cores
+from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, JointFit, Run
 from penstock.perf.step_time.measured import family
@@ -61,20 +61,25 @@ def _quiet(_text: str) -> None:
 
 
 def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
-              on_progress: Callable[[str], None] = _quiet) -> RatesFit:
+              on_progress: Callable[[str], None] = _quiet, where: Executor = ALONE) -> RatesFit:
     """Fit rates to the points of all ``measured*.csv.gz`` files of ``folders``.
 
     The errors are of ``folds`` fits, each without another part of the curves. Raises InputError for
-    a folder without such files, a broken file, or fewer than FEWEST_RUNS points that can be
-    expressed.
+    a folder without such files, a broken file, fewer than FEWEST_RUNS points that can be
+    expressed, or a metric that no left-out point has.
     """
-    points = _points(folders, on_progress)
+    points = _points(folders, on_progress, where)
     if len(points) < FEWEST_RUNS:
         raise InputError(f"{', '.join(map(str, folders))}: {len(points)} points with a time per "
                          f"output token can be expressed; expected at least {FEWEST_RUNS}")
     fit = JointFit([point.run for point in points])
     part, num_curves = _parts(points, folds, seed)
     ratios = _held_out(fit, points, part, folds, on_progress)
+    lacking = [metric for metric, ratio in ratios.items() if not np.isfinite(ratio).any()]
+    if lacking:
+        raise InputError(f"{', '.join(map(str, folders))}: no point of a curve that was left out "
+                         f"has {' or '.join(lacking)}, so the errors are unknown; expected points "
+                         "of several curves with all of " + ", ".join(ratios))
     on_progress("all points")
     effects = fit.named(fit.solve())
     names = sorted({name for point in points for name in point.groups})
@@ -95,11 +100,11 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
 
 
 def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
-                    on_progress: Callable[[str], None] = _quiet
+                    on_progress: Callable[[str], None] = _quiet, where: Executor = ALONE
                     ) -> dict[tuple[str, int], dict[str, float]]:
     """Return measured over predicted by metric for each point, by file and row, each predicted by
     a fit without the point's curve. Raises InputError as ``fit_rates`` does for its folders."""
-    points = _points(folders, on_progress)
+    points = _points(folders, on_progress, where)
     part, _ = _parts(points, folds, seed)
     ratios = _held_out(JointFit([point.run for point in points]), points, part, folds, on_progress)
     return {(point.row.file, point.row.row): {
@@ -107,12 +112,13 @@ def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
         if np.isfinite(ratio[place])} for place, point in enumerate(points)}
 
 
-def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list[Point]:
+def _points(folders: Sequence[Path], on_progress: Callable[[str], None],
+            where: Executor) -> list[Point]:
     rows = [row for row in chain.from_iterable(map(read_measured, folders))
             if not row.disaggregated and row.spec_decode in NONE and _SUSPECT not in row.notes]
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
-    for number, runs in enumerate(Cores(num_cores()).results(_observe_all, pieces)):
+    for number, runs in enumerate(where.results(_observe_all, pieces)):
         piece = pieces[number]
         points += [Point(row, run) for row, run in zip(piece, runs, strict=True) if run is not None]
         if number % _PIECES_PER_NOTE == 0:
