@@ -189,12 +189,12 @@ def slope(sizes: list[float], values: list[float]) -> tuple[float, float]:
 def row(name: str, found: list[tuple[float, float]]) -> dict[str, Any]:
     axis = AXES[name]
     sizes = [float(size) for size in axis.sizes]
-    cpu_s, memory_mb = ([one[place] for one in found] for place in (0, 1))
+    cpu_s, peak_mb = ([one[place] for one in found] for place in (0, 1))
     exponent, half = slope(sizes, cpu_s)
     last, _ = slope([*sizes[-2:], sizes[-1]], [*cpu_s[-2:], cpu_s[-1]])
-    memory, memory_half = slope(sizes, memory_mb)
+    memory, memory_half = slope(sizes, peak_mb)
     return {"axis": name, "sizes": list(axis.sizes), "cpu_s": [round(one, 3) for one in cpu_s],
-            "memory_mb": [round(one, 1) for one in memory_mb],
+            "memory_mb": [round(one, 1) for one in peak_mb],
             "exponent": round(exponent, 2), "interval": [round(exponent - half, 2),
                                                          round(exponent + half, 2)],
             "last": round(last, 2), "memory_exponent": round(memory, 2),

@@ -11,9 +11,9 @@ of the largest process. The two take turns; ``cpu_ratio`` is the median of their
 
 ``simulate`` replays one trace file of NUMBER requests: Poisson arrivals at 6.5 requests/s a
 replica, lengths of the Azure conversation trace, round robin over 1 and 8 replicas of llama-3.1-8b.
-Both compose step times from the kernel tables that aisimulate ships (vLLM), plan steps of 8,192 tokens
-and 256 sequences, cache no prefix and have no host overhead. Penstock writes its tables of requests
-and its page, AISimulate a summary; ``no page`` is Penstock without its page.
+Both compose step times from the kernel tables that aisimulate ships (vLLM), plan steps of 8,192
+tokens and 256 sequences, cache no prefix and have no host overhead. Penstock writes its tables of
+requests and its page, AISimulate a summary; ``no page`` is Penstock without its page.
 
 ``plan`` asks for the fewest GPUs that serve a load within targets: Penstock's plan, AISimulate's
 own search for the fewest GPUs, and a loop of AISimulate's predictions over numbers of replicas.
