@@ -33,13 +33,16 @@ from typing import Any
 
 from common import show
 
-GPUS = {"a100": ("a100_sxm", "a100-80gb"), "h100": ("h100_sxm", "h100-80gb")}
+# Their name, ours, and the version of vLLM whose tables both take.
+GPUS = {"a100": ("a100_sxm", "a100-80gb", "0.14.0"), "h100": ("h100_sxm", "h100-80gb", "0.24.0")}
 THEIR_MODEL, OUR_MODEL = "meta-llama/Meta-Llama-3.1-8B", "llama-3.1-8b"
 STEP_TOKENS, STEP_SEQS, BLOCK_TOKENS = 8192, 256, 512
 RATE_PER_S = 6.5
 # The load of the plan: rate, lengths, targets.
 PLAN = {"rate_per_s": 40.0, "prompt": 1000, "output": 200, "ttft_s": 1.0, "tpot_s": 0.05}
 MOST_GPUS = 16
+MOST_TRIALS = 8  # as in the example of AISimulate's documents; its default is 320
+PLAN_REQUESTS = 2000
 
 
 def measured(command: list[str], folder: Path) -> dict[str, Any]:
@@ -91,7 +94,8 @@ def version_of(python: str) -> str:
 
 
 def their_engine(gpu: str, replicas: int) -> dict[str, Any]:
-    return {"model": THEIR_MODEL, "hardware": GPUS[gpu][0], "backend": "vllm", "workers": {
+    return {"model": THEIR_MODEL, "hardware": GPUS[gpu][0], "backend": "vllm",
+            "backend_version": GPUS[gpu][2], "workers": {
         "aggregated": {
             "parallelism": {"replicas": replicas}, "kv_cache": {"prefix_caching": False},
             "scheduler": {"max_batched_tokens": STEP_TOKENS, "max_sequences": STEP_SEQS}}}}
@@ -106,7 +110,8 @@ def their_trace(trace: Path, gpu: str, replicas: int) -> dict[str, Any]:
 
 def our_trace(trace: Path, gpu: str, replicas: int, tables: str) -> dict[str, Any]:
     accelerator = GPUS[gpu][1]
-    step_time = {"kind": "kernels", "path": tables, "system": GPUS[gpu][0], "host_overhead_s": 0}
+    step_time = {"kind": "kernels", "path": tables, "system": GPUS[gpu][0],
+                 "version": GPUS[gpu][2], "host_overhead_s": 0}
     return {"name": "rivals", "accelerators": [{"name": accelerator, "count": replicas}],
             "models": [{"name": OUR_MODEL}],
             "service_classes": [{"name": "chat", "slo": {"ttft_s": 1, "itl_s": 0.05}}],
@@ -193,15 +198,19 @@ def their_search(gpu: str) -> dict[str, Any]:
                                    "output_tokens": PLAN["output"]},
                         "load": {"type": "poisson", "requests_per_second": PLAN["rate_per_s"],
                                  "seed": 0},
-                        "stop": {"requests": 2000}},
+                        "stop": {"requests": PLAN_REQUESTS}},
             "engine": {"mode": "aggregated", "model": THEIR_MODEL, "hardware": GPUS[gpu][0],
-                       "backend": "vllm",
-                       "workers": {"aggregated": {"parallelism": {"preset": "default"}}}},
+                       "backend": "vllm", "backend_version": GPUS[gpu][2],
+                       "workers": {"aggregated": {"parallelism": {
+                           "preset": False, "tensor": 1, "pipeline": 1, "attention_data": 1,
+                           "moe_tensor": 1, "moe_expert": 1,
+                           "replicas": {"range": {"min": 1, "max": MOST_GPUS, "step": 1}}}}}},
             "evaluation": {"sla": {"ttft_ms": PLAN["ttft_s"] * 1e3,
                                    "itl_ms": PLAN["tpot_s"] * 1e3}},
             "optimization": {"target": "min_gpus", "hardware": GPUS[gpu][0], "strict_sla": True,
                              "constraints": {"max_candidate_gpus": MOST_GPUS,
-                                             "min_goodput_rps": 0.95 * PLAN["rate_per_s"]}}}
+                                             "min_goodput_rps": 0.95 * PLAN["rate_per_s"]}},
+            "optimizer": {"max_trials": MOST_TRIALS}}
 
 
 def their_point(gpu: str, replicas: int) -> dict[str, Any]:
@@ -226,7 +235,7 @@ def loop(python: str, gpu: str, folder: Path) -> dict[str, Any]:
 
 def plan(python: str, penstock: str, repeats: int, gpu: str) -> dict[str, Any]:
     step_time = (f"engine.step_time={{kind: kernels, path: {tables_of(python)}, "
-                 f"system: {GPUS[gpu][0]}}}")
+                 f"system: {GPUS[gpu][0]}, version: {GPUS[gpu][2]}}}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         search = written(their_search(gpu), folder / "search.yaml")
@@ -235,8 +244,8 @@ def plan(python: str, penstock: str, repeats: int, gpu: str) -> dict[str, Any]:
                          f"{GPUS[gpu][1]}:{MOST_GPUS}", "--rate", str(PLAN["rate_per_s"]),
                          "--ttft", str(PLAN["ttft_s"]), "--tpot", str(PLAN["tpot_s"]),
                          "--prompt-tokens", str(PLAN["prompt"]), "--output-tokens",
-                         str(PLAN["output"]), "--precisions", "bf16", "--set", step_time,
-                         "--jobs", "1", "--json", "--out", str(folder / "ours")],
+                         str(PLAN["output"]), "--requests", str(PLAN_REQUESTS),
+                         "--precisions", "bf16", "--set", step_time, "--jobs", "1", "--json", "--out", str(folder / "ours")],
             "AISimulate's search": [python, "-m", "aisimulate", "recommend", "-c", search,
                                     "--format", "json", "--output-dir", str(folder / "theirs"),
                                     "--overwrite"]}
