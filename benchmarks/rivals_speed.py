@@ -245,7 +245,8 @@ def plan(python: str, penstock: str, repeats: int, gpu: str) -> dict[str, Any]:
                          "--ttft", str(PLAN["ttft_s"]), "--tpot", str(PLAN["tpot_s"]),
                          "--prompt-tokens", str(PLAN["prompt"]), "--output-tokens",
                          str(PLAN["output"]), "--requests", str(PLAN_REQUESTS),
-                         "--precisions", "bf16", "--set", step_time, "--jobs", "1", "--json", "--out", str(folder / "ours")],
+                         "--precisions", "bf16", "--set", step_time, "--jobs", "1", "--json",
+                         "--out", str(folder / "ours")],
             "AISimulate's search": [python, "-m", "aisimulate", "recommend", "-c", search,
                                     "--format", "json", "--output-dir", str(folder / "theirs"),
                                     "--overwrite"]}
