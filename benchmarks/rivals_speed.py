@@ -210,7 +210,10 @@ def their_search(gpu: str) -> dict[str, Any]:
             "optimization": {"target": "min_gpus", "hardware": GPUS[gpu][0], "strict_sla": True,
                              "constraints": {"max_candidate_gpus": MOST_GPUS,
                                              "min_goodput_rps": 0.95 * PLAN["rate_per_s"]}},
-            "optimizer": {"max_trials": MOST_TRIALS}}
+            "optimizer": {"max_trials": MOST_TRIALS},
+            # On a busy host their process takes longer to start and to end than they allow.
+            "execution": {"resources": {"initialization_timeout_seconds": 600.0,
+                                        "shutdown_timeout_seconds": 600.0}}}
 
 
 def their_point(gpu: str, replicas: int) -> dict[str, Any]:
