@@ -41,7 +41,11 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
 
     Raises InputError for an unusable trace file and for a prompt longer than its model's context.
     """
-    workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
+    return _workload(fleet, traffic_sources(fleet), seed)
+
+
+def _workload(fleet: Fleet, sources: tuple[TrafficSource, ...], seed: int | None) -> Workload:
+    workload = generate(sources, fleet.run.seed if seed is None else seed)
     workload = _cut(workload, fleet.run)
     if not len(workload):
         raise InputError(NOTHING)
@@ -66,7 +70,7 @@ def fleet_traffic(fleet: Fleet, seed: int | None = None) -> Traffic:
         one.confidential for one in fleet.service_classes)
     if (secret or fleet.multiplexing or not all(map(drawable, sources))
             or sum(map(expected_requests, sources)) < LONG_REQUESTS):
-        return fleet_workload(fleet, seed)
+        return _workload(fleet, sources, seed)
 
     def check(block: Workload, first: int) -> None:
         if not first:

@@ -12,7 +12,6 @@ from penstock.metrics.table import RequestTable
 from penstock.report.html import multiplexing, scaling, sections
 from penstock.report.html.colours import series_colours
 from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, stamp, write_framed
-from penstock.report.html.plan_page import short_sections
 from penstock.report.html.plots import all_figures, busiest_replica
 from penstock.report.html.table import PROSE, drawn
 from penstock.report.model import load, misses, models, reuse, run, wording
@@ -67,6 +66,8 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
     if summary.measured:
         parts.append(_requests(summary.measured))
     if summary.plan:
+        from penstock.report.html.plan_page import short_sections  # few runs begin with a plan
+
         parts += short_sections(summary.plan)
     elif summary.sizing:
         parts.append(_sizing(summary, summary.sizing))
