@@ -198,12 +198,16 @@ def test_the_place_changes_no_reproduction(system: str, penstock, folder: Path,
     assert first[2]
 
 
+OF_ONE_RUN = ("run", "simulate")
+"""Their processes share one simulation, so that they stay on one machine."""
+
+
 def test_every_command_with_jobs_may_go_to_ray_and_is_tried_here() -> None:
     with_jobs = set()
     for words, function in commands():
         kinds = list(get_type_hints(function, include_extras=True).values())
-        assert (Jobs in kinds) == (On in kinds), words
-        if Jobs in kinds:
+        assert (Jobs in kinds) == (On in kinds or words in OF_ONE_RUN), words
+        if On in kinds:
             with_jobs.add(words)
     tried = {" ".join(word for word in command[:3] if isinstance(word, str))
              for command in COMMANDS.values()} | {"lab reproduce"}
