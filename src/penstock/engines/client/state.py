@@ -9,6 +9,7 @@ from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
 from penstock.fleet.values_adapters import LoraOptions
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
 from penstock.policy.route.roles import BOTH
 
 LEAST_PENDING_TOKENS = 8.0
@@ -65,6 +66,7 @@ class EngineFacts:
     without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
     where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
     where it takes none. ``role`` says whether the engine computes prompts, answers or both.
+    SGLang's engines that compute prompts wait for others at the ``bootstrap_port``.
     """
 
     replica_id: int
@@ -81,6 +83,7 @@ class EngineFacts:
     kv_replay: str | None = None
     lora: LoraOptions | None = None
     role: str = BOTH
+    bootstrap_port: int = BOOTSTRAP_PORT
 
     @property
     def name(self) -> str:

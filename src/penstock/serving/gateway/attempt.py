@@ -15,6 +15,7 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    PartnerFailedError,
 )
 
 
@@ -48,12 +49,13 @@ def attempted(exchange: Exchange, engine: EngineState, in_flight: InFlight,
         if isinstance(error, AdapterError):
             exchange.adapter_after_s = error.after_s
         elif isinstance(error, EngineFailedError):
-            engine.failed(clock())
+            if not isinstance(error, PartnerFailedError):
+                engine.failed(clock())
         elif isinstance(error, EngineBusyError):
             exchange.retry_after = error.retry_after or "1"
         else:
             exchange.unsupported = str(error)
-        record["outcome"], failed = exchange.failed(error), True
+        record["outcome"], failed = exchange.failed(engine, error), True
     except (asyncio.CancelledError, ClientDisconnectedError):
         record["outcome"] = "the client left"
         raise
