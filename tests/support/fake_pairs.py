@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+
 from support.fake_http_engines import DONE, http_engine, token, usage
 
 MODEL = "llama-3-8b"

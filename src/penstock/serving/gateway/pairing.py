@@ -198,6 +198,9 @@ def check_roles(fleet: Fleet) -> None:
                              f"{group.engine} with a KV connector; expected engine: vllm, or "
                              "endpoints of engines that run with one")
         options = fleet.disaggregation
+        if not group.endpoints and options is not None and options.connector not in (None, "nixl"):
+            raise InputError(f"disaggregation.connector: {options.connector}, but penstock serve "
+                             f"starts the engines of {place} (vllm) with nixl; expected nixl")
         if connector.needs_both and options is not None and options.min_prompt_tokens:
             raise InputError(f"disaggregation.min_prompt_tokens: {options.min_prompt_tokens}, but "
                              f"the engines of {place} ({group.engine}) cannot serve whole requests "
