@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from penstock.perf.profiling.options import EngineOptions
     from penstock.perf.profiling.protocol import ProfiledEngine
 
+SESSION_HEADER = "X-Penstock-Session"
+"""Header of a request's session, in the gateway's API and in that of Penstock's own engines."""
+
 Get = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Gets a URL; returns status and body."""
 
@@ -82,7 +85,7 @@ class Engine:
     ``while_multiplexed`` has fields that are added to every request to a multiplexed model.
     ``connector`` is how two of them share a request, None where they cannot. ``called_as`` is the
     kind whose dialect is used, for an engine that is only a way to load models; empty for the
-    engine's own.
+    engine's own. ``session_header`` is the header of a request's session.
     """
 
     dialect: Dialect = field(default_factory=lambda: OpenAiDialect(tells_class=False))
@@ -93,6 +96,7 @@ class Engine:
     while_multiplexed: Mapping[str, Any] = field(default_factory=dict)
     called_as: str = ""
     connector: Connector | None = None
+    session_header: str = SESSION_HEADER
 
 
 @cache

@@ -73,16 +73,14 @@ class AgedRelegation(NeverRelegate):
     time_dependent: bool = True
 
     def __init__(self, starvation_s: float) -> None:
+        super().__init__()
         self._starvation_s = starvation_s
         self._due: list[tuple[float, int, Sequence]] = []
-
-    @property
-    def next_review_s(self) -> float:  # type: ignore[override]  # not set but followed
-        return self._due[0][0] if self._due else float("inf")
 
     def admitted(self, sequence: Sequence) -> None:
         due_s = sequence.request.arrival_s + self._starvation_s
         heapq.heappush(self._due, (due_s, sequence.serial, sequence))
+        self.next_review_s = self._due[0][0]
 
     def review(self, now_s: float, prefill_share: float) -> Review:
         found: list[Sequence] = []
@@ -92,6 +90,7 @@ class AgedRelegation(NeverRelegate):
             if waits and sequence.attained > 0.0:
                 sequence.attained = 0.0
                 found.append(sequence)
+        self.next_review_s = self._due[0][0] if self._due else float("inf")
         return Review([], found, [])
 
 

@@ -10,6 +10,7 @@ from yarl import URL
 from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question
 from penstock.engines.client.state import EngineState
+from penstock.engines.engine import engine_of
 from penstock.serving.gateway.exchange import FAULTS, Exchange, body_within_budget, failure_of
 from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.limits import Limits
@@ -38,7 +39,8 @@ class EngineCalls:
         return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
                         exchange.called(facts), ask.service_class, ask.stream,
                         exchange.decision.decision_id, ask.prompt_tokens,
-                        int(self._time_of_day()), self._isolation.salt(ask))
+                        int(self._time_of_day()), self._isolation.salt(ask),
+                        self._isolation.session(ask))
 
     async def post(self, exchange: Exchange, engine: EngineState, path: str, body: bytes,
                    watch: SilenceWatch, trace_headers: Mapping[str, str]
@@ -46,6 +48,8 @@ class EngineCalls:
         """Return an engine's answer once its head is there. Raises EngineFailedError."""
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        if exchange.ask.session:
+            headers[engine_of(engine.kind).session_header] = self._isolation.session(exchange.ask)
         try:
             return await self._session.post(self._url(engine, path), data=body, headers=headers,
                                             timeout=self._timeout, allow_redirects=False)
