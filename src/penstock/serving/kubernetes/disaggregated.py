@@ -4,11 +4,13 @@ Fields are those of kubernetes-sigs/lws at 060ab4d (``api/disaggregatedset/v1``)
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_kubernetes import SetRole
 from penstock.policy.route.roles import BOTH
 from penstock.serving.kubernetes.manifests import leader_and_workers, metadata_of
 from penstock.serving.kubernetes.names import ACCELERATOR_LABEL, GROUP_LABEL, WIDTH_LABEL
@@ -19,6 +21,36 @@ _MOST_NAME = 47
 """Characters of a set's and a role's name together: the names of their Services have 16 more."""
 
 _OF_GROUP = (GROUP_LABEL, ACCELERATOR_LABEL, WIDTH_LABEL)
+
+
+def in_sets(values: Fleet) -> Fleet:
+    """Return a fleet whose groups with roles are those of a DisaggregatedSet for each model."""
+    groups = list(values.replicas)
+    for numbers in sets_of(values):
+        first = groups[numbers[0]].kubernetes
+        assert first is not None, "sets_of has looked"
+        for number, name in zip(numbers, role_names(values, numbers), strict=True):
+            options = groups[number].kubernetes
+            assert options is not None, "sets_of has looked"
+            groups[number] = replace(groups[number], kubernetes=replace(
+                options, set_role=SetRole(first.key(numbers[0]), name)))
+    return replace(values, replicas=tuple(groups))
+
+
+def scaled_sets(fleet: FleetObject, values: Fleet) -> Iterator[dict[str, Any]]:
+    """Yield the DisaggregatedSets of a fleet ``in_sets``. Each role has a scale of its own, which
+    the controller of the sets makes."""
+    for numbers in sets_of(values):
+        if all(_is_in_set(values, number) for number in numbers):
+            document = disaggregated_set(fleet, values, numbers)
+            for role in document["spec"]["roles"]:
+                role["scaling"] = {"mode": "External"}
+            yield document
+
+
+def _is_in_set(values: Fleet, number: int) -> bool:
+    options = values.replicas[number].kubernetes
+    return options is not None and options.set_role is not None
 
 
 def sets_of(values: Fleet) -> list[list[int]]:
