@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,11 +51,22 @@ def test_adapters_of_a_folder_are_served(repository, folder, adapters) -> None:
                 assert json.load(response)["engines"][0]["adapters"] == ["poem", "sql"]
 
 
-def test_workers_do_not_load_adapters(penstock, adapters) -> None:
-    outcome = penstock("serve", "fleet.yaml", "--workers", "2", *LORA, "--set",
-                       "replicas[0].endpoints=[http://127.0.0.1:1]")
-    assert outcome.status == 2
-    assert "--workers: one process alone must serve with models[].adapters" in outcome.err
+def test_several_workers_load_adapters_and_take_none_from_each_other(
+        repository, folder, adapters) -> None:
+    room = ["--set", "replicas[0].lora={max_loras: 1, max_cpu_loras: 1}", *LORA[2:]]
+    with process(repository, folder, "emulate", "fleet.yaml", "--port", "0", "--speed", "50",
+                 *room) as engine:
+        url = engine.stdout.readline().split()[1]
+        with process(repository, folder, "serve", "fleet.yaml", "--port", "0", "--workers", "2",
+                     *room, "--set", f"replicas[0].endpoints=[{url}]") as front:
+            gateway = front.stdout.readline().split()[1]
+            with ThreadPoolExecutor(8) as pool:  # each request has a connection of its own
+                names = ["sql", "poem", "poem"] * 8
+                assert list(pool.map(lambda name: ask(gateway, name), names)) == names
+            with urllib.request.urlopen(f"{gateway}/metrics", timeout=60) as response:
+                metrics = response.read().decode()
+            assert 'what="missing"' not in metrics, "no request met an engine without its adapter"
+            assert 'what="failed"' not in metrics
 
 
 def test_a_folder_without_adapters_is_one_clear_error(penstock, folder) -> None:

@@ -99,7 +99,8 @@ def _transfers(moved: Moved | None) -> Transfers | None:
     if moved is None:
         return None
     mean_s = moved.total_s / moved.num_transfers if moved.num_transfers else None
-    return Transfers(num_transfers=moved.num_transfers, num_bytes=moved.num_bytes, mean_s=mean_s,
+    return Transfers(num_transfers=moved.num_transfers, num_bytes=moved.num_bytes,
+                     held_tokens=moved.held_tokens, mean_s=mean_s,
                      longest_s=moved.longest_s)
 
 

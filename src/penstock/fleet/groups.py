@@ -134,6 +134,10 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
+    ports = section.bootstrap_ports
+    if ports is not None and len(ports) != section.count:
+        raise PlacedError((*path, "bootstrap_ports"), f"{len(ports)} for {section.count} replicas; "
+                                                      "expected one for each")
     _check_kv_events(path, section, group)
     return replace(group, kv_events=tuple(section.kv_events or ()),
                    kv_replay=tuple(section.kv_replay or ()),
@@ -145,6 +149,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                    kubernetes=resolve_kubernetes(section.kubernetes),
                    service_classes=_names(section.service_classes), role=section.role,
                    endpoints=urls, served_as=section.served_as,
+                   bootstrap_ports=tuple(section.bootstrap_ports or ()),
                    engine="auto" if urls and section.engine == "emulated" else section.engine,
                    attestation=resolve_evidence((*path, "attestation"), section, have.files,
                                                 group.parallelism.num_accelerators))

@@ -137,7 +137,8 @@ class ReplicaGroup:
     ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
     tokens. ``role`` says whether they compute prompts, answers or both. ``kv_events`` has the
     address of every replica's KV events, or one with ``*`` for the host, ``kv_replay`` those of
-    their replay. ``lora`` is None where they take no adapters.
+    their replay. ``lora`` is None where they take no adapters. ``bootstrap_ports`` has the port of
+    every replica at which SGLang's engines meet, empty for the usual one.
     """
 
     model: ModelSpec
@@ -166,6 +167,7 @@ class ReplicaGroup:
     kv_events: tuple[str, ...] = ()
     kv_replay: tuple[str, ...] = ()
     lora: LoraOptions | None = None
+    bootstrap_ports: tuple[int, ...] = ()
 
     @property
     def served_name(self) -> str:

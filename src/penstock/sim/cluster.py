@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.core.request import Request
 from penstock.policy.scale.demand import DemandMeter
-from penstock.sim.dispatch import HOLD, Dispatcher
+from penstock.sim.dispatch import HOLD, REFUSED, Dispatcher
 from penstock.sim.handover import Handover
 from penstock.sim.kernel import NEVER_PS, NO_SOURCE, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
@@ -230,8 +230,8 @@ class RoutedRequests(Gateway):
             number, request_id = back
             self._replicas[number].returned(request_id, now_ps)
         elif handover.sends:
-            refused, request = handover.send(now_ps)
-            if refused and request is not None:
+            number, request = handover.send(now_ps)
+            if number == REFUSED and request is not None:
                 self.ended(request.request_id, now_ps)
                 request = None
         else:

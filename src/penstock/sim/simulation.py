@@ -243,7 +243,7 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     if elsewhere is not None and part is not None and part.number:
         refused = elsewhere.refused
     dispatcher = Dispatcher(router, replicas, specs, refused, roles_of(whole), reuse)
-    handover = _handover(whole, dispatcher, replicas)
+    handover = _handover(whole, dispatcher, replicas, engines.kvs)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
     scaling = holding = deferring = None
@@ -266,15 +266,15 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
                   engines.drafts, reuse)
 
 
-def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica]
-              ) -> Handover | None:
+def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica],
+              kvs: Mapping[int, KvAllocator]) -> Handover | None:
     """Return the way of prompts between replicas, None where all do everything."""
     if fleet.disaggregation is None:
         return None
     senders = [Sender(sent_bytes_per_token(group.model, group.parallelism, group.kv_precision),
                       group.model.cached_layers)
                for group in fleet.replicas for _ in range(group.count)]
-    return Handover(dispatcher, replicas, senders, fleet.disaggregation.transfer)
+    return Handover(dispatcher, replicas, senders, fleet.disaggregation.transfer, kvs)
 
 
 def _busy_bins(fleet: Fleet, slots: Sequence[Slot],

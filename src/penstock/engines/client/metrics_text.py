@@ -12,11 +12,12 @@ _LINE = re.compile(rb"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>\S+)
 # The first name that exists counts. Values are sums over the engines and labels of a server.
 _NAMES: Mapping[str, tuple[bytes, ...]] = {
     "num_running": (b"vllm:num_requests_running", b"sglang:num_running_reqs",
-                    b"llamacpp:requests_processing"),
+                    b"llamacpp:requests_processing", b"trtllm_num_requests_running"),
     "num_waiting": (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs",
-                    b"llamacpp:requests_deferred"),
+                    b"llamacpp:requests_deferred", b"trtllm_num_requests_waiting"),
     "kv_used_share": (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc",
-                      b"sglang:token_usage", b"llamacpp:kv_cache_usage_ratio"),
+                      b"sglang:token_usage", b"llamacpp:kv_cache_usage_ratio",
+                      b"trtllm_kv_cache_utilization"),
 }
 
 

@@ -5,6 +5,7 @@ from penstock.fleet.replica_factory import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
 from penstock.fleet.values_speculation import Speculation
 
 
@@ -24,6 +25,7 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     speed, group.engine, group.served_as, group.accelerator.confidential,
                     _evidence(group.attestation, number), _of(group.kv_events, number),
                     _of(group.kv_replay, number), group.lora, group.role,
+                    group.bootstrap_ports[number] if group.bootstrap_ports else BOOTSTRAP_PORT,
                     _drafted_tokens(group.speculation)))
             replica_id += 1
     return found

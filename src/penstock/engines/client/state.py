@@ -9,6 +9,7 @@ from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
 from penstock.fleet.values_adapters import LoraOptions
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
 from penstock.perf.speculation.learned import LearnedAcceptance
 from penstock.policy.route.roles import BOTH
 
@@ -66,6 +67,7 @@ class EngineFacts:
     without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
     where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
     where it takes none. ``role`` says whether the engine computes prompts, answers or both.
+    SGLang's engines that compute prompts wait for others at the ``bootstrap_port``.
     ``drafted_tokens`` is the tokens of a turn that the fleet file's acceptance gives, None where
     the file states no speculative decoding.
     """
@@ -84,6 +86,7 @@ class EngineFacts:
     kv_replay: str | None = None
     lora: LoraOptions | None = None
     role: str = BOTH
+    bootstrap_port: int = BOOTSTRAP_PORT
     drafted_tokens: float | None = None
 
     @property

@@ -22,6 +22,7 @@ from penstock.policy.schedule.pacing_niyama import NiyamaPacing
 from penstock.policy.schedule.pacing_penstock import PenstockPacing
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.policy.schedule.relegation import (
+    AgedRelegation,
     EagerRelegation,
     FeasibleRelegation,
     NeverRelegate,
@@ -72,6 +73,8 @@ def _relegation(options: SchedulerOptions) -> Relegation:
         return EagerRelegation(options.initial_tokens_per_s)
     if options.relegation == "feasible":
         return FeasibleRelegation(options.review_s, options.queue_timeout_s)
+    if options.relegation == "aged":
+        return AgedRelegation(options.starvation_s)
     return NeverRelegate()
 
 

@@ -65,6 +65,37 @@ class NeverRelegate(Relegation):
         """Do nothing, since throughput is not used."""
 
 
+class AgedRelegation(NeverRelegate):
+    """A request of a session with service goes behind those of sessions with less, and no longer so
+    once it has waited ``starvation_s``: it then ranks by its age alone, like one of a new session.
+
+    So whoever starts ``starvation_s`` after a request came had come before it, or starts after it.
+    """
+
+    time_dependent: bool = True
+
+    def __init__(self, starvation_s: float) -> None:
+        super().__init__()
+        self._starvation_s = starvation_s
+        self._due: list[tuple[float, int, Sequence]] = []
+
+    def admitted(self, sequence: Sequence) -> None:
+        due_s = sequence.request.arrival_s + self._starvation_s
+        heapq.heappush(self._due, (due_s, sequence.serial, sequence))
+        self.next_review_s = self._due[0][0]
+
+    def review(self, now_s: float, prefill_share: float) -> Review:
+        found: list[Sequence] = []
+        while self._due and self._due[0][0] <= now_s:
+            sequence = heapq.heappop(self._due)[2]
+            waits = not (sequence.ended or sequence.started) and sequence.remaining > 0
+            if waits and sequence.attained > 0.0:
+                sequence.attained = 0.0
+                found.append(sequence)
+        self.next_review_s = self._due[0][0] if self._due else float("inf")
+        return Review([], found, [])
+
+
 class EagerRelegation(NeverRelegate):
     """Niyama: relegate a request that would miss even if it ran now at full throughput.
 

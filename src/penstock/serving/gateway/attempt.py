@@ -14,6 +14,7 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    PartnerFailedError,
 )
 
 
@@ -69,11 +70,12 @@ class Attempt:
         if isinstance(error, AdapterError):
             exchange.adapter_after_s = error.after_s
         elif isinstance(error, EngineFailedError):
-            self._engine.failed(self._clock())
+            if not isinstance(error, PartnerFailedError):
+                self._engine.failed(self._clock())
         elif isinstance(error, EngineBusyError):
             exchange.retry_after = error.retry_after or "1"
         elif isinstance(error, UnsupportedError):
             exchange.unsupported = str(error)
         else:
             return str(self._record["outcome"])  # a bug
-        return exchange.failed(error)
+        return exchange.failed(self._engine, error)

@@ -9,6 +9,7 @@ import aiohttp
 from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question
 from penstock.engines.client.state import EngineState
+from penstock.engines.engine import engine_of
 from penstock.serving.gateway.engine_http import EngineAnswer, EngineHttp
 from penstock.serving.gateway.exchange import FAULTS, Exchange, body_within_budget, failure_of
 from penstock.serving.gateway.isolation import PrefixIsolation
@@ -35,7 +36,8 @@ class EngineCalls:
         return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
                         exchange.called(facts), ask.service_class, ask.stream,
                         exchange.decision.decision_id, ask.prompt_tokens,
-                        int(self._time_of_day()), self._isolation.salt(ask))
+                        int(self._time_of_day()), self._isolation.salt(ask),
+                        self._isolation.session(ask))
 
     async def post(self, exchange: Exchange, engine: EngineState, path: str, body: bytes,
                    watch: SilenceWatch, trace_headers: Mapping[str, str]
@@ -43,6 +45,8 @@ class EngineCalls:
         """Return an engine's answer once its head is there. Raises EngineFailedError."""
         # How long an engine may take to answer is SilenceWatch's.
         headers = {"X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        if exchange.ask.session:
+            headers[engine_of(engine.kind).session_header] = self._isolation.session(exchange.ask)
         try:
             return await self._http.post(engine.facts.url, path, headers, body)
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@ sent."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 
@@ -35,6 +36,7 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    PartnerFailedError,
     encoded,
     given_up,
     late,
@@ -153,7 +155,7 @@ class Proxy:
             engine = await self._ready(exchange, request, tried)
             if engine is None:
                 continue
-            response = await self._attempt(exchange, request, engine)
+            response, engine = await self._answer(exchange, request, engine)
             if response is not None:
                 return response
             if is_tried(exchange, engine):
@@ -190,6 +192,16 @@ class Proxy:
                     raise given_up(exchange) from error
                 raise
 
+    async def _answer(self, exchange: Exchange, request: Request, engine: EngineState
+                      ) -> tuple[web.StreamResponse | None, EngineState]:
+        """Relay the answer of an engine, while its partner computes the prompt, if there is one.
+        Where nothing was sent, returns None and the engine that failed."""
+        partner, attempt = exchange.partner, partial(self._attempt, exchange, request, engine)
+        if partner is None:
+            return await attempt(), engine
+        response = await self._pairing.together(exchange, request, partner, attempt)
+        return response, engine if partner.failure is None else partner.engine
+
     async def _attempt(self, exchange: Exchange, request: Request,
                        engine: EngineState) -> web.StreamResponse | None:
         """Relay the answer of an engine. Returns None where the engine failed before anything was
@@ -209,24 +221,29 @@ class Proxy:
     async def _ready(self, exchange: Exchange, request: Request,
                      tried: list[EngineState]) -> EngineState | None:
         """Return the engine that answers. Where engines have roles, another engine may compute the
-        prompt before; returns None where that one failed, which then was tried."""
+        prompt: before, where None is returned if that one failed, which then was tried; or, as the
+        exchange's partner, at the same time."""
         pairing, ask = self._pairing, exchange.ask
         if not pairing.active:
             return await self._chosen(exchange, request, tried)
-        exchange.more = {}
+        exchange.more, exchange.partner = {}, None
         engine = await self._chosen(exchange, request, tried,
                                     pairing.not_first(ask, tried, self._clock()))
         if not pairing.splits(engine, ask, tried, self._clock()):
             return engine
-        found = await pairing.prefill(exchange, request, engine)
-        if found is None:
-            tried.append(engine)
-            return None
-        if not pairing.splits(engine, ask, tried, self._clock()):
-            return None  # no other engine answers any more: the request begins again, whole
-        exchange.more = found
+        partner = exchange.partner = pairing.partner(exchange, engine)
+        if partner is not None:
+            exchange.more = partner.fields
+        else:
+            found = await pairing.prefill(exchange, request, engine)
+            if found is None:
+                tried.append(engine)
+                return None
+            if not pairing.splits(engine, ask, tried, self._clock()):
+                return None  # no other engine answers any more: the request begins again, whole
+            exchange.more = found
         return await self._chosen(exchange, request, tried,
-                                  pairing.not_second(ask, tried, self._clock()))
+                                  pairing.not_second(engine, ask, tried, self._clock()))
 
     async def _chosen(self, exchange: Exchange, request: Request, tried: list[EngineState],
                       outside: Collection[EngineState] = ()) -> EngineState:
@@ -247,7 +264,9 @@ class Proxy:
         question = self._calls.question(exchange, engine)
         path, body = engine_of(engine.kind).dialect.call(question)
         exchange.asked_s = self._clock()
-        with self._calls.watch(exchange, engine) as watch:
+        partner = exchange.partner
+        with self._calls.watch(exchange, engine) as watch, nullcontext() if partner is None \
+                else partner.followed(watch, exchange.passed):
             try:
                 answer = await self._calls.post(exchange, engine, path, encoded(body), watch,
                                                 trace_headers)
@@ -256,6 +275,8 @@ class Proxy:
             except EngineFailedError as error:
                 if watch.is_late:
                     raise late(exchange.ask) from error
+                if partner is not None and partner.failure is not None:
+                    raise PartnerFailedError from error
                 raise
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,

@@ -11,6 +11,7 @@ from penstock.engines.client.metrics_text import EngineLoad, LoraLoad
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.claims import OneProcess
 from penstock.serving.adapters.shelf import AdapterError
 
 
@@ -51,8 +52,8 @@ def made(calls, *names, engines=()):
     offered = {name: Adapter(name, f"/adapters/{name}") for name in names}
     clock = [0.0]
     notes = []
-    return (Adapters(engines, calls, offered, lambda: clock[0], notes.append), offered, clock,
-            notes)
+    return (Adapters(engines, calls, offered, lambda: clock[0], notes.append, OneProcess()),
+            offered, clock, notes)
 
 
 def run(test):
