@@ -22,7 +22,7 @@ from penstock.fleet.values import Fleet
 from penstock.fleet.values_adapters import Adapter
 from penstock.policy.route.near_adapter import near
 from penstock.serving.adapters.calls import AdapterCalls
-from penstock.serving.adapters.claims import Claims
+from penstock.serving.adapters.claims import AdapterClaims
 from penstock.serving.adapters.shelf import AdapterError, Shelf
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Adapters(Collector):
 
     def __init__(self, engines: Sequence[EngineState], calls: AdapterCalls,
                  offered: Mapping[str, Adapter], clock: Callable[[], float],
-                 note: Callable[[str], None], claims: Claims) -> None:
+                 note: Callable[[str], None], claims: AdapterClaims) -> None:
         self._engines = engines
         self._claims = claims
         self._calls = calls

@@ -13,7 +13,7 @@ from typing import Protocol
 _LOOK_S = 0.02
 
 
-class Claims(Protocol):
+class AdapterClaims(Protocol):
     """Who uses which adapter of which engine, and who changes the adapters of an engine."""
 
     def take(self, url: str, name: str) -> bool:

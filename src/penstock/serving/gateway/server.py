@@ -20,7 +20,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
 from penstock.serving.adapters.adapters import Adapters, adapters_of
 from penstock.serving.adapters.calls import AdapterCalls
-from penstock.serving.adapters.claims import Claims, OneProcess
+from penstock.serving.adapters.claims import AdapterClaims, OneProcess
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.background import Work
@@ -98,7 +98,7 @@ class Gateway:
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
                  scaling: Scaling | None = None, keeper: Keeper | None = None,
                  num_workers: int = 1, kv_events: KvEvents | None = None,
-                 claims: Claims | None = None) -> None:
+                 claims: AdapterClaims | None = None) -> None:
         self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
