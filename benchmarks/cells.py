@@ -9,7 +9,9 @@ on this machine. Each dataset must equal the first, byte for byte; exit status 1
 Columns: wall time; CPU time of the command and of all that computes for it (the cluster's head and
 nodes included, from the command's start to its end); both for each cell; CPU time for each cell
 above that of one process (overhead); CPU time of one process over that of this place (efficiency).
-The start of the cluster is not counted. On a host with other work, compare CPU times.
+Below: the CPU time by kind of process. That of a cluster's own ones grows with the wall time, not
+with the cells. The start of the cluster is not counted. On a host with other work, compare CPU
+times.
 """
 
 import argparse
@@ -50,13 +52,16 @@ class CpuTime:
         self._first: dict[tuple[int, int], float] = {}
         self._last: dict[tuple[int, int], float] = {}
         self._parents: dict[int, int] = {}
+        self._names: dict[tuple[int, int], str] = {}
 
     def sample(self, *, start: bool = False) -> None:
         """Read the times of all processes."""
         seen = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # it has just ended
-                pid, fields = int(path.parent.name), path.read_text().rpartition(")")[2].split()
+                name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+                pid, fields = int(path.parent.name), rest.split()
+                self._names[pid, int(fields[19])] = name
                 self._parents.setdefault(pid, int(fields[1]))
                 seen[pid, int(fields[19])] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
         for key, seconds in seen.items():
@@ -73,9 +78,15 @@ class CpuTime:
         return False
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return sum(self._last.values()) - sum(self._first.values())
+    def by_kind(self) -> dict[str, float]:
+        """Seconds since the start, by kind of process."""
+        found: dict[str, float] = {}
+        for key, seconds in self._last.items():
+            name = self._names[key]
+            kind = "Ray's workers" if name.startswith(("ray::computed", "ray::IDLE")) else \
+                "Ray itself" if name.startswith(("ray", "gcs")) else "Python"
+            found[kind] = found.get(kind, 0.0) + seconds - self._first.get(key, 0.0)
+        return found
 
 
 @contextmanager
@@ -94,8 +105,9 @@ def cluster() -> Iterator[str]:
         found.shutdown()
 
 
-def run(folder: Path, rates: int, name: str, *options: str) -> tuple[float, float, str]:
-    """Wall time, CPU time and digest of the dataset of a place."""
+def run(folder: Path, rates: int, name: str, *options: str
+        ) -> tuple[float, dict[str, float], str]:
+    """Wall time, CPU times by kind of process, and digest of the dataset of a place."""
     out = folder / f"{name.replace(' ', '-')}.csv"
     axis = ",".join(f"{2 + rate / 10:g}" for rate in range(rates))
     command = [sys.executable, "-m", "penstock", "compare", "cells.yaml", "--grid",
@@ -120,7 +132,7 @@ def run(folder: Path, rates: int, name: str, *options: str) -> tuple[float, floa
     cpu.sample()
     if process.wait():
         sys.exit(f"{name}: exit status {process.returncode}")
-    return wall_s, cpu.seconds, hashlib.sha256(out.read_bytes()).hexdigest()
+    return wall_s, cpu.by_kind, hashlib.sha256(out.read_bytes()).hexdigest()
 
 
 def main() -> None:
@@ -138,16 +150,22 @@ def main() -> None:
                  "two processes": run(folder, rates, "two processes", "--jobs", "2")}
         with cluster() as address:
             found["Ray, two nodes"] = run(folder, rates, "Ray, two nodes", "--on", f"ray:{address}")
-    _, one_s, digest = found["one process"]
+    _, one, digest = found["one process"]
+    one_s = sum(one.values())
+    sums = {place: (wall_s, sum(kinds.values()), found_digest)
+            for place, (wall_s, kinds, found_digest) in found.items()}
     print(host())
     print(f"{cells:,} cells of {options.requests} requests")
     for line in (HEAD, ["---"] * len(HEAD), *(
             (place, f"{wall_s:.0f}", f"{cpu_s:.0f}", f"{1e3 * wall_s / cells:.2f}",
              f"{1e3 * cpu_s / cells:.2f}", f"{1e3 * (cpu_s - one_s) / cells:.2f}",
              f"{one_s / cpu_s:.0%}", "identical" if found_digest == digest else "DIFFERS")
-            for place, (wall_s, cpu_s, found_digest) in found.items())):
+            for place, (wall_s, cpu_s, found_digest) in sums.items())):
         print("|", " | ".join(map(str, line)), "|")
-    sys.exit(any(one != digest for _, _, one in found.values()))
+    for place, (_, kinds, _) in found.items():
+        print(f"{place}:", ", ".join(f"{kind} {1e3 * cpu_s / cells:.2f} ms per cell"
+                                     for kind, cpu_s in kinds.items() if cpu_s))
+    sys.exit(any(found_digest != digest for _, _, found_digest in found.values()))
 
 
 if __name__ == "__main__":

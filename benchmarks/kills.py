@@ -51,13 +51,13 @@ def sweeps(seed: int, on_cores: int, on_ray: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         harmed = KilledSweeps(Path(name), rng, _CELLS)
         command: tuple[str, Kill] = ("command", kill_command)
-        until(harmed, on_cores, [("process of --jobs", kill_worker(rng))] * 4 + [command],
+        until(harmed, on_cores, [("process of --jobs", kill_worker(rng))] * 9 + [command],
               "--jobs", "2")
         if on_ray:
             with ray_cluster() as cluster:
                 until(harmed, on_cores + on_ray, [
-                    *[("Ray's worker", kill_ray_worker(cluster, rng))] * 4,
-                    *[("Ray's node", kill_ray_node(cluster, rng))] * 2, command],
+                    *[("Ray's worker", kill_ray_worker(cluster, rng))] * 10,
+                    *[("Ray's node", kill_ray_node(cluster, rng))] * 4, command],
                     "--on", f"ray:{cluster.address}")
     return {"kills": dict(harmed.killed), "sweeps": harmed.num_sweeps, "resumed": harmed.resumed,
             "broken": harmed.broken}

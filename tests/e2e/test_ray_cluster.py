@@ -75,7 +75,7 @@ def test_a_lost_driver_is_resumed_and_an_interrupt_ends_at_once(cluster: Any, fo
     wait(lambda: len((folder / "rows.csv").read_text().splitlines()) > len(before) + 2)
     resumed.send_signal(signal.SIGINT)
     out, err = resumed.communicate(timeout=60)
-    assert (resumed.returncode, out) == (130, "")
+    assert (resumed.returncode, out) == (130, ""), err
     assert err.endswith("error: interrupted\n")
     assert "Traceback" not in err
     last = start(*command, "--resume")

@@ -57,8 +57,8 @@ def staged(folder: Path, kind: Kind = "run") -> Iterator[Path]:
 
 def _check(folder: Path, kind: Kind) -> None:
     try:
-        str(folder).encode()
-    except UnicodeEncodeError:  # Parquet's writer and the index of runs take no other names
+        str(folder if kind == "run" else "").encode()
+    except UnicodeEncodeError:  # the writer of the requests takes no other names
         raise InputError(f"{folder}: a name that is not UTF-8; expected UTF-8") from None
     try:
         if not folder.exists():
