@@ -41,7 +41,7 @@ RATE_PER_S = 6.5
 # The load of the plan: rate, lengths, targets.
 PLAN = {"rate_per_s": 40.0, "prompt": 1000, "output": 200, "ttft_s": 1.0, "tpot_s": 0.05}
 MOST_GPUS = 16
-MOST_TRIALS = 8  # as in the example of AISimulate's documents; its default is 320
+TRIALS = 8  # as in the example of AISimulate's documents; its default is 320
 PLAN_REQUESTS = 2000
 
 
@@ -192,7 +192,7 @@ def simulate(python: str, penstock: str, number: int, repeats: int, gpu: str,
                "answers": answers}
 
 
-def their_search(gpu: str) -> dict[str, Any]:
+def their_search(gpu: str, trials: int) -> dict[str, Any]:
     """AISimulate's own search for the fewest GPUs."""
     return {"traffic": {"source": {"type": "synthetic", "input_tokens": PLAN["prompt"],
                                    "output_tokens": PLAN["output"]},
@@ -210,15 +210,14 @@ def their_search(gpu: str) -> dict[str, Any]:
             "optimization": {"target": "min_gpus", "hardware": GPUS[gpu][0], "strict_sla": True,
                              "constraints": {"max_candidate_gpus": MOST_GPUS,
                                              "min_goodput_rps": 0.95 * PLAN["rate_per_s"]}},
-            "optimizer": {"max_trials": MOST_TRIALS},
+            "optimizer": {"max_trials": trials},
             # On a busy host their process takes longer to start and to end than they allow.
             "execution": {"resources": {"initialization_timeout_seconds": 600.0,
                                         "shutdown_timeout_seconds": 600.0}}}
 
 
 def their_point(gpu: str, replicas: int) -> dict[str, Any]:
-    search = their_search(gpu)
-    return {"traffic": search["traffic"], "engine": their_engine(gpu, replicas)}
+    return {"traffic": their_search(gpu, TRIALS)["traffic"], "engine": their_engine(gpu, replicas)}
 
 
 def loop(python: str, gpu: str, folder: Path) -> dict[str, Any]:
@@ -232,16 +231,16 @@ def loop(python: str, gpu: str, folder: Path) -> dict[str, Any]:
         found = json.loads(run["stdout"].strip().splitlines()[-1])
         if found["p99_ttft_ms"] <= 1e3 * PLAN["ttft_s"] \
                 and found["p99_tpot_ms"] <= 1e3 * PLAN["tpot_s"]:
-            return {**total, "answer": f"{replicas} GPUs"}
+            return {**total, "answer": _gpus(replicas)}
     return {**total, "answer": f"more than {MOST_GPUS} GPUs"}
 
 
-def plan(python: str, penstock: str, repeats: int, gpu: str) -> dict[str, Any]:
+def plan(python: str, penstock: str, repeats: int, gpu: str, trials: int) -> dict[str, Any]:
     step_time = (f"engine.step_time={{kind: kernels, path: {tables_of(python)}, "
                  f"system: {GPUS[gpu][0]}, version: {GPUS[gpu][2]}}}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        search = written(their_search(gpu), folder / "search.yaml")
+        search = written(their_search(gpu, trials), folder / "search.yaml")
         commands = {
             "Penstock": [penstock, "plan", "--model", OUR_MODEL, "--gpu",
                          f"{GPUS[gpu][1]}:{MOST_GPUS}", "--rate", str(PLAN["rate_per_s"]),
@@ -255,14 +254,26 @@ def plan(python: str, penstock: str, repeats: int, gpu: str) -> dict[str, Any]:
                                     "--overwrite"]}
         runs = in_turn(commands, repeats, folder)
         looped = [loop(python, gpu, folder) for _ in range(repeats)]
-    return {"question": {**PLAN, "gpu": gpu, "most_gpus": MOST_GPUS},
+    return {"question": {**PLAN, "gpu": gpu, "most_gpus": MOST_GPUS, "trials": trials},
             "medians": {system: medians(found) for system, found in
                         {**runs, "AISimulate in a loop": looped}.items()},
             "theirs_over_ours": {"search": against(runs["AISimulate's search"], runs["Penstock"]),
                                  "loop": against(looped, runs["Penstock"])},
-            "answers": {"Penstock": runs["Penstock"][-1]["stdout"][-4000:],
-                        "AISimulate's search": runs["AISimulate's search"][-1]["stdout"][-4000:],
+            "answers": {"Penstock": _gpus(sum(
+                            one["count"] for one in
+                            json.loads(runs["Penstock"][-1]["stdout"])["replicas"])),
+                        "AISimulate's search": _gpus(_fewest(
+                            runs["AISimulate's search"][-1]["stdout"])),
                         "AISimulate in a loop": looped[-1]["answer"]}}
+
+
+def _fewest(said: str) -> int:
+    """The GPUs of the best of AISimulate's recommendations."""
+    return min(int(one["used_gpus"]) for one in json.loads(said.strip().splitlines()[-1]))
+
+
+def _gpus(number: int) -> str:
+    return f"{number} GPUs"
 
 
 def main() -> None:
@@ -275,10 +286,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--gpu", choices=tuple(GPUS), default="h100")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of AISimulate's search")
     asked = parser.parse_args()
-    found = plan(asked.python, asked.ours, asked.repeats, asked.gpu) if asked.what == "plan" else \
-        list(simulate(asked.python, asked.ours, asked.number, asked.repeats, asked.gpu,
-                      asked.replicas))
+    found: Any
+    if asked.what == "plan":
+        found = plan(asked.python, asked.ours, asked.repeats, asked.gpu, asked.trials)
+    else:
+        found = list(simulate(asked.python, asked.ours, asked.number, asked.repeats, asked.gpu,
+                              asked.replicas))
     show({"aisimulate": version_of(asked.python), asked.what: found})
 
 
