@@ -1,10 +1,14 @@
 """How long a step takes, in whole picoseconds, for whoever drives a scheduler by a model."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from penstock.core.step import CONTEXT_PARTS, StepPlan
 from penstock.core.units import to_ps
 from penstock.perf.step_time.protocol import StepTimeModel
+
+_MOST_KEPT: Final = 1 << 14
+"""Durations that a clock keeps, so that long runs do not keep one for every kind of step."""
 
 
 class StepClock:
@@ -39,6 +43,8 @@ class StepClock:
         base_ps = self._base.get((prefill_tokens, decode_seqs))
         if base_ps is None:
             base_ps = max(1, to_ps(self._model.seconds(prefill_tokens, 0.0, decode_seqs, 0)))
+            if len(self._base) >= _MOST_KEPT:
+                self._base.clear()
             self._base[(prefill_tokens, decode_seqs)] = base_ps
         return base_ps + int(2 * attention_work) * self._half_work_ps
 
