@@ -2,12 +2,15 @@
 
 import tracemalloc
 
+from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
 
+EVIDENCE = Evidence("test", 0.0, 0.0)
+
 
 def test_a_clock_does_not_keep_a_duration_for_every_kind_of_step():
-    clock = StepClock(LinearStepTime(0.01, 1e-5, 0.0, 1e-6, 1e-9))
+    clock = StepClock(LinearStepTime(0.01, 1e-5, 0.0, 1e-6, 1e-9, EVIDENCE))
 
     def durations(num):
         return [clock.base_ps(tokens, 0.0, 1) for tokens in range(num)]
