@@ -111,14 +111,14 @@ class _Windows:
         above = num_gaps // 100  # gaps that may exceed the percentile
         for order in _alike(above, num_gaps):
             some, num = rows[order], num_gaps[order]
-            width = int(num.max())
-            gaps = np.empty((len(some), width))
-            gaps[:, 0] = self.first_gaps_s(some)
+            least, width = int(num.min()), int(num.max())
             padded = np.concatenate((self.gaps_s, np.zeros(width)))
-            gaps[:, 1:] = sliding_window_view(padded, width - 1)[self.first[some] + 1]
-            gaps[np.arange(width) >= num[:, None]] = -np.inf
+            gaps = sliding_window_view(padded, width)[self.first[some]]
+            gaps[:, 0] = self.first_gaps_s(some)
+            gaps[:, least:][np.arange(least, width) >= num[:, None]] = -np.inf
             rank = width - 1 - int(above[order[0]])
-            found[order] = np.partition(gaps, rank, axis=1)[:, rank]
+            gaps.partition(rank, axis=1)
+            found[order] = gaps[:, rank]
         return found
 
     def tokens_s(self, row: int) -> FloatColumn:
