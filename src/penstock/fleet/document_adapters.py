@@ -56,7 +56,7 @@ class LoraSection(Section):
 
 
 class TrafficAdaptersSection(Section):
-    """Which adapters requests name. Give weights, or a popularity by Zipf's law over all adapters of
+    """Adapters that requests name: by weights, or by popularity (Zipf's law) over all adapters of
     the model; without both, all are equally popular."""
 
     weights: dict[Name, NotNegative] | None = described(

@@ -23,6 +23,8 @@ from penstock.sim.scaling.meter import GroupMeter
 FAILED: Final = "the replica failed"
 """Reason of a request whose answer had begun at a replica that failed."""
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 
 class SimReplica:
     """Drives one scheduler against a step-time model and the oracle.
@@ -75,6 +77,12 @@ class SimReplica:
         unanswered = sum([request.prompt_tokens for request_id, request in self.requests.items()
                           if not self.recorder.has_token(request_id)])
         return unanswered + (0 if self._inbox is None else self._inbox.prompt_tokens)
+
+    def coming_adapters(self) -> frozenset[str]:
+        """Return the adapters of the requests that the scheduler has not read yet."""
+        if self._inbox is None or not len(self._inbox):
+            return _NONE
+        return frozenset([one.adapter for one in self._inbox.requests() if one.adapter])
 
     @property
     def idle(self) -> bool:

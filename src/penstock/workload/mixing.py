@@ -16,8 +16,8 @@ from penstock.workload.lengths import (
     LengthPairs,
     TraceLengths,
 )
-from penstock.workload.named import named
 from penstock.workload.merge import joined, merged
+from penstock.workload.named import named
 from penstock.workload.sessions import Sessions, restarted, sessions_of
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream

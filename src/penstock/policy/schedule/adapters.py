@@ -111,6 +111,11 @@ class AdapterStore:
         self.loaded_ps += load_ps
         return load_ps
 
+    def follow(self, stopped: "AdapterStore") -> None:
+        """Go on counting where the store of an engine that has stopped ended."""
+        self.num_copies, self.num_fetches = stopped.num_copies, stopped.num_fetches
+        self.loaded_ps = stopped.loaded_ps
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless the limits hold and all that is in use is on the device."""
         assert len(self.users) <= self.max_loras, self.users
