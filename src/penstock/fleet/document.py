@@ -170,7 +170,7 @@ StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)
                            NAME_OR_SETTINGS]
 
 
-class VariantSection(Section):
+class VariantSection(LoraRoomSection):
     """A kind of replica; what is left out is chosen for you.
 
     That is: the fleet's only model, the first accelerator that holds it, the smallest tensor
@@ -197,7 +197,7 @@ class VariantSection(Section):
         {"method": "eagle3", "tokens": 3, "acceptance": [0.8, 0.6, 0.45]})
 
 
-class ReplicaSection(VariantSection, LoraRoomSection):
+class ReplicaSection(VariantSection):
     """Replicas that run now."""
 
     count: CountOrZero = described(

@@ -1,12 +1,14 @@
 """A fleet's traffic as a workload. Trace files are read and random numbers drawn here, not on
 loading."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
+from penstock.fleet.adapters import adapter_shares
 from penstock.fleet.traffic import (
     agent_traffic,
     arrival_process,
@@ -15,7 +17,7 @@ from penstock.fleet.traffic import (
     is_sessions,
     sessions,
 )
-from penstock.fleet.values import Fleet, RunOptions, TrafficSpec
+from penstock.fleet.values import Fleet, ModelChoice, RunOptions, TrafficSpec
 from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.registry.sources import assumed_clock, read_trace
 from penstock.workload.client_files import read_clients
@@ -88,7 +90,17 @@ def fleet_traffic(fleet: Fleet, seed: int | None = None) -> Traffic:
 def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
     """Return the sources of generated requests. Reads each trace file once."""
     traces: _Traces = {}
-    return tuple(_source(spec, fleet.run, traces) for spec in fleet.traffic)
+    models = {one.spec.name: one for one in fleet.models}
+    return tuple(_with_adapters(_source(spec, fleet.run, traces), spec, models.get(spec.model))
+                 for spec in fleet.traffic)
+
+
+def _with_adapters(source: TrafficSource, spec: TrafficSpec, model: ModelChoice | None
+                   ) -> TrafficSource:
+    if model is None or not model.adapters:
+        return source
+    return replace(source, adapters=adapter_shares(spec.adapters, model),
+                   adapter_classes={one.name: one.service_class for one in model.adapters})
 
 
 def _source(spec: TrafficSpec, run: RunOptions,

@@ -17,7 +17,7 @@ from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
-from penstock.fleet.values_adapters import Adapter, LoraOptions
+from penstock.fleet.values_adapters import Adapter, LoraOptions, TrafficAdapters
 from penstock.fleet.values_attestation import (
     NO_EVIDENCE,
     EvidenceSource,
@@ -193,7 +193,8 @@ class TrafficSpec:
     or a distribution. ``arrivals`` is ``None`` for clients, for agents and
     where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
     with ``sessions`` first turns keep them.
-    Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
+    Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class. Without
+    ``adapters``, requests name those that a trace's column of models names.
     """
 
     name: str
@@ -207,6 +208,7 @@ class TrafficSpec:
     duration_s: float | None = None
     start_s: float = 0.0
     max_tokens: int | None = None
+    adapters: TrafficAdapters | None = None
 
 
 @dataclass(frozen=True, slots=True)

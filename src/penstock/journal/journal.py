@@ -44,6 +44,8 @@ class Journal:
             del fields[name]
         if not request.session:
             del fields["session"]
+        if not request.adapter:
+            del fields["adapter"]
         service_class = request.service_class
         slo = service_class.slo
         fields["service_class"] = {

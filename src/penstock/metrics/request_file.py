@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.metrics.table import NAMES, STATUSES, RequestTable, Tasks, concat
+from penstock.metrics.table import NAMES, STATUSES, AdapterNames, RequestTable, Tasks, concat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,9 @@ PARQUET_COLUMNS = {
 }
 TASK_COLUMNS = {"session": "index", "session_requests": "size"}
 """Further columns where requests belong to sessions."""
+
+ADAPTER_COLUMN = "adapter"
+"""A further column where requests name adapters; empty for a model itself."""
 
 
 class RequestWriter:
@@ -114,6 +117,8 @@ def arrow_table(table: RequestTable) -> "pa.Table":
     if table.tasks is not None:
         columns |= {name: pa.array(getattr(table.tasks, attribute))
                     for name, attribute in TASK_COLUMNS.items()}
+    if table.adapters is not None:
+        columns[ADAPTER_COLUMN] = _named(table.adapters.index, table.adapters.names)
     return pa.table(columns)
 
 
@@ -195,7 +200,15 @@ def _table(found: "pa.Table") -> RequestTable:
             columns[NAMES[attribute]] = tuple(column.dictionary.to_pylist())
         else:
             columns[attribute] = column.to_numpy(zero_copy_only=False)
-    return RequestTable(**columns, tasks=_tasks(found))
+    return RequestTable(**columns, tasks=_tasks(found), adapters=_adapters(found))
+
+
+def _adapters(found: "pa.Table") -> AdapterNames | None:
+    if ADAPTER_COLUMN not in found.column_names:
+        return None
+    column: Any = found[ADAPTER_COLUMN].combine_chunks()
+    return AdapterNames(column.indices.to_numpy(zero_copy_only=False),
+                        tuple(column.dictionary.to_pylist()))
 
 
 def _tasks(found: "pa.Table") -> Tasks | None:

@@ -17,6 +17,7 @@ from penstock.metrics.table import (
     SHED,
     UNFINISHED,
     RequestTable,
+    adapters_of,
     concat,
     tasks_of,
 )
@@ -234,7 +235,8 @@ class _Block:
             status=np.where(self.status == _OPEN, np.int8(UNFINISHED), self.status),
             met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
             service_classes=workload.service_classes, tenants=workload.tenants,
-            tasks=tasks_of(workload.tasks), **moments)
+            tasks=tasks_of(workload.tasks),
+            adapters=adapters_of(workload.adapters, workload.adapter_index), **moments)
         judged = table.judged(slos)
         judged = replace(judged, met_slo=judged.met_slo & ~self.late)
         here = self.status != _ELSEWHERE

@@ -10,6 +10,7 @@ from penstock.core.units import PS_PER_S, to_ps
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.tiers import KvTiers
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
@@ -22,6 +23,8 @@ from penstock.sim.scaling.meter import GroupMeter
 FAILED: Final = "the replica failed"
 """Reason of a request whose answer had begun at a replica that failed."""
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 
 class SimReplica:
     """Drives one scheduler against a step-time model and the oracle.
@@ -32,7 +35,8 @@ class SimReplica:
 
     def __init__(self, replica_id: int, scheduler: ReplicaScheduler, clock: StepClock,
                  oracle: Oracle, recorder: ReplicaRecorder, journal: Journal | None = None,
-                 intake: Intake = DIRECT, tiers: KvTiers | None = None) -> None:
+                 intake: Intake = DIRECT, tiers: KvTiers | None = None,
+                 adapters: AdapterStore | None = None) -> None:
         self.replica_id = replica_id
         self.scheduler = scheduler
         self.requests: dict[int, Request] = {}
@@ -40,6 +44,7 @@ class SimReplica:
         self.end_ps = -1  # of the present run, -1 when idle
         self.shed: list[tuple[Request, str, int]] = []  # with reason and relegations
         self.meter: GroupMeter | None = None
+        self.adapters = adapters
         self.fetched: list[int] = []  # requests from another replica that began in the latest plan
         self._remote: set[int] = set()  # those that have not begun
         self._clock = clock
@@ -73,15 +78,22 @@ class SimReplica:
                           if not self.recorder.has_token(request_id)])
         return unanswered + (0 if self._inbox is None else self._inbox.prompt_tokens)
 
+    def coming_adapters(self) -> frozenset[str]:
+        """Return the adapters of the requests that the scheduler has not read yet."""
+        if self._inbox is None or not len(self._inbox):
+            return _NONE
+        return frozenset([one.adapter for one in self._inbox.requests() if one.adapter])
+
     @property
     def idle(self) -> bool:
         """Whether no request is here, the unread ones included."""
         return not self.requests and (self._inbox is None or not len(self._inbox))
 
     def renew(self, scheduler: ReplicaScheduler, journal: Journal | None,
-              tiers: KvTiers | None = None) -> None:
+              tiers: KvTiers | None = None, adapters: AdapterStore | None = None) -> None:
         """Take a fresh engine in the place of one that has stopped."""
         self._tiers = tiers
+        self.adapters = adapters
         self.scheduler = scheduler
         self._journal = journal
 
@@ -271,8 +283,11 @@ class SimReplica:
         self._plan = plan
         self._start_ps = now_ps
         self._duration_ps = self._clock.duration_ps(plan)
-        # The step waits for the blocks that its prompts take from lower tiers.
+        # The step waits for the blocks that its prompts take from lower tiers, and for adapters.
         load_ps = 0 if self._tiers is None else to_ps(self._tiers.settle())
+        if self.adapters is not None:
+            self._duration_ps += self.adapters.step_ps
+            load_ps += self.adapters.settle()
         self._duration_ps += load_ps
         until_end = self._oracle.begin(plan)
         self._num_steps = 1

@@ -12,6 +12,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
+from penstock.fleet.adapter_costs import adapters_of_model, takes
 from penstock.fleet.disaggregation import roles_of
 from penstock.fleet.replica_factory import (
     believed_step_time,
@@ -23,6 +24,7 @@ from penstock.fleet.scaler import fleet_deferral, patience_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.run_summary import AdapterLoads
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.kv_transfer import sent_bytes_per_token
@@ -66,7 +68,8 @@ class SimulationResult:
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
     are scaled, ``busy_s`` has one for each slot. ``busy_bins`` has the group and the computing time
     over time of each replica whose energy is told. ``moved`` are the prompts that moved to another
-    replica, None where replicas have no roles.
+    replica, None where replicas have no roles. ``adapter_loads`` are those of all replicas, None
+    where none takes adapters.
     """
 
     table: RequestTable
@@ -83,6 +86,7 @@ class SimulationResult:
     scaling: ScalingRun | None = None
     busy_bins: tuple[tuple[int, BusyBins], ...] = ()
     moved: Moved | None = None
+    adapter_loads: AdapterLoads | None = None
 
     def busy_bins_of(self, group: int, num_bins: int) -> FloatColumn:
         """Return the computing time of a group's replicas together by bin, in seconds."""
@@ -159,7 +163,16 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Dependent) else 0,
-        scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved)
+        scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved,
+        _adapter_loads(replicas))
+
+
+def _adapter_loads(replicas: Sequence[SimReplica]) -> AdapterLoads | None:
+    stores = [one.adapters for one in replicas if one.adapters is not None]
+    return AdapterLoads(
+        from_disk=sum(one.num_fetches for one in stores),
+        to_device=sum(one.num_copies for one in stores),
+        waited_s=sum(one.loaded_ps for one in stores) / PS_PER_S) if stores else None
 
 
 def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[Request]]:
@@ -293,7 +306,9 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
     speeds = iter(relative_speed)
     return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
-                 next(speeds), group.confidentiality)
+                 next(speeds), group.confidentiality,
+                 frozenset([one.name for one in adapters_of_model(fleet, group.model.name)
+                            if takes(group.lora, one)]))
             for group in fleet.replicas for _ in range(group.count)]
 
 

@@ -7,6 +7,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.chunking import (
     Chunking,
     FixedChunks,
@@ -32,7 +33,8 @@ from penstock.policy.schedule.relegation import (
 
 def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
              max_in_flight: int = 1, drafting: Drafting | None = None,
-             lists_decodes: bool = True) -> AdaptableScheduler:
+             lists_decodes: bool = True, adapters: AdapterStore | None = None
+             ) -> AdaptableScheduler:
     """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
@@ -45,7 +47,7 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
         prefill_first=options.prefill_first,
         reserve=options.kv_reserve, late_results=options.late_results,
         watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting,
-        lists_decodes=lists_decodes)
+        lists_decodes=lists_decodes, adapters=adapters)
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,

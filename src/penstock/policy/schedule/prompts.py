@@ -69,11 +69,11 @@ class PromptQueue:
 
     def best_waiting(self) -> Sequence | None:
         """The best sequence without KV."""
-        return _live_head(self._waiting, started=False)
+        return live_head(self._waiting, started=False)
 
     def best_started(self) -> Sequence | None:
         """The best sequence whose prompt is partly computed."""
-        return _live_head(self._started, started=True)
+        return live_head(self._started, started=True)
 
     def best(self) -> Sequence | None:
         """The better of the two."""
@@ -83,7 +83,8 @@ class PromptQueue:
         return waiting if self._waiting[0] < self._started[0] else started
 
 
-def _live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
+def live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
+    """Return the best sequence of a heap, without entries that are out of date."""
     while heap:
         relegated, key, _, sequence = heap[0]
         if (not sequence.ended and sequence.started is started

@@ -12,6 +12,7 @@ from penstock.core.request import Request
 from penstock.core.step import Chunk, StepPlan, StepResult
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.adapters import AdapterPrompts, AdapterStore
 from penstock.policy.schedule.chunking import Chunking, DecodeLoad
 from penstock.policy.schedule.draft import StepDraft
 from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, set_depth
@@ -41,7 +42,8 @@ class ReplicaScheduler:
                  kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve: ReserveName = "prompt",
                  late_results: bool = False, watermark_blocks: int = 0,
-                 drafting: Drafting | None = None, lists_decodes: bool = True) -> None:
+                 drafting: Drafting | None = None, lists_decodes: bool = True,
+                 adapters: AdapterStore | None = None) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -56,7 +58,7 @@ class ReplicaScheduler:
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
-        self._prompts = PromptQueue(order)
+        self._prompts = PromptQueue(order) if adapters is None else AdapterPrompts(order, adapters)
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
         self._num_waiting = 0
         self._num_started = 0
@@ -484,10 +486,12 @@ class ReplicaScheduler:
 
     def _steady_decodes(self) -> int:
         """Steps of decodes alone repeat as long as no prompt could start."""
-        if self._num_started or (self._num_waiting and (
-                self._blocked is None or self._kv_accounting.num_late)):
+        if self._num_started:
             return 1
-        if self._num_waiting and self._prompts.best_waiting() is not self._blocked:
+        best = self._prompts.best_waiting() if self._num_waiting else None
+        if best is None:  # none waits, or all for an adapter's place, which only an end gives
+            return UNBOUNDED
+        if best is not self._blocked or self._kv_accounting.num_late:
             return 1  # an arrival that may fit outranks the prompt that did not
         return UNBOUNDED
 

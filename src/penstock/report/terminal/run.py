@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.table import RequestTable
-from penstock.report.model import load, misses, models, multiplexing, reuse, run, scaling
+from penstock.report.model import adapters, load, misses, models, multiplexing, reuse, run, scaling
 from penstock.report.model.table import Block, Note
 
 
@@ -54,6 +54,8 @@ def _replicas_and_pools(summary: RunSummary) -> list[Block]:
     found: list[Block] = []
     if summary.prefix_reuse is not None:
         found.append(reuse.reuse_table(summary.prefix_reuse))
+    if summary.adapters is not None:
+        found.append(adapters.adapters_table(summary.adapters))
     if summary.scaling is not None:
         found.append(scaling.groups_table(summary.scaling))
         learned = scaling.calibration_table(summary.scaling)
