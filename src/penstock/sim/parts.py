@@ -66,12 +66,13 @@ def parts_of(fleet: Fleet, traffic: Traffic, most: int) -> list[Part]:
 
 
 def _may_split(fleet: Fleet, traffic: Traffic) -> bool:
-    """Whether nothing but the router connects replicas: no scaling, pools, roles, or shared caches,
-    and no request waits for the end of another."""
+    """Whether nothing but the router connects replicas: no scaling, pools, roles, adapters, or
+    shared caches, and no request waits for the end of another."""
     policies = fleet.policies
     return not (
         fleet.scales or fleet.multiplexing or fleet.disaggregation is not None
         or policies.admit.name != "all" or policies.explore
+        or any(model.adapters for model in fleet.models)  # routing looks at who has loaded which
         or (isinstance(traffic, Workload) and (traffic.waits or traffic.hash_block_tokens))
         or any(tier.shared for group in fleet.replicas
                for tier in fleet.engine_of(group).kv_tiers))

@@ -66,6 +66,9 @@ def test_replicas_of_the_same_requests_stay_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("route", "changes"), [
     ("joint", ()), ("prefix_aware", ()), ("predictive", ()),
+    ("round_robin", (("{name: qwen3-8b}", "{name: qwen3-8b, adapters: [{name: sql}]}"),
+                     ("{model: qwen3-8b, count: 2}",
+                      "{model: qwen3-8b, count: 2, lora: {max_loras: 2}}"))),
     ("least_loaded", (("model: qwen3-8b, lengths", "model: auto, lengths"),)),
     ("round_robin", (("route: round_robin", "route: round_robin, explore: 0.1"),)),
     ("round_robin", (("route: round_robin", "route: round_robin, admit: feasible"),)),
