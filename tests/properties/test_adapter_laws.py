@@ -108,7 +108,8 @@ def jumped(case: Case, store: AdapterStore, stream: BytesIO | None = None
     def refuse(request: Request, reason: str) -> None:
         """Do nothing."""
 
-    Cluster([replica], Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], refuse),
+    spec = ReplicaSpec("m", adapters=frozenset(NAMES))
+    Cluster([replica], Dispatcher(RoundRobin(), [replica], [spec], refuse),
             refuse).run(InOrder(case.requests))
     return recorder, replica
 
@@ -121,6 +122,7 @@ def test_jumps_equal_steps(case: Case, room: tuple[int, int]) -> None:
     trace = stepped(case, stores[0])
     recorder, replica = jumped(case, stores[1])
     ended = recorder.flush()
+    assert trace.token_ps.keys() - trace.shed.keys() <= set(ended.request_id.tolist())
     assert {request.request_id: reason for request, reason, _ in replica.shed} == trace.shed
     for request_id, first_s, last_s, tokens in zip(
             ended.request_id.tolist(), ended.first_token_s.tolist(), ended.last_token_s.tolist(),
