@@ -146,8 +146,7 @@ class AdapterOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterLoads:
-    """Adapters that replicas read from disk, and copied to their devices, and the time of all
-    replicas' steps that waited for them together."""
+    """Adapters read from disk and copied to devices, and the time for which steps waited."""
 
     from_disk: int
     to_device: int

@@ -34,8 +34,7 @@ class ReplicaScheduler:
     ``add`` and ``abort`` may come at any time. ``plan`` may be called again before the last plan is
     committed, up to ``max_in_flight`` plans: counters advance when a step is planned, a sequence
     with an uncommitted step is never preempted, and blocks return after the last step in flight.
-    A ``plan`` that returns None has changed nothing. Without ``lists_decodes`` plans do not list
-    their decodes, for drivers that follow the groups instead.
+    A ``plan`` that returns None has changed nothing. Plans name decodes if ``lists_decodes``.
     """
 
     def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
@@ -424,8 +423,7 @@ class ReplicaScheduler:
         for chunk in plan.chunks:
             self._chunk_done(chunk, result.num_steps, now_s)
         # Sorted, so that learning and caching do not depend on a driver's order.
-        finished = result.finished
-        for request_id in sorted(finished) if len(finished) > 1 else finished:
+        for request_id in sorted(result.finished):
             sequence = self._sequences.get(request_id)
             if sequence is not None:
                 self._end(sequence, late=holdings.late)
@@ -491,9 +489,8 @@ class ReplicaScheduler:
         best = self._prompts.best_waiting() if self._num_waiting else None
         if best is None:  # none waits, or all for an adapter's place, which only an end gives
             return UNBOUNDED
-        if best is not self._blocked or self._kv_accounting.num_late:
-            return 1  # an arrival that may fit outranks the prompt that did not
-        return UNBOUNDED
+        # An arrival that may fit may outrank the prompt that did not.
+        return 1 if best is not self._blocked or self._kv_accounting.num_late else UNBOUNDED
 
     def _steady_chunks(self, plan: StepPlan) -> int:
         """A single prompt that fills a fixed budget keeps doing so until its last chunk."""
