@@ -39,7 +39,7 @@ def test_only_a_table_that_is_asked_for_is_read(tmp_path):
     tables = read_kernel_tables(folder, "toy")
     assert "moe" in tables.tables
     assert len(tables.table("gemm"))
-    with pytest.raises(InputError, match="moe.csv.gz: cannot be read"):
+    with pytest.raises(InputError, match=r"moe\.csv\.gz: cannot be read"):
         tables.table("moe")
 
 
