@@ -7,7 +7,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adaptable import AdaptableScheduler
-from penstock.policy.schedule.adapters import AdapterStore
+from penstock.policy.schedule.adapters import AdapterPrompts, AdapterStore
 from penstock.policy.schedule.chunking import (
     Chunking,
     FixedChunks,
@@ -22,6 +22,7 @@ from penstock.policy.schedule.pacing import Pacing, PlainPacing
 from penstock.policy.schedule.pacing_niyama import NiyamaPacing
 from penstock.policy.schedule.pacing_penstock import PenstockPacing
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
+from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import (
     AgedRelegation,
     EagerRelegation,
@@ -38,8 +39,9 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
     """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
+    order = order_key(options) if order is None else order
     return AdaptableScheduler(
-        order=order_key(options) if order is None else order,
+        prompts=PromptQueue(order) if adapters is None else AdapterPrompts(order, adapters),
         chunking=_chunking(options, context.step_time) if chunking is None else chunking,
         relegation=_relegation(options) if relegation is None else relegation,
         pacing=_pacing(context) if pacing is None else pacing, kv=kv,
@@ -47,7 +49,7 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
         prefill_first=options.prefill_first,
         reserve=options.kv_reserve, late_results=options.late_results,
         watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting,
-        lists_decodes=lists_decodes, adapters=adapters)
+        lists_decodes=lists_decodes)
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,

@@ -12,14 +12,12 @@ from penstock.core.request import Request
 from penstock.core.step import Chunk, StepPlan, StepResult
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.schedule.adapters import AdapterPrompts, AdapterStore
 from penstock.policy.schedule.chunking import Chunking, DecodeLoad
 from penstock.policy.schedule.draft import StepDraft
 from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, set_depth
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
-from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
@@ -37,12 +35,11 @@ class ReplicaScheduler:
     A ``plan`` that returns None has changed nothing. Plans name decodes if ``lists_decodes``.
     """
 
-    def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
-                 kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
+    def __init__(self, prompts: PromptQueue, chunking: Chunking, relegation: Relegation,
+                 pacing: Pacing, kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve: ReserveName = "prompt",
                  late_results: bool = False, watermark_blocks: int = 0,
-                 drafting: Drafting | None = None, lists_decodes: bool = True,
-                 adapters: AdapterStore | None = None) -> None:
+                 drafting: Drafting | None = None, lists_decodes: bool = True) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -57,7 +54,7 @@ class ReplicaScheduler:
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
-        self._prompts = PromptQueue(order) if adapters is None else AdapterPrompts(order, adapters)
+        self._prompts = prompts
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
         self._num_waiting = 0
         self._num_started = 0
