@@ -27,7 +27,7 @@ from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
 from penstock.sim.upcoming import InOrder
-from support.reference_driver import Trace, run_reference
+from support.reference_driver import Trace, assert_same_tokens, run_reference
 from support.scaled_examples import examples
 from support.scheduler_runs import header, make_kv
 from support.strategies import EVIDENCE, POLICIES, Case, cases, linear_step_times
@@ -124,13 +124,7 @@ def test_jumps_equal_steps(case: Case, room: tuple[int, int]) -> None:
     ended = recorder.flush()
     assert trace.token_ps.keys() - trace.shed.keys() <= set(ended.request_id.tolist())
     assert {request.request_id: reason for request, reason, _ in replica.shed} == trace.shed
-    for request_id, first_s, last_s, tokens in zip(
-            ended.request_id.tolist(), ended.first_token_s.tolist(), ended.last_token_s.tolist(),
-            ended.output_tokens.tolist(), strict=True):
-        times_ps = trace.token_ps.get(request_id, [])
-        assert len(times_ps) == tokens
-        if times_ps:
-            assert (to_ps(first_s), to_ps(last_s)) == (times_ps[0], times_ps[-1])
+    assert_same_tokens(trace, ended)
     for name in ("loaded_ps", "num_copies", "num_fetches"):
         assert getattr(stores[0], name) == getattr(stores[1], name)
     assert list(stores[0].host) == list(stores[1].host)

@@ -15,6 +15,7 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.sim.recorder import Ended
 
 
 @dataclass(slots=True)
@@ -119,3 +120,15 @@ def _give_tokens(trace: Trace, plan: StepPlan, now_ps: int,
         if len(tokens) == output_tokens[request_id]:
             finished.append(request_id)
     return StepResult(tuple(finished))
+
+
+def assert_same_tokens(trace: Trace, ended: Ended) -> None:
+    """Assert that every request of a fast run has as many tokens as in single steps, the first and
+    the last of them at the same picosecond."""
+    for request_id, first_s, last_s, tokens in zip(
+            ended.request_id.tolist(), ended.first_token_s.tolist(), ended.last_token_s.tolist(),
+            ended.output_tokens.tolist(), strict=True):
+        times_ps = trace.token_ps.get(request_id, [])
+        assert len(times_ps) == tokens
+        if times_ps:
+            assert (to_ps(first_s), to_ps(last_s)) == (times_ps[0], times_ps[-1])

@@ -1,7 +1,6 @@
 """A record of all calls of a scheduler and of all its decisions."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +14,6 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
 VERSION = 1
-# A natively compiled class has no ``__slots__``.
-_OF_AN_SLO = tuple(one.name for one in dataclass_fields(Slo))
 _OF_THE_ROUTER = ("needs", "forecasts")  # a scheduler does not use these
 
 
@@ -54,7 +51,7 @@ class Journal:
         fields["service_class"] = {
             "name": service_class.name, "priority": service_class.priority,
             "weight": service_class.weight,
-            "slo": {name: getattr(slo, name) for name in _OF_AN_SLO}}
+            "slo": {name: getattr(slo, name) for name in Slo.__slots__}}
         self._write({"kind": "add", "now_s": now_s, "request": fields})
 
     def abort(self, request_id: int, now_s: float) -> None:

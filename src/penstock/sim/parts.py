@@ -6,14 +6,12 @@ not look at replicas at all, or only at those that may serve the request, which 
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from penstock.core.request import AUTO, Request
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.registry.policies import BLIND, BY_SNAPSHOT, ROUTERS
 from penstock.workload.workload import Traffic, Workload
-
-WHOLE: Final = 1
 
 
 class Part(NamedTuple):
@@ -49,11 +47,11 @@ class Elsewhere:
 def parts_of(fleet: Fleet, traffic: Traffic, most: int) -> list[Part]:
     """Return up to ``most`` parts of a simulation with about equal numbers of replicas, none where
     the simulation must be whole."""
-    if most <= WHOLE or not _may_split(fleet, traffic):
+    if most < 2 or not _may_split(fleet, traffic):
         return []
     apart = _independent(fleet)
     num = min(most, len(apart))
-    if num <= WHOLE:
+    if num < 2:
         return []
     owners = [0] * sum(group.count for group in fleet.replicas)
     loads = [0] * num

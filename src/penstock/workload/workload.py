@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.workload.answers import Answers
 
-IntColumn = NDArray[np.int64]
-FloatColumn = NDArray[np.float64]
+IntColumn: TypeAlias = NDArray[np.int64]
+FloatColumn: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,16 @@ requests, then its number."""
 
 def loads(replicas: Sequence[ReplicaSnapshot], prompt_tokens: int = 0) -> list[Load]:
     """Return the load of each replica, in order."""
-    return [((r.queued_prompt_tokens + prompt_tokens + r.kv_used_tokens // 16) / r.speed,
-             (r.num_waiting + r.num_running + 1) / r.speed, r.replica_id) for r in replicas]
+    return [(_tokens(one, prompt_tokens), _requests(one), one.replica_id) for one in replicas]
+
+
+def _tokens(replica: ReplicaSnapshot, prompt_tokens: int) -> float:
+    computed = replica.queued_prompt_tokens + prompt_tokens + replica.kv_used_tokens // 16
+    return computed / replica.speed
+
+
+def _requests(replica: ReplicaSnapshot) -> float:
+    return (replica.num_waiting + replica.num_running + 1) / replica.speed
 
 
 class LeastLoaded(PlainRouter):
@@ -43,10 +51,10 @@ class LeastLoaded(PlainRouter):
         prompt_tokens = request.prompt_tokens
         chosen, least, fewest = NOWHERE, _ENDLESS, _ENDLESS
         for one in replicas:
-            load = (one.queued_prompt_tokens + prompt_tokens + one.kv_used_tokens // 16) / one.speed
+            load = _tokens(one, prompt_tokens)
             if load > least:
                 continue
-            requests = (one.num_waiting + one.num_running + 1) / one.speed
+            requests = _requests(one)
             if load < least or requests < fewest or (
                     requests == fewest and one.replica_id < chosen):
                 chosen, least, fewest = one.replica_id, load, requests

@@ -14,7 +14,7 @@ _LOOK_S = 0.02
 
 
 class AdapterClaims(Protocol):
-    """Who uses which adapter of which engine, and who changes the adapters of an engine."""
+    """Claims of requests on the adapters of engines, and the right to change these adapters."""
 
     def take(self, url: str, name: str) -> bool:
         """Claim an adapter for one more request of this process. Returns False where it makes way
