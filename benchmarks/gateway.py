@@ -1,20 +1,24 @@
 """Speed of ``penstock serve`` against a bare aiohttp relay before the same upstream, in one run.
 
     python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--keys] [--workers N]
-                                 [--litellm PYTHON]
+                                 [--litellm PYTHON] [--streams 1000] [--pace 1] [--rate R]
 
 All parts are processes of their own on this machine: an upstream that streams a chat answer of 17
 chunks from memory (in one piece, or with ``--spread`` each on its own), a bare relay, the gateway,
 and Debian's ``wrk`` as the client. ``--keys`` adds a gateway with a key, limits, a budget and a
 ledger, ``--workers`` one of several processes. ``--litellm`` names the Python of an environment
-that has ``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine
-falls on all of them; ratios are medians over rounds. Requests per second of processor time tell
-what a core to itself would do where other work shares the machine.
+that has ``litellm[proxy]``. ``--streams`` are held open, each with a chunk in ``--pace`` seconds
+(``--rounds 0 --streams 10000 --pace 20`` measures them alone). ``--rate`` adds latencies at so many
+requests/s, of which each is sent when it is due, however late the answers are. Rounds alternate
+between the parts, so that other work on the machine falls on all of them; ratios are medians over
+rounds. Requests per second of processor time tell what a core to itself would do where other work
+shares the machine.
 """
 
 import argparse
 import os
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -80,12 +84,12 @@ def port_of(part: subprocess.Popen) -> int:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: str, num_workers: int = 1):
-    """(URL, process id) of ``penstock serve`` before an upstream."""
+def gateway(folder: Path, upstream: str, num_workers: int = 1, most: int = 4096):
+    """(URL, process id) of ``penstock serve`` before an upstream, for ``most`` requests at once."""
     fleet = folder / f"{upstream.rpartition(':')[2]}.yaml"
     fleet.write_text(FLEET.format(upstream=upstream))
     with process(sys.executable, "-m", "penstock", "serve", str(fleet), "--port", "0",
-                 "--workers", str(num_workers),
+                 "--workers", str(num_workers), "--max-in-flight", str(most),
                  environment={"PYTHONPATH": str(REPOSITORY / "src")}) as found:
         yield f"http://127.0.0.1:{port_of(found)}", found.pid
 
@@ -174,16 +178,51 @@ def resident_mb(pid: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1000
 
 
-def open_streams(folder: Path, num_streams: int) -> dict[str, float]:
-    """Memory of the gateway with that many streams open, each with a chunk a second."""
-    with process(sys.executable, PARTS, "upstream", "1.0") as slow, gateway(
-            folder, f"http://127.0.0.1:{port_of(slow)}") as (url, pid):
-        before = resident_mb(pid)
+def allow_files(num_files: int) -> None:
+    """Let this process, and those that it starts, open so many files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (num_files, max(hard, num_files)))
+    except (OSError, ValueError):
+        raise SystemExit(f"--streams: needs {num_files} open files, and {hard} are allowed "
+                         "(ulimit -Hn)") from None
+
+
+def open_streams(folder: Path, num_streams: int, pace_s: float) -> dict[str, float]:
+    """Memory of the gateway with that many streams open, each with a chunk in ``pace_s``."""
+    allow_files(2 * num_streams + 150)
+    with process(sys.executable, PARTS, "upstream", str(pace_s)) as slow, gateway(
+            folder, f"http://127.0.0.1:{port_of(slow)}", most=2 * num_streams) as (url, pid):
+        before, used_s = resident_mb(pid), cpu_s(pid)
         with process(sys.executable, PARTS, "hold", url, str(num_streams),
                      orjson.dumps(BODY).decode()) as holder:
             opened_ms = int(holder.stdout.readline())
-            return {"num_streams": num_streams, "idle_mb": before, "open_mb": resident_mb(pid),
-                    "opened_in_ms": opened_ms}
+            opened_s, begun_s = cpu_s(pid) - used_s, time.monotonic()
+            time.sleep(pace_s)
+            held_s = cpu_s(pid) - used_s - opened_s
+            return {"num_streams": num_streams, "pace_s": pace_s, "idle_mb": before,
+                    "open_mb": resident_mb(pid), "opened_in_ms": opened_ms,
+                    "cpu_s_to_open": opened_s,
+                    "cpu_share_while_open": held_s / (time.monotonic() - begun_s)}
+
+
+def paced(parts: dict[str, tuple], rate: int, seconds: int, rounds: int) -> dict[str, object]:
+    """Latencies (ms) at a rate, from when each request is due to its answer's end, in rounds that
+    alternate, and what the gateway adds to the upstream's in the same round."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in parts}
+    for _ in range(max(1, rounds)):
+        for name, (url, _, *key) in parts.items():
+            done = subprocess.run([sys.executable, PARTS, "paced", url, str(rate), str(seconds),
+                                   orjson.dumps(BODY).decode(), *key], check=True, text=True,
+                                  capture_output=True).stdout
+            found[name].append(orjson.loads(done))
+    result: dict[str, object] = {"rate_per_s": rate, "rounds": found}
+    for name in parts:
+        result[f"{name}_added_ms"] = {share: statistics.median(
+            one[share] - bare[share]
+            for one, bare in zip(found[name], found["upstream"], strict=True))
+            for share in ("p50", "p99")}
+    return result
 
 
 def measured(folder: Path, parts: dict[str, tuple], options) -> dict[str, object]:
@@ -229,6 +268,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--pace", type=float, metavar="S", default=1.0,
+                        help="seconds between two chunks of a stream that is held open")
+    parser.add_argument("--rate", type=int, metavar="R", default=0,
+                        help="also latencies at so many requests/s")
     parser.add_argument("--spread", action="store_true",
                         help="the upstream writes every chunk on its own")
     parser.add_argument("--keys", action="store_true",
@@ -256,8 +299,13 @@ def main() -> None:
             parts["litellm"] = stack.enter_context(litellm(folder, upstream, options.litellm))
         for url, _, *key in parts.values():
             checked(url, *key)
-        result = measured(folder, parts, options)
-        result["streams"] = open_streams(folder, options.streams)
+        result = measured(folder, parts, options) if options.rounds else {}
+        if options.rate:
+            result["paced"] = paced({name: part for name, part in parts.items()
+                                     if name != "litellm"}, options.rate, options.seconds,
+                                    options.rounds)
+        if options.streams:
+            result["streams"] = open_streams(folder, options.streams, options.pace)
     show(result)
 
 

@@ -1,5 +1,5 @@
 """Processes that ``gateway.py`` measures with: an upstream that answers from memory, a bare relay
-of aiohttp, and a client that holds many streams open."""
+of aiohttp, a client that holds many streams open, and a client that keeps a pace."""
 
 import asyncio
 import logging
@@ -196,9 +196,62 @@ async def hold(url: str, num_streams: int, body: bytes) -> None:
         tasks.append(asyncio.create_task(one()))
         if number % 50 == 49:
             await asyncio.sleep(0.05)
-    await asyncio.wait_for(all_open.wait(), 60)
+    await asyncio.wait_for(all_open.wait(), 300)
     _ready(int(1000 * (time.monotonic() - begun)))
     await asyncio.to_thread(sys.stdin.readline)
+
+
+class _Line(asyncio.Protocol):
+    """A connection of a client that keeps a pace: one request at a time."""
+
+    def connection_made(self, transport):
+        self.transport, self.ended, self._last = transport, None, b""
+
+    def data_received(self, data):
+        self._last = (self._last + data)[-16:]
+        if self._last.endswith(b"\r\n0\r\n\r\n") and self.ended is not None:
+            ended, self.ended, self._last = self.ended, None, b""
+            ended()
+
+    def connection_lost(self, error):
+        if self.ended is not None:
+            raise SystemExit("a connection was lost in the middle of an answer")
+
+
+async def keep_pace(url: str, rate: int, seconds: int, body: bytes, key: str) -> None:
+    """Send requests when they are due, and print quantiles of the times (ms) from then to the ends
+    of the answers."""
+    loop, (host, port) = asyncio.get_running_loop(), url.removeprefix("http://").split(":")
+    request = (b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+               b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (
+                   _PATH.encode(), key.encode(), len(body), body))
+    idle = [(await loop.create_connection(_Line, host, int(port)))[1] for _ in range(64)]
+    times_s, num = [], rate * seconds
+    all_ended = asyncio.Event()
+
+    async def ask(due_s: float) -> None:
+        line = idle.pop() if idle else (await loop.create_connection(_Line, host, int(port)))[1]
+
+        def ended() -> None:
+            times_s.append(time.monotonic() - due_s)
+            idle.append(line)
+            if len(times_s) == num:
+                all_ended.set()
+
+        line.ended = ended
+        line.transport.write(request)
+
+    begun_s, tasks = time.monotonic(), set()
+    for number in range(num):
+        due_s = begun_s + number / rate
+        if (wait_s := due_s - time.monotonic()) > 0.0:
+            await asyncio.sleep(wait_s)
+        tasks.add(task := loop.create_task(ask(due_s)))
+        task.add_done_callback(tasks.discard)
+    await asyncio.wait_for(all_ended.wait(), 30)
+    times_s.sort()
+    print(orjson.dumps({f"p{share}": 1000 * times_s[min(num - 1, num * share // 100)]
+                        for share in (50, 90, 99)}).decode(), flush=True)
 
 
 def _ready(number: int) -> None:
@@ -215,6 +268,9 @@ def main() -> None:
         work = serve_faulty(int(arguments[0]))
     elif part == "bare":
         work = serve_bare(arguments[0])
+    elif part == "paced":
+        url, rate, seconds, body, *key = arguments
+        work = keep_pace(url, int(rate), int(seconds), body.encode(), key[0] if key else "none")
     else:
         work = hold(arguments[0], int(arguments[1]), arguments[2].encode())
     try:

@@ -115,9 +115,11 @@ def ours(points: list[Any]) -> dict[Any, dict[str, float]]:
 
 def left_out(data: Path, points: list[Any]) -> dict[Any, dict[str, float]]:
     """Predictions of Penstock's rates, each by a fit without the point's whole curve."""
+    from penstock.experiment.workers import Cores, num_cores
     from penstock.published.measured.fit import held_out_ratios
 
-    ratios = held_out_ratios([data], on_progress=lambda text: print(text, file=sys.stderr))
+    ratios = held_out_ratios([data], on_progress=lambda text: print(text, file=sys.stderr),
+                             where=Cores(num_cores()))
     return {(row.file, row.row): {metric: getattr(row, metric) / ratio for metric, ratio in
                                   ratios[row.file, row.row].items() if getattr(row, metric)}
             for row, _ in points if (row.file, row.row) in ratios}

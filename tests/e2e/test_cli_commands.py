@@ -716,7 +716,7 @@ def test_too_little_memory_is_told(penstock, monkeypatch):
     def exhausted(*arguments, **settings):
         raise MemoryError("Unable to allocate 7.45 GiB")
 
-    monkeypatch.setattr("penstock.fleet.sources.fleet_workload", exhausted)
+    monkeypatch.setattr("penstock.fleet.sources.fleet_traffic", exhausted)
     outcome = penstock("run", "fleet.yaml")
     assert outcome.status == 2
     assert outcome.err == "error: not enough memory (Unable to allocate 7.45 GiB)\n"

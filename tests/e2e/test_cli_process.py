@@ -48,6 +48,19 @@ def test_the_command_runs_and_its_output_can_be_piped(folder):
     assert (folder / "run" / "plotly.min.js").stat().st_size > 1_000_000
 
 
+def test_a_run_of_stated_replicas_loads_no_planner_and_no_scipy(folder):
+    code = ("import sys\n"
+            "from penstock.cli.main import main\n"
+            "main()\n"
+            "print(*sorted(sys.modules), file=sys.stderr)\n")
+    done = subprocess.run([sys.executable, "-c", code, "run", "fleet.yaml", "--out", "run"],
+                          cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    loaded = done.stderr.split()
+    assert "penstock.sim.simulation" in loaded
+    assert not {"scipy", "highspy", "pandas", "penstock.plan.plan", "penstock.plan.assign.solve",
+                "penstock.report.html.plan_page"}.intersection(loaded)
+
+
 def test_as_a_module_with_warnings_as_errors(folder):
     process = subprocess.run([sys.executable, "-W", "error", "-m", "penstock", "run", "fleet.yaml",
                               "--out", "run", "--json"], cwd=folder, capture_output=True,

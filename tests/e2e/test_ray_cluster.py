@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-cluster_utils = pytest.importorskip("ray.cluster_utils", reason="the extra ray is not installed",
-                                    exc_type=ImportError)
+from support.killed_sweeps import ray_cluster, ray_workers
+
+pytest.importorskip("ray.cluster_utils", reason="the extra ray is not installed",
+                    exc_type=ImportError)
 
 NUM_CELLS = 30
 GRID = ("compare", "fleet.yaml", "--set", "traffic[0].num_requests=1500", "--grid",
@@ -25,33 +27,14 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(not Path("/proc").is_dir(), r
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without cores, and two nodes of one core each."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("PENSTOCK_JOBS", raising=False)
-    found = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        found.add_node(num_cpus=1)
-    yield found
-    found.shutdown()
+    with ray_cluster() as found:
+        yield found
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", "penstock", *map(str, arguments)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def workers(node: Any) -> list[int]:
-    """Processes of the node's workers that compute."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            name = (status.parent / "cmdline").read_text()
-        except OSError:  # it has just ended
-            continue
-        if parent == raylet and name.startswith("ray::computed"):
-            found.append(int(status.parent.name))
-    return found
 
 
 def wait(until: Callable[[], object]) -> None:
@@ -69,8 +52,8 @@ def test_every_cell_once_though_a_worker_and_a_node_are_lost(cluster: Any, penst
     process = start(*GRID, "--out", "there.json", "--json", "--on", f"ray:{cluster.address}")
     wait(lambda: num_rows(folder / "there.json") >= 3)
     first, second = sorted(cluster.worker_nodes, key=lambda node: node.node_id)
-    wait(lambda: workers(first))
-    os.kill(workers(first)[0], signal.SIGKILL)
+    wait(lambda: ray_workers(first))
+    os.kill(ray_workers(first)[0], signal.SIGKILL)
     wait(lambda: num_rows(folder / "there.json") >= 8)
     cluster.remove_node(second, allow_graceful=False)
     assert num_rows(folder / "there.json") < NUM_CELLS, "the node was lost while there was work"
@@ -92,7 +75,7 @@ def test_a_lost_driver_is_resumed_and_an_interrupt_ends_at_once(cluster: Any, fo
     wait(lambda: len((folder / "rows.csv").read_text().splitlines()) > len(before) + 2)
     resumed.send_signal(signal.SIGINT)
     out, err = resumed.communicate(timeout=60)
-    assert (resumed.returncode, out) == (130, "")
+    assert (resumed.returncode, out) == (130, ""), err
     assert err.endswith("error: interrupted\n")
     assert "Traceback" not in err
     last = start(*command, "--resume")
@@ -101,3 +84,4 @@ def test_a_lost_driver_is_resumed_and_an_interrupt_ends_at_once(cluster: Any, fo
     assert last.returncode == 0
     assert len(set(rows)) == len(rows) == NUM_CELLS + 1
     assert rows[:len(before)] == before
+

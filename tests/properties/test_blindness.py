@@ -180,7 +180,7 @@ class SeenRouter:
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         route = self._router.route(request, replicas, now_s)
         if self._peeks is not None and self._peeks[request.request_id] > 20:
-            route = route._replace(replica_id=replicas[-1].replica_id)
+            route = route.replace(replica_id=replicas[-1].replica_id)
         self._world.decided(now_s, (request.request_id, replicas, route))
         return route
 

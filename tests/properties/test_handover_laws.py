@@ -126,7 +126,10 @@ def test_a_first_token_comes_after_the_prompt_has_moved(one):
 @examples(25)
 @given(fleets)
 def test_jumps_equal_single_steps(one):
-    fleet = fleet_of(one)
+    jumps_equal_single_steps(fleet_of(one))
+
+
+def jumps_equal_single_steps(fleet):
     found, _, _ = ran(fleet)
     begin = SimReplica.begin
     SimReplica.begin = lambda replica, now_ps, most_steps=1: begin(replica, now_ps, 1)
@@ -135,6 +138,7 @@ def test_jumps_equal_single_steps(one):
     finally:
         SimReplica.begin = begin
     same(found.table, single.table)
+    assert found.moved == single.moved
 
 
 @examples(15)
@@ -178,3 +182,64 @@ def test_true_lengths_change_nothing_before_they_are_known(one, other):
         before = [np.where(getattr(table, name) < known_s, getattr(table, name), -1.0)
                   for table in runs]
         np.testing.assert_array_equal(*before)
+
+
+SESSIONS = """\
+name: turns
+accelerators: [{{name: h100-80gb, count: 16, price_per_hour: 4}}]
+models: [{{name: llama-3-8b, max_context_tokens: 16384}}]
+service_classes: [{{name: agent, slo: {{ttft_s: 5}}}}]
+traffic:
+  - agents: {{profile: inference-day-2026, sessions_per_s: {rate}, num_sessions: {num},
+             token_scale: 0.05}}
+replicas:
+  - {{count: {prefill}, role: prefill}}
+  - {{count: {decode}, role: decode}}
+disaggregation: {{transfer: {{gb_per_s: {gb_per_s}, by_layer: {by_layer}}}}}
+engine: {{kv_tokens: {kv_tokens}, prefix_caching: {caching}}}
+policies: {{schedule: {schedule}, route: {route}}}
+run: {{seed: {seed}, beliefs: exact}}
+"""
+sessions = st.fixed_dictionaries({
+    "rate": st.sampled_from([0.5, 4, 30]), "num": st.integers(1, 12),
+    "prefill": st.integers(1, 2), "decode": st.integers(1, 2),
+    "gb_per_s": st.sampled_from([0.5, 50]), "by_layer": st.sampled_from(["false", "true"]),
+    "kv_tokens": st.sampled_from([20000, 100000]), "caching": st.sampled_from(["true", "false"]),
+    "schedule": st.sampled_from(["sarathi", "penstock", "plas"]),
+    "route": st.sampled_from(["least_loaded", "prefix_aware"]), "seed": st.integers(0, 20)})
+
+
+@examples(30)
+@given(sessions)
+def test_what_moves_and_what_is_held_are_the_prompts(one):
+    fleet = parse_fleet(SESSIONS.format(**one))
+    found, _, replicas = ran(fleet)
+    done, moved, group = found.table.finished, found.moved, fleet.replicas[0]
+    assert done.all()
+    assert moved.num_transfers == len(found.table)
+    per_token = group.model.kv_bytes_per_token(group.kv_precision)
+    num_tokens = int(found.table.prompt_tokens.sum())
+    np.testing.assert_allclose(moved.num_bytes, (num_tokens - moved.held_tokens) * per_token)
+    assert moved.held_tokens % 16 == 0
+    # The last token of a prompt always moves, or is computed again.
+    assert 0 <= moved.held_tokens <= num_tokens - len(found.table)
+    if one["caching"] == "false":
+        assert moved.held_tokens == 0
+    for replica in replicas:
+        replica.scheduler.check_integrity()
+        assert replica.scheduler.kv_used_tokens == 0
+
+
+def test_the_turns_of_a_session_move_only_what_is_new():
+    one = {"rate": 0.5, "num": 6, "prefill": 1, "decode": 1, "gb_per_s": 50, "by_layer": "false",
+           "kv_tokens": 100000, "schedule": "sarathi", "route": "least_loaded", "seed": 1}
+    cached = ran(parse_fleet(SESSIONS.format(**one, caching="true")))[0]
+    apart = ran(parse_fleet(SESSIONS.format(**one, caching="false")))[0]
+    assert cached.moved.num_transfers == apart.moved.num_transfers
+    assert cached.moved.num_bytes < apart.moved.num_bytes / 2
+
+
+@examples(20)
+@given(sessions)
+def test_jumps_equal_single_steps_where_blocks_are_held(one):
+    jumps_equal_single_steps(parse_fleet(SESSIONS.format(**one)))

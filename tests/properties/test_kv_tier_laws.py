@@ -22,7 +22,7 @@ from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
 from penstock.sim.upcoming import InOrder
-from support.reference_driver import run_reference
+from support.reference_driver import assert_same_tokens, run_reference
 from support.scaled_examples import examples
 from support.strategies import POLICIES, Case, cases, linear_step_times
 
@@ -140,13 +140,7 @@ def test_jumps_equal_steps(case: Case, host: int, remote: int) -> None:
     trace = run_reference(scheduler_above(case, runs[0]), StepClock(case.step_time), case.requests,
                           case.output_tokens, tiers=runs[0])
     ended = jumped(case, runs[1]).flush()
-    for request_id, first_s, last_s, tokens in zip(
-            ended.request_id.tolist(), ended.first_token_s.tolist(), ended.last_token_s.tolist(),
-            ended.output_tokens.tolist(), strict=True):
-        times_ps = trace.token_ps.get(request_id, [])
-        assert len(times_ps) == tokens
-        if times_ps:
-            assert (to_ps(first_s), to_ps(last_s)) == (times_ps[0], times_ps[-1])
+    assert_same_tokens(trace, ended)
     assert runs[0].loaded_s == runs[1].loaded_s
     for one, other in zip(runs[0].stores, runs[1].stores, strict=True):
         assert list(one.blocks.items()) == list(other.blocks.items())

@@ -18,6 +18,7 @@ from penstock.fleet.values_adapters import LoraOptions
 from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.scale.protocol import GroupFacts
 from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.claims import OneProcess
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.metrics import GatewayMetrics
@@ -71,7 +72,7 @@ def _kv_events():
 
 def _adapters():
     engine = EngineState(EngineFacts(0, "http://a", "m", None, 1000, 1.0, lora=LoraOptions()))
-    adapters = Adapters([engine], None, {}, lambda: 0.0, str)
+    adapters = Adapters([engine], None, {}, lambda: 0.0, str, OneProcess())
     adapters._record("http://a", 1.0)
     return adapters
 

@@ -13,7 +13,9 @@ from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.tiers import KvTiers
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.sim.recorder import Ended
 
 
 @dataclass(slots=True)
@@ -36,13 +38,13 @@ def run_reference(scheduler: ReplicaScheduler, clock: StepClock, requests: Seque
                   aborts: Sequence[tuple[float, int]] = (),
                   on_step: Callable[[StepPlan], None] | None = None,
                   turn_tokens: Callable[[int, int, int], int] | None = None,
-                  tiers: KvTiers | None = None) -> Trace:
+                  tiers: KvTiers | None = None, adapters: AdapterStore | None = None) -> Trace:
     """Run sorted ``requests`` on one replica, a step at a time.
 
     With ``max_in_flight`` 2 a step is planned while the one before still runs. ``aborts`` are
     (time in seconds, request id). ``on_step`` is called after each commit. ``turn_tokens`` has the
     tokens that a turn gives (request id, turn, drafts), one without speculative decoding. A step
-    waits for the loads from ``tiers``, those of the scheduler's cache.
+    waits for the loads from ``tiers``, those of the scheduler's cache, and for its ``adapters``.
     """
     trace = Trace()
     arrivals = [(to_ps(r.arrival_s), r) for r in requests]
@@ -71,11 +73,12 @@ def run_reference(scheduler: ReplicaScheduler, clock: StepClock, requests: Seque
             _, request_id = leaving.pop(0)
             if scheduler.abort(request_id, now_ps / PS_PER_S):
                 trace.aborted.add(request_id)
-        _plan_ahead(scheduler, clock, queue, trace, now_ps, max_in_flight, tiers)
+        _plan_ahead(scheduler, clock, queue, trace, now_ps, max_in_flight, tiers, adapters)
 
 
 def _plan_ahead(scheduler: ReplicaScheduler, clock: StepClock, queue: list[tuple[StepPlan, int]],
-                trace: Trace, now_ps: int, max_in_flight: int, tiers: KvTiers | None) -> None:
+                trace: Trace, now_ps: int, max_in_flight: int, tiers: KvTiers | None,
+                adapters: AdapterStore | None) -> None:
     while len(queue) < max_in_flight:
         plan = scheduler.plan(now_ps / PS_PER_S)
         if plan is None:
@@ -89,6 +92,7 @@ def _plan_ahead(scheduler: ReplicaScheduler, clock: StepClock, queue: list[tuple
         start_ps = queue[-1][1] if queue else now_ps
         idle = not plan.chunks and not plan.groups
         load_ps = 0 if idle or tiers is None else to_ps(tiers.settle())
+        load_ps += 0 if idle or adapters is None else adapters.settle() + adapters.step_ps
         queue.append((plan, start_ps + (0 if idle else clock.duration_ps(plan) + load_ps)))
         for request_id in plan.tokens_by_request:
             trace.first_scheduled_ps.setdefault(request_id, start_ps)
@@ -116,3 +120,15 @@ def _give_tokens(trace: Trace, plan: StepPlan, now_ps: int,
         if len(tokens) == output_tokens[request_id]:
             finished.append(request_id)
     return StepResult(tuple(finished))
+
+
+def assert_same_tokens(trace: Trace, ended: Ended) -> None:
+    """Assert that every request of a fast run has as many tokens as in single steps, the first and
+    the last of them at the same picosecond."""
+    for request_id, first_s, last_s, tokens in zip(
+            ended.request_id.tolist(), ended.first_token_s.tolist(), ended.last_token_s.tolist(),
+            ended.output_tokens.tolist(), strict=True):
+        times_ps = trace.token_ps.get(request_id, [])
+        assert len(times_ps) == tokens
+        if times_ps:
+            assert (to_ps(first_s), to_ps(last_s)) == (times_ps[0], times_ps[-1])

@@ -71,7 +71,7 @@ def departure(number: int, replica_id: int, ttft_s: float | None, e2e_s: float,
 
 def joined(replica: ReplicaSnapshot, one: Request, output_tokens: float) -> ReplicaSnapshot:
     """The replica with one more request that waits."""
-    return replica._replace(
+    return replica.replace(
         num_waiting=replica.num_waiting + 1,
         queued_prompt_tokens=replica.queued_prompt_tokens + one.prompt_tokens,
         pending_output_tokens=replica.pending_output_tokens + output_tokens,

@@ -4,10 +4,19 @@ import ast
 import importlib.util
 import shutil
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 pytest.importorskip("hatchling", reason="the build backend is not installed")
+
+
+def hook_module(path: Path) -> ModuleType:
+    """The build hook of a checkout."""
+    spec = importlib.util.spec_from_file_location("hatch_build", path)
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    return hook
 
 
 @pytest.fixture
@@ -17,9 +26,7 @@ def build(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (root / "src" / "penstock").mkdir(parents=True)
     (root / "src" / "penstock" / "a.py").write_text("A = 1\n")
     shutil.copy(repository / "hatch_build.py", root)
-    spec = importlib.util.spec_from_file_location("hatch_build", root / "hatch_build.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
+    hook = hook_module(root / "hatch_build.py")
     runs = []
 
     def compiled(root: Path, folder: Path) -> Path:
@@ -69,11 +76,32 @@ def test_a_cache_that_cannot_be_written_is_done_without(build, tmp_path) -> None
     assert build() == ("A = 1\n", 2)
 
 
+def test_a_wheel_that_cannot_be_compiled_is_pure_unless_native_code_is_demanded(
+        repository: Path, monkeypatch) -> None:
+    hook = hook_module(repository / "hatch_build.py")
+    said = []
+
+    class Hook(hook.CustomBuildHook):
+        app = SimpleNamespace(display_warning=said.append)
+        target_name = "wheel"
+
+        def __init__(self) -> None:
+            """Need none of the builder's arguments."""
+
+    monkeypatch.setattr(hook, "_compiler", lambda: None)
+    for name in ("PENSTOCK_PURE", "PENSTOCK_NATIVE"):
+        monkeypatch.delenv(name, raising=False)
+    data: dict[str, object] = {}
+    Hook().initialize("standard", data)
+    assert (data, said) == ({}, ["no C compiler: penstock is installed as pure Python"])
+    monkeypatch.setenv("PENSTOCK_NATIVE", "1")
+    with pytest.raises(RuntimeError, match="no C compiler, and PENSTOCK_NATIVE asks"):
+        Hook().initialize("standard", data)
+
+
 def test_compiled_dataclasses_have_no_class_variables(repository: Path) -> None:
     """mypyc drops what ``ClassVar`` says, and the dataclass takes the variable for a field."""
-    spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
+    hook = hook_module(repository / "hatch_build.py")
     for name in hook.COMPILED:
         tree = ast.parse((repository / "src/penstock" / name).read_text())
         wrong = [f"{name}:{line.lineno}" for node in ast.walk(tree)

@@ -13,7 +13,8 @@ from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTER
 MODULES = {"bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
            "itertools", "math", "operator", "typing"}
 PACKAGES = ("penstock.core", "penstock.policy", "penstock.predict",
-            "penstock.perf.step_time.protocol", "penstock.perf.step_time.calibration")
+            "penstock.perf.step_time.protocol", "penstock.perf.step_time.calibration",
+            "penstock.perf.step_time.decode_times")
 # id() and hash() differ from run to run, so no tie may break by them.
 BUILTINS = {"__import__", "breakpoint", "compile", "eval", "exec", "globals", "hash", "id", "input",
             "open", "print"}
@@ -76,6 +77,7 @@ def test_decisions_are_pure(repository: Path) -> None:
                     package / "predict" / "prompts" / "conformal.py",
                     package / "perf" / "step_time" / "protocol.py",
                     package / "perf" / "step_time" / "calibration.py",
+                    package / "perf" / "step_time" / "decode_times.py",
                     *guests_of(repository)])
     assert package / "policy" / "schedule" / "replica.py" in files
     assert package / "predict" / "length.py" in files

@@ -81,7 +81,8 @@ def base_names(node: ast.ClassDef) -> list[str]:
 
 def own_members(node: ast.ClassDef) -> set[str]:
     """Methods, properties, fields and attributes that ``__init__`` sets."""
-    found = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    found = {item.name for item in node.body
+             if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
     targets = [item for item in ast.walk(node) if isinstance(item, ast.Assign | ast.AnnAssign)]
     for assignment in targets:
         for target in ([assignment.target] if isinstance(assignment, ast.AnnAssign)

@@ -104,9 +104,13 @@ def _kept(out: Path | None, known: list[dict[str, Any]]
         return
     file = RowsFile(out, known, monotonic)
     try:
-        yield file.add
-    finally:
-        file.close()
+        try:
+            yield file.add
+        finally:
+            file.close()
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); --resume "
+                         "goes on with the rows that it has") from error
 
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock.engines.launch.statements import Statements
     from penstock.fleet.values import Fleet
 
-_FORMATS = ("shell", "compose", "kubernetes")
+_FORMATS = ("shell", "compose", "kubernetes", "disaggregated-set")
 
 Source = Annotated[Path, typer.Argument(
     metavar="FILE", show_default=False,
@@ -26,7 +26,8 @@ Source = Annotated[Path, typer.Argument(
 Form = Annotated[str, typer.Option(
     "--format", metavar="FORM",
     help="shell: commands with the reason of each argument; compose: services of Docker Compose; "
-         "kubernetes: Deployments and LeaderWorkerSets.")]
+         "kubernetes: Deployments and LeaderWorkerSets; disaggregated-set: the same, and a "
+         "DisaggregatedSet of the replicas with roles.")]
 
 app = App()
 
@@ -55,8 +56,9 @@ def commands(file: Source, engine: ScheduledBy = None, form: Form = "shell",
     fleet = _named(fleet, path) if engine is None else _on(fleet, engine, said)
     if fleet.multiplexing:
         note("models that share devices (multiplexing) are left out")
-    if form == "kubernetes":
-        objects = _objects(fleet, catalog, said, namespace or "default")
+    if form in ("kubernetes", "disaggregated-set"):
+        objects = _objects(fleet, catalog, said, namespace or "default",
+                           with_sets=form == "disaggregated-set")
         if as_json:
             print_json({"apiVersion": "v1", "kind": "List", "items": objects})
         else:
@@ -132,11 +134,11 @@ def _on(fleet: "Fleet", engine: str, said: "Statements") -> "Fleet":
     return on_engine(fleet, check_engine(name, "--engine"), version or None, said)
 
 
-def _objects(fleet: "Fleet", catalog: "Catalog", said: "Statements",
-             namespace: str) -> list[dict[str, Any]]:
+def _objects(fleet: "Fleet", catalog: "Catalog", said: "Statements", namespace: str, *,
+             with_sets: bool) -> list[dict[str, Any]]:
     from penstock.serving.kubernetes.applied import applied_workloads
 
-    return applied_workloads(fleet, catalog, said, namespace)
+    return applied_workloads(fleet, catalog, said, namespace, with_sets=with_sets)
 
 
 def _print_documents(documents: "Sequence[dict[str, Any]]") -> None:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.executor import executor
 from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     GpuName,
+    Jobs,
     ModelName,
+    On,
     OutFile,
     PrecisionOr16,
     ScheduledBy,
@@ -39,7 +42,7 @@ def rates(
     model: ModelName = None,
     gpu: GpuName = None,
     engine: ScheduledBy = None, tensor: Tensor = 1, precision: PrecisionOr16 = "bf16",
-    out: OutFile = None, seed: Seed = None, as_json: AsJson = False,
+    out: OutFile = None, seed: Seed = None, jobs: Jobs = 0, on: On = None, as_json: AsJson = False,
 ) -> int:
     """Fit the rates of engines on accelerators to measured points, and print the errors on curves
     that were left out.
@@ -61,7 +64,7 @@ def rates(
         from penstock.cli.console import note
         from penstock.published.measured.fit import fit_rates
 
-        fit = fit_rates(sources, folds, seed or 0, note)
+        fit = fit_rates(sources, folds, seed or 0, note, executor(jobs, on))
         document = fit.document
     if out is not None:
         write_whole(out, lambda path: _write(document, path), (".yaml",))

@@ -84,18 +84,28 @@ def _explained(error: Exception) -> tuple[str, int]:
         return str(error), BAD_INPUT
     if isinstance(error, _UsageError):
         return _usage(error), BAD_INPUT
-    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("penstock"):
-        return (f"the package {error.name} is not installed; in the folder of Penstock's checkout, "
-                "this installs all that is needed: pip install ."), BAD_INPUT
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or error}", BAD_INPUT
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({error or 'the input is too large'})", BAD_INPUT
+    place = _of_the_place(error)
+    if place is not None:
+        return place, BAD_INPUT
     hint = "" if os.environ.get("PENSTOCK_DEBUG") else \
         "; PENSTOCK_DEBUG=1 shows where it happened"
     return (f"this is a bug in Penstock ({type(error).__name__}: {str(error)[:200]}); "
             f"please report it{hint}"), BUG
+
+
+def _of_the_place(error: Exception) -> str | None:
+    """Return the message of an error that files, memory or lacking packages cause, if it is one."""
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("penstock"):
+        return (f"the package {error.name} is not installed; in the folder of Penstock's checkout, "
+                "this installs all that is needed: pip install .")
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{error.object[:200]}: a name that is not UTF-8; expected UTF-8"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'the input is too large'})"
+    return None
 
 
 def _usage(error: Any) -> str:

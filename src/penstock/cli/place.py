@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.command import App
+from penstock.cli.executor import executor
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import (
     AsJson,
     BatchSize,
     Fingerprints,
+    Jobs,
     LongestS,
     MeasuredOn,
     MeasuredPrompt,
     NumAccelerators,
+    On,
     OutputTokens,
     OwnCatalog,
     Precisions,
@@ -57,7 +60,7 @@ def place(
     gap_cv: Annotated[float, typer.Option(
         "--burstiness", metavar="CV", min=0.0, max=100.0,
         help="Coefficient of variation of the gaps between requests; 1 is Poisson.")] = 1.0,
-    seed: Seed = None, as_json: AsJson = False,
+    seed: Seed = None, jobs: Jobs = 0, on: On = None, as_json: AsJson = False,
 ) -> int:
     """Choose configurations and devices for several models on one node, by simulating their queues.
 
@@ -84,7 +87,8 @@ def place(
     found, limits_s = together(
         estimator, guests, devices,
         Load(output_tokens, prompt_tokens, num_requests, gap_cv, seed or 0),
-        Terms(Goal(worth_s), slo_factor, slo_s, batch, allowed_precisions(precisions)), names)
+        Terms(Goal(worth_s), slo_factor, slo_s, batch, allowed_precisions(precisions)), names,
+        executor(jobs, on).results)
     if as_json:
         print_json({"models": [_guest_document(guest, limit_s) for guest, limit_s in zip(
             guests, limits_s, strict=True)],

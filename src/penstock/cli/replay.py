@@ -94,6 +94,6 @@ def _document(report: "ReplayReport") -> dict[str, Any]:
     document: dict[str, Any] = {"num_plans": report.num_plans, "same": report.mismatch is None}
     if report.mismatch is not None:
         step, expected, got = report.mismatch
-        document |= {"step": step, "expected": expected._asdict(),
-                     "got": None if got is None else got._asdict()}
+        document |= {"step": step, "expected": expected.as_dict(),
+                     "got": None if got is None else got.as_dict()}
     return document

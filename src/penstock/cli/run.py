@@ -8,6 +8,7 @@ from penstock.cli.options import (
     AsJson,
     DataDir,
     FleetFile,
+    Jobs,
     NoReport,
     OutDir,
     Seed,
@@ -27,7 +28,7 @@ def run(
     fleet_file: FleetFile, out: OutDir = None, settings: Settings = None, seed: Seed = None,
     as_json: AsJson = False, no_report: NoReport = False, data: DataDir = None,
     journal: WithJournal = False,
-    self_contained: SelfContained = False,
+    self_contained: SelfContained = False, jobs: Jobs = 0,
 ) -> int:
     """Find the replicas that meet every objective, simulate them and write the run's files.
 
@@ -58,4 +59,4 @@ def run(
         fleet, sized, plan = found.fleet, found.sized, found.plan
     return simulate_and_report(fleet, traffic, sized, out, begun=begun, plan=plan,
                                as_json=as_json, page=not no_report,
-                               library=library(self_contained), journal=journal)
+                               library=library(self_contained), journal=journal, jobs=jobs)

@@ -7,6 +7,7 @@ from penstock.cli.options import (
     AsJson,
     DataDir,
     FleetFile,
+    Jobs,
     NoReport,
     NumReplicas,
     OutDir,
@@ -24,7 +25,7 @@ def simulate(
     fleet_file: FleetFile, replicas: NumReplicas = None, out: OutDir = None,
     settings: Settings = None, seed: Seed = None, as_json: AsJson = False, data: DataDir = None,
     no_report: NoReport = False, journal: WithJournal = False,
-    self_contained: SelfContained = False,
+    self_contained: SelfContained = False, jobs: Jobs = 0,
 ) -> int:
     """Simulate the replicas of a fleet file, or N replicas, and write the run's files.
 
@@ -43,4 +44,4 @@ def simulate(
     fleet = with_replicas(fleet, replicas)
     return simulate_and_report(fleet, fleet_traffic(fleet), None, out, begun=begun,
                                as_json=as_json, page=not no_report,
-                               library=library(self_contained), journal=journal)
+                               library=library(self_contained), journal=journal, jobs=jobs)

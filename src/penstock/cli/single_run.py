@@ -13,6 +13,7 @@ from penstock.core.errors import InputError
 from penstock.experiment.certainty import MOST_REQUESTS, certainty_of, is_uncertain
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
+from penstock.experiment.workers import num_cores
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import to_yaml
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 def simulate_and_report(fleet: "Fleet", traffic: "Traffic", sized: "Sized | None",
                         out: Path | None, *, begun: Begun, plan: "FleetPlan | None" = None,
-                        as_json: bool, page: bool, library: str | None, journal: bool) -> int:
+                        as_json: bool, page: bool, library: str | None, journal: bool,
+                        jobs: int = 0) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
     held = traffic if isinstance(traffic, Workload) else None
@@ -41,7 +43,8 @@ def simulate_and_report(fleet: "Fleet", traffic: "Traffic", sized: "Sized | None
             run = run_fleet(fleet, traffic, fleet.run.seed,
                             journal_dir=staging if journal else None,
                             on_progress=lambda done: update(f"{done:,} requests", done),
-                            store=staging / REQUESTS if held is None else None)
+                            store=staging / REQUESTS if held is None else None,
+                            jobs=jobs or num_cores())
         summary = whole_summary(run, sized, plan)
         if plan is None and is_uncertain(fleet) and held is not None \
                 and len(held) <= MOST_REQUESTS:

@@ -52,14 +52,18 @@ def columns_beside(trace: Path | None, text: str | None, clock: str | None) -> "
 
 
 def note_clocks(fleet: "Fleet") -> None:
-    """Say on stderr how the clocks of the fleet's trace files are read where nobody states it.
+    """Say on stderr how the clocks of the fleet's trace files are read where nobody states it, and
+    what is assumed of adapters.
 
     A command that draws no traffic needs no usable trace, and a reader of the traffic says why a
     trace is unusable.
     """
     from penstock.cli.console import note
+    from penstock.fleet.adapter_costs import lora_assumptions
     from penstock.fleet.sources import assumed_clocks
 
+    for text in lora_assumptions(fleet):
+        note(text)
     with suppress(InputError):
         for text in assumed_clocks(fleet):
             note(text)

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+from penstock.core.value import Value, made_again
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
     """The request is admitted unchanged."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +21,9 @@ class Relax:
     """The request is admitted, but one of its targets will not be met."""
 
     reason: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +33,15 @@ class Reject:
     reason: str
     retry_after_s: float | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
+
 
 Admit = Accept | Relax | Reject
 ACCEPT = Accept()
 NOWHERE = -1
+_NO_TERMS: Mapping[str, float] = MappingProxyType({})
+_NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
 class ScoredCandidate(NamedTuple):
@@ -50,7 +63,7 @@ class ScoredCandidate(NamedTuple):
     reason: str = ""
 
 
-class Route(NamedTuple):
+class Route(Value):
     """The chosen replica, the terms of the choice, and why others were rejected.
 
     ``replica_id`` is NOWHERE where the request is rejected; ``admit`` says why. ``max_tokens`` caps
@@ -58,9 +71,15 @@ class Route(NamedTuple):
     candidates of policies that score.
     """
 
-    replica_id: int
-    terms: Mapping[str, float] = MappingProxyType({})
-    rejected: Mapping[int, str] = MappingProxyType({})
-    admit: Admit = ACCEPT
-    max_tokens: int | None = None
-    prospects: tuple[ScoredCandidate, ...] = ()
+    __match_args__ = ("replica_id", "terms", "rejected", "admit", "max_tokens", "prospects")
+
+    def __init__(self, replica_id: int, terms: Mapping[str, float] = _NO_TERMS,
+                 rejected: Mapping[int, str] = _NOBODY, admit: Admit = ACCEPT,
+                 max_tokens: int | None = None, prospects: tuple[ScoredCandidate, ...] = ()
+                 ) -> None:
+        self.replica_id: Final = replica_id
+        self.terms: Final = terms
+        self.rejected: Final = rejected
+        self.admit: Final = admit
+        self.max_tokens: Final = max_tokens
+        self.prospects: Final = prospects

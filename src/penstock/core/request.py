@@ -37,7 +37,8 @@ class Request(NamedTuple):
     earlier requests. The KV cache of the first ``remote_tokens`` tokens of the prompt comes from
     another replica. A replica keeps the KV cache of a request that ``lends`` when the request has
     ended, until ``returned`` tells that another replica has it. ``hashes_are_exact`` says that the
-    hashes are of the prompt's tokens, as the live index names blocks. The true output length is
+    hashes are of the prompt's tokens, as the live index names blocks. ``adapter`` names the
+    fine-tuned variant (LoRA) of the model, empty for the model itself. The true output length is
     deliberately absent: only the simulator's oracle knows it.
     """
 
@@ -56,3 +57,4 @@ class Request(NamedTuple):
     remote_tokens: int = 0
     lends: bool = False
     hashes_are_exact: bool = False
+    adapter: str = ""

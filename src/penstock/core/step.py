@@ -1,7 +1,9 @@
 """One engine step: its plan, its cost and its result."""
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from penstock.core.value import Value, made_again
 
 CONTEXT_PARTS: Final = 32
 """Parts of a token in which the context of drafted decodes is counted."""
@@ -36,6 +38,9 @@ class StepTime:
     extrapolated: bool = False
     unmeasured: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
+
 
 class Chunk(NamedTuple):
     """A piece of one prompt: ``tokens`` of it, after ``past`` tokens already in the KV cache."""
@@ -59,27 +64,37 @@ class Drafted(NamedTuple):
     growth_parts: int
 
 
-class StepPlan(NamedTuple):
+class StepPlan(Value):
     """The next step of one replica.
 
-    ``decode_ids`` get one token each. ``joined`` and ``left`` tell an executor which sequences
-    entered or left a decode group since the last plan: (request id, group). ``groups`` are the
-    decode groups that run in this step. ``shed`` requests are rejected for good, with a reason.
-    ``drafted`` is None without speculative decoding; with it, a decode gets one token or more.
+    ``decode_ids`` get one token each; they are not listed for a driver that follows the groups.
+    ``joined`` and ``left`` tell an executor which sequences entered or left a decode group since
+    the last plan: (request id, group). ``groups`` are the decode groups that run in this step.
+    ``shed`` requests are rejected for good, with a reason. ``drafted`` is None without speculative
+    decoding; with it, a decode gets one token or more.
     """
 
-    step: int
-    chunks: tuple[Chunk, ...]
-    decode_ids: tuple[int, ...]
-    features: StepFeatures
-    groups: tuple[int, ...] = ()
-    joined: tuple[tuple[int, int], ...] = ()
-    left: tuple[int, ...] = ()
-    preempted: tuple[int, ...] = ()
-    relegated: tuple[int, ...] = ()
-    restored: tuple[int, ...] = ()
-    shed: tuple[tuple[int, str], ...] = ()
-    drafted: Drafted | None = None
+    __match_args__ = ("step", "chunks", "decode_ids", "features", "groups", "joined", "left",
+                      "preempted", "relegated", "restored", "shed", "drafted")
+
+    def __init__(self, step: int, chunks: tuple[Chunk, ...], decode_ids: tuple[int, ...],
+                 features: StepFeatures, groups: tuple[int, ...] = (),
+                 joined: tuple[tuple[int, int], ...] = (), left: tuple[int, ...] = (),
+                 preempted: tuple[int, ...] = (), relegated: tuple[int, ...] = (),
+                 restored: tuple[int, ...] = (), shed: tuple[tuple[int, str], ...] = (),
+                 drafted: Drafted | None = None) -> None:
+        self.step: Final = step
+        self.chunks: Final = chunks
+        self.decode_ids: Final = decode_ids
+        self.features: Final = features
+        self.groups: Final = groups
+        self.joined: Final = joined
+        self.left: Final = left
+        self.preempted: Final = preempted
+        self.relegated: Final = relegated
+        self.restored: Final = restored
+        self.shed: Final = shed
+        self.drafted: Final = drafted
 
     @property
     def tokens_by_request(self) -> dict[int, int]:
@@ -94,11 +109,14 @@ class StepPlan(NamedTuple):
         return self.features.prefill_tokens + self.features.decode_seqs
 
 
-class StepResult(NamedTuple):
+class StepResult(Value):
     """Result of a plan on the device: the requests that ended with this step's token.
 
     ``num_steps`` > 1 says that the same plan ran that many times in a row (a simulator's jump).
     """
 
-    finished: tuple[int, ...] = ()
-    num_steps: int = 1
+    __match_args__ = ("finished", "num_steps")
+
+    def __init__(self, finished: tuple[int, ...] = (), num_steps: int = 1) -> None:
+        self.finished: Final = finished
+        self.num_steps: Final = num_steps

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.engines.client.connectors import Connector
 from penstock.engines.client.dialects import Dialect, OpenAiDialect
 from penstock.engines.client.metrics_text import EngineLoad, read_load
 from penstock.fleet.values import Fleet
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from penstock.perf.profiling.architecture import Architecture
     from penstock.perf.profiling.options import EngineOptions
     from penstock.perf.profiling.protocol import ProfiledEngine
+
+SESSION_HEADER = "X-Penstock-Session"
+"""Header of a request's session, in the gateway's API and in that of Penstock's own engines."""
 
 Get = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Gets a URL; returns status and body."""
@@ -59,14 +63,16 @@ class ActuatorContext:
         return self.engine.endpoints[self.device]
 
 
-async def look_at_openai(get: Get, url: str, _model: str) -> tuple[bool, EngineLoad]:
-    """Return whether a server with OpenAI's API is healthy, and its load by its metrics."""
+async def look_at_openai(get: Get, url: str, _model: str, *, metrics: str = "/metrics"
+                         ) -> tuple[bool, EngineLoad]:
+    """Return whether a server with OpenAI's API is healthy, and its load by the path of its
+    metrics."""
     status, _ = await get(f"{url}/health")
     if status in (404, 405, 501):  # some have no health endpoint, but all list their models
         status, _ = await get(f"{url}/v1/models")
     if status != 200:
         return False, EngineLoad()
-    status, text = await get(f"{url}/metrics")
+    status, text = await get(f"{url}{metrics}")
     return True, read_load(text) if status == 200 else EngineLoad()
 
 
@@ -77,8 +83,9 @@ class Engine:
     ``look(get, url, model)`` returns whether the server is healthy, and its load. ``actuator`` is
     None where Penstock cannot load models, ``profiled`` where it cannot measure.
     ``while_multiplexed`` has fields that are added to every request to a multiplexed model.
-    ``called_as`` is the kind whose dialect is used, for an engine that is only a way to load
-    models; empty for the engine's own.
+    ``connector`` is how two of them share a request, None where they cannot. ``called_as`` is the
+    kind whose dialect is used, for an engine that is only a way to load models; empty for the
+    engine's own. ``session_header`` is the header of a request's session.
     """
 
     dialect: Dialect = field(default_factory=lambda: OpenAiDialect(tells_class=False))
@@ -88,6 +95,8 @@ class Engine:
                " | None") = None
     while_multiplexed: Mapping[str, Any] = field(default_factory=dict)
     called_as: str = ""
+    connector: Connector | None = None
+    session_header: str = SESSION_HEADER
 
 
 @cache

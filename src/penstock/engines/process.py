@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -154,11 +155,19 @@ def _has_members(group: int) -> bool:
     return False
 
 
-def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_port(num: int = 1) -> int:
+    """Return the first of ``num`` loopback ports in a row that are free now."""
+    while True:
+        with ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for more in range(1, num):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + more))
+            except (OSError, OverflowError):  # taken, or beyond the last port
+                continue
+            return port
 
 
 def last_words(log: Path, since_bytes: int = 0) -> str:

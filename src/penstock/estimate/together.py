@@ -4,8 +4,9 @@ Plans are made for one draw of arrivals and judged on another of the same kind, 
 rewarded for having seen what it is judged by. Devices work on one start at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -71,9 +72,15 @@ class Shared:
     reason: str = ""
 
 
+Each = Callable[[Callable[[str], Shared], Sequence[str]], Iterable[Shared]]
+
+
 def together(estimator: Estimates, guests: Sequence[Guest], devices: Sequence[Device], load: Load,
-             terms: Terms, strategies: Sequence[str]) -> tuple[list[Shared], list[float]]:
+             terms: Terms, strategies: Sequence[str], each: Each = map
+             ) -> tuple[list[Shared], list[float]]:
     """A plan by each strategy, and the limits in seconds that requests of each model must keep.
+
+    ``each`` computes the plans of the strategies.
 
     Raises InputError for an unknown strategy and a model without fingerprints or configurations.
     """
@@ -81,15 +88,18 @@ def together(estimator: Estimates, guests: Sequence[Guest], devices: Sequence[De
         if strategy not in STRATEGIES:
             raise InputError(f"strategy: {strategy!r} is unknown{nearest(strategy, STRATEGIES)}")
     ways = [_ways(estimator, guest.model, devices, load, terms) for guest in guests]
-    limits_s = [terms.slo_s or terms.slo_factor * min(way.work_s for way in each) for each in ways]
+    limits_s = [terms.slo_s or terms.slo_factor * min(way.work_s for way in own) for own in ways]
     planned, judged = (_forecast(guests, load, draw) for draw in (0, 1))
-    found = []
-    for strategy in strategies:
-        one = (_groups if strategy == "alpaserve" else _own)(ways, devices, planned, limits_s,
-                                                             terms)
-        found.append(one if one.reason else Shared(
-            strategy, one.seats, outcome_of(one.seats, judged), one.num_simulated))
-    return found, limits_s
+    return list(each(partial(_planned, ways, devices, planned, judged, limits_s, terms),
+                     strategies)), limits_s
+
+
+def _planned(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
+             planned: Forecast, judged: Forecast, limits_s: Sequence[float], terms: Terms,
+             strategy: str) -> Shared:
+    one = (_groups if strategy == "alpaserve" else _own)(ways, devices, planned, limits_s, terms)
+    return one if one.reason else Shared(strategy, one.seats, outcome_of(one.seats, judged),
+                                         one.num_simulated)
 
 
 def _own(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device], forecast: Forecast,

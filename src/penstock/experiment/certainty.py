@@ -7,7 +7,6 @@ from penstock.experiment.run import Run, run_fleet
 from penstock.fleet.values import Fleet
 from penstock.metrics.run_summary import Certainty, ClassCertainty, RunSummary
 from penstock.plan.bisection import edge
-from penstock.plan.certainty import EDGE
 from penstock.plan.slower import probability_of, slower
 from penstock.workload.workload import Workload
 
@@ -27,6 +26,8 @@ def is_uncertain(fleet: Fleet) -> bool:
 def certainty_of(run: Run, workload: Workload) -> Certainty | None:
     """Return the probability that every class meets its objective, with intervals, from runs with
     slower and with faster steps. None where nothing is judged, or requests are confidential."""
+    from penstock.plan.certainty import EDGE  # loads the planner, which few runs need
+
     meets = run.summary.overall.meets_slo
     if meets is None or run.summary.confidential is not None:
         return None
@@ -39,7 +40,7 @@ def certainty_of(run: Run, workload: Workload) -> Certainty | None:
         return summary(sigmas).overall.meets_slo is not False
 
     slow, fast = summary(EDGE), summary(-EDGE)
-    reach = _reach(holds, meets=meets, slow=slow.overall.meets_slo is not False,
+    reach = _reach(holds, EDGE, meets=meets, slow=slow.overall.meets_slo is not False,
                    fast=fast.overall.meets_slo is not False)
     return Certainty(meets_probability=probability_of(reach), classes={
         name: ClassCertainty(
@@ -51,11 +52,12 @@ def certainty_of(run: Run, workload: Workload) -> Certainty | None:
         for name in run.summary.classes})
 
 
-def _reach(holds: Callable[[float], bool], *, meets: bool, slow: bool, fast: bool) -> float:
-    """The largest deviation at which objectives hold, from -EDGE (at most) to EDGE (at least)."""
+def _reach(holds: Callable[[float], bool], most: float, *, meets: bool, slow: bool,
+           fast: bool) -> float:
+    """The largest deviation at which objectives hold, from -most (at most) to most (at least)."""
     if slow:
-        return EDGE
+        return most
     if not (meets or fast):
-        return -EDGE
-    low, high = (0.0, EDGE) if meets else (-EDGE, 0.0)
+        return -most
+    low, high = (0.0, most) if meets else (-most, 0.0)
     return edge(holds, low, high, _STEPS)

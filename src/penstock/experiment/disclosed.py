@@ -71,6 +71,8 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
         if fleet.replicas else None, transfers=_transfers(result.moved),
         prefix_reuse=None if result.prefix_reuse is None
         else PrefixReuse(**result.prefix_reuse._asdict()))
+    if whole.adapters is not None:
+        whole = replace(whole, adapters=replace(whole.adapters, loads=result.adapter_loads))
     if result.scaling is not None:
         whole = replace(whole, scaling=scaling_summary(fleet, result, result.scaling))
     else:
@@ -85,7 +87,8 @@ def redact(fleet: Fleet, result: SimulationResult, stored: StoredRequests | None
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
     # They follow the load of all requests.
-    whole = replace(whole, scaling=None, energy=None, transfers=None, prefix_reuse=None)
+    whole = replace(whole, scaling=None, energy=None, transfers=None, prefix_reuse=None,
+                    adapters=None)
     reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:
@@ -99,7 +102,8 @@ def _transfers(moved: Moved | None) -> Transfers | None:
     if moved is None:
         return None
     mean_s = moved.total_s / moved.num_transfers if moved.num_transfers else None
-    return Transfers(num_transfers=moved.num_transfers, num_bytes=moved.num_bytes, mean_s=mean_s,
+    return Transfers(num_transfers=moved.num_transfers, num_bytes=moved.num_bytes,
+                     held_tokens=moved.held_tokens, mean_s=mean_s,
                      longest_s=moved.longest_s)
 
 
@@ -129,7 +133,8 @@ def without_confidential(fleet: Fleet, requests: RequestTable, whole: RunSummary
 
 def _without_traces(table: RequestTable) -> RequestTable:
     """The same rows with numbers of their own, and without names that none of them bears."""
-    changes: dict[str, Any] = {"request_id": np.arange(len(table), dtype=np.int64), "tasks": None}
+    changes: dict[str, Any] = {"request_id": np.arange(len(table), dtype=np.int64), "tasks": None,
+                               "adapters": None}
     for column, kind in NAMES.items():
         used, codes = np.unique(getattr(table, column), return_inverse=True)
         changes[kind] = tuple(getattr(table, kind)[index] for index in used)

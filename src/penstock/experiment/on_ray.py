@@ -10,11 +10,13 @@ import os
 import pickle
 import socket
 import sys
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,9 +27,15 @@ from penstock.experiment.workers import AHEAD, Piece, Result, num_cores
 
 _MOST_RETRIES = 3
 _CONNECT_S = 3.0
+_ANSWER_S = 10.0
+_FRAME_HEAD_BYTES, _SETTINGS = 9, 4  # of HTTP/2, on which gRPC builds
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 _CLIENT_PORT = 10_001
 _SHARED_BYTES = 65_536  # arrays from this size on are sent once
 _MOST_SHARED = 64       # such arrays that are remembered
+_TASK_S = 0.25   # of short pieces: a task costs some milliseconds, and ends before it is missed
+_LONGEST_S = 1.0  # then a task of several pieces, which take longer than those before, is cut
+_MOST_PIECES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class OnRay:
     The address is ``HOST:PORT`` for a cluster of which this machine is a node, and
     ``ray://HOST:PORT`` for any. Where Ray is connected already, that connection is used.
 
-    At most ``num`` pieces are computed at once; 0 sets no bound but the cluster's cores. The
+    At most ``num`` tasks are in work at once; 0 sets no bound but the cluster's cores. The
     modules of Penstock and of plug-ins are sent to a cluster at an address.
     """
 
@@ -60,13 +68,23 @@ class OnRay:
                 tasks.cancel()
 
 
+class _Task(NamedTuple):
+    """Ray's reference to a task, and the pieces that it computes."""
+
+    reference: Any
+    pieces: list[Any]
+
+
 class _Tasks:
-    """Tasks in the order of their pieces."""
+    """Tasks in the order of their pieces. A task has several pieces where these are short: as many
+    as take a moment, by the times of the pieces before."""
 
     def __init__(self, ray: Any, work: Callable[[Any], Any], num: int) -> None:
         self._ray = ray
         self._work = work
         self._num = num
+        self._size = 1
+        self._fault: Exception | None = None
         self._remote = ray.remote(num_cpus=1, max_retries=_MOST_RETRIES)(computed)
         self._started: deque[Any] = deque()
         self._shared: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
@@ -75,28 +93,53 @@ class _Tasks:
         while True:
             self._fill(pieces)
             if not self._started:
+                if self._fault is not None:
+                    raise self._fault
                 return
-            succeeded, found = self._ray.get(self._started[0])
-            self._started.popleft()
-            if not succeeded:
-                raise found
-            yield found
+            found: Computed = self._ray.get(self._started[0].reference)
+            task = self._started.popleft()
+            self._size = bundle(found)
+            if found.error is None:
+                self._go_on(task.pieces[len(found.results):])
+            yield from found.results
+            if found.error is not None:
+                raise found.error
 
     def cancel(self) -> None:
         """End the tasks whose results nobody awaits."""
         for task in self._started:
             with suppress(Exception):  # it has ended, or the cluster is gone
-                self._ray.cancel(task, force=True)
+                self._ray.cancel(task.reference, force=True)
 
     def _fill(self, pieces: Iterator[Any]) -> None:
         most = self._num or AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         while len(self._started) < most:
-            for piece in pieces:
-                packed, arrays = pack((self._work, piece))
-                self._started.append(self._remote.remote(packed, *map(self._sent, arrays)))
-                break
-            else:
+            taken = self._take(pieces)
+            if not taken:
                 return
+            self._started.append(self._start(taken))
+
+    def _go_on(self, left: list[Any]) -> None:
+        """Start tasks of pieces for which their task had no time, before those that have begun."""
+        starts = range(0, len(left), self._size)
+        tasks = [self._start(left[start:start + self._size]) for start in starts]
+        self._started.extendleft(reversed(tasks))
+
+    def _start(self, pieces: list[Any]) -> _Task:
+        packed, arrays = pack((self._work, pieces))
+        return _Task(self._remote.remote(packed, *map(self._sent, arrays)), pieces)
+
+    def _take(self, pieces: Iterator[Any]) -> list[Any]:
+        """The pieces of the next task. An error in making one is raised in its place, after the
+        results before."""
+        taken: list[Any] = []
+        if self._fault is None:
+            try:
+                for piece in islice(pieces, self._size):
+                    taken.append(piece)  # noqa: PERF402 (what comes before an error counts)
+            except Exception as error:
+                self._fault = error
+        return taken
 
     def _sent(self, array: Any) -> Any:
         """The reference to an array, which is sent once."""
@@ -109,13 +152,34 @@ class _Tasks:
         return self._shared[id(array)][1]
 
 
-def computed(packed: bytes, *arrays: Any) -> tuple[bool, Any]:
-    """Compute a piece on a worker: whether that went well, and the result or the error."""
-    work, piece = _Unpickler(packed, arrays).load()
-    try:
-        return True, work(piece)
-    except Exception as error:
-        return False, error
+class Computed(NamedTuple):
+    """Results of a task's first pieces, the error of the piece after them if that failed, and their
+    time in seconds. Pieces after these were not begun."""
+
+    results: list[Any]
+    error: Exception | None
+    seconds: float
+
+
+def computed(packed: bytes, *arrays: Any) -> Computed:
+    """Compute pieces of a task on a worker, the first and more while they do not take long."""
+    work, pieces = _Unpickler(packed, arrays).load()
+    begun_s = time.perf_counter()
+    results: list[Any] = []
+    for piece in pieces:
+        try:
+            results.append(work(piece))
+        except Exception as error:
+            return Computed(results, error, time.perf_counter() - begun_s)
+        if time.perf_counter() - begun_s > _LONGEST_S:
+            break
+    return Computed(results, None, time.perf_counter() - begun_s)
+
+
+def bundle(done: Computed) -> int:
+    """Return the number of pieces like these that take ``_TASK_S`` seconds, at least 1."""
+    each_s = done.seconds / max(1, len(done.results))
+    return max(1, min(_MOST_PIECES, int(_TASK_S / max(each_s, 1e-9))))
 
 
 def pack(value: Any) -> tuple[bytes, list[Any]]:
@@ -185,14 +249,28 @@ def _connected(ray: Any, address: str | None, num: int) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise InputError where nothing listens at the address. Ray would try for a minute."""
+    """Raise InputError where nothing listens at the address, or something that does not speak
+    gRPC. Ray would try for minutes."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         place = parts.hostname or "", parts.port or _CLIENT_PORT
-        socket.create_connection(place, _CONNECT_S).close()
+        with socket.create_connection(place, _CONNECT_S) as there:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                _check_speaks_http2(there)
     except (OSError, ValueError) as error:
         raise InputError(f"--on {_named(address)}: no Ray cluster answers there "
                          f"({getattr(error, 'strerror', None) or error})") from error
+
+
+def _check_speaks_http2(there: socket.socket) -> None:
+    """Raise ValueError unless the first that is heard is a frame of settings (RFC 9113, 3.4)."""
+    there.settimeout(_ANSWER_S)
+    there.sendall(_PREFACE)
+    head = b""
+    while len(head) < _FRAME_HEAD_BYTES and (more := there.recv(_FRAME_HEAD_BYTES - len(head))):
+        head += more
+    if len(head) < _FRAME_HEAD_BYTES or head[3] != _SETTINGS:
+        raise ValueError("another program listens")
 
 
 def _named(address: str | None) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.disclosed import redact
+from penstock.experiment.in_parts import simulate_in_parts
 from penstock.fleet.replica_factory import belief_factor, kind_of
 from penstock.fleet.values import Fleet
 from penstock.metrics.request_file import RequestWriter, StoredRequests
@@ -19,6 +19,7 @@ from penstock.metrics.table import Requests, RequestTable
 from penstock.plan.fleet_bound import fleet_bound_per_s
 from penstock.plan.scaling_bound import SAMPLE_REQUESTS, least_gpu_hours
 from penstock.sim.beliefs import NO_ERRORS, Beliefs
+from penstock.sim.columns import OnOver
 from penstock.sim.simulation import SimulationResult, simulate
 from penstock.workload.merge import sampled
 from penstock.workload.workload import Traffic, Workload
@@ -51,19 +52,24 @@ class Run:
 
 def run_fleet(fleet: Fleet, workload: Traffic, seed: int, *, beliefs: Beliefs = NO_ERRORS,
               journal_dir: Path | None = None, on_progress: Progress | None = None,
-              store: Path | None = None) -> Run:
+              store: Path | None = None, jobs: int = 1) -> Run:
     """Simulate a fleet whose replicas and pools are known.
 
     ``store`` is the file of the requests, which are not held in memory then. It is for runs without
-    confidential requests.
+    confidential requests. A long simulation whose replicas do not depend on each other takes up to
+    ``jobs`` processes, with the same results.
     """
-    simulated = partial(simulate, fleet, workload, beliefs=beliefs, journal_dir=journal_dir,
-                        seed=seed, on_progress=on_progress)
+    def simulated(on_over: OnOver | None = None) -> SimulationResult:
+        found = None if journal_dir is not None else simulate_in_parts(
+            fleet, workload, beliefs, seed, jobs, on_over)
+        return found or simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir,
+                                 seed=seed, on_progress=on_progress, on_over=on_over)
+
     if store is None:
         result, stored = simulated(), None
     else:
         with RequestWriter(store) as writer:
-            result = simulated(on_over=writer.write)
+            result = simulated(writer.write)
         stored = StoredRequests(store)
     found = redact(fleet, result, stored)
     origin = Origin(name=fleet.name, version=__version__, engine="sim", seed=seed)

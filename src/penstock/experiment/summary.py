@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from penstock.experiment.run import Run
 from penstock.fleet.write import resolved
 from penstock.metrics.run_summary import Fewest, RunSummary, Sizing, Trial
-from penstock.plan.sizing import Limit, Sized
 
 if TYPE_CHECKING:
     from penstock.plan.plan import FleetPlan
+    from penstock.plan.sizing import Limit, Sized
 
 
-def whole_summary(run: Run, sized: Sized | None = None,
+def whole_summary(run: Run, sized: "Sized | None" = None,
                   plan: "FleetPlan | None" = None) -> RunSummary:
     """The summary with all that a run's folder keeps of it."""
     summary = replace(run.summary, fleet=resolved(run.fleet))
@@ -33,7 +33,7 @@ def _without_timing(plan: "FleetPlan") -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "timing"}
 
 
-def sizing_summary(sized: Sized) -> Sizing:
+def sizing_summary(sized: "Sized") -> Sizing:
     """The trials by number of replicas. Groups are sized one by one, each on its own classes, so
     trials of the same number stand in one row."""
     counts = [group.count for group in sized.fleet.replicas]
@@ -57,7 +57,7 @@ def sizing_summary(sized: Sized) -> Sizing:
         if len(counts) > 1 else None)
 
 
-def _fewest(sized: Sized, limit: Limit) -> Fewest:
+def _fewest(sized: "Sized", limit: "Limit") -> Fewest:
     return Fewest(classes=sized.fleet.sizing.groups[limit.group].service_classes,
                   fewest=limit.fewest, reason=limit.reason, rate_per_s=limit.rate_per_s,
                   replica_rate_per_s=limit.replica_rate_per_s)

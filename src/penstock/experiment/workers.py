@@ -11,8 +11,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
-from threading import RLock, Timer
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
+from threading import RLock, Thread, Timer
 from typing import Any, Generic, Protocol, TypeVar
 
 from penstock.core.errors import InputError
@@ -153,7 +154,7 @@ class _Pool(Generic[Piece, Result]):
         if self._processes is None:
             # A fresh interpreter each: forking a process that has threads may leave locks held.
             self._processes = ProcessPoolExecutor(self._num, get_context("spawn"),
-                                                  initializer=_end_on_interrupt)
+                                                  initializer=_end_with_the_first)
         try:
             with _interrupts_later():
                 task.future = self._processes.submit(self._work, task.piece)
@@ -208,8 +209,18 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_on_interrupt() -> None:
-    """End in silence on Ctrl-C, which reaches every process of a terminal: the first one speaks."""
+def _end_with_the_first() -> None:
+    """End when the process that gives work ends, were it killed: nobody else would end this one.
+
+    End in silence on Ctrl-C, which reaches every process of a terminal: the first one speaks.
+    """
+    Thread(target=_end_after, args=(parent_process(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _end_after(first: BaseProcess | None) -> None:
+    if first is not None:
+        first.join()
+        os._exit(1)

@@ -10,13 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from penstock.core.errors import InputError
 from penstock.fleet.document import ModelSection
-from penstock.fleet.document_adapters import AdapterSection
+from penstock.fleet.document_adapters import AdapterSection, TrafficAdaptersSection
 from penstock.fleet.files import FileFinder, read_text
 from penstock.fleet.marked_yaml import Path, read_yaml
 from penstock.fleet.problems import PlacedError, Problem, quote, shape_problems
 from penstock.fleet.references import unknown
-from penstock.fleet.values import Fleet
-from penstock.fleet.values_adapters import Adapter, LoraOptions
+from penstock.fleet.values import Fleet, ModelChoice
+from penstock.fleet.values_adapters import Adapter, LoraOptions, TrafficAdapters
+from penstock.workload.adapters import by_popularity, with_base
 
 _CONFIG = "adapter_config.json"
 _MOST_ADAPTERS = 10_000
@@ -36,6 +37,49 @@ def resolve_adapters(path: Path, section: ModelSection, files: FileFinder) -> tu
             raise PlacedError(place, f"{source} has no adapters; expected folders with "
                                      f"{_CONFIG} in each")
     return tuple(found)
+
+
+def resolve_traffic_adapters(path: Path, section: TrafficAdaptersSection | None,
+                             model: ModelChoice | None) -> TrafficAdapters | None:
+    """Return the adapters that requests of a model name; ``model`` is None where the router chooses
+    it. Raises PlacedError."""
+    if section is None:
+        return None
+    known = [] if model is None else [one.name for one in model.adapters]
+    if not known:
+        raise PlacedError(path, "the model is the router's choice; expected a model with adapters"
+                          if model is None else
+                          f"{model.spec.name} has none; expected models[].adapters")
+    if section.weights is None:
+        return TrafficAdapters(None, section.zipf or 0.0, section.base_share)
+    if section.zipf is not None:
+        raise PlacedError((*path, "zipf"), "stands beside weights; keep one of them")
+    for name in section.weights:
+        if name not in known:
+            raise PlacedError(*unknown((*path, "weights", name), "adapter", name, known))
+    if not any(section.weights.values()):
+        raise PlacedError((*path, "weights"), "all are 0; expected a positive weight")
+    return TrafficAdapters(section.weights, 0.0, section.base_share)
+
+
+def traffic_adapters_section(adapters: TrafficAdapters | None) -> dict[str, Any] | None:
+    """Return the adapters of a traffic entry as a fleet file has them."""
+    if adapters is None:
+        return None
+    drawn = {"zipf": adapters.zipf} if adapters.weights is None else {
+        "weights": dict(adapters.weights)}
+    return {**drawn, "base_share": adapters.base_share}
+
+
+def adapter_shares(adapters: TrafficAdapters | None, model: ModelChoice | None
+                   ) -> dict[str, float]:
+    """Return the share of each adapter among a traffic entry's requests, and of the model itself
+    under the empty name; empty where the entry states none."""
+    if adapters is None or model is None:
+        return {}
+    weights = adapters.weights if adapters.weights is not None else by_popularity(
+        [one.name for one in model.adapters], adapters.zipf)
+    return with_base(weights, adapters.base_share)
 
 
 def adapter_problems(fleet: Fleet) -> Iterator[Problem]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.fleet.document_disaggregation import DisaggregationSection
 from penstock.fleet.problems import Problem
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.fleet.values_disaggregation import DisaggregationOptions
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT, DisaggregationOptions
 from penstock.perf.kv_transfer import FLOOR_S, KvTransfer
 from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
 
@@ -24,7 +25,7 @@ def resolve_disaggregation(section: DisaggregationSection | None) -> Disaggregat
     latency_s = FLOOR_S if transfer.latency_s is None else transfer.latency_s
     return DisaggregationOptions(
         KvTransfer(transfer.gb_per_s * _GIGA, latency_s, transfer.by_layer),
-        section.min_prompt_tokens)
+        section.min_prompt_tokens, section.connector)
 
 
 def disaggregation_section(options: DisaggregationOptions | None) -> dict[str, Any] | None:
@@ -33,7 +34,7 @@ def disaggregation_section(options: DisaggregationOptions | None) -> dict[str, A
         return None
     transfer = asdict(options.transfer)
     return {"transfer": {"gb_per_s": transfer.pop("bytes_per_s") / _GIGA, **transfer},
-            "min_prompt_tokens": options.min_prompt_tokens}
+            "min_prompt_tokens": options.min_prompt_tokens, "connector": options.connector}
 
 
 def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
@@ -51,10 +52,25 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
         yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
                       f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
     for i, group in with_roles:
-        if group.kubernetes is not None and group.kubernetes.create is not None:
-            yield Problem(("replicas", i, "role"), f"{group.role}, but the controller creates "
-                          "engines without a KV connector; expected kubernetes.adopt")
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
+    yield from _meeting_problems(fleet.replicas)
+
+
+def _meeting_problems(groups: tuple[ReplicaGroup, ...]) -> Iterator[Problem]:
+    """Yield SGLang's engines of one host that would wait for others at the same port."""
+    taken: set[tuple[str | None, int]] = set()
+    for i, group in enumerate(groups):
+        if group.role != PREFILL or group.engine != "sglang":
+            continue
+        for number, url in enumerate(group.endpoints):
+            port = group.bootstrap_ports[number] if group.bootstrap_ports else BOOTSTRAP_PORT
+            place = urlsplit(url).hostname, port
+            if place in taken:
+                yield Problem(("replicas", i, "bootstrap_ports"),
+                              f"{port} is the port of two engines on {place[0]}; "
+                              "expected a port for each endpoint")
+                return
+            taken.add(place)
 
 
 def _partner_problems(path: tuple[str | int, ...], group: ReplicaGroup,

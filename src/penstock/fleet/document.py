@@ -14,7 +14,11 @@ from penstock.fleet.document_attestation import (
 )
 from penstock.fleet.document_disaggregation import DisaggregationSection, RoleName
 from penstock.fleet.document_gateway import GatewaySection
-from penstock.fleet.document_kubernetes import KubernetesSection, UsualKubernetesSection
+from penstock.fleet.document_kubernetes import (
+    KubernetesSection,
+    PortNumber,
+    UsualKubernetesSection,
+)
 from penstock.fleet.document_kv import KvTierSection
 from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
@@ -166,7 +170,7 @@ StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)
                            NAME_OR_SETTINGS]
 
 
-class VariantSection(Section):
+class VariantSection(LoraRoomSection):
     """A kind of replica; what is left out is chosen for you.
 
     That is: the fleet's only model, the first accelerator that holds it, the smallest tensor
@@ -193,7 +197,7 @@ class VariantSection(Section):
         {"method": "eagle3", "tokens": 3, "acceptance": [0.8, 0.6, 0.45]})
 
 
-class ReplicaSection(VariantSection, LoraRoomSection):
+class ReplicaSection(VariantSection):
     """Replicas that run now."""
 
     count: CountOrZero = described(
@@ -238,6 +242,9 @@ class ReplicaSection(VariantSection, LoraRoomSection):
     role: RoleName = described(
         "Whether they compute prompts (prefill), answers (decode) or both; prompts then move as "
         "`disaggregation` states.", "prefill", default="both")
+    bootstrap_ports: list[PortNumber] | None = described(
+        "Ports at which SGLang's engines with `role: prefill` wait for those that decode, one for "
+        "each endpoint (--disaggregation-bootstrap-port); left out, 8998.", [8998, 8999])
     kubernetes: KubernetesSection | None = described(
         "Their workload on a cluster (see `penstock controller`).", {"adopt": {"name": "vllm"}})
     attestation: EvidenceSection | None = described(

@@ -1,6 +1,15 @@
 """Adapters (LoRA) of models, and the room that replicas have for them."""
 
-from penstock.fleet.fields import Count, FilePath, Name, Section, described
+from penstock.fleet.fields import (
+    Count,
+    FilePath,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    ShareOrZero,
+    described,
+)
 
 
 class AdapterSection(Section):
@@ -36,6 +45,26 @@ class LoraSection(Section):
         "Most adapters that are loaded (`--max-cpu-loras`, SGLang's `--max-loaded-loras`); left "
         "out, max_loras.", 16)
     max_rank: Count = described("Highest rank (`--max-lora-rank`).", 64, default=16)
+    step_overhead_s: NotNegative = described(
+        "How much longer a simulated step with any adapter takes, beside the reading of adapters' "
+        "weights, seconds.", 0.001, default=0.002)
+    disk_gb_per_s: Positive = described(
+        "Reading of adapters from disk in simulations, 10^9 bytes per second.", 2, default=5)
+    copy_gb_per_s: Positive | None = described(
+        "Copying of adapters to each accelerator in simulations, 10^9 bytes per second; left out, "
+        "the accelerator's PCIe link.", 20)
+
+
+class TrafficAdaptersSection(Section):
+    """Adapters that requests name: by weights, or by popularity (Zipf's law) over all adapters of
+    the model; without both, all are equally popular."""
+
+    weights: dict[Name, NotNegative] | None = described(
+        "Relative weight of each adapter.", {"sql-writer": 3, "poet": 1})
+    zipf: NotNegative | None = described(
+        "Exponent: the adapter at place i of the model's adapters has the weight 1 / i^zipf.", 1.1)
+    base_share: ShareOrZero = described(
+        "Share of requests for the model itself.", 0.2, default=0.0)
 
 
 class LoraRoomSection(Section):

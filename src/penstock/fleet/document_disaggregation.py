@@ -5,6 +5,7 @@ from typing import Literal
 from penstock.fleet.fields import CountOrZero, NotNegative, Positive, Section, described
 
 RoleName = Literal["both", "prefill", "decode"]
+ConnectorName = Literal["nixl", "mooncake", "ucx"]
 
 
 class TransferSection(Section):
@@ -26,3 +27,7 @@ class DisaggregationSection(Section):
     transfer: TransferSection = described("Path of the KV cache.", {"gb_per_s": 87}, default=...)
     min_prompt_tokens: CountOrZero = described(
         "Prompts with fewer tokens are computed where they are decoded.", 2048, default=0)
+    connector: ConnectorName | None = described(
+        "By what engines that Penstock starts, or whose command lines it writes, move KV caches: "
+        "nixl (vLLM, SGLang, TensorRT-LLM), mooncake (SGLang) or ucx (TensorRT-LLM); left out, "
+        "nixl for vLLM and the engine's own default for others.", "nixl")

@@ -79,6 +79,9 @@ class ScheduleSection(Section):
     review_s: Positive | None = described("Seconds between reviews of feasibility.", 0.25)
     queue_timeout_s: NotNegative | None = described(
         "Seconds past its deadline after which a waiting request is shed.", 60.0)
+    starvation_s: Positive | None = described(
+        "Seconds for which a request may wait behind those of sessions with less service "
+        "(relegation aged).", 300.0)
     decodes_may_wait: bool | None = described(
         "Whether decodes with banked slack may skip a step.", True)
 

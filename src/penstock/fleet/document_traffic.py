@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Tag
 
+from penstock.fleet.document_adapters import TrafficAdaptersSection
 from penstock.fleet.fields import (
     NAME_OR_SETTINGS,
     SETTINGS_TAG,
@@ -172,6 +173,10 @@ class TrafficSection(Section):
         {"interactive": 0.34, "batch": 0.66})
     tenants: dict[Name, Share] | None = described(
         "Share of each tenant; shares sum to 1.", {"acme": 0.8, "umbrella": 0.2})
+    adapters: TrafficAdaptersSection | None = described(
+        "Adapters (LoRA) of the model that the requests name; left out, those that a trace's "
+        "column of models names.", {"zipf": 1.1, "base_share": 0.2},
+        {"weights": {"sql-writer": 3, "poet": 1}})
     trace: Annotated[AsName | Annotated[TraceSection, Tag(SETTINGS_TAG)],
                      NAME_OR_SETTINGS] | None = described(
         "A shipped table of lengths by name (arrivals are drawn), or a trace file.",

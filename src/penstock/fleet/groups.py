@@ -9,6 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.fleet.adapter_costs import slot_bytes, without_room
 from penstock.fleet.attestation import confidential_models, resolve_evidence
 from penstock.fleet.document import (
     FleetDocument,
@@ -134,10 +135,13 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
     if urls and len(urls) != section.count:
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
+    ports = section.bootstrap_ports
+    if ports is not None and len(ports) != section.count:
+        raise PlacedError((*path, "bootstrap_ports"), f"{len(ports)} for {section.count} replicas; "
+                                                      "expected one for each")
     _check_kv_events(path, section, group)
     return replace(group, kv_events=tuple(section.kv_events or ()),
                    kv_replay=tuple(section.kv_replay or ()),
-                   lora=None if section.lora is None else LoraOptions(**section.lora.given()),
                    count=section.count, min_replicas=section.min_replicas,
                    max_replicas=section.max_replicas, start_s=section.start_s,
                    start=resolve_start(section, document, have.files, (*path, "start")),
@@ -145,6 +149,7 @@ def _replica_group(path: Path, section: ReplicaSection, document: FleetDocument,
                    kubernetes=resolve_kubernetes(section.kubernetes),
                    service_classes=_names(section.service_classes), role=section.role,
                    endpoints=urls, served_as=section.served_as,
+                   bootstrap_ports=tuple(section.bootstrap_ports or ()),
                    engine="auto" if urls and section.engine == "emulated" else section.engine,
                    attestation=resolve_evidence((*path, "attestation"), section, have.files,
                                                 group.parallelism.num_accelerators))
@@ -183,7 +188,8 @@ def _proposed(path: Path, section: VariantSection, classes: list[str] | None,
                               f"{section.accelerator} is not in confidential mode, which traffic "
                               f"of {model} demands")
         have = replace(have, pools=pools)
-    group = _group(path, section, have)
+    adapters = have.models[section.model or next(iter(have.models))].adapters
+    group = without_room(_group(path, section, have), adapters)
     return replace(group, attestation=ASSUMED if group.accelerator.confidential else NO_EVIDENCE)
 
 
@@ -199,10 +205,11 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
     parallelism = None
     if section.parallelism is not None:
         parallelism = Parallelism(**section.parallelism.model_dump())
+    lora = None if section.lora is None else LoraOptions(**section.lora.given())
     accelerator, spread = _first_fit(path, model.spec, candidates, parallelism, precision,
-                                     section.kv_precision, have.engine)
+                                     section.kv_precision, have.engine, lora)
     group = ReplicaGroup(
-        model.spec, accelerator, 1, spread, precision, section.kv_precision,
+        model.spec, accelerator, 1, spread, precision, section.kv_precision, lora=lora,
         step_time=resolve_step_time(section.step_time, have.files, (*path, "step_time")),
         schedule=None if section.schedule is None else
         resolve_schedule((*path, "schedule"), section.schedule, have.engine),
@@ -235,9 +242,10 @@ def equipped(group: ReplicaGroup, engine: EngineOptions) -> ReplicaGroup:
 
 def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],
                parallelism: Parallelism | None, precision: str, kv_precision: str,
-               engine: EngineOptions) -> tuple[Accelerator, Parallelism]:
-    """Return the first accelerator, with its least tensor parallelism, that holds the weights and
-    one KV block."""
+               engine: EngineOptions, lora: LoraOptions | None
+               ) -> tuple[Accelerator, Parallelism]:
+    """Return the first accelerator, with its least tensor parallelism, that holds the weights, the
+    places for adapters and one KV block."""
     failure: InputError | None = None
     for pool in candidates:
         accelerator = pool.accelerator
@@ -246,7 +254,8 @@ def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],
             try:
                 kv_capacity_tokens(model, accelerator, spread, precision, kv_precision,
                                    memory_fraction=engine.memory_fraction,
-                                   block_tokens=engine.block_tokens)
+                                   block_tokens=engine.block_tokens,
+                                   adapter_bytes=slot_bytes(model, spread, lora))
             except InputError as error:
                 failure = failure or error
             else:

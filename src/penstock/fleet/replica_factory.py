@@ -112,7 +112,8 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int,
             "prefix_caching": engine.prefix_caching, "max_in_flight": 1,
             "step_time_factor": belief, **drafts,
             **({"kv_tiers": [list(tier) for tier in tier_specs(fleet, group)]}
-               if engine.kv_tiers else {})}
+               if engine.kv_tiers else {}),
+            **({} if group.lora is None else {"max_loras": group.lora.max_loras})}
 
 
 def kind_of(group: ReplicaGroup) -> str:

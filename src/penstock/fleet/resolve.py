@@ -10,6 +10,7 @@ from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.adapter_costs import slot_bytes
 from penstock.fleet.adapters import adapter_problems, resolve_adapters
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.disaggregation import disaggregation_problems, resolve_disaggregation
@@ -221,4 +222,6 @@ def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
         return drafted_kv_tokens(group, engine)
     return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,
                               group.kv_precision, memory_fraction=engine.memory_fraction,
-                              block_tokens=engine.block_tokens).tokens
+                              block_tokens=engine.block_tokens,
+                              adapter_bytes=slot_bytes(group.model, group.parallelism, group.lora)
+                              ).tokens

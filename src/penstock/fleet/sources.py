@@ -1,12 +1,14 @@
 """A fleet's traffic as a workload. Trace files are read and random numbers drawn here, not on
 loading."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
+from penstock.fleet.adapters import adapter_shares
 from penstock.fleet.traffic import (
     agent_traffic,
     arrival_process,
@@ -15,7 +17,7 @@ from penstock.fleet.traffic import (
     is_sessions,
     sessions,
 )
-from penstock.fleet.values import Fleet, RunOptions, TrafficSpec
+from penstock.fleet.values import Fleet, ModelChoice, RunOptions, TrafficSpec
 from penstock.fleet.values_traffic import AgentSessions, ClientFiles, TraceFile
 from penstock.registry.sources import assumed_clock, read_trace
 from penstock.workload.client_files import read_clients
@@ -41,7 +43,11 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
 
     Raises InputError for an unusable trace file and for a prompt longer than its model's context.
     """
-    workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
+    return _workload(fleet, traffic_sources(fleet), seed)
+
+
+def _workload(fleet: Fleet, sources: tuple[TrafficSource, ...], seed: int | None) -> Workload:
+    workload = generate(sources, fleet.run.seed if seed is None else seed)
     workload = _cut(workload, fleet.run)
     if not len(workload):
         raise InputError(NOTHING)
@@ -66,7 +72,7 @@ def fleet_traffic(fleet: Fleet, seed: int | None = None) -> Traffic:
         one.confidential for one in fleet.service_classes)
     if (secret or fleet.multiplexing or not all(map(drawable, sources))
             or sum(map(expected_requests, sources)) < LONG_REQUESTS):
-        return fleet_workload(fleet, seed)
+        return _workload(fleet, sources, seed)
 
     def check(block: Workload, first: int) -> None:
         if not first:
@@ -84,7 +90,17 @@ def fleet_traffic(fleet: Fleet, seed: int | None = None) -> Traffic:
 def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
     """Return the sources of generated requests. Reads each trace file once."""
     traces: _Traces = {}
-    return tuple(_source(spec, fleet.run, traces) for spec in fleet.traffic)
+    models = {one.spec.name: one for one in fleet.models}
+    return tuple(_with_adapters(_source(spec, fleet.run, traces), spec, models.get(spec.model))
+                 for spec in fleet.traffic)
+
+
+def _with_adapters(source: TrafficSource, spec: TrafficSpec, model: ModelChoice | None
+                   ) -> TrafficSource:
+    if model is None or not model.adapters:
+        return source
+    return replace(source, adapters=adapter_shares(spec.adapters, model),
+                   adapter_classes={one.name: one.service_class for one in model.adapters})
 
 
 def _source(spec: TrafficSpec, run: RunOptions,

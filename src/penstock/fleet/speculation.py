@@ -10,6 +10,7 @@ from penstock.core.draft_depth import checked_depth
 from penstock.core.errors import InputError, nearest
 from penstock.core.model import ModelSpec
 from penstock.core.step import CONTEXT_PARTS
+from penstock.fleet.adapter_costs import slot_bytes
 from penstock.fleet.document_speculation import SpeculationSection
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError
@@ -207,7 +208,8 @@ def drafted_kv_tokens(group: ReplicaGroup, engine: EngineOptions) -> int:
         share = mine / (mine + kv_bytes_per_accelerator(draft, spread, group.kv_precision))
     found = kv_capacity_tokens(model, group.accelerator, parallelism, group.precision,
                                group.kv_precision, memory_fraction=engine.memory_fraction,
-                               overhead_bytes=overhead_bytes, block_tokens=engine.block_tokens)
+                               overhead_bytes=overhead_bytes, block_tokens=engine.block_tokens,
+                               adapter_bytes=slot_bytes(model, parallelism, group.lora))
     blocks = int(found.blocks * share)
     if blocks < 1:
         raise InputError(f"{model.name} with its draft leaves no KV cache on "

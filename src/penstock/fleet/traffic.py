@@ -6,6 +6,7 @@ from typing import TypeGuard
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
+from penstock.fleet.adapters import resolve_traffic_adapters
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_traffic import (
     AgentsSection,
@@ -96,7 +97,9 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         mix=entry.mix or _only_class(document),
         lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
         tenants=entry.tenants or {}, num_requests=num_requests,
-        duration_s=entry.duration_s, start_s=entry.start_s, max_tokens=entry.max_tokens)
+        duration_s=entry.duration_s, start_s=entry.start_s, max_tokens=entry.max_tokens,
+        adapters=resolve_traffic_adapters((*path, "adapters"), entry.adapters,
+                                          have.models.get(entry.model or document.models[0].name)))
 
 
 def _check_closed(path: Path, entry: TrafficSection) -> None:

@@ -17,7 +17,7 @@ from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
-from penstock.fleet.values_adapters import Adapter, LoraOptions
+from penstock.fleet.values_adapters import Adapter, LoraOptions, TrafficAdapters
 from penstock.fleet.values_attestation import (
     NO_EVIDENCE,
     EvidenceSource,
@@ -137,7 +137,8 @@ class ReplicaGroup:
     ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
     tokens. ``role`` says whether they compute prompts, answers or both. ``kv_events`` has the
     address of every replica's KV events, or one with ``*`` for the host, ``kv_replay`` those of
-    their replay. ``lora`` is None where they take no adapters.
+    their replay. ``lora`` is None where they take no adapters. ``bootstrap_ports`` has the port of
+    every replica at which SGLang's engines meet, empty for the usual one.
     """
 
     model: ModelSpec
@@ -166,6 +167,7 @@ class ReplicaGroup:
     kv_events: tuple[str, ...] = ()
     kv_replay: tuple[str, ...] = ()
     lora: LoraOptions | None = None
+    bootstrap_ports: tuple[int, ...] = ()
 
     @property
     def served_name(self) -> str:
@@ -198,7 +200,8 @@ class TrafficSpec:
     or a distribution. ``arrivals`` is ``None`` for clients, for agents and
     where a trace file keeps its own times, compressed to ``rate_per_s`` if that is stated;
     with ``sessions`` first turns keep them.
-    Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class.
+    Shares sum to 1. Where ``mix`` is empty, the trace file has each request's class. Without
+    ``adapters``, requests name those that a trace's column of models names.
     """
 
     name: str
@@ -212,6 +215,7 @@ class TrafficSpec:
     duration_s: float | None = None
     start_s: float = 0.0
     max_tokens: int | None = None
+    adapters: TrafficAdapters | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 WorkloadKind = Literal["Deployment", "LeaderWorkerSet"]
 Acting = Literal["scale", "publish", "advise"]
@@ -45,6 +45,14 @@ class Created:
         return "Deployment" if self.pods == 1 else "LeaderWorkerSet"
 
 
+class SetRole(NamedTuple):
+    """A role of a DisaggregatedSet: the key of the group after which the set is named, and the
+    role's name."""
+
+    key: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class KubernetesOptions:
     """How a group runs on a cluster.
@@ -52,13 +60,15 @@ class KubernetesOptions:
     ``act`` says who changes the number of replicas. scale: Penstock, by the workload's scale
     subresource; publish: another autoscaler, which reads Penstock's number; advise: nobody. Either
     ``adopt`` or ``create`` is stated. ``name`` is the group's in the names of its objects, None
-    where that is its number.
+    where that is its number. ``set_role`` is its place in a DisaggregatedSet, None where it has a
+    workload of its own.
     """
 
     act: Acting = "scale"
     adopt: Adopted | None = None
     create: Created | None = None
     name: str | None = None
+    set_role: SetRole | None = None
 
     def key(self, number: int) -> str:
         """Return the group's part of the names of its objects, where it has a number."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
-from penstock.fleet.adapters import adapters_section, lora_section
+from penstock.fleet.adapters import adapters_section, lora_section, traffic_adapters_section
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.disaggregation import disaggregation_section
 from penstock.fleet.energy import carbon_section, power_section
@@ -137,7 +137,8 @@ def _traffic(spec: TrafficSpec) -> dict[str, Any]:
         "name": spec.name, "model": spec.model, "mix": dict(spec.mix) or None,
         "tenants": dict(spec.tenants) or None, "rate_per_s": spec.rate_per_s,
         "num_requests": spec.num_requests, "duration_s": spec.duration_s,
-        "start_s": spec.start_s, "max_tokens": spec.max_tokens}
+        "start_s": spec.start_s, "max_tokens": spec.max_tokens,
+        "adapters": traffic_adapters_section(spec.adapters)}
     arrivals = _choice(spec.arrivals) if spec.arrivals is not None else "own"
     lengths = spec.lengths
     if isinstance(lengths, TraceFile):
@@ -176,13 +177,15 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "model": group.model.name, "accelerator": group.accelerator.name, count: group.count,
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
+        "lora": lora_section(group.lora),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
         **({"min_replicas": group.min_replicas, "max_replicas": group.max_replicas,
             "start_s": group.start_s,
             "start": start_section(group.start), "spot": _spot(group.spot), "engine": group.engine,
             "version": group.setup and group.setup.version,
-            "lora": lora_section(group.lora), "kv_events": list(group.kv_events) or None,
+            "kv_events": list(group.kv_events) or None,
             "kv_replay": list(group.kv_replay) or None,
+            "bootstrap_ports": list(group.bootstrap_ports) or None,
             "served_as": group.served_as, "role": None if group.role == BOTH else group.role,
             "kubernetes": kubernetes_section(group.kubernetes),
             "attestation": evidence_section(group.attestation)} if count == "count" else {}),

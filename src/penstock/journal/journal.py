@@ -44,6 +44,8 @@ class Journal:
             del fields[name]
         if not request.session:
             del fields["session"]
+        if not request.adapter:
+            del fields["adapter"]
         service_class = request.service_class
         slo = service_class.slo
         fields["service_class"] = {
@@ -63,7 +65,7 @@ class Journal:
     def plan(self, plan: StepPlan, now_s: float) -> None:
         """A step was planned."""
         self._planned_s[plan.step] = now_s
-        fields = plan._asdict()
+        fields = plan.as_dict()
         if plan.drafted is None:
             del fields["drafted"]
         self._write({"kind": "plan", "now_s": now_s, "plan": fields})

@@ -14,6 +14,7 @@ from penstock.perf.step_time.calibration import biased
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.tiers import KvTiers, TierSpec
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.drafting import Drafting
 from penstock.predict.length import LengthPredictor
@@ -144,7 +145,9 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     kv = build_kv(options, total_blocks, block_tokens, prefix_caching,
                   _tiers(header, block_tokens))
     return build_scheduler(options, biased(step_time, factor), kv, lengths, max_in_flight,
-                           _drafting(header.get("drafting")))
+                           _drafting(header.get("drafting")),
+                           adapters=AdapterStore(_count(header, "max_loras"))
+                           if "max_loras" in header else None)
 
 
 def _drafting(stated: Any) -> Drafting | None:

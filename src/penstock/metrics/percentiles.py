@@ -1,18 +1,21 @@
 """Percentiles by nearest rank, also of more values than memory holds."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from itertools import chain
 from math import ceil
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.run_summary import Percentiles
 
 PERCENTILES: Final = (50, 90, 95, 99)
 _LEADING_BITS: Final = 24
-"""Leading bits of a number that sort it: values in one bin differ by less than 1 in 4,000."""
+"""Bits of the first pass: values in one bin differ by less than 1 in 4,000."""
+_MORE_BITS: Final = 16
+_MOST_COUNTED: Final = 1 << 18
+_MAGNITUDE: Final = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -27,7 +30,7 @@ def percentiles_by_key(blocks: Callable[[], Iterator[Mapping[Key, FloatColumn]]]
                        ) -> dict[Key, Percentiles]:
     """Return the percentiles of the values of each key over all blocks.
 
-    Several blocks are asked for twice, so that their values need not be held.
+    Several blocks are asked for twice or more often, so that their values need not be held.
     """
     passing = blocks()
     first = next(passing)
@@ -35,12 +38,14 @@ def percentiles_by_key(blocks: Callable[[], Iterator[Mapping[Key, FloatColumn]]]
     if second is None:
         return {key: percentiles(values) for key, values in first.items()}
     found = {key: _Search() for key in first}
-    for block in blocks():
-        for key, values in block.items():
-            found[key].count(values)
-    for block in blocks():
-        for key, values in block.items():
-            found[key].keep(values)
+    rest = found
+    following: Iterator[Mapping[Key, FloatColumn]] = chain((first, second), passing)
+    while rest:
+        for block in following:
+            for key, search in rest.items():
+                search.count(block[key])
+        rest = {key: search for key, search in rest.items() if search.goes_on()}
+        following = blocks()
     return {key: search.percentiles() for key, search in found.items()}
 
 
@@ -55,51 +60,62 @@ def _named(values: Iterator[float]) -> Percentiles:
 
 
 class _Search:
-    """Search for percentiles in two passes over blocks of values.
+    """Search for percentiles in passes over blocks of values.
 
-    The first pass counts the values by the leading bits of their floating-point form, whose order
-    is that of the numbers. The second pass keeps those values whose leading bits are those of a
-    percentile, each distinct value once with its number.
+    The order of floating-point numbers is that of their bits, read as whole numbers. Each pass
+    counts the values by more of their leading bits, and only those values whose known bits are
+    those of a percentile. The last pass counts whole values. At most about ``_MOST_COUNTED`` whole
+    values, or ``2 ** _MORE_BITS`` bins of each percentile, are held.
     """
 
     def __init__(self) -> None:
-        self._bins = _Numbered(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._kept = _Numbered(np.zeros(0), np.zeros(0, np.int64))
-        self._sought: IntColumn | None = None  # leading bits of the percentiles
+        self._bits = _LEADING_BITS
+        self._known_bits = 0
+        self._counted = _nothing()
+        self._ranks: list[int] | None = None  # of the percentiles, among values of equal known bits
+        self._sought: IntColumn = np.zeros(0, np.int64)  # known bits of the percentiles
 
     def count(self, values: FloatColumn) -> None:
-        """First pass: take note of the values that exist."""
-        self._bins = self._bins.with_more(_leading(_known(values)))
+        """Take note of values in the present pass."""
+        bits = _ordered(values[~np.isnan(values)])
+        if self._known_bits:
+            bits = bits[np.isin(bits >> (64 - self._known_bits), self._sought)]
+        self._counted = self._counted.with_more(bits >> (64 - self._bits))
 
-    def keep(self, values: FloatColumn) -> None:
-        """Second pass: keep the values among which the percentiles are."""
-        if self._sought is None:
-            self._sought = np.array([self._bins.at(rank)[0] for rank in self._ranks()], np.int64)
-        known = _known(values)
-        self._kept = self._kept.with_more(known[np.isin(_leading(known), self._sought)])
+    def goes_on(self) -> bool:
+        """End a pass. Returns whether another one is needed."""
+        if self._ranks is None:
+            self._ranks = _ranks(int(self._counted.numbers.sum()))
+        found, ranks, held = [], [], {}
+        for place, rank in enumerate(self._ranks):
+            same = self._counted
+            if self._known_bits:
+                same = same.of(self._bits - self._known_bits, self._sought[place])
+            bits, before, number = same.at(rank)
+            held[bits] = number
+            found.append(bits)
+            ranks.append(rank - before)
+        self._sought, self._ranks = np.array(found, np.int64), ranks
+        self._known_bits = self._bits
+        if self._bits == 64 or not ranks:
+            return False
+        few = sum(held.values()) <= _MOST_COUNTED
+        self._bits = 64 if few else min(64, self._bits + _MORE_BITS)
+        self._counted = _nothing()
+        return True
 
     def percentiles(self) -> Percentiles:
-        """Return the percentiles of all values."""
-        leading = _leading(self._kept.values)
-        found = []
-        for rank in self._ranks():
-            place, before = self._bins.at(rank)
-            own = leading == place
-            of_bin = _Numbered(self._kept.values[own], self._kept.numbers[own])
-            found.append(float(of_bin.at(rank - before)[0]))
-        return _named(iter(found))
-
-    def _ranks(self) -> list[int]:
-        return _ranks(int(self._bins.numbers.sum()))
+        """Return the percentiles of all values, after the last pass."""
+        return _named(iter(_values(self._sought).tolist()))
 
 
 class _Numbered(NamedTuple):
-    """Distinct values in order, and how often each is there."""
+    """Distinct whole numbers in order, and how often each is there."""
 
-    values: NDArray[Any]
+    values: IntColumn
     numbers: IntColumn
 
-    def with_more(self, values: NDArray[Any]) -> "_Numbered":
+    def with_more(self, values: IntColumn) -> "_Numbered":
         """Return these values and more."""
         new, numbers = np.unique(values, return_counts=True)
         merged, places = np.unique(np.concatenate((self.values, new)), return_inverse=True)
@@ -107,21 +123,31 @@ class _Numbered(NamedTuple):
         return _Numbered(merged, np.bincount(places.reshape(-1), weights, len(merged)
                                              ).astype(np.int64))
 
-    def at(self, rank: int) -> tuple[Any, int]:
-        """Return the value at a place among all in order, and how many come before that value."""
+    def of(self, more_bits: int, known: int) -> "_Numbered":
+        """Return the values whose bits are these before the last ``more_bits``."""
+        same = self.values >> more_bits == known
+        return _Numbered(self.values[same], self.numbers[same])
+
+    def at(self, rank: int) -> tuple[int, int, int]:
+        """Return the value at a place among all in order, how many come before that value, and how
+        often it is there."""
         ends = np.cumsum(self.numbers)
         row = int(np.searchsorted(ends, rank, "right"))
-        return self.values[row], int(ends[row - 1]) if row else 0
+        return int(self.values[row]), int(ends[row - 1]) if row else 0, int(self.numbers[row])
 
 
-def _known(values: FloatColumn) -> FloatColumn:
-    found: FloatColumn = values[~np.isnan(values)] + 0.0  # -0.0 becomes 0.0
+def _nothing() -> _Numbered:
+    return _Numbered(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _ordered(values: FloatColumn) -> IntColumn:
+    """Return the bits of numbers as whole numbers of the same order."""
+    bits = (values + 0.0).view(np.int64)  # -0.0 becomes 0.0
+    found: IntColumn = bits ^ ((bits >> 63) & _MAGNITUDE)
     return found
 
 
-def _leading(values: FloatColumn) -> IntColumn:
-    """Return the leading bits of numbers, from 0, in the order of the numbers."""
-    bits = np.ascontiguousarray(values, np.float64).view(np.int64)
-    ordered = bits ^ ((bits >> 63) & np.int64(0x7FFF_FFFF_FFFF_FFFF))
-    found: IntColumn = (ordered >> (64 - _LEADING_BITS)) + (1 << (_LEADING_BITS - 1))
+def _values(ordered: IntColumn) -> FloatColumn:
+    """Return the numbers of such bits."""
+    found: FloatColumn = (ordered ^ ((ordered >> 63) & _MAGNITUDE)).view(np.float64)
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.metrics.table import NAMES, STATUSES, RequestTable, Tasks, concat
+from penstock.metrics.table import NAMES, STATUSES, AdapterNames, RequestTable, Tasks, concat
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,9 @@ PARQUET_COLUMNS = {
 }
 TASK_COLUMNS = {"session": "index", "session_requests": "size"}
 """Further columns where requests belong to sessions."""
+
+ADAPTER_COLUMN = "adapter"
+"""A further column where requests name adapters; empty for a model itself."""
 
 
 class RequestWriter:
@@ -59,16 +62,17 @@ class RequestWriter:
             self.discard()
 
     def write(self, table: RequestTable) -> None:
-        """Take the rows of one block; they reach the disk when a row group is full."""
+        """Take the rows of one block; they reach the disk when a row group is full. The file does
+        not depend on the sizes of blocks."""
         self._pending.append(table)
         self._num_pending += len(table)
         if self._num_pending >= self.rows_per_group:
-            self._flush()
+            self._flush(self._num_pending // self.rows_per_group * self.rows_per_group)
 
     def close(self) -> None:
         """Write what is pending and give the file its name."""
         if self._num_pending or (self._pending and self._writer is None):
-            self._flush()
+            self._flush(self._num_pending)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -83,12 +87,13 @@ class RequestWriter:
             self._writer = None
         temporary_path(self.path).unlink(missing_ok=True)
 
-    def _flush(self) -> None:
+    def _flush(self, num_rows: int) -> None:
         from pyarrow import parquet  # 0.1 s to import, so only where a file is written
 
-        block = arrow_table(concat(self._pending))
-        self._pending = []
-        self._num_pending = 0
+        rows = concat(self._pending)
+        block = arrow_table(rows.take(slice(num_rows)))
+        self._pending = [rows.take(np.arange(num_rows, len(rows)))] if num_rows < len(rows) else []
+        self._num_pending = len(rows) - num_rows
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = parquet.ParquetWriter(temporary_path(self.path), block.schema,
@@ -112,6 +117,8 @@ def arrow_table(table: RequestTable) -> "pa.Table":
     if table.tasks is not None:
         columns |= {name: pa.array(getattr(table.tasks, attribute))
                     for name, attribute in TASK_COLUMNS.items()}
+    if table.adapters is not None:
+        columns[ADAPTER_COLUMN] = _named(table.adapters.index, table.adapters.names)
     return pa.table(columns)
 
 
@@ -160,7 +167,8 @@ class StoredRequests:
         step = max(1, ceil_div(len(self), most))
         parts, first = [], 0
         for block in self.blocks():
-            parts.append(block.take(slice(-first % step, None, step)))
+            # By number, because views would keep all blocks.
+            parts.append(block.take(np.arange(-first % step, len(block), step)))
             first += len(block)
         return replace(concat(parts), stands_for=step)
 
@@ -192,7 +200,15 @@ def _table(found: "pa.Table") -> RequestTable:
             columns[NAMES[attribute]] = tuple(column.dictionary.to_pylist())
         else:
             columns[attribute] = column.to_numpy(zero_copy_only=False)
-    return RequestTable(**columns, tasks=_tasks(found))
+    return RequestTable(**columns, tasks=_tasks(found), adapters=_adapters(found))
+
+
+def _adapters(found: "pa.Table") -> AdapterNames | None:
+    if ADAPTER_COLUMN not in found.column_names:
+        return None
+    column: Any = found[ADAPTER_COLUMN].combine_chunks()
+    return AdapterNames(column.indices.to_numpy(zero_copy_only=False),
+                        tuple(column.dictionary.to_pylist()))
 
 
 def _tasks(found: "pa.Table") -> Tasks | None:

@@ -130,6 +130,42 @@ class TaskSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterOutcome:
+    """The outcome of the requests for one adapter (LoRA), or for several."""
+
+    received: int
+    finished: int
+    met: int
+    attainment: float | None
+    attainment_low: float | None
+    attainment_high: float | None
+    ttft_s: Percentiles
+    tpot_s: Percentiles
+    e2e_s: Percentiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterLoads:
+    """Adapters read from disk and copied to devices, and the time for which steps waited."""
+
+    from_disk: int
+    to_device: int
+    waited_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSummary:
+    """The ``num_adapters`` adapters that requests named: the most used, the ``others`` together,
+    and the requests for models themselves. ``loads`` are those of simulated replicas."""
+
+    num_adapters: int
+    adapters: Mapping[str, AdapterOutcome]
+    others: Annotated[AdapterOutcome | None, Form.OPTIONAL] = None
+    base: Annotated[AdapterOutcome | None, Form.OPTIONAL] = None
+    loads: Annotated[AdapterLoads | None, Form.OPTIONAL] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassSummary(Outcome, Target):
     """The outcome of a service class held against its objective. ``missed`` counts requests by the
     target that they missed."""
@@ -337,6 +373,7 @@ class RunSummary:
     steps: Annotated[Steps | None, Form.FLAT] = None
     transfers: Annotated[Transfers | None, Form.OPTIONAL] = None
     prefix_reuse: Annotated[PrefixReuse | None, Form.OPTIONAL] = None
+    adapters: Annotated[AdapterSummary | None, Form.OPTIONAL] = None
     scaling: Annotated[Scaling | None, Form.OPTIONAL] = None
     energy: Annotated[EnergyUse | None, Form.OPTIONAL] = None
     multiplexing: Annotated[tuple[Pool, ...] | None, Form.OPTIONAL, Former("residency")] = None

@@ -7,6 +7,7 @@ from operator import add
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.units import SECONDS_PER_HOUR
+from penstock.metrics.adapters import adapter_summary
 from penstock.metrics.attainment import Attainment, per_second
 from penstock.metrics.counts import Counts, Span, counts_of, served_by, span_of
 from penstock.metrics.definitions import FloatColumn
@@ -94,7 +95,7 @@ def summarise(requests: Requests, classes: Sequence[ServiceClass], usage: Usage,
         meets_slo=None if all(v is None for v in verdicts) else False not in verdicts,
         tasks=None if tasks is None else tasks.summary(slos))
     return RunSummary(arrival_window_s=windows.arrival_s, window_s=windows.whole_s,
-                      overall=overall, classes=by_class,
+                      overall=overall, classes=by_class, adapters=adapter_summary(blocks),
                       replicas=_replicas(found.served, usage, windows.whole_s))
 
 

@@ -41,13 +41,32 @@ def tasks_of(index: IntColumn | None) -> Tasks | None:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterNames:
+    """The adapter of each row: ``index`` points into ``names``, whose empty name is the model
+    itself."""
+
+    index: CodeColumn
+    names: tuple[str, ...]
+
+    def take(self, rows: IntColumn | BoolColumn | slice) -> "AdapterNames":
+        """Return those of the chosen rows."""
+        return AdapterNames(self.index[rows], self.names)
+
+
+def adapters_of(names: tuple[str, ...], index: IntColumn | None) -> AdapterNames | None:
+    """Return the adapters of a workload's requests, None where no request may name any."""
+    return None if index is None else AdapterNames(index.astype(np.int32), names)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTable:
     """One row per request received; all columns have one length.
 
     ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Times are seconds on
     the run's clock, NaN when they never happened. ``replica`` is NO_REPLICA for a request that was
     never routed. ``output_tokens`` counts produced tokens, also of unfinished requests. In an even
-    sample each row ``stands_for`` so many requests. ``tasks`` is None where no row has a session.
+    sample each row ``stands_for`` so many requests. ``tasks`` is None where no row has a session,
+    ``adapters`` where no row names an adapter.
     """
 
     request_id: IntColumn
@@ -74,6 +93,7 @@ class RequestTable:
     tenants: tuple[str, ...]
     stands_for: int = 1
     tasks: Tasks | None = None
+    adapters: AdapterNames | None = None
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -111,7 +131,8 @@ class RequestTable:
     def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
         """Return the chosen rows, by position or mask."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS},
-                       tasks=self.tasks and self.tasks.take(rows))
+                       tasks=self.tasks and self.tasks.take(rows),
+                       adapters=self.adapters and self.adapters.take(rows))
 
     def since(self, from_s: float) -> "RequestTable":
         """Return the requests that arrived at ``from_s`` or later, those of tasks that had begun
@@ -142,7 +163,7 @@ class RequestTable:
 NAMES: Final = {"model_index": "models", "class_index": "service_classes",
                 "tenant_index": "tenants"}
 COLUMNS: Final = tuple(field.name for field in fields(RequestTable)
-                       if field.name not in {*NAMES.values(), "stands_for", "tasks"})
+                       if field.name not in {*NAMES.values(), "stands_for", "tasks", "adapters"})
 
 
 class Requests(Protocol):
@@ -178,7 +199,18 @@ def concat(tables: Iterable[RequestTable]) -> RequestTable:
                  for block in blocks]
         columns[column] = np.concatenate(parts)
     return RequestTable(**columns, **names, stands_for=blocks[0].stands_for,
-                        tasks=_joined_tasks(blocks))
+                        tasks=_joined_tasks(blocks), adapters=_joined_adapters(blocks))
+
+
+def _joined_adapters(blocks: Sequence[RequestTable]) -> AdapterNames | None:
+    """The adapters of all rows."""
+    if all(block.adapters is None for block in blocks):
+        return None
+    found = [block.adapters or AdapterNames(np.zeros(len(block), np.int32), ("",))
+             for block in blocks]
+    names = _merged(one.names for one in found)
+    return AdapterNames(np.concatenate([_renumbered(one.index, one.names, names)
+                                        for one in found]), names)
 
 
 def _joined_tasks(blocks: Sequence[RequestTable]) -> Tasks | None:

@@ -59,13 +59,14 @@ def weight_bytes_per_accelerator(model: ModelSpec, parallelism: Parallelism,
 def kv_capacity_tokens(
     model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism = ONE_ACCELERATOR,
     precision: str = "bf16", kv_precision: str = "bf16", *, memory_fraction: float = 0.9,
-    overhead_bytes: int | None = None, block_tokens: int = 16,
+    overhead_bytes: int | None = None, block_tokens: int = 16, adapter_bytes: float = 0.0,
 ) -> KvBudget:
     """The KV cache of one replica, in tokens and in blocks of ``block_tokens``, over all ranks of
     data-parallel attention.
 
     ``memory_fraction`` is the part of the accelerator's memory that the engine may use (vLLM's
-    ``gpu_memory_utilization``). Raises InputError when not a single block fits.
+    ``gpu_memory_utilization``), of which places for adapters take ``adapter_bytes``. Raises
+    InputError when not a single block fits.
     """
     check_precision(kv_precision)
     if not 0.0 < memory_fraction <= 1.0:
@@ -76,13 +77,17 @@ def kv_capacity_tokens(
     per_token = kv_bytes_per_accelerator(model, parallelism, kv_precision)
 
     def blocks(reserved: float) -> int:
-        return max(0, int((usable - weights - reserved) / (per_token * block_tokens)))
+        left = usable - weights - adapter_bytes - reserved
+        return max(0, int(left / (per_token * block_tokens)))
 
     num_blocks = blocks(overhead)
     if num_blocks < 1:
-        shortfall = weights + overhead + per_token * block_tokens - usable
+        shortfall = weights + adapter_bytes + overhead + per_token * block_tokens - usable
         raise InputError(_does_not_fit(model, accelerator, parallelism, precision, kv_precision,
-                                       memory_fraction, overhead, block_tokens, shortfall))
+                                       memory_fraction, overhead + round(adapter_bytes),
+                                       block_tokens, shortfall)
+                         + (f"; places for adapters take {adapter_bytes / GIB:.1f} GiB"
+                            if adapter_bytes else ""))
     ranks = parallelism.data
     least, most = OVERHEAD_RANGE_BYTES if overhead_bytes is None else (overhead, overhead)
     return KvBudget(
@@ -90,6 +95,7 @@ def kv_capacity_tokens(
         block_tokens=block_tokens, low_tokens=blocks(most) * block_tokens * ranks,
         high_tokens=blocks(least) * block_tokens * ranks,
         parts={"usable": usable, "weights": weights, "overhead": float(overhead),
+               **({"adapters": adapter_bytes} if adapter_bytes else {}),
                "kv_cache": num_blocks * block_tokens * per_token},
         source="memory left by weights and a fixed overhead; overhead "
                + ("of 3.5 GiB assumed, 1 to 6 GiB as interval" if overhead_bytes is None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
+from penstock.fleet.adapter_costs import with_adapters
 from penstock.fleet.capacity import class_targets, drafting_queue, engine_limits
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.speculation import turn_tokens
@@ -138,7 +139,7 @@ def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueu
 
 def believed_step_time(fleet: Fleet, variant: Variant) -> StepTimeModel:
     """Return the step time of a variant's replica at the plan's confidence."""
-    return step_time(_believed(fleet, variant))
+    return with_adapters(fleet, variant.group, step_time(_believed(fleet, variant)))
 
 
 def _believed(fleet: Fleet, variant: Variant) -> ReplicaGroup:

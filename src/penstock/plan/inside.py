@@ -6,7 +6,6 @@ from typing import Any
 
 from penstock.fleet.stock import INSIDE, STOCK
 from penstock.fleet.values import Fleet
-from penstock.plan.document import compared
 from penstock.policy.schedule.options import PRESETS
 
 
@@ -27,6 +26,8 @@ def inside_document(document: Mapping[str, Any], other: Mapping[str, Any],
                     engine: str) -> dict[str, Any]:
     """Return what the plan with Penstock's scheduler inside ``engine`` needs, beside a plan's
     document."""
+    from penstock.plan.document import compared  # loads the planner, which few runs need
+
     found = compared(document, other, ())
     del found["settings"]
     headrooms = [demand["headroom"] for demand in other["demands"]

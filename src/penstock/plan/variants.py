@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.fleet.adapter_costs import usual_lora
 from penstock.fleet.capacity import step_tokens
 from penstock.fleet.groups import equipped
 from penstock.fleet.replica_factory import step_time
@@ -127,7 +128,8 @@ def _groups(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> Iterator
             for pipeline in fleet.plan.pipeline:
                 for tensor in _degrees(fleet, pool, model):
                     group = ReplicaGroup(model.spec, pool.accelerator, 1,
-                                         Parallelism(tensor, pipeline), precision, kv_precision)
+                                         Parallelism(tensor, pipeline), precision, kv_precision,
+                                         lora=usual_lora(fleet, model))
                     for stated in _as_stated(fleet, group):
                         yield from _with_budgets(fleet, stated)
 
@@ -141,7 +143,7 @@ def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
     """The group with the step times and schedules of the file's groups of the same kind, where the
     file has any."""
     stated = [replace(group, step_time=own.step_time, schedule=own.schedule, intake=own.intake,
-                      setup=own.setup, speculation=own.speculation)
+                      setup=own.setup, speculation=own.speculation, lora=own.lora or group.lora)
               for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
     return stated or [equipped(group, fleet.engine)]
 

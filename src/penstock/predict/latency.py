@@ -10,9 +10,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, exp, inf, log
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from penstock.core.snapshot import ReplicaSnapshot
+from penstock.core.value import made_again
 from penstock.perf.step_time.protocol import StepTimeModel
 
 TTFT, TPOT, E2E = range(3)
@@ -60,6 +61,9 @@ class LatencyPrior:
     chunk_tokens: int = 512
     # Step times without context, by the number of sequences: they do not change.
     _empty_s: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     def pace(self, replica: ReplicaSnapshot,
              factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Pace:

@@ -18,7 +18,18 @@ class LengthPredictor(Protocol):
         """Learn from a finished request."""
 
 
-class HistoryLengths:
+class _History:
+    """The latest outputs of one key: in order of time, in order of size, and their sum."""
+
+    __slots__ = ("ranked", "recent", "total")
+
+    def __init__(self, prior: list[float]) -> None:
+        self.recent = deque(prior)
+        self.ranked = list(prior)
+        self.total = sum(prior)
+
+
+class HistoryLengths(LengthPredictor):
     """Quantiles of the latest finished outputs of each key.
 
     ``prior_tokens`` stands in until the first answers have ended; it counts as ``PRIOR_COUNT``
@@ -31,37 +42,35 @@ class HistoryLengths:
 
     def __init__(self, prior_tokens: float = 256.0) -> None:
         self._prior_tokens = prior_tokens
-        self._recent: dict[str, deque[float]] = {}
-        self._sorted: dict[str, list[float]] = {}
-        self._total: dict[str, float] = {}
+        self._of_key: dict[str, _History] = {}
 
     def observe(self, key: str, output_tokens: int) -> None:
-        recent = self._recent.get(key)
-        if recent is None:
-            recent = self._recent[key] = deque([self._prior_tokens] * self.PRIOR_COUNT)
-            self._sorted[key] = list(recent)
-            self._total[key] = sum(recent)
-        ranked = self._sorted[key]
+        history = self._of_key.get(key)
+        if history is None:
+            history = self._of_key[key] = _History([self._prior_tokens] * self.PRIOR_COUNT)
+        recent, ranked = history.recent, history.ranked
         if len(recent) >= self.WINDOW:
             oldest = recent.popleft()
             del ranked[bisect_left(ranked, oldest)]
-            self._total[key] -= oldest
-        recent.append(float(output_tokens))
-        insort(ranked, float(output_tokens))
-        self._total[key] += output_tokens
+            history.total -= oldest
+        tokens = float(output_tokens)
+        recent.append(tokens)
+        insort(ranked, tokens)
+        history.total += tokens
 
     def quantile(self, key: str, q: float) -> float:
-        ranked = self._sorted.get(key)
-        if not ranked:
+        history = self._of_key.get(key)
+        if history is None:
             return self._prior_tokens
+        ranked = history.ranked
         return ranked[min(len(ranked) - 1, int(q * len(ranked)))]
 
     def mean(self, key: str) -> float:
-        recent = self._recent.get(key)
-        return self._total[key] / len(recent) if recent else self._prior_tokens
+        history = self._of_key.get(key)
+        return self._prior_tokens if history is None else history.total / len(history.recent)
 
 
-class ScaledLengths:
+class ScaledLengths(LengthPredictor):
     """A predictor that is wrong by a known factor, for experiments on robustness."""
 
     def __init__(self, inner: LengthPredictor, factor: float) -> None:

@@ -17,6 +17,7 @@ from penstock.policy.route.explore import Exploring
 from penstock.policy.route.protocol import Router
 from penstock.policy.scale.protocol import Scaler, ScalerContext
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.build import assemble
 from penstock.policy.schedule.drafting import Drafting
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
@@ -54,17 +55,19 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
 
 def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
                     lengths: LengthPredictor | None = None,
-                    max_in_flight: int = 1,
-                    drafting: Drafting | None = None) -> AdaptableScheduler:
+                    max_in_flight: int = 1, drafting: Drafting | None = None,
+                    lists_decodes: bool = True, adapters: AdapterStore | None = None
+                    ) -> AdaptableScheduler:
     """Build a new scheduler.
 
     ``step_time`` is the policy's belief about the device, which may differ from a simulator's true
     durations. ``lengths`` is its belief about outputs (default: learned from finished requests),
-    ``drafting`` its belief about speculative decoding.
+    ``drafting`` its belief about speculative decoding. ``lists_decodes`` says whether plans list
+    their decodes. ``adapters`` has the replica's adapters, None where any may start.
     """
     context = SchedulerContext(options, step_time, lengths or HistoryLengths())
     parts: SchedulerParts = SCHEDULES.load(options.policy)(dict(options.settings), context)
-    return assemble(parts, context, kv, max_in_flight, drafting)
+    return assemble(parts, context, kv, max_in_flight, drafting, lists_decodes, adapters)
 
 
 def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) -> Router:

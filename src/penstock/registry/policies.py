@@ -34,6 +34,14 @@ _PLAIN: Mapping[str, Settings] = {
     "consistent_hash": {"load_factor": Number(1.01, 1000)},
     "predictive": {"target": Word(("e2e", "ttft")), "sample": Number(0, 1000, whole=True)},
 }
+BLIND, BY_SNAPSHOT = "blind", "by_snapshot"
+"""Traits of a router: its choice depends on no replica's state; on nothing but the snapshots of the
+candidates and on the number of earlier requests. A random router draws as many numbers for any
+state."""
+
+_TRAITS = {**dict.fromkeys(("round_robin", "random"), (BLIND,)),
+           **dict.fromkeys(("least_loaded", "shortest_queue", "fewest_waiting", "two_choices",
+                            "free_kv", "consistent_hash"), (BY_SNAPSHOT,))}
 _DISPATCHER: Mapping[str, Setting] = {"dispatcher": Word(tuple(_PLAIN))}
 _MODEL_FIRST: Mapping[str, Settings] = {
     "fixed_model": {"model": Text()}, "fixed_mix": {"shares": Shares()}, "best_route": {},
@@ -43,7 +51,7 @@ _MODEL_FIRST: Mapping[str, Settings] = {
     "dual_pool": {}, "qlm": {},
 }
 ROUTERS = Axis("routing policy", "penstock.route", {
-    **{name: Entry("penstock.policy.route.build:PLAIN", settings)
+    **{name: Entry("penstock.policy.route.build:PLAIN", settings, traits=_TRAITS.get(name, ()))
        for name, settings in _PLAIN.items()},
     **{name: Entry("penstock.policy.route.build:MODEL_FIRST", {**settings, **_DISPATCHER})
        for name, settings in _MODEL_FIRST.items()},

@@ -24,13 +24,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, *parts: bytes) -> None:
-    """Write a file from its parts, all or nothing."""
+    """Write a file from its parts, all or nothing. Raises OSError that names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = temporary_path(path)
     try:
         with partial.open("wb") as file:
             file.writelines(parts)
         partial.replace(path)
+    except OSError as error:  # of a full disk, it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

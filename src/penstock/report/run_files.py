@@ -57,6 +57,10 @@ def staged(folder: Path, kind: Kind = "run") -> Iterator[Path]:
 
 def _check(folder: Path, kind: Kind) -> None:
     try:
+        str(folder if kind == "run" else "").encode()
+    except UnicodeEncodeError:  # the writer of the requests takes no other names
+        raise InputError(f"{folder}: a name that is not UTF-8; expected UTF-8") from None
+    try:
         if not folder.exists():
             return
         if not folder.is_dir():

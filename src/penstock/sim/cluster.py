@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 
 from penstock.core.request import Request
 from penstock.policy.scale.demand import DemandMeter
-from penstock.sim.dispatch import HOLD, Dispatcher
+from penstock.sim.dispatch import HOLD, REFUSED, Dispatcher
 from penstock.sim.handover import Handover
 from penstock.sim.kernel import NEVER_PS, NO_SOURCE, EventSource, Kernel
 from penstock.sim.multiplex.routing import PoolDoor
+from penstock.sim.parts import Elsewhere
 from penstock.sim.replica import SimReplica
 from penstock.sim.scaling.holding import Holding
 from penstock.sim.scaling.loop import Gateway, ScalingLoop
@@ -122,18 +123,21 @@ class RoutedReplica(EventSource):
 class RoutedRequests(Gateway):
     """Requests to be sent. Each goes to a pool that ``door`` chooses, or else to the replica that
     the dispatcher chooses. Where none serves, ``holding`` keeps the request. ``handover`` takes
-    prefilled requests to the replicas that decode them."""
+    prefilled requests to the replicas that decode them. ``elsewhere`` takes the requests that
+    another part of the simulation has."""
 
     def __init__(self, upcoming: Upcoming, dispatcher: Dispatcher,
                  replicas: Sequence[RoutedReplica], door: PoolDoor | None = None,
-                 holding: Holding | None = None, handover: Handover | None = None) -> None:
+                 holding: Holding | None = None, handover: Handover | None = None,
+                 elsewhere: Elsewhere | None = None) -> None:
         super().__init__()
         self._upcoming = upcoming
         self._dispatcher = dispatcher
-        self._replicas = replicas
+        self._replicas = list(replicas)
         self._door = door
         self._holding = holding
         self._handover = handover
+        self._elsewhere = elsewhere
         self._released: deque[Request] = deque()
         self._num_sent = 0
         self._num_ended = 0
@@ -226,8 +230,8 @@ class RoutedRequests(Gateway):
             number, request_id = back
             self._replicas[number].returned(request_id, now_ps)
         elif handover.sends:
-            refused, request = handover.send(now_ps)
-            if refused and request is not None:
+            number, request = handover.send(now_ps)
+            if number == REFUSED and request is not None:
                 self.ended(request.request_id, now_ps)
                 request = None
         else:
@@ -258,6 +262,8 @@ class RoutedRequests(Gateway):
             if number >= 0:
                 return number
         number = self._dispatcher.choose(request, now_ps)
+        if number >= 0 and self._elsewhere is not None and self._elsewhere.takes(request, number):
+            return NO_SOURCE
         if number >= 0:
             if self._dispatcher.reuse is not None:
                 self._dispatcher.reuse.routed(request, number)
@@ -279,7 +285,8 @@ class Cluster:
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
                  on_refused: OnRefused, pools: Sequence[EventSource] = (),
                  door: PoolDoor | None = None, scaling: ScalingLoop | None = None,
-                 holding: Holding | None = None, handover: Handover | None = None) -> None:
+                 holding: Holding | None = None, handover: Handover | None = None,
+                 elsewhere: Elsewhere | None = None) -> None:
         demand = None if holding is None else holding.demand
         self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused, demand)
                           for number, replica in enumerate(replicas)]
@@ -289,6 +296,7 @@ class Cluster:
         self._scaling = scaling
         self._holding = holding
         self._handover = handover
+        self._elsewhere = elsewhere
         if scaling is not None:
             for one in self._replicas:
                 one.scaling = scaling
@@ -303,7 +311,7 @@ class Cluster:
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
         arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door,
-                                  self._holding, self._handover)
+                                  self._holding, self._handover, self._elsewhere)
         if self._handover is not None:
             for replica in self._replicas:
                 replica.on_finished = arrivals.finished

@@ -17,10 +17,14 @@ from penstock.metrics.table import (
     SHED,
     UNFINISHED,
     RequestTable,
+    adapters_of,
     concat,
     tasks_of,
 )
+from penstock.sim.columns_in_file import columns_in_file
+from penstock.sim.parts import Elsewhere
 from penstock.sim.recorder import Ended
+from penstock.workload.select import COLUMNS as WORKLOAD_COLUMNS
 from penstock.workload.select import part_of
 from penstock.workload.workload import Workload
 
@@ -28,6 +32,10 @@ OnOver = Callable[[RequestTable], None]
 _Places = BoolColumn | slice
 
 _OPEN: Final = -1
+_ELSEWHERE: Final = -2
+"""Status of a request that another part of the simulation has."""
+_IN_MEMORY: Final = 3
+"""Latest blocks that stay in memory."""
 
 
 class Outcomes:
@@ -35,12 +43,14 @@ class Outcomes:
     the end is an unfinished request.
 
     ``on_over`` gets the blocks in order, each once all its requests are over; they are forgotten
-    then. Without it all rows are kept.
+    then. Without it all rows are kept. Requests that are ``elsewhere`` have no rows in the end.
     """
 
-    def __init__(self, slos: Mapping[str, Slo], on_over: OnOver | None = None) -> None:
+    def __init__(self, slos: Mapping[str, Slo], on_over: OnOver | None = None,
+                 elsewhere: Elsewhere | None = None) -> None:
         self._slos = slos
         self._on_over = on_over
+        self._elsewhere = elsewhere
         self._blocks: list[_Block] = []
         self._nothing: _Block  # without rows, with the names of the requests
         self._num_expected = 0
@@ -127,10 +137,15 @@ class Outcomes:
             block.late[rows] = True
 
     def hand_over(self, *, end: bool = False) -> None:
-        """Hand over the first blocks whose requests are over; at the ``end``, all."""
-        while self._on_over is not None and self._blocks and (
-                end or not (self._blocks[0].status == _OPEN).any()):
+        """Hand over the first blocks whose requests are over; at the ``end``, all. Blocks that wait
+        for one before them are set aside in files."""
+        self._leave()
+        if self._on_over is None:
+            return
+        while self._blocks and (end or not (self._blocks[0].status == _OPEN).any()):
             self._on_over(self._blocks.pop(0).table(self._slos))
+        for block in self._blocks[:-_IN_MEMORY]:
+            block.set_aside()
 
     def table(self, arrived_s: Mapping[int, float] | None = None) -> RequestTable:
         """Return all rows that were not handed over, in order of arrival, with the outcome of each
@@ -147,6 +162,13 @@ class Outcomes:
         times_s[list(arrived_s)] = list(arrived_s.values())
         table = self._blocks[0].table(self._slos, times_s)
         return table.take(np.argsort(times_s, kind="stable")[:len(arrived_s)])
+
+    def _leave(self) -> None:
+        """Mark the requests that other parts have taken."""
+        if self._elsewhere is not None:
+            self._set(self._elsewhere.requests, _ELSEWHERE)
+            self.num_stored += len(self._elsewhere.requests)
+            self._elsewhere.requests.clear()
 
     def _set(self, numbers: Sequence[int] | IntColumn, status: int) -> None:
         if len(numbers):
@@ -169,6 +191,7 @@ class _Block:
 
     def __init__(self, first: int, workload: Workload) -> None:
         count = len(workload)
+        self._is_aside = False
         self.first = first
         self.workload = workload
         self.status = np.full(count, _OPEN, dtype=np.int8)
@@ -179,6 +202,20 @@ class _Block:
             "itl_max_s")}
         self.counts = {name: np.zeros(count, dtype=np.int64) for name in (
             "output_tokens", "num_late_tokens", "num_preemptions", "num_relegations")}
+
+    def set_aside(self) -> None:
+        """Move all columns to a file, where they can be changed as before."""
+        if self._is_aside:
+            return
+        self._is_aside = True
+        found = columns_in_file([self.status, self.late, self.replica, *self.moments.values(),
+                                 *self.counts.values()])
+        self.status, self.late, self.replica = found[:3]
+        self.moments = dict(zip(self.moments, found[3:], strict=False))
+        self.counts = dict(zip(self.counts, found[3 + len(self.moments):], strict=True))
+        columns: dict[str, Any] = dict(zip(WORKLOAD_COLUMNS, columns_in_file(
+            [getattr(self.workload, name) for name in WORKLOAD_COLUMNS]), strict=True))
+        self.workload = replace(self.workload, **columns)
 
     def table(self, slos: Mapping[str, Slo], times_s: FloatColumn | None = None) -> RequestTable:
         """Return the rows, with arrivals at other times where these are given."""
@@ -198,6 +235,9 @@ class _Block:
             status=np.where(self.status == _OPEN, np.int8(UNFINISHED), self.status),
             met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
             service_classes=workload.service_classes, tenants=workload.tenants,
-            tasks=tasks_of(workload.tasks), **moments)
+            tasks=tasks_of(workload.tasks),
+            adapters=adapters_of(workload.adapters, workload.adapter_index), **moments)
         judged = table.judged(slos)
-        return replace(judged, met_slo=judged.met_slo & ~self.late)
+        judged = replace(judged, met_slo=judged.met_slo & ~self.late)
+        here = self.status != _ELSEWHERE
+        return judged if here.all() else judged.take(here)

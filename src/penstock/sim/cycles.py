@@ -15,4 +15,7 @@ def no_cycle_search() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            # Let all objects so far count as old, so that they are not visited at once.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()

@@ -9,10 +9,12 @@ from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.core.units import PS_PER_S
+from penstock.policy.route.near_adapter import near, nearness
 from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.roles import Roles
 from penstock.predict.length import HistoryLengths
+from penstock.sim.kernel import NEVER_PS
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import ReuseMeter
 
@@ -26,17 +28,20 @@ _LEAST_LEFT = 0.25
 
 class ReplicaSpec(NamedTuple):
     """Facts about a replica: its model and classes, its speed relative to the fastest replica of
-    its model, and the times at which it may take confidential requests."""
+    its model, the times at which it may take confidential requests, and the adapters that it
+    takes."""
 
     model: str
     service_classes: frozenset[str] | None = None
     speed: float = 1.0
     confidentiality: Confidentiality = NOT_KNOWN
+    adapters: frozenset[str] = frozenset()
 
-    def serves(self, model: str, service_class: str) -> bool:
+    def serves(self, model: str, service_class: str, adapter: str = "") -> bool:
         """Whether it serves such requests. An empty model means any model."""
         return (not model or model == self.model) and (
-            self.service_classes is None or service_class in self.service_classes)
+            self.service_classes is None or service_class in self.service_classes) and (
+            not adapter or adapter in self.adapters)
 
 
 class Dispatcher:
@@ -51,14 +56,15 @@ class Dispatcher:
                  reuse: ReuseMeter | None = None) -> None:
         self.reuse = reuse
         self._router = router
-        self._replicas = replicas
-        self._specs = specs
+        self._replicas = list(replicas)
+        self._specs = list(specs)
         self._on_refused = on_refused
         self._roles = roles
         self._keeps_accounts = router.learns or router.looks_into_queues
         self._open = [True] * len(specs)
-        self._candidates: dict[tuple[str, str], list[int]] = {}
+        self._candidates: dict[tuple[str, str, str], list[int]] = {}
         self._seen: list[ReplicaSnapshot | None] = [None] * len(specs)
+        self._seen_until_ps = [NEVER_PS] * len(specs)
         self._lengths = HistoryLengths()
         self._expected: dict[int, tuple[int, float]] = {}
         self._expected_sum = [0.0] * len(specs)
@@ -78,7 +84,7 @@ class Dispatcher:
 
     def _serving(self, request: Request) -> list[int]:
         """Return the replicas that serve such requests."""
-        key = (request.model, request.service_class.name)
+        key = (request.model, request.service_class.name, request.adapter)
         candidates = self._candidates.get(key)
         if candidates is None:
             candidates = [i for i, spec in enumerate(self._specs)
@@ -105,7 +111,7 @@ class Dispatcher:
         recorded, HOLD when only closed replicas serve it."""
         candidates = self._serving(request)
         if not candidates:
-            if any(spec.serves(request.model, request.service_class.name)
+            if any(spec.serves(request.model, request.service_class.name, request.adapter)
                    for spec in self._specs):
                 return HOLD
             self._on_refused(request, NO_REPLICA)
@@ -137,6 +143,10 @@ class Dispatcher:
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]
         snapshots = [self._snapshot(index, now_ps) for index in candidates]
+        if request.adapter:
+            found = near(snapshots, [self._nearness(index, request.adapter)
+                                     for index in candidates], request.prompt_tokens)
+            snapshots = [snapshots[place] for place in found]
         route = self._router.route(request, snapshots, now_ps / PS_PER_S)
         if route.replica_id < 0:
             reason = route.admit.reason if isinstance(route.admit, Reject) else "was refused"
@@ -144,6 +154,11 @@ class Dispatcher:
         elif self._keeps_accounts:
             self._book(request, route.replica_id)
         return route.replica_id
+
+    def _nearness(self, index: int, adapter: str) -> tuple[float, int]:
+        replica = self._replicas[index]
+        assert replica.adapters is not None, "replicas without adapters are no candidates"
+        return nearness(replica.adapters, adapter, replica.coming_adapters())
 
     def changed(self, index: int) -> None:
         """Drop the snapshot of a replica that has changed."""
@@ -207,14 +222,15 @@ class Dispatcher:
     # -- snapshots ------------------------------------------------------------------------------
 
     def _snapshot(self, index: int, now_ps: int) -> ReplicaSnapshot:
-        """Return a replica's snapshot. It is kept until the replica changes, which it does
-        throughout a jump."""
-        replica = self._replicas[index]
+        """Return a replica's snapshot. It is kept until the replica changes, which it does with
+        each step of a jump."""
         seen = self._seen[index]
-        if seen is None or replica.jumping:
+        if seen is None or now_ps >= self._seen_until_ps[index]:
+            replica = self._replicas[index]
             scheduler = replica.scheduler
             spec = self._specs[index]
-            prompt_tokens, kv_tokens, generated = replica.load(now_ps)
+            prompt_tokens, kv_tokens, generated, until_ps = replica.load(now_ps)
+            self._seen_until_ps[index] = until_ps
             seen = self._seen[index] = ReplicaSnapshot(
                 index, spec.model, now_ps / PS_PER_S, replica.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,

@@ -1,6 +1,5 @@
 """The oracle under speculative decoding: turns give several tokens, as many as it alone knows."""
 
-import heapq
 from collections.abc import Mapping, Sequence
 
 from penstock.core.step import StepPlan
@@ -42,9 +41,7 @@ class DraftedOracle(Oracle):
         return finished
 
     def _room(self, group: int) -> None:
-        while len(self._heaps) <= group:
-            self._heaps.append([])
-            self._turns.append(0)
+        super()._room(group)
         while len(self._depths) <= group:
             self._depths.append(self._usual)
 
@@ -57,18 +54,16 @@ class DraftedOracle(Oracle):
         else:
             done = self._done.setdefault(request_id, 0)
             turns = self._drafts.turns([request_id], [done], [remaining], depth)[0]
-        self._enter(request_id, group, remaining, turns)
+        self._begin_turns(request_id, group, remaining, turns)
 
-    def _enter(self, request_id: int, group: int, remaining: int, turns: int) -> None:
-        end = self._turns[group] + turns
+    def _begin_turns(self, request_id: int, group: int, remaining: int, turns: int) -> None:
         self._joined[request_id] = (self._turns[group], remaining)
-        self._end[request_id] = (group, end)
-        heapq.heappush(self._heaps[group], (end, request_id))
+        self._enter(request_id, group, self._turns[group] + turns)
 
     def _leave(self, request_id: int) -> None:
-        ending = self._end.pop(request_id, None)
-        if ending is not None:
-            self._remaining[request_id] = self._part(request_id, ending[0])
+        for group, ends in enumerate(self._ends):
+            if ends.pop(request_id, -1) >= 0:
+                self._remaining[request_id] = self._part(request_id, group)
 
     def _part(self, request_id: int, group: int) -> int:
         """Take note of the turns that a member has had. Returns its tokens left."""
@@ -79,13 +74,13 @@ class DraftedOracle(Oracle):
 
     def _deepen(self, group: int, depth: int) -> None:
         """Let the turns of a group be of another depth."""
-        members = [request_id for request_id, ending in self._end.items() if ending[0] == group]
+        members = list(self._ends[group])
         left = [self._part(request_id, group) for request_id in members]
         self._depths[group] = depth
         self._heaps[group] = []
         turns = self._drafts.turns(members, [self._done[one] for one in members], left, depth)
         for request_id, remaining, num_turns in zip(members, left, turns, strict=True):
-            self._enter(request_id, group, remaining, num_turns)
+            self._begin_turns(request_id, group, remaining, num_turns)
 
     def forget(self, request_id: int) -> None:
         """Forget a request that was aborted or shed."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from penstock.core.units import to_ps
+from penstock.fleet.adapter_costs import adapter_store
 from penstock.fleet.replica_factory import (
     belief_factor,
     journal_header,
@@ -24,6 +25,7 @@ from penstock.perf.step_time.calibration import biased
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.tiers import KvTiers, TierStore
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.registry.make import build_scheduler
 from penstock.sim.beliefs import Beliefs
 from penstock.sim.drafted_oracle import DraftedOracle
@@ -72,20 +74,25 @@ class SimulatedEngines:
                                                                          replica_id)))
         lengths, warmup_ps = self.lengths[group.model.name], to_ps(fleet.run.warmup_s)
         drafts, tiers = self.drafts[number], self._tiers(number)
+        adapters = adapter_store(fleet, group)
         oracle = (Oracle(lengths) if drafts is None or group.speculation is None
                   else DraftedOracle(lengths, drafts, group.speculation.depth.tokens))
         recorder = (ReplicaRecorder(self._period_ps, warmup_ps) if drafts is None
                     else DraftedRecorder(self._period_ps, warmup_ps, drafts))
-        return SimReplica(replica_id, self._scheduler(number, replica_id, tiers), clock, oracle,
-                          recorder, self._journal(number, replica_id), group.intake, tiers)
+        return SimReplica(replica_id, self._scheduler(number, replica_id, tiers, adapters), clock,
+                          oracle, recorder, self._journal(number, replica_id), group.intake, tiers,
+                          adapters)
 
     def renew(self, number: int, replica: SimReplica) -> None:
         """Give a slot a fresh engine. A first life needs none."""
         self._num_lives[replica.replica_id] += 1
         replica_id = replica.replica_id
-        tiers = self._tiers(number)
-        replica.renew(self._scheduler(number, replica_id, tiers),
-                      self._journal(number, replica_id), tiers)
+        tiers, adapters = self._tiers(number), adapter_store(self._fleet,
+                                                             self._fleet.replicas[number])
+        if adapters is not None and replica.adapters is not None:
+            adapters.follow(replica.adapters)
+        replica.renew(self._scheduler(number, replica_id, tiers, adapters),
+                      self._journal(number, replica_id), tiers, adapters)
 
     def _tiers(self, number: int) -> KvTiers | None:
         """Return the tiers below a new replica's cache: empty ones, but for shared stores."""
@@ -98,14 +105,15 @@ class SimulatedEngines:
                           if tier.shared else tier.store(block_tokens))
         return KvTiers(stores) if stores else None
 
-    def _scheduler(self, number: int, replica_id: int, tiers: KvTiers | None
-                   ) -> AdaptableScheduler:
+    def _scheduler(self, number: int, replica_id: int, tiers: KvTiers | None,
+                   adapters: AdapterStore | None) -> AdaptableScheduler:
         fleet, group = self._fleet, self._fleet.replicas[number]
         kv = kv_cache(fleet, group, kv_tokens(fleet, group), tiers)
         self.kvs[replica_id] = kv
         return build_scheduler(fleet.schedule_of(group),
                                biased(self._models[number], self._factors[number]), kv,
-                               self._beliefs.lengths(), drafting=drafting_of(group))
+                               self._beliefs.lengths(), drafting=drafting_of(group),
+                               lists_decodes=self._journal_dir is not None, adapters=adapters)
 
     def _journal(self, number: int, replica_id: int) -> Journal | None:
         if self._journal_dir is None:

@@ -10,7 +10,9 @@ from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
 
-_FLUSH_REQUESTS = 1 << 16
+_FLUSH_REQUESTS = 1 << 13
+_FLUSH_INSTANTS = 1 << 12
+"""Instants between two counts of the ended requests."""
 _LOOKS = 10
 """How often at most ``lost`` is asked."""
 
@@ -36,12 +38,13 @@ class Flusher:
         self._lost = lost
         self._look_requests = max(1, num_requests // _LOOKS)
         self._instants = 0
+        self._flush_instants = _FLUSH_INSTANTS
 
     def on_instant(self, now_ps: int) -> None:
         self._instants += 1
         if self._lost is not None and not self._instants & 0x3F:
             self._look(self._lost)
-        if self._instants & 0xFFF:
+        if self._instants % self._flush_instants:
             return
         pending = sum(replica.recorder.num_ended for replica in self._replicas)
         if pending >= _FLUSH_REQUESTS:

@@ -58,7 +58,7 @@ class Kernel:
     """
 
     def __init__(self, sources: Sequence[EventSource], arrivals: Arrivals) -> None:
-        self._sources = sources
+        self._sources = list(sources)
         self._arrivals = arrivals
         self._queue: list[tuple[int, int]] = []  # (due, number of the source)
         self._queued = [source.due_ps for source in sources]  # the latest queued time of each

@@ -1,9 +1,14 @@
 """The oracle: the only part of a simulation that knows true answer lengths."""
 
 import heapq
+from array import array
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from penstock.core.step import StepPlan
+
+_NUMBER_BITS: Final = 36
+_NUMBER: Final = (1 << _NUMBER_BITS) - 1
 
 
 class TrueLengths:
@@ -11,11 +16,11 @@ class TrueLengths:
 
     def __init__(self) -> None:
         self._first = 0
-        self._tokens: list[int] = []
+        self._tokens = array("i")
 
     def add(self, tokens: list[int]) -> None:
         """Take the tokens of the next requests."""
-        self._tokens += tokens
+        self._tokens.extend(tokens)
 
     def forget_before(self, request_id: int) -> None:
         """Forget the requests before a number."""
@@ -31,15 +36,16 @@ class Oracle:
 
     It follows decode groups through the plans' ``joined`` and ``left``: a member that joins at turn
     t with r tokens left ends at turn t + r, so one heap per group finds the next end without
-    visiting other members.
+    visiting other members. An entry of a heap is one number, of the turn and the request, since
+    numbers compare faster than pairs.
     """
 
     def __init__(self, output_tokens: TrueLengths | Mapping[int, int] | Sequence[int]
                  ) -> None:
         self._outputs = output_tokens
         self._remaining: dict[int, int] = {}  # remaining tokens of requests outside groups
-        self._end: dict[int, tuple[int, int]] = {}  # member -> (group, turn of its last token)
-        self._heaps: list[list[tuple[int, int]]] = []
+        self._ends: list[dict[int, int]] = []  # of each group: member -> turn of its last token
+        self._heaps: list[list[int]] = []
         self._turns: list[int] = []
 
     def begin(self, plan: StepPlan) -> int:
@@ -50,7 +56,8 @@ class Oracle:
         """
         for request_id in plan.left:
             self._leave(request_id)
-        if plan.joined:
+        # Mostly a request joins because its prompt is complete: then its tokens are counted later.
+        if len(plan.joined) > len(plan.chunks) or plan.left:
             computed = {chunk.request_id for chunk in plan.chunks}
             for request_id, group in plan.joined:
                 if request_id not in computed and request_id in self._remaining:
@@ -59,7 +66,7 @@ class Oracle:
         for group in plan.groups:
             heap = self._live_heap(group)
             if heap:
-                until = heap[0][0] - self._turns[group]
+                until = (heap[0] >> _NUMBER_BITS) - self._turns[group]
                 steps = until if not steps else min(steps, until)
         return steps
 
@@ -68,11 +75,12 @@ class Oracle:
         finished: list[int] = []
         for group in plan.groups:
             turn = self._turns[group] = self._turns[group] + num_steps
-            heap = self._heaps[group]
-            while heap and heap[0][0] <= turn:
-                end, request_id = heapq.heappop(heap)
-                if self._end.get(request_id) == (group, end):
-                    del self._end[request_id]
+            heap, later = self._heaps[group], (turn + 1) << _NUMBER_BITS
+            while heap and heap[0] < later:
+                entry = heapq.heappop(heap)
+                request_id = entry & _NUMBER
+                if self._ends[group].get(request_id, -1) == entry >> _NUMBER_BITS:
+                    del self._ends[group][request_id]
                     finished.append(request_id)
         if plan.joined:
             group_of = dict(plan.joined)
@@ -92,23 +100,31 @@ class Oracle:
             self._join(request_id, group, remaining - 1)
 
     def _join(self, request_id: int, group: int, remaining: int) -> None:
+        self._room(group)
+        self._enter(request_id, group, self._turns[group] + remaining)
+
+    def _room(self, group: int) -> None:
         while len(self._heaps) <= group:
             self._heaps.append([])
+            self._ends.append({})
             self._turns.append(0)
-        end = self._turns[group] + remaining
-        self._end[request_id] = (group, end)
-        heapq.heappush(self._heaps[group], (end, request_id))
+
+    def _enter(self, request_id: int, group: int, end: int) -> None:
+        self._ends[group][request_id] = end
+        heapq.heappush(self._heaps[group], end << _NUMBER_BITS | request_id)
 
     def _leave(self, request_id: int) -> None:
-        ending = self._end.pop(request_id, None)
-        if ending is not None:  # otherwise it ended in a step that was in flight when it left
-            self._remaining[request_id] = ending[1] - self._turns[ending[0]]
+        # A request in no group ended in a step that was in flight when it left.
+        for group, ends in enumerate(self._ends):
+            end = ends.pop(request_id, -1)
+            if end >= 0:
+                self._remaining[request_id] = end - self._turns[group]
 
-    def _live_heap(self, group: int) -> list[tuple[int, int]]:
+    def _live_heap(self, group: int) -> list[int]:
         if group >= len(self._heaps):
             return []
-        heap = self._heaps[group]
-        while heap and self._end.get(heap[0][1]) != (group, heap[0][0]):
+        heap, ends = self._heaps[group], self._ends[group]
+        while heap and ends.get(heap[0] & _NUMBER, -1) != heap[0] >> _NUMBER_BITS:
             heapq.heappop(heap)
         return heap
 
@@ -118,5 +134,6 @@ class Oracle:
 
     def forget(self, request_id: int) -> None:
         """Forget a request that was aborted or shed."""
-        self._end.pop(request_id, None)
+        for ends in self._ends:
+            ends.pop(request_id, None)
         self._remaining.pop(request_id, None)

@@ -1,6 +1,5 @@
 """Records of each request of one replica, as input for the metrics."""
 
-from array import array
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -99,7 +98,7 @@ class ReplicaRecorder:
         self._logs: list[TurnLog] = []
         self._live: dict[int, _Life] = {}
         self._relegations: dict[int, int] = {}
-        self._ended = array("q")  # rows of _COLUMNS
+        self._ended: list[int] = []  # rows of _COLUMNS
         self._ended_requests: list[Request] = []
         self._odd: dict[int, list[tuple[int, int, int, int]]] = {}  # row -> its pieces
 
@@ -210,9 +209,15 @@ class ReplicaRecorder:
             tokens = self._logs[group].turns - start_turn + 1
         elif life.token_ps >= 0:
             tokens = 1
-        self._ended.extend((tokens, life.first_scheduled_ps, life.first_token_ps,
-                            now_ps if tokens else -1, group, start_turn, life.num_preemptions,
-                            self._relegations.pop(request_id, 0)))
+        ended = self._ended
+        ended.append(tokens)
+        ended.append(life.first_scheduled_ps)
+        ended.append(life.first_token_ps)
+        ended.append(now_ps if tokens else -1)
+        ended.append(group)
+        ended.append(start_turn)
+        ended.append(life.num_preemptions)
+        ended.append(self._relegations.pop(request_id, 0) if self._relegations else 0)
         self._ended_requests.append(life.request)
 
     def drop(self, request_id: int) -> None:
@@ -232,7 +237,7 @@ class ReplicaRecorder:
 
     def flush(self) -> Ended:
         """Return the requests that ended since the last flush, and forget their records."""
-        rows = np.frombuffer(self._ended, dtype=np.int64).reshape(-1, _COLUMNS).copy()
+        rows = np.array(self._ended, dtype=np.int64).reshape(-1, _COLUMNS)
         requests = self._ended_requests
         ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
         first_s = _seconds(rows[:, 2])
@@ -277,7 +282,7 @@ class ReplicaRecorder:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _forget(self) -> None:
-        self._ended = array("q")
+        self._ended = []
         self._ended_requests = []
         self._odd = {}
         self.unfinished = set()
@@ -297,9 +302,22 @@ def _seconds(column_ps: IntColumn) -> FloatColumn:
 
 def targets(requests: list[Request]) -> Targets:
     """Return per request: due time of the first token, pace, and its mode's place in ITL_MODES."""
-    slos: list[Slo] = [request.service_class.slo for request in requests]
-    due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
-           for request, slo in zip(requests, slos, strict=True)]
-    pace = [np.nan if slo.itl_s is None else slo.itl_s for slo in slos]
-    return Targets(np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
-                   np.array([ITL_MODES.index(slo.itl) for slo in slos], dtype=np.int64))
+    slos: dict[int, tuple[float, float, int]] = {}
+    ttft_s, pace_s, modes = [], [], []
+    for request in requests:
+        slo = request.service_class.slo
+        found = slos.get(id(slo))
+        if found is None:
+            found = slos[id(slo)] = _numbers(slo)
+        ttft_s.append(found[0])
+        pace_s.append(found[1])
+        modes.append(found[2])
+    arrival_s = [request.arrival_s for request in requests]
+    return Targets(np.array(arrival_s, dtype=np.float64) + np.array(ttft_s, dtype=np.float64),
+                   np.array(pace_s, dtype=np.float64), np.array(modes, dtype=np.int64))
+
+
+def _numbers(slo: Slo) -> tuple[float, float, int]:
+    """Return the target of the first token, the pace, NaN for none, and the mode's place."""
+    return (np.nan if slo.ttft_s is None else slo.ttft_s,
+            np.nan if slo.itl_s is None else slo.itl_s, ITL_MODES.index(slo.itl))

@@ -12,6 +12,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
+from penstock.fleet.adapter_costs import adapters_of_model, takes
 from penstock.fleet.disaggregation import roles_of
 from penstock.fleet.replica_factory import (
     believed_step_time,
@@ -23,6 +24,7 @@ from penstock.fleet.scaler import fleet_deferral, patience_of
 from penstock.fleet.scaling import slotted
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.run_summary import AdapterLoads
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.kv_transfer import sent_bytes_per_token
@@ -42,6 +44,7 @@ from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import TrueLengths
+from penstock.sim.parts import Elsewhere, Part
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import PrefixReuse, ReuseMeter
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
@@ -65,7 +68,8 @@ class SimulationResult:
     ``num_unsent`` requests of closed loops or sessions were not sent before the end. Where replicas
     are scaled, ``busy_s`` has one for each slot. ``busy_bins`` has the group and the computing time
     over time of each replica whose energy is told. ``moved`` are the prompts that moved to another
-    replica, None where replicas have no roles.
+    replica, None where replicas have no roles. ``adapter_loads`` are those of all replicas, None
+    where none takes adapters.
     """
 
     table: RequestTable
@@ -82,6 +86,7 @@ class SimulationResult:
     scaling: ScalingRun | None = None
     busy_bins: tuple[tuple[int, BusyBins], ...] = ()
     moved: Moved | None = None
+    adapter_loads: AdapterLoads | None = None
 
     def busy_bins_of(self, group: int, num_bins: int) -> FloatColumn:
         """Return the computing time of a group's replicas together by bin, in seconds."""
@@ -113,18 +118,19 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
              journal_dir: Path | None = None, seed: int = 0, log_steps: bool = False,
              on_progress: Callable[[int], None] | None = None,
              lost: Callable[[RequestTable], bool] | None = None,
-             on_over: OnOver | None = None) -> SimulationResult:
+             on_over: OnOver | None = None, part: Part | None = None) -> SimulationResult:
     """Run ``traffic`` on the replicas and the pools of ``fleet``, in one order of time.
 
     ``journal_dir`` gets one journal per replica. ``log_steps`` keeps every step. ``on_progress`` is
     called occasionally with the number of ended requests. ``lost`` gets the table so far, now and
     then, and ends the run where it returns true; it is for fleets without pools. ``on_over`` gets
     the requests in order, block by block, once they are over; the table of the result is empty
-    then. Raises InputError for requests of a model that neither a pool nor a replica has.
+    then. With a ``part`` of ``parts_of`` only its replicas and their requests are simulated. Raises
+    InputError for requests of a model that neither a pool nor a replica has.
     """
     _check_models(fleet, traffic)
     with ExitStack() as stack:
-        parts = _assemble(fleet, traffic, beliefs, journal_dir, seed, stack, on_over)
+        parts = _assemble(fleet, traffic, beliefs, journal_dir, seed, stack, on_over, part)
         replicas = parts.replicas
         if log_steps:
             for replica in replicas:
@@ -157,7 +163,16 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
         tuple(replica.recorder.steps.columns() for replica in replicas
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Dependent) else 0,
-        scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved)
+        scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved,
+        _adapter_loads(replicas))
+
+
+def _adapter_loads(replicas: Sequence[SimReplica]) -> AdapterLoads | None:
+    stores = [one.adapters for one in replicas if one.adapters is not None]
+    return AdapterLoads(
+        from_disk=sum(one.num_fetches for one in stores),
+        to_device=sum(one.num_copies for one in stores),
+        waited_s=sum(one.loaded_ps for one in stores) / PS_PER_S) if stores else None
 
 
 def _coming(fleet: Fleet, traffic: Traffic, parts: _Parts) -> Iterator[Iterator[Request]]:
@@ -211,16 +226,18 @@ def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Traffic) -> float:
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
     """Build the event loop alone, for benchmarks: without collection and output."""
     with ExitStack() as stack:
-        parts = _assemble(fleet, workload, NO_ERRORS, None, 0, stack, None)
+        parts = _assemble(fleet, workload, NO_ERRORS, None, 0, stack)
         for block in workload.blocks():
             _tell(parts, block)
         return parts.cluster
 
 
 def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Path | None,
-              seed: int, stack: ExitStack, on_over: OnOver | None) -> _Parts:
+              seed: int, stack: ExitStack, on_over: OnOver | None = None,
+              part: Part | None = None) -> _Parts:
+    elsewhere = None if part is None else Elsewhere(part)
     outcomes = Outcomes({name: fleet.service_class(name).slo for name in traffic.service_classes},
-                        on_over)
+                        on_over, elsewhere)
     whole = slotted(fleet)
     replicas: list[SimReplica] = []
     slots: list[Slot] = []
@@ -235,8 +252,11 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     specs = _replica_specs(whole, relative_speeds(whole, believed))
     reuse = ReuseMeter(engines.kvs, [spec.model for spec in specs]) \
         if any(isinstance(kv, SharedKv) for kv in engines.kvs.values()) else None
-    dispatcher = Dispatcher(router, replicas, specs, outcomes.refuse, roles_of(whole), reuse)
-    handover = _handover(whole, dispatcher, replicas)
+    refused = outcomes.refuse
+    if elsewhere is not None and part is not None and part.number:
+        refused = elsewhere.refused
+    dispatcher = Dispatcher(router, replicas, specs, refused, roles_of(whole), reuse)
+    handover = _handover(whole, dispatcher, replicas, engines.kvs)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []
     scaling = holding = deferring = None
@@ -251,22 +271,23 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
         holding = Holding(to_ps(fleet.scaling.hold_s), demand, outcomes.refuse, scaling.held,
                           patience_of(fleet, seed), deferring, scaling.deferred)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
-                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover)
+                      PoolDoor(pools, dispatcher) if pools else None, scaling, holding, handover,
+                      elsewhere)
     return _Parts(cluster, replicas, engines.kvs, engines.lengths, outcomes, pools, scaling,
                   _busy_bins(fleet, slots, replicas) if fleet.tells_energy else (),
                   None if deferring is None else holding, handover, whole.replicas,
                   engines.drafts, reuse)
 
 
-def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica]
-              ) -> Handover | None:
+def _handover(fleet: Fleet, dispatcher: Dispatcher, replicas: Sequence[SimReplica],
+              kvs: Mapping[int, KvAllocator]) -> Handover | None:
     """Return the way of prompts between replicas, None where all do everything."""
     if fleet.disaggregation is None:
         return None
     senders = [Sender(sent_bytes_per_token(group.model, group.parallelism, group.kv_precision),
                       group.model.cached_layers)
                for group in fleet.replicas for _ in range(group.count)]
-    return Handover(dispatcher, replicas, senders, fleet.disaggregation.transfer)
+    return Handover(dispatcher, replicas, senders, fleet.disaggregation.transfer, kvs)
 
 
 def _busy_bins(fleet: Fleet, slots: Sequence[Slot],
@@ -285,7 +306,9 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
     speeds = iter(relative_speed)
     return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
-                 next(speeds), group.confidentiality)
+                 next(speeds), group.confidentiality,
+                 frozenset([one.name for one in adapters_of_model(fleet, group.model.name)
+                            if takes(group.lora, one)]))
             for group in fleet.replicas for _ in range(group.count)]
 
 

@@ -1,12 +1,12 @@
 """End times of a replica's decode turns, stored as runs of steps instead of tokens."""
 
-from array import array
 from typing import ClassVar, Final
 
 import numpy as np
 
 from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import FloatColumn
+from penstock.sim.int_rows import IntRows
 
 
 class TurnLog:
@@ -20,12 +20,18 @@ class TurnLog:
     __slots__ = ("_runs", "turns")
 
     def __init__(self) -> None:
-        self._runs = array("q")
+        self._runs = IntRows(5)
         self.turns = 0
 
     def extend(self, num: int, start_ps: int, duration_ps: int, growth_ps: int) -> None:
         """Append a run of ``num`` turns."""
-        self._runs.extend((self.turns, num, start_ps, duration_ps, growth_ps))
+        tail = self._runs.tail
+        tail.append(self.turns)
+        tail.append(num)
+        tail.append(start_ps)
+        tail.append(duration_ps)
+        tail.append(growth_ps)
+        self._runs.grown()
         self.turns += num
 
     def ends_s(self, first_turn: int, num_turns: int | None = None) -> tuple[int, FloatColumn]:
@@ -34,7 +40,7 @@ class TurnLog:
 
         With ``num_turns``, later runs are not expanded.
         """
-        runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
+        runs = self._runs.table()
         if len(runs):
             runs = runs[max(0, int(np.searchsorted(runs[:, 0], first_turn, side="right")) - 1):]
         if num_turns is not None:
@@ -49,12 +55,8 @@ class TurnLog:
 
     def forget_before(self, turn: int) -> None:
         """Drop runs that end before ``turn``."""
-        runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
-        keep = int(np.searchsorted(runs[:, 0] + runs[:, 1], turn, side="right"))
-        kept = runs[keep:].tobytes()
-        del runs
-        self._runs = array("q")
-        self._runs.frombytes(kept)
+        runs = self._runs.table()
+        self._runs.drop_first(int(np.searchsorted(runs[:, 0] + runs[:, 1], turn, side="right")))
 
 
 BUSY_BIN_S: Final = 60.0
@@ -93,7 +95,7 @@ class BusyBins:
 class StepSamples:
     """A sampled record of a replica's steps for plots: all steps at first, then one per period."""
 
-    __slots__ = ("_next_ps", "_period_ps", "_rows", "every_step")
+    __slots__ = ("_next_ps", "_num_rows", "_period_ps", "_rows", "every_step")
 
     WHOLE: ClassVar[int] = 4000
     COLUMNS: ClassVar[int] = 6
@@ -101,21 +103,33 @@ class StepSamples:
     def __init__(self, period_ps: int) -> None:
         self._period_ps = period_ps
         self._next_ps = 0
-        self._rows = array("q")
+        self._rows = IntRows(self.COLUMNS)
+        self._num_rows = 0
         self.every_step = True
+
+    def due(self, end_ps: int) -> bool:
+        """Return whether to record the step (or the run of steps) that ended at ``end_ps``."""
+        if self._num_rows >= self.WHOLE:
+            self.every_step = False
+            if end_ps < self._next_ps:
+                return False
+            self._next_ps = end_ps + self._period_ps
+        return True
 
     def add(self, end_ps: int, duration_ps: int, prefill_tokens: int, decode_seqs: int,
             num_waiting: int, kv_used_tokens: int) -> None:
-        """Record a step (or the last of a run of steps)."""
-        if len(self._rows) >= self.WHOLE * self.COLUMNS:
-            self.every_step = False
-            if end_ps < self._next_ps:
-                return
-            self._next_ps = end_ps + self._period_ps
-        self._rows.extend((end_ps, duration_ps, prefill_tokens, decode_seqs, num_waiting,
-                           kv_used_tokens))
+        """Record a step (or the last of a run of steps) that is due."""
+        tail = self._rows.tail
+        tail.append(end_ps)
+        tail.append(duration_ps)
+        tail.append(prefill_tokens)
+        tail.append(decode_seqs)
+        tail.append(num_waiting)
+        tail.append(kv_used_tokens)
+        self._rows.grown()
+        self._num_rows += 1
 
     def columns(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
         """Return one row per sample: end, duration (ps), prompt tokens, decodes, waiting, KV
         tokens."""
-        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.COLUMNS).copy()
+        return self._rows.table().copy()

@@ -24,7 +24,7 @@ class Upcoming(Protocol):
         """Take note that a request has ended."""
 
 
-class InOrder:
+class InOrder(Upcoming):
     """Requests at their own times."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
@@ -48,7 +48,7 @@ class InOrder:
         self.due_ps = NEVER_PS if upcoming is None else to_ps(upcoming.arrival_s)
 
 
-class Dependent:
+class Dependent(Upcoming):
     """Requests of which some wait for clients of closed loops, or for other requests. ``arrived_s``
     has the times of the sent requests by their numbers."""
 

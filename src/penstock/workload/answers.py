@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.forecast import Forecast
 
-IntColumn = NDArray[np.int64]
-Matrix = NDArray[np.float64]
+IntColumn: TypeAlias = NDArray[np.int64]
+Matrix: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

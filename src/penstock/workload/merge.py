@@ -26,6 +26,7 @@ def merged(parts: Sequence[Workload]) -> Workload:
     classes = _joined([Labels(part.service_classes, part.class_index) for part in parts])
     tenants = _joined([Labels(part.tenants, part.tenant_index) for part in parts])
     prefixes = _joined_prefixes(parts).take(order)
+    adapters = _joined_adapters(parts)
 
     def column(name: str) -> IntColumn:
         return np.concatenate([getattr(part, name) for part in parts])[order]
@@ -38,7 +39,17 @@ def merged(parts: Sequence[Workload]) -> Workload:
         loops=joined_loops([(len(part), part.loops) for part in parts], order),
         links=joined_links([(len(part), part.links) for part in parts], order),
         tasks=_joined_tasks(parts, order),
+        adapters=() if adapters is None else adapters.names,
+        adapter_index=None if adapters is None else adapters.index[order],
     )
+
+
+def _joined_adapters(parts: Sequence[Workload]) -> Labels | None:
+    """The adapters of all parts, None where no request names any."""
+    if all(part.adapter_index is None for part in parts):
+        return None
+    return _joined([Labels(("",), np.zeros(len(part), np.int64)) if part.adapter_index is None
+                    else Labels(part.adapters, part.adapter_index) for part in parts])
 
 
 def _joined_tasks(parts: Sequence[Workload], order: IntColumn) -> IntColumn | None:
@@ -59,7 +70,8 @@ def joined(parts: Sequence[Workload]) -> Workload:
     if len(parts) == 1:
         return parts[0]
     columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in (*COLUMNS, "adapter_index") if getattr(parts[0], name) is not None}
     return replace(parts[0], **columns)
 
 
@@ -69,11 +81,16 @@ def sampled(traffic: Traffic, most: int) -> tuple[Workload, int]:
     if isinstance(traffic, Workload):
         return traffic, 1
     step = max(1, ceil_div(len(traffic), most))
-    parts, first = [], 0
+    columns: dict[str, Any] = {}
+    first = taken = 0
     for block in traffic.blocks():
-        parts.append(part_of(block, slice(-first % step, None, step)))
-        first += len(block)
-    return joined(parts), step
+        part = part_of(block, slice(-first % step, None, step))
+        for name in COLUMNS:  # copied, because views would keep all blocks
+            column = getattr(part, name)
+            into = columns.setdefault(name, np.empty(ceil_div(len(traffic), step), column.dtype))
+            into[taken:taken + len(part)] = column
+        first, taken = first + len(block), taken + len(part)
+    return replace(part, **columns), step
 
 
 def merged_blocks(streams: Sequence[Iterator[Workload]]) -> Iterator[Workload]:

@@ -1,6 +1,6 @@
 """Turns traffic sources into one workload."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.workload.adapters import drawn_adapters, with_adapter_classes
 from penstock.workload.agents import AgentTraffic
 from penstock.workload.lengths import (
     LengthDistribution,
@@ -16,10 +17,11 @@ from penstock.workload.lengths import (
     TraceLengths,
 )
 from penstock.workload.merge import joined, merged
+from penstock.workload.named import named
 from penstock.workload.sessions import Sessions, restarted, sessions_of
 from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
-from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
+from penstock.workload.trace import Prefixes, Trace, no_prefixes
 from penstock.workload.workload import FloatColumn, Loops, Workload
 
 
@@ -77,6 +79,11 @@ def expected_requests(source: TrafficSource) -> float:
 def source_blocks(source: TrafficSource, seed: int) -> Iterator[Workload]:
     """Draw the requests of a source in blocks of columns; in one block where it is not
     ``drawable``."""
+    for block in _blocks(source, seed):
+        yield with_adapter_classes(block, source.adapter_classes)
+
+
+def _blocks(source: TrafficSource, seed: int) -> Iterator[Workload]:
     if not drawable(source):
         yield _whole(source, seed)
         return
@@ -149,7 +156,7 @@ class _Drawing:
         self.lengths = stream(seed, source.name, "lengths")
         self._source = source
         self._labels = {column: stream(seed, source.name, column)
-                        for column in ("model", "service_class", "tenant")}
+                        for column in ("model", "service_class", "tenant", "adapter")}
         longest = (_length_model(source).max_output_tokens if source.clients is None
                    else source.clients.max_output_tokens)
         self._max_tokens = max(source.max_tokens or 0, longest)
@@ -159,16 +166,19 @@ class _Drawing:
         """Return requests at these times; those of a trace keep its names and prefixes."""
         source = self._source
         models, classes, tenants = (
-            _named(self._labels[column], column, shares, pairs, trace)
+            named(self._labels[column], column, shares, pairs, trace)
             for column, shares in (("model", {source.model: 1.0} if source.model else {}),
                                    ("service_class", source.mix), ("tenant", source.tenants)))
         prefixes = _prefixes(trace, pairs)
+        adapters = drawn_adapters(self._labels["adapter"], source, pairs, trace)
         return Workload(
             arrival_s + source.start_s if source.start_s else arrival_s,
             pairs.prompt_tokens, pairs.output_tokens,
             np.full(len(arrival_s), self._max_tokens, np.int64),
             models.names, models.index, classes.names, classes.index, tenants.names,
-            tenants.index, prefixes.offsets, prefixes.values, prefixes.block_tokens)
+            tenants.index, prefixes.offsets, prefixes.values, prefixes.block_tokens,
+            adapters=() if adapters is None else adapters.names,
+            adapter_index=None if adapters is None else adapters.index)
 
 
 def _length_model(source: TrafficSource) -> LengthModel:
@@ -227,32 +237,16 @@ def _replayed(trace: Trace, source: TrafficSource) -> FloatColumn:
 def _in_sessions(found: Workload, source: TrafficSource, trace: Trace, turns: Sessions, seed: int
                  ) -> Workload:
     """The requests of a trace with their sessions, whose turns wait for answers. Those of a second
-    round are other people's. A session has one class, one tenant and one model, where drawn."""
+    round are other people's. A session has one class, one tenant and one adapter, where drawn."""
     num = len(found)
     rows = np.arange(num)
     tasks = sessions_of(trace)[rows % len(trace)] + rows // len(trace) * len(trace)
     _, first, index = np.unique(tasks, return_index=True, return_inverse=True)
     drawn = {column: getattr(found, column)[first][index] for column, shares in (
-        ("class_index", source.mix), ("tenant_index", source.tenants)) if shares}
+        ("class_index", source.mix), ("tenant_index", source.tenants),
+        ("adapter_index", source.adapters)) if shares}
     return replace(found, links=turns.links(trace, num, stream(seed, source.name, "thinks")),
                    tasks=tasks, **drawn)
-
-
-def _named(rng: np.random.Generator, column: str, shares: Mapping[str, float],
-           pairs: LengthPairs, trace: Trace | None) -> Labels:
-    """Names drawn by share; without shares the trace's own column, or ``default`` throughout."""
-    num = len(pairs.prompt_tokens)
-    if not shares:
-        own: Labels | None = getattr(trace, column, None)
-        if own is not None and pairs.rows is not None:
-            return own.take(pairs.rows)
-        return Labels(("" if column == "model" else "default",), np.zeros(num, np.int64))
-    names = tuple(shares)
-    if len(names) == 1:
-        return Labels(names, np.zeros(num, np.int64))
-    upper = np.cumsum([shares[name] for name in names])
-    index = np.searchsorted(upper[:-1], rng.random(num) * upper[-1], "right")
-    return Labels(names, index.astype(np.int64))
 
 
 def _prefixes(trace: Trace | None, pairs: LengthPairs) -> Prefixes:

@@ -9,7 +9,7 @@ from penstock.core.request import AUTO, CONFIDENTIAL, NO_FORECASTS, NO_NEEDS, Ne
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
 
-_BLOCK_ROWS = 1 << 14
+_BLOCK_ROWS = 1 << 11
 
 
 def requests(workload: Workload, classes: Mapping[str, ServiceClass],
@@ -55,9 +55,16 @@ def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
         repeat(workload.hash_block_tokens), _needs(workload, classes, barred, rows),
         repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows),
         _sessions(workload, rows), repeat(0), repeat(False), repeat(False),
+        _adapters(workload, rows),
         strict=False,
     )
     return map(Request._make, fields)
+
+
+def _adapters(workload: Workload, rows: slice) -> Iterator[str]:
+    if workload.adapter_index is None:
+        return repeat("")
+    return map(workload.adapters.__getitem__, workload.adapter_index[rows].tolist())
 
 
 def _sessions(workload: Workload, rows: slice) -> Iterator[str]:
@@ -84,6 +91,13 @@ def _hashes(workload: Workload, domains: list[str], rows: slice) -> Iterator[tup
     bounds = (offsets - offsets[0]).tolist()
     found = (tuple(values[low:high])
              for low, high in pairwise(bounds))
+    if workload.adapter_index is not None:  # each adapter computes keys and values of its own
+        adapters = workload.adapters
+        shared = domains or [""] * len(workload.tenants)
+        return map(hashes_in, (f"{shared[t]}\0{adapters[a]}" if adapters[a] else shared[t]
+                               for t, a in zip(workload.tenant_index[rows].tolist(),
+                                               workload.adapter_index[rows].tolist(),
+                                               strict=True)), found)
     if not domains:
         return found
     return map(hashes_in, map(domains.__getitem__, workload.tenant_index[rows].tolist()), found)

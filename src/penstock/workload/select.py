@@ -18,6 +18,8 @@ def _columns(workload: Workload, rows: NDArray[Any] | slice) -> dict[str, Any]:
     found = {name: getattr(workload, name)[rows] for name in COLUMNS}
     if workload.tasks is not None:
         found["tasks"] = workload.tasks[rows]
+    if workload.adapter_index is not None:
+        found["adapter_index"] = workload.adapter_index[rows]
     return found
 
 

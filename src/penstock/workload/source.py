@@ -32,6 +32,10 @@ class TrafficSource:
     than ``num_requests`` or ``duration_s`` is repeated; prefixes are not shared between rounds.
     With ``sessions``, a trace's own times are those of first turns. ``clients`` draw the trace,
     from ``from_s`` of their file on, and so do ``agents``.
+
+    ``adapters`` maps adapters to relative shares, the empty name for the model itself; when empty,
+    names of the trace's column of models that are in ``adapter_classes`` are adapters. That has the
+    service class of each adapter's requests, None where the request's own counts.
     """
 
     name: str
@@ -52,6 +56,8 @@ class TrafficSource:
     clients: ClientTraffic | None = None
     agents: AgentTraffic | None = None
     from_s: float = 0.0
+    adapters: Mapping[str, float] = field(default_factory=dict)
+    adapter_classes: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def times_from_links(self) -> bool:
@@ -64,7 +70,8 @@ class TrafficSource:
 def check_source(source: TrafficSource) -> None:
     """Raises InputError, naming the source and field, for what cannot be generated."""
     name = f"traffic source {source.name!r}"
-    for column, shares in (("mix", source.mix), ("tenants", source.tenants)):
+    for column, shares in (("mix", source.mix), ("tenants", source.tenants),
+                           ("adapters", source.adapters)):
         for label, share in shares.items():
             if not 0.0 <= share < float("inf"):
                 raise InputError(f"{name}: {column} gives {label!r} a share of {share}; expected "

@@ -153,6 +153,15 @@ def workload_trace(workload: Workload) -> Trace:
         workload.arrival_s, workload.prompt_tokens, workload.output_tokens,
         Labels(workload.service_classes, workload.class_index),
         Labels(workload.tenants, workload.tenant_index),
-        Labels(workload.models, workload.model_index),
+        _models_of(workload),
         prefixes,
     )
+
+
+def _models_of(workload: Workload) -> Labels:
+    """The models that clients ask for: an adapter's name stands for its model."""
+    if workload.adapter_index is None:
+        return Labels(workload.models, workload.model_index)
+    index = np.where(np.array([bool(name) for name in workload.adapters])[workload.adapter_index],
+                     workload.adapter_index + len(workload.models), workload.model_index)
+    return Labels((*workload.models, *workload.adapters), index)

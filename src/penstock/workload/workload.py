@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.workload.answers import Answers
 
-IntColumn = NDArray[np.int64]
-FloatColumn = NDArray[np.float64]
+IntColumn: TypeAlias = NDArray[np.int64]
+FloatColumn: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ class Workload:
     choice to the router; ``answers`` say then what each model would answer, where they differ.
     In a closed loop ``arrival_s`` is the start of the loop's first client, and of a request with
     ``links`` the time in the trace: the simulation decides when such a request is sent. ``tasks``
-    has the number of each request's session, -1 where the request belongs to none.
+    has the number of each request's session, -1 where the request belongs to none. Where any
+    request names an adapter, ``adapter_index`` points into ``adapters``, whose empty name is the
+    model itself.
     """
 
     arrival_s: FloatColumn
@@ -76,6 +78,8 @@ class Workload:
     loops: Loops | None = None
     links: Links | None = None
     tasks: IntColumn | None = None
+    adapters: tuple[str, ...] = ()
+    adapter_index: IntColumn | None = None
 
     @property
     def waits(self) -> bool:

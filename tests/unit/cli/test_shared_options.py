@@ -1,7 +1,6 @@
 """The command line, the fleet file and the REST API say the same of every field that they share."""
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from collections.abc import Iterator
 from inspect import Parameter as Signed
 from inspect import signature
 from typing import Any, NamedTuple, get_type_hints
@@ -10,7 +9,6 @@ import pytest
 import typer
 
 from penstock.cli.command import _FIELD, FieldText
-from penstock.cli.commands import FIRST_PAGE, IN_LAB
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
 from penstock.fleet.declared import checked, declared
@@ -24,6 +22,7 @@ from penstock.serving.gateway.openapi import openapi as gateway_openapi
 from penstock.serving.gateway.request_parameters import KINDS as KINDS_OF_PARAMETERS
 from penstock.serving.planning import deployments_openapi, fleet_plan, openapi
 from penstock.serving.planning.operations import OPERATIONS
+from support.all_commands import commands
 
 COMMANDS = {"register": ("/v1/deployments", "deployments register"),
             "profile": ("/v1/deployments/{name}/profile", "deployments profile"),
@@ -66,22 +65,6 @@ class Parameter(NamedTuple):
     path: str
     info: Any
     default: Any
-
-
-def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every command's function with its words."""
-    def walk(words: str, app: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
-        alone = len(app.registered_commands) == 1 and not app.registered_groups \
-            and app.registered_callback is None
-        for one in app.registered_commands:
-            name = one.name or one.callback.__name__.replace("_", "-")
-            yield words if alone else f"{words} {name}", one.callback
-        for group in app.registered_groups:
-            yield from walk(f"{words} {group.name}", group.typer_instance)
-
-    for entry in (*FIRST_PAGE.values(), *IN_LAB.values()):
-        if entry.name != "lab":
-            yield from walk(entry.spelling, import_module(entry.module).app)
 
 
 def parameters() -> Iterator[Parameter]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,3 +125,14 @@ def test_what_cannot_be_started(tmp_path):
             process.begin(["x"], {}, log, tmp_path / "nowhere")
     assert "no/such/program" in process.last_words(tmp_path / "log")
     assert process.last_words(tmp_path / "none") == ""
+
+
+def test_ports_in_a_row_are_free():
+    first = process.free_port(8)
+    sockets = [socket.socket() for _ in range(8)]
+    try:
+        for more, one in enumerate(sockets):
+            one.bind(("127.0.0.1", first + more))
+    finally:
+        for one in sockets:
+            one.close()

@@ -2,7 +2,10 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 import penstock.experiment.workers as module
 from penstock.core.errors import InputError
 from penstock.experiment.workers import ALONE, Cores
+from support.worker_processes import lives
 
 square = (2).__rpow__
 
@@ -113,3 +117,30 @@ def test_a_signal_that_comes_while_a_process_starts_is_kept() -> None:
     with module._interrupts_later():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_processes_end_with_the_first(importable: Path) -> None:
+    """A process that is killed cannot end those that compute for it."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("finds processes as on Linux")
+    (importable / "sleepy_work.py").write_text(
+        "import os, time\nfrom pathlib import Path\n\ndef work(folder):\n"
+        "    Path(folder, str(os.getpid())).touch()\n    time.sleep(3600)\n")
+    names = importable / "names"
+    names.mkdir()
+    code = ("import sys\nfrom penstock.experiment.workers import Cores\n"
+            "from sleepy_work import work\n\nif __name__ == '__main__':\n"
+            "    list(Cores(2).results(work, [sys.argv[1]] * 4))\n")
+    (importable / "first.py").write_text(code)
+    with subprocess.Popen([sys.executable, str(importable / "first.py"), str(names)]) as first:
+        until(lambda: len(list(names.iterdir())) == 2)
+        first.kill()
+    found = [int(path.name) for path in names.iterdir()]
+    until(lambda: not any(map(lives, found)))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -87,7 +87,7 @@ def test_a_plan_keeps_the_engines_of_running_groups():
     ({"engine": "vlm"}, "did you mean 'vllm'"),
     ({"engine": "vllm", "version": "0.1"}, "older than"),
     ({"version": "1.0"}, "names a version of auto"),
-    ({"engine": "tensorrt-llm", "endpoints": ["http://127.0.0.1:1"]}, "tensorrt-llm")])
+    ({"engine": "atom", "endpoints": ["http://127.0.0.1:1"]}, "atom")])
 def test_bad_engines_are_refused(group, text):
     with pytest.raises(InputError, match=text):
         fleet_of(group)

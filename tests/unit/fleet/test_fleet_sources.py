@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.fleet import sources
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import (
     DEFAULT_NUM_REQUESTS,
     assumed_clocks,
+    fleet_traffic,
     fleet_workload,
     traffic_sources,
 )
@@ -30,6 +32,16 @@ def with_trace(folder: Path, entry: str, trace: str = TRACE) -> Fleet:
     text = TEXT.replace("{mix: {chat: 0.25, bulk: 0.75}, trace: azure-2023-code, rate_per_s: 2}",
                         entry)
     return parse_fleet(text, base=folder)
+
+
+def test_a_trace_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = with_trace(tmp_path, "{trace: {file: t.csv, arrivals: own}}")
+    read = sources.read_trace
+    files: list[str] = []
+    monkeypatch.setattr(sources, "read_trace",
+                        lambda path, *others: files.append(path) or read(path, *others))
+    assert len(fleet_traffic(fleet)) == 3
+    assert len(files) == 1
 
 
 def test_unbounded_traffic_has_a_default_length() -> None:

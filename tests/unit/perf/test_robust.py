@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import isotonic_regression, nnls
 from scipy.sparse import csr_matrix
 
-from penstock.perf.robust import fit_nonnegative, fit_soft_l1
+from penstock.perf.robust import (
+    fit_nonnegative,
+    fit_soft_l1,
+    isotonic,
+    nonnegative_least_squares,
+)
 
 SIZES = np.arange(1.0, 41.0)
 DESIGN = np.column_stack([np.ones(40), SIZES])
@@ -18,6 +24,37 @@ def test_exact_data_is_found_whatever_the_scale(scale_s: np.ndarray | None) -> N
 
 def test_no_coefficient_is_below_zero() -> None:
     assert fit_nonnegative(DESIGN, 3.0 * SIZES - 2.0)[0] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", ["positive", "any sign", "rises of a curve", "dependent"])
+def test_non_negative_least_squares_are_those_of_scipy(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = int(rng.integers(3, 30))
+    design = {"positive": rng.random((60, columns)), "any sign": rng.normal(size=(60, columns)),
+              "rises of a curve": np.clip(rng.random((60, 1)) * columns - np.arange(columns), 0, 1),
+              "dependent": rng.random((60, columns))}[kind]
+    if kind == "dependent":
+        design[:, 1], design[:, 2] = design[:, 0], 0.0
+    wanted = design @ np.maximum(rng.normal(size=columns), 0.0) + 0.1 * rng.normal(size=60)
+    found = nonnegative_least_squares(design, wanted)
+    expected, distance = nnls(design, wanted)
+    assert (found >= 0.0).all()
+    assert np.linalg.norm(design @ found - wanted) == pytest.approx(distance, rel=1e-9)
+    if kind != "dependent":
+        np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-10)
+
+
+def test_nothing_wanted_needs_no_coefficient() -> None:
+    assert nonnegative_least_squares(DESIGN, np.zeros(40)).tolist() == [0.0, 0.0]
+    assert nonnegative_least_squares(DESIGN, -SECONDS).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_isotonic_sequence_is_that_of_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=int(rng.integers(1, 40))).round(1)
+    np.testing.assert_allclose(isotonic(values), isotonic_regression(values).x, atol=1e-12)
 
 
 def test_a_wide_huber_loss_follows_the_mean() -> None:

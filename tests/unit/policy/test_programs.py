@@ -57,3 +57,26 @@ def test_a_session_without_service_goes_before_one_with():
     scheduler.add(request(2, "new", 64), 0.3)
     assert [chunk.request_id for chunk in scheduler.plan(0.3).chunks] == [2]
     scheduler.check_integrity()
+
+
+def test_a_request_that_has_waited_for_the_bound_goes_before_younger_ones():
+    scheduler = build_scheduler(
+        scheduler_options("plas", chunk_tokens=64, max_num_seqs=1, starvation_s=5.0),
+        LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, Evidence("test", 0.0, 0.0)),
+        CountingKv(1000, 16), HistoryLengths())
+
+    def run(now_s):
+        plan = scheduler.plan(now_s)
+        while not plan.chunks:
+            scheduler.commit(plan, StepResult(), now_s)
+            plan = scheduler.plan(now_s)
+        (chunk,) = plan.chunks
+        scheduler.commit(plan, StepResult((chunk.request_id,)), now_s)
+        scheduler.check_integrity()
+        return chunk.request_id
+
+    scheduler.add(request(0, "old", 64), 0.0)
+    assert run(0.0) == 0
+    for number, session in ((1, "old"), (2, "a"), (3, "b"), (4, "c")):
+        scheduler.add(request(number, session, 64)._replace(arrival_s=float(number)), number)
+    assert [run(5.9), run(6.0), run(6.1), run(6.2)] == [2, 1, 3, 4]

@@ -48,7 +48,7 @@ def test_what_a_sequence_adds_to_a_step_is_its_slope() -> None:
 
 
 def test_a_model_that_must_be_loaded_first_is_waited_for() -> None:
-    loading = snapshot(0)._replace(load_s=30.0)
+    loading = snapshot(0).replace(load_s=30.0)
     assert PRIOR.pace(loading).ttft_s(1) == pytest.approx(30.0 + PRIOR.pace(snapshot(0)).ttft_s(1))
 
 

@@ -71,3 +71,8 @@ def test_a_number_of_requests_that_would_mean_nothing_is_refused(tmp_path: Path,
     with pytest.raises(InputError, match=f"--requests: {system} has no runs to shorten; .* one of "
                                          "maveriq-plans, niyama, routebalance$"):
         reproduce(system, tmp_path, Options(num_requests=100))
+
+
+def test_a_capacity_that_no_rate_ends_is_told() -> None:
+    with pytest.raises(InputError, match=r"^--requests: so few requests .*; expected more$"):
+        figure7_capacity(lambda rate: 0.0, 2.0)

@@ -20,6 +20,7 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import scheduler_options
 from penstock.predict.latency import LatencyPrior
 from penstock.registry.make import build_scheduler, make_router
@@ -260,3 +261,35 @@ def test_nobody_is_told_of_what_has_not_happened_yet(name: str) -> None:
         if routed:
             assert end_s >= spy.shown[routed - 1][0] - 1e-9
     assert all(a <= b for (a, _), (b, _) in pairwise(finished))
+
+
+def adapted(number: int) -> SimReplica:
+    """A replica with two places for adapters."""
+    store = AdapterStore(2)
+    scheduler = build_scheduler(scheduler_options("sarathi"), STEP, CountingKv(100, 16),
+                                adapters=store)
+    return SimReplica(number, scheduler, StepClock(STEP), Oracle(OUTPUTS),
+                      ReplicaRecorder(to_ps(1.0)), adapters=store)
+
+
+def test_requests_of_an_adapter_go_where_it_is_in_use() -> None:
+    replicas = [adapted(number) for number in range(3)]
+    takes = [frozenset("ab"), frozenset("ab"), frozenset("b")]
+    refused: list[str] = []
+    dispatcher = Dispatcher(make_router("round_robin", {}, RouterContext((), lambda n: 0)),
+                            replicas, [ReplicaSpec("m", adapters=names) for names in takes],
+                            lambda request, reason: refused.append(reason))
+
+    def send(number: int, adapter: str) -> int:
+        request = Request(number, 0.0, 10, 60, ANY, "m", adapter=adapter)
+        chosen = dispatcher.choose(request, 0)
+        if chosen >= 0:
+            replicas[chosen].arrive(request, 0)
+            replicas[chosen].begin(0)
+            dispatcher.changed(chosen)
+        return chosen
+
+    assert [send(number, "a") for number in range(4)] == [0, 0, 0, 0]
+    assert send(4, "") in (0, 1, 2), "a request for the model itself goes anywhere"
+    assert send(5, "c") == -1
+    assert refused == [NO_REPLICA]

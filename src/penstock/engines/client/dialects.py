@@ -13,7 +13,8 @@ class Question(NamedTuple):
 
     ``model`` is the engine's name of the model, ``prompt_tokens`` an estimate for engines that do
     not count, ``created_s`` the time of day in Unix seconds. ``cache_salt`` keeps the prompt apart
-    from those of other tenants, in engines that can.
+    from those of other tenants, in engines that can. ``session`` is the same text for all requests
+    of a session, empty without one.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Question(NamedTuple):
     prompt_tokens: int
     created_s: int
     cache_salt: str | None = None
+    session: str = ""
 
 
 class UnsupportedError(Exception):
@@ -70,7 +72,8 @@ class Dialect(Protocol):
 class OpenAiDialect:
     """Engines with OpenAI's API: everything is passed on unchanged, except the model's name.
 
-    ``tells_class``: the engine's scheduler takes a service class and its targets (``vllm_xargs``).
+    ``tells_class``: the engine's scheduler takes a service class, its targets and the session
+    (``vllm_xargs``).
     ``salts_cache``: only requests with the same ``cache_salt`` share the engine's cached prefixes.
     """
 
@@ -85,6 +88,7 @@ class OpenAiDialect:
             body["vllm_xargs"] = {
                 **(extra if isinstance(extra, dict) else {}),
                 "service_class": question.service_class.name,
+                **({"session": question.session} if question.session else {}),
                 **{name: target for name in _TARGETS
                    if (target := getattr(slo, name)) is not None}}
         if self.salts_cache and question.cache_salt is not None:

@@ -4,16 +4,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.core.errors import InputError
+from penstock.engines.client.draft_counters import DraftCounts, draft_counts
+
 _LINE = re.compile(rb"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>\S+)", re.MULTILINE)
 
 # The first name that exists counts. Values are sums over the engines and labels of a server.
 _NAMES: Mapping[str, tuple[bytes, ...]] = {
     "num_running": (b"vllm:num_requests_running", b"sglang:num_running_reqs",
-                    b"llamacpp:requests_processing"),
+                    b"llamacpp:requests_processing", b"trtllm_num_requests_running"),
     "num_waiting": (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs",
-                    b"llamacpp:requests_deferred"),
+                    b"llamacpp:requests_deferred", b"trtllm_num_requests_waiting"),
     "kv_used_share": (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc",
-                      b"sglang:token_usage", b"llamacpp:kv_cache_usage_ratio"),
+                      b"sglang:token_usage", b"llamacpp:kv_cache_usage_ratio",
+                      b"trtllm_kv_cache_utilization"),
 }
 
 
@@ -37,7 +41,8 @@ class EngineLoad:
     """Load as an engine reports it, ``None`` where it does not.
 
     ``kind`` is the software, recognised by its metrics' names. ``loaded`` says whether the model is
-    in memory, for engines that load and unload models. ``lora`` is the load by adapters.
+    in memory, for engines that load and unload models. ``lora`` is the load by adapters, ``drafts``
+    counts the drafts of speculative decoding.
     """
 
     num_running: int | None = None
@@ -46,6 +51,7 @@ class EngineLoad:
     kind: str | None = None
     loaded: bool | None = None
     lora: LoraLoad | None = None
+    drafts: DraftCounts | None = None
 
 
 def read_load(text: bytes) -> EngineLoad:
@@ -73,7 +79,7 @@ def read_load(text: bytes) -> EngineLoad:
                       None if waiting is None else int(sum(waiting)),
                       None if share is None else min(1.0, max(0.0, sum(share) / len(share))),
                       next((kind for prefix, kind in _KINDS.items() if prefix in prefixes), None),
-                      lora=_lora(text))
+                      lora=_lora(text), drafts=_drafts(text))
 
 
 def _lora(text: bytes) -> LoraLoad | None:
@@ -92,6 +98,15 @@ def _lora(text: bytes) -> LoraLoad | None:
     labels = {name: value.decode(errors="replace") for name, value in _LABEL.findall(newest)}
     return LoraLoad(_names(labels.get(b"running_lora_adapters", "")),
                     _names(labels.get(b"waiting_lora_adapters", "")))
+
+
+def _drafts(text: bytes) -> DraftCounts | None:
+    if b"spec_decode" not in text:
+        return None
+    try:
+        return draft_counts(text, "")
+    except InputError:  # the rest of the text may tell the load all the same
+        return None
 
 
 def _names(listed: str) -> frozenset[str]:

@@ -5,6 +5,8 @@ from penstock.fleet.replica_factory import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
+from penstock.fleet.values_speculation import Speculation
 
 
 def facts_of(fleet: Fleet) -> list[EngineFacts]:
@@ -22,9 +24,18 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
                     speed, group.engine, group.served_as, group.accelerator.confidential,
                     _evidence(group.attestation, number), _of(group.kv_events, number),
-                    _of(group.kv_replay, number), group.lora, group.role))
+                    _of(group.kv_replay, number), group.lora, group.role,
+                    group.bootstrap_ports[number] if group.bootstrap_ports else BOOTSTRAP_PORT,
+                    _drafted_tokens(group.speculation)))
             replica_id += 1
     return found
+
+
+def _drafted_tokens(speculation: Speculation | None) -> float | None:
+    """Return the tokens of a turn by the stated acceptance, that of other classes."""
+    if speculation is None:
+        return None
+    return speculation.acceptance_of("").tokens_per_turn(speculation.depth.tokens)
 
 
 def _of(addresses: tuple[str, ...], number: int) -> str | None:

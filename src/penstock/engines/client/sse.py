@@ -8,41 +8,39 @@ class EventSplitter:
     """Splits a byte stream into events, independent of the network's packets.
 
     An event ends with an empty line; lines end with LF or CR LF. Returned events include their
-    ending, so that all events together are the stream.
+    ending, so that all events together are the stream. ``buffer`` has the bytes that wait, from
+    ``at`` on.
     """
 
+    __slots__ = ("_plain", "at", "buffer")
+
     def __init__(self) -> None:
-        self._buffer = b""
-        self._at = 0
+        self.buffer = b""
+        self.at = 0
         self._plain = True  # no CR in the buffer
 
     def add(self, data: bytes) -> None:
         """Append bytes of the stream. Raises ValueError for an endless event."""
-        self._buffer = self._buffer[self._at:] + data if self._at < len(self._buffer) else data
-        self._at = 0
-        self._plain = b"\r" not in self._buffer
+        self.buffer = self.buffer[self.at:] + data if self.at < len(self.buffer) else data
+        self.at = 0
+        self._plain = b"\r" not in self.buffer
 
     def next(self) -> bytes | None:
         """Return the next complete event, None where there is none yet. Raises ValueError for an
         endless event."""
-        start, buffer = self._at, self._buffer
+        start, buffer = self.at, self.buffer
         end = buffer.find(b"\n\n", start) + 2 if self._plain else _end_of_event(buffer, start)
         if end < 2:
             if len(buffer) - start > MOST_EVENT_BYTES:
                 raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
             return None
-        self._at = end
+        self.at = end
         return buffer[start:end]
-
-    @property
-    def rest(self) -> bytes:
-        """Return the bytes that were not taken yet."""
-        return self._buffer[self._at:]
 
     def take(self, num_bytes: int) -> bytes:
         """Take this many bytes of the rest, which must end with an event."""
-        start, self._at = self._at, self._at + num_bytes
-        return self._buffer[start:self._at]
+        start, self.at = self.at, self.at + num_bytes
+        return self.buffer[start:self.at]
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that these bytes complete. Raises ValueError for an endless event."""
@@ -54,7 +52,7 @@ class EventSplitter:
 
     def close(self) -> bytes:
         """Return the bytes after the last complete event."""
-        rest, self._buffer, self._at = self._buffer[self._at:], b"", 0
+        rest, self.buffer, self.at = self.buffer[self.at:], b"", 0
         return rest
 
 

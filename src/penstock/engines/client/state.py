@@ -9,6 +9,8 @@ from penstock.engines.client.breaker import Breaker
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Outcomes, ejection_s
 from penstock.fleet.values_adapters import LoraOptions
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
+from penstock.perf.speculation.learned import LearnedAcceptance
 from penstock.policy.route.roles import BOTH
 
 LEAST_PENDING_TOKENS = 8.0
@@ -65,6 +67,9 @@ class EngineFacts:
     without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
     where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
     where it takes none. ``role`` says whether the engine computes prompts, answers or both.
+    SGLang's engines that compute prompts wait for others at the ``bootstrap_port``.
+    ``drafted_tokens`` is the tokens of a turn that the fleet file's acceptance gives, None where
+    the file states no speculative decoding.
     """
 
     replica_id: int
@@ -81,6 +86,8 @@ class EngineFacts:
     kv_replay: str | None = None
     lora: LoraOptions | None = None
     role: str = BOTH
+    bootstrap_port: int = BOOTSTRAP_PORT
+    drafted_tokens: float | None = None
 
     @property
     def name(self) -> str:
@@ -185,6 +192,7 @@ class EngineState:
         self.num_failed = 0
         self.num_losses = 0  # looks at which it did not answer
         self.num_disputed = 0  # answers whose token count was not believed
+        self.drafts = LearnedAcceptance()
         self._num_late_looks = 0  # in a row
         self._load = EngineLoad()
         self._seen_kind = "openai"
@@ -227,6 +235,8 @@ class EngineState:
         self._kept = None
         self._num_late_looks = 0
         self._seen_kind = load.kind or self._seen_kind
+        if load.drafts is not None:
+            self.drafts.see(*load.drafts)
 
     def heard_of_peers(self, load: PeerLoad) -> None:
         """Record the load that other processes of this server put on the engine."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from penstock.core.slo import ServiceClass, Slo
 
 _TARGETS = ("ttft_s", "itl_s", "e2e_s")
+_MOST_SESSION = 200  # characters
 
 
 class ServiceClasses:
@@ -62,6 +63,12 @@ class ServiceClasses:
                 return replace(base, slo=replace(slo, itl_s=base.slo.itl_s))
             self._made.add(name)
         return replace(base, name=name, slo=replace(slo, itl_s=pace))
+
+
+def session_of(said: Mapping[str, Any] | None) -> str:
+    """Return the session that a request states, empty without one."""
+    found = (said or {}).get("session")
+    return found if isinstance(found, str) and len(found) <= _MOST_SESSION else ""
 
 
 def _kind(slo: Slo) -> tuple[float | None, bool]:

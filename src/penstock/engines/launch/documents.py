@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.engines.launch.starts import LEADER, Start
+from penstock.engines.launch.starts import DEVICE_VARIABLES, LEADER, Start
 from penstock.fleet.write import yaml_text
 
 
@@ -54,6 +54,10 @@ def _service(start: Start, *, alone: bool) -> dict[str, Any]:
         "deploy": {"resources": {"reservations": {"devices": [
             {"driver": "nvidia", "device_ids": [str(device) for device in one.devices],
              "capabilities": ["gpu"]}]}}}}
+    stated = {name: str(setting.value) for name, setting in line.environment.items()
+              if name not in DEVICE_VARIABLES}
+    if stated:
+        found["environment"] = stated
     if len(one.machines) > 1:
         found["network_mode"] = "host"
     else:

@@ -141,8 +141,14 @@ def _apart(group: Group) -> dict[Key, Setting]:
     role = group.replicas.role
     if role == BOTH:
         return {}
-    return {"role": Setting(role, group.said.reason("replicas", group.number, "role")
-                            or f"the plan gives them the role {role}")}
+    found: dict[Key, Setting] = {
+        "role": Setting(role, group.said.reason("replicas", group.number, "role")
+                        or f"the plan gives them the role {role}")}
+    options = group.fleet.disaggregation
+    if options is not None and options.connector is not None:
+        found["connector"] = Setting(options.connector, group.said.reason(
+            "disaggregation", "connector") or "the file's connector")
+    return found
 
 
 def _drafts(group: Group) -> dict[Key, Setting]:

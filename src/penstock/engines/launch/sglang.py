@@ -11,6 +11,7 @@ from penstock.engines.launch.values import (
     CommandLine,
     Key,
     Launch,
+    check_connector,
     check_weights,
     follows_weights,
     plain_format,
@@ -114,6 +115,10 @@ def _switches(launch: Launch) -> list[Argument]:
         found.append(Argument("--disable-cuda-graph", None, settings["eager"].reason))
     if "role" in settings:
         found.append(Argument("--disaggregation-mode", *settings["role"]))
+        if "connector" in settings:
+            found.append(Argument("--disaggregation-transfer-backend", check_connector(
+                NAME, launch, ("nixl", "mooncake")), settings["connector"].reason))
+        found += stated(launch, {"side_port": "--disaggregation-bootstrap-port"})
     if "drafts" in settings:
         found += _drafts(launch)
     if "metrics" in settings:

@@ -7,18 +7,22 @@ from urllib.parse import urlsplit
 
 from penstock.catalog.catalog import Catalog
 from penstock.core.loopback import is_loopback
+from penstock.engines.launch import sglang, vllm
 from penstock.engines.launch.group import Group, launch_of, notes_of
 from penstock.engines.launch.kinds import KINDS, check_more, engine_of_group, with_more
 from penstock.engines.launch.placing import Placed, placed
 from penstock.engines.launch.statements import Statements
 from penstock.engines.launch.values import CommandLine, Key, Nodes, Setting
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_disaggregation import BOOTSTRAP_PORT
+from penstock.policy.route.roles import BOTH, PREFILL
 
 LEADER = "$LEADER_ADDRESS"
 """Address of a replica's first machine, where no endpoint says it: a variable of the shell."""
 
 _DEVICES = MappingProxyType({"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES",
                              "intel": "ZE_AFFINITY_MASK"})
+DEVICE_VARIABLES = frozenset(_DEVICES.values())
 _ON_LOOPBACK = frozenset({"sglang", "tensorrt-llm"})
 """Engines that listen on the loopback alone unless told otherwise."""
 
@@ -70,7 +74,17 @@ def notes(fleet: Fleet, catalog: Catalog, said: Statements, fleet_file: str) -> 
     for number in range(len(fleet.replicas)):
         for text in notes_of(Group(fleet, number, catalog, said, fleet_file)):
             found.setdefault(text, []).append(f"replicas[{number}]")
-    return [f"{', '.join(places)}: {text}" for text, places in found.items()]
+    return [f"{', '.join(places)}: {text}" for text, places in found.items()] + _apart(fleet)
+
+
+def _apart(fleet: Fleet) -> list[str]:
+    """Return what vLLM's replicas with roles lack that are on several machines."""
+    found = [one for one in placed(fleet) if fleet.replicas[one.number].role != BOTH
+             and one.url is None and engine_of_group(fleet, one.number) == vllm.NAME]
+    if len({name for one in found for name in one.machines}) < 2:
+        return []
+    return ["replicas with roles are on several machines: set VLLM_NIXL_SIDE_CHANNEL_HOST of each "
+            "to the address of its machine"]
 
 
 def _of_replica(group: Group, one: Placed, *, everywhere: bool) -> Sequence[Start]:
@@ -84,10 +98,12 @@ def _of_replica(group: Group, one: Placed, *, everywhere: bool) -> Sequence[Star
                       group.replicas.accelerator.vendor, "", "", port,
                       CommandLine((), ()), "")
         start = replace(start, options_file=f"{start.name}.yaml")
-        launch = launch_of(group, address if rank == 0 else {}, nodes=nodes, serial=one.serial,
+        more = {**(address if rank == 0 else {}), **_side_channel(
+            group, one, start.name if everywhere and num == 1 else None)}
+        launch = launch_of(group, more, nodes=nodes, serial=one.serial,
                            options_file=start.options_file)
-        line = replace(_with_stated(group, kind.command_line(launch), start.version),
-                       environment=_devices(group, one))
+        line = _with_stated(group, kind.command_line(launch), start.version)
+        line = replace(line, environment={**line.environment, **_devices(group, one)})
         found.append(replace(start, image=kind.image.format(version=start.version), line=line,
                              model=str(launch.model.value)))
     return found
@@ -126,6 +142,31 @@ def _address(group: Group, one: Placed, usual: int, *,
         settings["host"] = Setting("0.0.0.0", "a container's loopback is its own" if everywhere
                                    else f"its endpoint is {one.url}")
     return settings, port
+
+
+def _side_channel(group: Group, one: Placed, name: str | None) -> dict[Key, Setting]:
+    """Return where other engines reach a replica with a role to fetch KV caches: a port that no
+    other replica of the machine has. Ranks may take the ports behind it, one each. ``name`` is that
+    of the replica's container, None without one."""
+    is_vllm = group.engine == vllm.NAME
+    if group.replicas.role == BOTH or not (is_vllm or (
+            group.engine == sglang.NAME and group.replicas.role == PREFILL)):
+        return {}
+    found: dict[Key, Setting] = {}
+    if not is_vllm and one.url is not None:  # which the gateway must know
+        if group.replicas.bootstrap_ports:
+            found["side_port"] = Setting(
+                group.replicas.bootstrap_ports[one.replica], group.said.reason(
+                    "replicas", one.number, "bootstrap_ports", one.replica)
+                or "the file's bootstrap_ports")
+    elif one.devices[0]:
+        found["side_port"] = Setting((vllm.SIDE_PORT if is_vllm else BOOTSTRAP_PORT)
+                                     + one.devices[0],
+                                     f"replica {one.order + 1} on {one.machines[0]}")
+    host = name or (urlsplit(one.url).hostname if one.url else None)
+    if is_vllm and host is not None and not is_loopback(host):
+        found["side_host"] = Setting(host, "others fetch KV caches from there")
+    return found
 
 
 def _leader(one: Placed) -> str:

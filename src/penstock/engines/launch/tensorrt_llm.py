@@ -13,6 +13,8 @@ from penstock.engines.launch.values import (
     Key,
     Launch,
     Option,
+    Setting,
+    check_connector,
     check_weights,
     follows_weights,
     plain_format,
@@ -96,7 +98,11 @@ def _features(launch: Launch) -> list[Option]:
     found = []
     if "role" in settings:
         role, reason = settings["role"]
-        found.append(Option(("cache_transceiver_config", "backend"), "DEFAULT", reason))
+        backend = Setting("DEFAULT", reason)
+        if "connector" in settings:
+            name = check_connector(NAME, launch, ("nixl", "ucx"))
+            backend = Setting(name.upper(), settings["connector"].reason)
+        found.append(Option(("cache_transceiver_config", "backend"), *backend))
         if role == PREFILL:
             found.append(Option(("disable_overlap_scheduler",), True, reason))
     if "drafts" in settings:

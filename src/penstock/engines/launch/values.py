@@ -15,7 +15,9 @@ PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
 Key = Literal["served_name", "host", "port", "metrics", "precision", "kv_precision", "tensor",
               "pipeline", "data", "expert", "context_tokens", "max_num_seqs", "step_tokens",
               "chunked", "mixed", "prefix_caching", "memory_fraction", "block_tokens", "eager",
-              "scheduler", "role", "drafts"]
+              "scheduler", "role", "connector", "side_host", "side_port", "drafts"]
+"""``role`` is prefill or decode. ``connector`` names the software that moves KV caches, and
+``side_host`` and ``side_port`` are where it, or SGLang's bootstrap, is reached."""
 
 
 class Setting(NamedTuple):
@@ -141,6 +143,16 @@ def refused(engine: str, launch: Launch, what: str, expected: str) -> InputError
     """Return the error of a setting that the engine's version does not know."""
     return InputError(f"{launch.place}: {engine} {launch.version} has no {what}; expected "
                       f"{expected}")
+
+
+def check_connector(engine: str, launch: Launch, known: tuple[str, ...]) -> str:
+    """Return the stated connector. Raises InputError for one with which Penstock does not pair
+    engines of this kind."""
+    found = str(launch.settings["connector"].value)
+    if found not in known:
+        raise InputError(f"{launch.place}: penstock pairs {engine} by {' or '.join(known)}; found "
+                         f"disaggregation.connector {found}")
+    return found
 
 
 def check_weights(engine: str, launch: Launch, quantises: tuple[str, ...]) -> str | None:

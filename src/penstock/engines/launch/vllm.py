@@ -15,6 +15,7 @@ from penstock.engines.launch.values import (
     CommandLine,
     Key,
     Launch,
+    check_connector,
     check_weights,
     follows_weights,
     plain_format,
@@ -27,6 +28,9 @@ IMAGE = "vllm/vllm-openai:v{version}"
 PORT = 8000
 
 _DATA_SINCE, _NODES_SINCE = "0.8.5", "0.11.1"
+_SIDE_CHANNEL: dict[Key, str] = {"side_host": "VLLM_NIXL_SIDE_CHANNEL_HOST",
+                                "side_port": "VLLM_NIXL_SIDE_CHANNEL_PORT"}
+SIDE_PORT = 5600
 _KV_ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 _NIXL_SINCE, _BY_BATCH_SINCE = "0.9.0", "0.32.0"
 _KV_FORMATS = {"bf16": ("bfloat16", "0.11.0"), "fp16": ("float16", "0.18.0"),
@@ -68,7 +72,9 @@ def command_line(launch: Launch) -> CommandLine:
     if "scheduler" in settings:
         arguments += [Argument("--scheduler-cls", _SCHEDULER, settings["scheduler"].reason),
                       Argument("--additional-config", *settings["scheduler"])]
-    return CommandLine((NAME, "serve"), (*arguments, *_features(launch), *_nodes(launch)))
+    return CommandLine((NAME, "serve"), (*arguments, *_features(launch), *_nodes(launch)),
+                       environment={name: settings[key] for key, name in _SIDE_CHANNEL.items()
+                                    if key in settings})
 
 
 def _features(launch: Launch) -> list[Argument]:
@@ -77,6 +83,8 @@ def _features(launch: Launch) -> list[Argument]:
     if "role" in launch.settings:
         if not since(launch.version, _NIXL_SINCE):
             raise refused(NAME, launch, "NIXL connector", f"vllm {_NIXL_SINCE} or later")
+        if "connector" in launch.settings:
+            check_connector(NAME, launch, ("nixl",))
         found.append(Argument("--kv-transfer-config", _json(
             {"kv_connector": "NixlConnector", "kv_role": _KV_ROLES[launch.settings["role"].value]}),
             launch.settings["role"].reason))

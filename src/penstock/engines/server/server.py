@@ -14,6 +14,7 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
+from penstock.engines.engine import SESSION_HEADER
 from penstock.engines.http import METRICS_HEADERS, json_errors, json_response
 from penstock.engines.http_body import read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
@@ -24,7 +25,6 @@ from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
 MAX_BODY_BYTES = 16 * 2**20
-SESSION_HEADER = "X-Penstock-Session"
 _MOST_SESSION = 200  # characters
 _JSON = "application/json"
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from penstock.engines.client.connectors import NIXL
 from penstock.engines.client.dialects import OpenAiDialect
 from penstock.engines.engine import ActuatorContext, Engine
 from penstock.perf.profiling.options import EngineOptions
@@ -33,4 +34,4 @@ def _profiled(architecture: "Architecture", clock: Callable[[], float],
 def engine() -> Engine:
     """Return the engine vLLM."""
     return Engine(OpenAiDialect(tells_class=True, salts_cache=True), actuator=_actuator,
-                  profiled=_profiled)
+                  profiled=_profiled, connector=NIXL)

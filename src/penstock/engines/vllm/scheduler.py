@@ -28,7 +28,7 @@ from penstock.core.request import Request
 from penstock.core.step import StepPlan
 from penstock.core.units import ceil_div
 from penstock.engines.embedded.calibrate import Calibrator
-from penstock.engines.embedded.fields import ServiceClasses
+from penstock.engines.embedded.fields import ServiceClasses, session_of
 from penstock.engines.embedded.options import (
     EmbeddedOptions,
     embedded_options,
@@ -98,7 +98,7 @@ class PenstockMixin(Base):
         answer = self.driver.add(Request(
             number, self.driver.now_s() - waited_s, request.num_prompt_tokens,
             max(1, min(request.max_tokens, room)),
-            self._classes.of(said, request.priority)))
+            self._classes.of(said, request.priority), session=session_of(said)))
         if isinstance(answer, Reject):
             self._refuse(request, answer.reason)
 

@@ -29,6 +29,7 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.run_summary import Measured, Origin, RunSummary
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
+from penstock.workload.workload import Workload
 
 _SEEDS_APART = 1_000_003
 _LEAD_S = 0.05  # between the decision to start and the first arrival
@@ -198,7 +199,7 @@ class _Run:
         name = workload.service_classes[workload.class_index[row]] if self.plan.names_class \
             else None
         body = manner.body(self.prompts.prompt(number), int(workload.output_tokens[row]),
-                           workload.models[workload.model_index[row]], name)
+                           _model_of(workload, row), name)
         task = -1 if workload.tasks is None else int(workload.tasks[row])
         headers = self.target.headers_of(name, workload.tenants[workload.tenant_index[row]],
                                          "" if task < 0 else f"{self.name}-{task}")
@@ -207,6 +208,13 @@ class _Run:
     def _take(self, number: int, due_s: float, answer: Answer) -> None:
         self.outcomes.take(number, due_s, answer)
         self.on_progress(len(self.outcomes))
+
+
+def _model_of(workload: Workload, row: int) -> str:
+    """Return the name that the request asks for: its adapter's, or else its model's."""
+    adapter = "" if workload.adapter_index is None \
+        else workload.adapters[workload.adapter_index[row]]
+    return adapter or workload.models[workload.model_index[row]]
 
 
 def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from penstock.metrics import table as tables
 from penstock.metrics.definitions import FloatColumn, Latencies, request_latencies
 from penstock.metrics.percentiles import percentiles
 from penstock.metrics.run_summary import Failures, Generator, Lateness, Refusal, Sent, Spread
-from penstock.metrics.table import NO_REPLICA, STATUSES, RequestTable, tasks_of
+from penstock.metrics.table import NO_REPLICA, STATUSES, RequestTable, adapters_of, tasks_of
 from penstock.workload.workload import Workload
 
 _TURNED_AWAY = (REFUSED, OUT_OF_BUDGET, INVALID, UNREACHABLE)
@@ -110,6 +110,7 @@ class Outcomes:
 
         num = len(found)
         tasks = tasks_of(workload.tasks)
+        adapters = adapters_of(workload.adapters, workload.adapter_index)
         table = RequestTable(
             request_id=np.array([one.number for one in found], dtype=np.int64),
             model_index=workload.model_index[rows].astype(np.int32),
@@ -127,7 +128,8 @@ class Outcomes:
             status=np.array([_STATUS[_status(one)] for one in found], dtype=np.int8),
             met_slo=np.zeros(num, dtype=np.bool_), models=workload.models,
             service_classes=workload.service_classes, tenants=workload.tenants,
-            tasks=tasks and tasks.take(rows))
+            tasks=tasks and tasks.take(rows),
+            adapters=adapters and adapters.take(rows))
         return table.judged({name: one.slo for name, one in self._classes.items()})
 
     def counts(self) -> Sent:

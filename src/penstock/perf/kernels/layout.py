@@ -5,6 +5,7 @@ of naming files are understood: flat, ``<system>_<backend><version>_<table>.csv.
 database's own tree, ``<system>/.../<backend>/<version>/<table>_perf.parquet``.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ def table_files(folder: Path | str) -> tuple[TableFile, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected kernel tables")
-    found = [known for path in sorted(root.rglob("*")) if path.is_file()
-             if (known := _known(path, root)) is not None]
+    paths = sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names
+                   if re.search(f"{_ENDINGS}$", name))
+    found = [known for path in paths if (known := _known(path, root)) is not None]
     if not found:
         raise InputError(f"{root}: holds no kernel table; expected files such as "
                          "h100_sxm_vllm0.24.0_gemm.csv.gz")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.perf.kernels.tables import KernelTable
+from penstock.perf.robust import isotonic
 
 Floats = NDArray[np.float64]
 # Seconds by key: (rows,) of a GEMM, (batch, length) of attention, (tokens,) of a mixture.
@@ -73,10 +74,8 @@ def monotone(times: Floats) -> Floats:
     """
     if np.all(np.diff(times) >= 0.0):
         return times
-    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
-
     # exp and log may differ by a rounding where neighbours became equal.
-    return np.maximum.accumulate(np.exp(isotonic_regression(np.log(times)).x))
+    return np.maximum.accumulate(np.exp(isotonic(np.log(times))))
 
 
 def monotone_points(xs: Floats, ys: Floats, times: Floats) -> Floats:

@@ -13,6 +13,7 @@ from penstock.perf.kernels.layout import LAYOUTS, Layout, TableFile, chosen_file
 
 Column = NDArray[Any]
 _LATENCY = ("latency_ms", "latency")
+_MOST_CODES = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,41 @@ class KernelTables:
 
 def read_kernel_tables(folder: Path | str, system: str, backend: str = "vllm",
                        version: str | None = None) -> KernelTables:
-    """Read every table of ``system`` below ``folder``; the newest version unless one is named.
+    """Return the tables of ``system`` below ``folder``; the newest version unless one is named.
 
-    Raises InputError for an unknown system, backend or version and for a file that is broken.
+    Raises InputError for an unknown system, backend or version; a table that is asked for raises it
+    where its file is broken.
     """
     return read_files(tuple(chosen_files(table_files(folder), system, backend, version).values()))
 
 
 def read_files(files: tuple[TableFile, ...]) -> KernelTables:
-    """Read these files, the tables of one system."""
+    """Return these files, the tables of one system. Each is read when its table is asked for."""
     versions = {f"{file.backend or file.table} {file.version}".strip() for file in files}
-    return KernelTables(files[0].system,
-                        {file.table: read_kernel_table(file.path, file.table) for file in files},
+    return KernelTables(files[0].system, _Files({file.table: file.path for file in files}),
                         tuple(sorted(versions)))
+
+
+class _Files(Mapping[str, KernelTable]):
+    """Tables by name; a model needs a few of them, and large ones take 0.1 s to read."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self._read: dict[str, KernelTable] = {}
+
+    def __getitem__(self, name: str) -> KernelTable:
+        if name not in self._read:
+            self._read[name] = read_kernel_table(self._paths[name], name)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def read_kernel_table(path: Path, kind: str) -> KernelTable:
@@ -89,7 +112,7 @@ def read_kernel_table(path: Path, kind: str) -> KernelTable:
     Rows of the same key are merged into their median. Raises InputError with file, column and line.
     """
     layout = LAYOUTS[kind]
-    raw = _read_arrow(path)
+    raw = _read_arrow(path, layout)
     latency = next((name for name in _LATENCY if name in raw.column_names), None)
     if latency is None:
         raise InputError(f"{path}: no column 'latency_ms' (or latency); found: "
@@ -103,14 +126,23 @@ def read_kernel_table(path: Path, kind: str) -> KernelTable:
     return _merged(KernelTable(columns, milliseconds / 1000.0, str(path)))
 
 
-def _read_arrow(path: Path) -> Any:
+def _read_arrow(path: Path, layout: Layout) -> Any:
+    """The file's rows. Of Parquet only the layout's columns, all where some of them are absent, so
+    that an error can name those that are there; words by their distinct values."""
     import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
 
     try:
         if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
+            import pyarrow.parquet
+
+            with pyarrow.parquet.ParquetFile(path, read_dictionary=list(layout.words)) as file:
+                names = file.schema_arrow.names
+                wanted = [*layout.numbers, *layout.words]
+                latency = [name for name in _LATENCY if name in names]
+                whole = latency and all(name in names for name in wanted)
+                return file.read([*wanted, *latency] if whole else None)
+        import pyarrow.csv
+
         return pyarrow.csv.read_csv(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
@@ -125,24 +157,33 @@ def _column(raw: Any, name: str, layout: Layout, path: Path) -> Column:
             raise InputError(f"{path}: no column {name!r}{nearest(name, raw.column_names)}")
         return np.full(raw.num_rows, layout.defaults[name])
     if name in layout.words:
-        return np.array([str(value) for value in raw.column(name).to_pylist()])
+        return _words(raw.column(name))
     return _numbers(raw, name, path)
+
+
+def _words(column: Any) -> Column:
+    """A column as text. Where it is stored by its few distinct values, only these are converted."""
+    if not hasattr(column.type, "index_type") or column.null_count:
+        return np.array([str(value) for value in column.to_pylist()])
+    coded = column.unify_dictionaries()
+    words = np.array(coded.chunk(0).dictionary.to_pylist())
+    return np.concatenate([words[part.indices.to_numpy()] for part in coded.chunks])
 
 
 def _numbers(raw: Any, name: str, path: Path, *, more_than_zero: bool = False
              ) -> NDArray[np.float64]:
-    values = raw.column(name).to_pylist()
+    values = raw.column(name)
     try:
-        numbers = np.array(values, dtype=np.float64)
+        numbers = np.asarray(values.to_numpy(), dtype=np.float64)
     except (TypeError, ValueError):
-        row = next(_not_numbers(values))
-        raise InputError(f"{path}: {_place(path, row)}: {name} is {values[row]!r}; expected a "
-                         "number") from None
+        row = next(_not_numbers(values.to_pylist()))
+        raise InputError(f"{path}: {_place(path, row)}: {name} is {values[row].as_py()!r}; "
+                         "expected a number") from None
     bad = ~np.isfinite(numbers) | ((numbers <= 0.0) if more_than_zero else (numbers < 0.0))
     if bad.any():
         row = int(np.argmax(bad))
         least = "a number above 0" if more_than_zero else "0 or more"
-        found = "empty" if values[row] is None else values[row]
+        found = "empty" if values[row].as_py() is None else values[row]
         raise InputError(f"{path}: {_place(path, row)}: {name} is {found}; expected {least}")
     return numbers
 
@@ -165,11 +206,23 @@ def _merged(table: KernelTable) -> KernelTable:
     names = list(table.columns)
     codes = np.zeros(len(table), dtype=np.int64)
     for name in names:
-        values, code = np.unique(table.columns[name], return_inverse=True)
-        codes = np.unique(codes * len(values) + code, return_inverse=True)[1]
-    order = np.lexsort((table.seconds, codes))
+        values, code = _ranked(table.columns[name])
+        if (int(codes.max()) + 1) * len(values) > _MOST_CODES:
+            codes = _ranked(codes)[1]
+        codes = codes * len(values) + code
+    order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    if len(starts) == len(order):
+        return table.rows(order)
+    order = np.lexsort((table.seconds, codes))
     ends = np.append(starts[1:], len(order))
     low, high = order[(starts + ends - 1) // 2], order[(starts + ends) // 2]
     middle = 0.5 * (table.seconds[low] + table.seconds[high])
     return KernelTable({name: table.columns[name][low] for name in names}, middle, table.source)
+
+
+def _ranked(values: Column) -> tuple[Column, NDArray[np.int64]]:
+    """The distinct values, ascending, and the place of each value among them. For the few distinct
+    values of a column faster than the sort that gives ``np.unique`` its inverse."""
+    distinct = np.unique(values)
+    return distinct, np.searchsorted(distinct, values)

@@ -1,8 +1,10 @@
 """Correct a step-time model while it is in use, or bias one on purpose."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.core.step import StepFeatures, StepTime
+from penstock.core.value import made_again
 from penstock.perf.step_time.protocol import Slopes, StepTimeModel
 
 
@@ -59,6 +61,9 @@ class BiasedStepTime:
 
     inner: StepTimeModel
     factor: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     @property
     def slopes(self) -> Slopes | None:

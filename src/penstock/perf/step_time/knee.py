@@ -1,8 +1,11 @@
 """A step time with a smooth knee between reading the weights and multiplying by them."""
 
 from dataclasses import dataclass
+from math import pow as power
+from typing import Any
 
 from penstock.core.step import StepFeatures, StepTime
+from penstock.core.value import made_again
 from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.protocol import Slopes
 
@@ -25,6 +28,9 @@ class KneeStepTime:
     context_s: float
     evidence: Evidence
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
+
     @property
     def slopes(self) -> Slopes:
         """Rates in attention work and context tokens."""
@@ -35,7 +41,8 @@ class KneeStepTime:
         """Point estimate in seconds."""
         tokens = prefill_tokens + decode_seqs
         p = self.sharpness
-        knee_s: float = (self.floor_s**p + (self.knee_token_s * tokens) ** p) ** (1.0 / p)
+        # math.pow gives the same bits as **, and native code calls it directly.
+        knee_s = power(power(self.floor_s, p) + power(self.knee_token_s * tokens, p), 1.0 / p)
         return (knee_s + self.token_s * tokens + self.decode_seq_s * decode_seqs
                 + self.work_s * attention_work + self.context_s * context_tokens)
 

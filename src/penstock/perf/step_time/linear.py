@@ -1,8 +1,10 @@
 """A step time that is linear in the four step features."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.core.step import StepFeatures, StepTime
+from penstock.core.value import made_again
 from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.protocol import Slopes
 
@@ -20,6 +22,9 @@ class LinearStepTime:
     decode_seq_s: float
     context_s: float
     evidence: Evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     @property
     def slopes(self) -> Slopes:

@@ -52,7 +52,7 @@ class FeasibleOnly:
         route = self._inner.route(request, fair, now_s)
         if route.replica_id != NOWHERE:
             self._note(request, route.replica_id, replicas)
-        return route._replace(rejected={**late, **route.rejected},
+        return route.replace(rejected={**late, **route.rejected},
                               prospects=route.prospects or tuple(prospects))
 
     def ended(self, departure: Departure) -> None:

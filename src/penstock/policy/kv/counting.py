@@ -1,9 +1,10 @@
 """KV accounting that only counts blocks: every sequence owns its blocks, and none is shared."""
 
 from penstock.core.units import ceil_div
+from penstock.policy.kv.protocol import KvAllocator
 
 
-class CountingKv:
+class CountingKv(KvAllocator):
     """Counts blocks in use. This is exact where no prefixes are shared."""
 
     __slots__ = ("block_tokens", "total_blocks", "used_blocks")

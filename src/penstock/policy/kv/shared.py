@@ -2,10 +2,11 @@
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
+from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.tiers import KvTiers
 
 
-class SharedKv:
+class SharedKv(KvAllocator):
     """Counts blocks in use, blocks that may be evicted, and prompt tokens found in the cache.
 
     ``changes`` gets the hashes that are cached from now on (True) or no longer, in order; None

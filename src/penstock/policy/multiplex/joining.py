@@ -3,7 +3,9 @@ which residents drain for which model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from penstock.core.value import made_again
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.drains import Drains, share
 from penstock.policy.multiplex.evict import crowded, leavers, sparing
@@ -34,6 +36,9 @@ class Moves:
     next_absent: Callable[[Device, float], tuple[Choice | None, bool]]
     load: Callable[[Device, int, float, Sequence[int]], Load | None]
     read_ahead: Callable[[Device, int], Prefetch | None]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 class Joining:

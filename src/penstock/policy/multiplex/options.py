@@ -1,8 +1,10 @@
 """Settings of Penstock's multiplexing policy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.core.value import made_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class MultiplexOptions:
     margin: float = 0.05
     shed: bool = True
     prefetch: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     def __post_init__(self) -> None:
         if self.max_batches < 1 or self.horizon_s < 0.0 or self.margin < 0.0:

@@ -3,9 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from penstock.core.errors import InputError
+from penstock.core.value import made_again
 
 OVERWRITTEN = "overwritten: the buffer was handed new requests before it ran"
 """Why SINCERE's strategies lose requests; figures count these as lost, not as refused."""
@@ -29,6 +30,9 @@ class BatchTime:
 
     fixed_s: float
     per_request_s: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     def seconds(self, num_requests: int) -> float:
         """Return the duration of a batch of this many requests."""
@@ -57,6 +61,9 @@ class HostedModel:
     request_bytes: int = 0
     max_batch: int = 64
     min_share: float = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0 or self.request_bytes < 0:

@@ -8,8 +8,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from penstock.core.value import made_again
 from penstock.policy.multiplex.values import BatchTime, Queued
 
 _STRICTLY_S = 1e-6  # an answer at its deadline is late
@@ -67,6 +68,9 @@ class ExpectedDeadlines:
 
     due_s: Sequence[float]
     there_s: Sequence[float]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
 
 def expected_deadlines(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,

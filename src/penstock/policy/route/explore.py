@@ -45,7 +45,7 @@ class Exploring:
         barred.update(route.rejected)
         eligible = [r for r in replicas if r.replica_id not in barred]
         if route.replica_id == NOWHERE or not isinstance(route.admit, Accept) or len(eligible) < 2:
-            return route._replace(terms={**route.terms, PROPENSITY: 1.0})
+            return route.replace(terms={**route.terms, PROPENSITY: 1.0})
         best, each = route.replica_id, self._epsilon / len(eligible)
         if self._draw(_FINE) < self._epsilon * _FINE:
             other = eligible[self._draw(len(eligible))]
@@ -53,9 +53,9 @@ class Exploring:
                 # Routed again with only that replica, so that the router's accounts match the
                 # choice.
                 prospects = route.prospects
-                route = self._inner.route(request, [other], now_s)._replace(prospects=prospects)
+                route = self._inner.route(request, [other], now_s).replace(prospects=prospects)
         chance = each + (1.0 - self._epsilon) * (route.replica_id == best)
-        return route._replace(terms={**route.terms, PROPENSITY: chance})
+        return route.replace(terms={**route.terms, PROPENSITY: chance})
 
     def ended(self, departure: Departure) -> None:
         self._inner.ended(departure)

@@ -1,11 +1,14 @@
 """Simple routers: round robin, random, least of a count."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from penstock.core.decision import Route
+from penstock.core.decision import NOWHERE, Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.protocol import PlainRouter
+
+_ENDLESS: Final = float("inf")
 
 
 class RoundRobin(PlainRouter):
@@ -28,16 +31,34 @@ requests, then its number."""
 
 def loads(replicas: Sequence[ReplicaSnapshot], prompt_tokens: int = 0) -> list[Load]:
     """Return the load of each replica, in order."""
-    return [((r.queued_prompt_tokens + prompt_tokens + r.kv_used_tokens // 16) / r.speed,
-             (r.num_waiting + r.num_running + 1) / r.speed, r.replica_id) for r in replicas]
+    return [(_tokens(one, prompt_tokens), _requests(one), one.replica_id) for one in replicas]
+
+
+def _tokens(replica: ReplicaSnapshot, prompt_tokens: int) -> float:
+    computed = replica.queued_prompt_tokens + prompt_tokens + replica.kv_used_tokens // 16
+    return computed / replica.speed
+
+
+def _requests(replica: ReplicaSnapshot) -> float:
+    return (replica.num_waiting + replica.num_running + 1) / replica.speed
 
 
 class LeastLoaded(PlainRouter):
     """The replica with the least known work."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        least = min(loads(replicas, request.prompt_tokens))
-        return Route(least[2], {"load": least[0]})
+        # The least of ``loads``, without a tuple for each replica: large fleets route often.
+        prompt_tokens = request.prompt_tokens
+        chosen, least, fewest = NOWHERE, _ENDLESS, _ENDLESS
+        for one in replicas:
+            load = _tokens(one, prompt_tokens)
+            if load > least:
+                continue
+            requests = _requests(one)
+            if load < least or requests < fewest or (
+                    requests == fewest and one.replica_id < chosen):
+                chosen, least, fewest = one.replica_id, load, requests
+        return Route(chosen, {"load": least})
 
 
 class TwoChoices(PlainRouter):

@@ -43,7 +43,7 @@ class TwoStage:
         self._chosen[request.request_id] = (model, request.prompt_tokens)
         route = self._dispatcher.route(
             request, [replica for replica in replicas if replica.model == model], now_s)
-        return route._replace(rejected={
+        return route.replace(rejected={
             **route.rejected, **{r.replica_id: f"the router chose {model}" for r in replicas
                                  if r.model != model}})
 

@@ -60,7 +60,7 @@ class AdaptableScheduler(ReplicaScheduler):
             sum([chunk.tokens for chunk in chunks]),
             sum([chunk.tokens * (chunk.past + 0.5 * chunk.tokens) for chunk in chunks]),
             len(decode_ids), context_tokens)
-        return plan._replace(
+        return plan.replace(
             chunks=tuple(chunks), decode_ids=tuple(decode_ids), features=features,
             joined=tuple(joined.items()),
             preempted=plan.preempted + tuple(

@@ -7,6 +7,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.adapters import AdapterPrompts, AdapterStore
 from penstock.policy.schedule.chunking import (
     Chunking,
     FixedChunks,
@@ -21,7 +22,9 @@ from penstock.policy.schedule.pacing import Pacing, PlainPacing
 from penstock.policy.schedule.pacing_niyama import NiyamaPacing
 from penstock.policy.schedule.pacing_penstock import PenstockPacing
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
+from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import (
+    AgedRelegation,
     EagerRelegation,
     FeasibleRelegation,
     NeverRelegate,
@@ -30,19 +33,23 @@ from penstock.policy.schedule.relegation import (
 
 
 def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
-             max_in_flight: int = 1, drafting: Drafting | None = None) -> AdaptableScheduler:
+             max_in_flight: int = 1, drafting: Drafting | None = None,
+             lists_decodes: bool = True, adapters: AdapterStore | None = None
+             ) -> AdaptableScheduler:
     """Return a new scheduler with these parts. Missing parts are built from the options."""
     options = context.options
     order, chunking, relegation, pacing = parts
+    order = order_key(options) if order is None else order
     return AdaptableScheduler(
-        order=order_key(options) if order is None else order,
+        prompts=PromptQueue(order) if adapters is None else AdapterPrompts(order, adapters),
         chunking=_chunking(options, context.step_time) if chunking is None else chunking,
         relegation=_relegation(options) if relegation is None else relegation,
         pacing=_pacing(context) if pacing is None else pacing, kv=kv,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,
         prefill_first=options.prefill_first,
         reserve=options.kv_reserve, late_results=options.late_results,
-        watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting)
+        watermark_blocks=int(options.kv_watermark * kv.total_blocks), drafting=drafting,
+        lists_decodes=lists_decodes)
 
 
 def build_kv(options: SchedulerOptions, total_blocks: int, block_tokens: int,
@@ -70,6 +77,8 @@ def _relegation(options: SchedulerOptions) -> Relegation:
         return EagerRelegation(options.initial_tokens_per_s)
     if options.relegation == "feasible":
         return FeasibleRelegation(options.review_s, options.queue_timeout_s)
+    if options.relegation == "aged":
+        return AgedRelegation(options.starvation_s)
     return NeverRelegate()
 
 

@@ -1,21 +1,26 @@
 """Chunking: how many prompt tokens a step may take, besides its decodes."""
 
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
+from penstock.core.value import Value
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.policy.schedule.sequence import Sequence
 
 
-class DecodeLoad(NamedTuple):
+class DecodeLoad(Value):
     """The decodes of the step being planned; ``slack_s`` is the tightest (inf when none binds).
     ``drafts`` are the drafted tokens that all decodes together verify."""
 
-    seqs: int
-    context_tokens: int
-    slack_s: float
-    free_tokens: int
-    drafts: int = 0
+    __match_args__ = ("seqs", "context_tokens", "slack_s", "free_tokens", "drafts")
+
+    def __init__(self, seqs: int, context_tokens: int, slack_s: float, free_tokens: int,
+                 drafts: int = 0) -> None:
+        self.seqs: Final = seqs
+        self.context_tokens: Final = context_tokens
+        self.slack_s: Final = slack_s
+        self.free_tokens: Final = free_tokens
+        self.drafts: Final = drafts
 
     @property
     def tokens(self) -> int:
@@ -40,7 +45,7 @@ class Chunking(Protocol):
         """From now on, steps are expected to take what this model says."""
 
 
-class FixedChunks:
+class FixedChunks(Chunking):
     """Sarathi-Serve (OSDI 2024): a fixed token budget per step, decodes first."""
 
     __slots__ = ("_chunk_tokens", "_left", "needs_head", "steady")
@@ -62,7 +67,7 @@ class FixedChunks:
         """Do nothing, since step times are not used."""
 
 
-class WholePrompts:
+class WholePrompts(Chunking):
     """Orca and vLLM's first scheduler: prompts are never cut; one longer than a step runs alone."""
 
     __slots__ = ("_left", "_max_step_tokens", "needs_head", "steady")
@@ -94,7 +99,7 @@ GRID_LOW_MEMORY: tuple[int, ...] = (128, 256, 384, 512)
 LOW_MEMORY_TOKENS = 32_000
 
 
-class GridChunks:
+class GridChunks(Chunking):
     """Niyama's dynamic chunk: the largest grid total whose padded time fits the tightest slack.
 
     The artefact searches its grid by bisection and estimates prompt context from the best prompt
@@ -142,7 +147,7 @@ class GridChunks:
             prefill, work, load.seqs, load.context_tokens)
 
 
-class SolvedChunks:
+class SolvedChunks(Chunking):
     """Penstock's chunk: the largest whole number of tokens whose predicted time fits.
 
     The allowed time is the slack of the step's decodes. A request that is ahead of its pace has

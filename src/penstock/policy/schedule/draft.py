@@ -32,21 +32,24 @@ class StepDraft:
 
     def add_chunk(self, request_id: int, tokens: int, past: int, last: bool) -> None:
         """Add a chunk of a prompt to the step."""
-        self.chunks.append(Chunk(request_id, tokens, past, last))
+        # ``tuple.__new__`` makes a named tuple in a third of the time of its own, interpreted one.
+        self.chunks.append(tuple.__new__(Chunk, (request_id, tokens, past, last)))
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens
 
     def add_moved(self, request_id: int, past: int) -> None:
         """Add the last token of a prompt whose other tokens another replica computed. The step
         takes as long for this token as for a decode."""
-        self.chunks.append(Chunk(request_id, 1, past, last=True))
+        self.chunks.append(tuple.__new__(Chunk, (request_id, 1, past, True)))
         self.num_moved += 1
         self.moved_context += past
 
-    def finished(self, step: int, decode_ids: tuple[int, ...], context_tokens: int) -> StepPlan:
+    def finished(self, step: int, decode_ids: tuple[int, ...], decode_seqs: int,
+                 context_tokens: int) -> StepPlan:
         """The plan."""
-        features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids) + self.num_moved,
-                                context_tokens + self.moved_context)
+        features = tuple.__new__(
+            StepFeatures, (self.prefill_tokens, self.work, decode_seqs + self.num_moved,
+                           context_tokens + self.moved_context))
         return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
                         tuple(self.joined), tuple(self.left), tuple(self.preempted),
                         tuple(self.relegated), tuple(self.restored), tuple(self.shed),

@@ -1,7 +1,6 @@
 """Speculative decoding as a scheduler sees it: depths, and the tokens that turns are believed to
 give."""
 
-import heapq
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -90,6 +89,7 @@ class DraftedGroup(DecodeGroup):
             self._at[(stored_parts - self._given) % len(self._at)] -= 1
         sequence.generated += ceil_div(self._given - sequence.join_parts, CONTEXT_PARTS)
         sequence.join_turn = -1
+        self._watches_departed = True
         self._ids = None
         self.context_tokens = self._context_parts // CONTEXT_PARTS
 
@@ -143,7 +143,7 @@ class DraftedGroup(DecodeGroup):
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         assert self.itl_s is not None
         base_s = next_due_s - self.itl_s * (self._given / CONTEXT_PARTS)
-        heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+        self._hold(base_s, sequence)
 
     def next_due_s(self) -> float | None:
         if self.strict:

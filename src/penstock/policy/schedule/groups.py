@@ -1,8 +1,11 @@
 """Decode groups: sequences of one class that gain one token together at every turn."""
 
 import heapq
+from typing import Final
 
 from penstock.policy.schedule.sequence import Sequence
+
+_FEW_ENTRIES: Final = 64
 
 
 class DecodeGroup:
@@ -16,9 +19,24 @@ class DecodeGroup:
     O(log n) per member that comes or goes.
     """
 
-    __slots__ = ("_due", "_ids", "_phases", "block_tokens", "context_tokens", "itl_s", "last_step",
-                 "last_turn_s", "members", "most_blocks", "prompt_tokens", "strict", "turn_s",
-                 "turn_tokens", "turns")
+    __slots__ = (
+        "_due",
+        "_ids",
+        "_phases",
+        "_watches_departed",
+        "block_tokens",
+        "context_tokens",
+        "itl_s",
+        "last_step",
+        "last_turn_s",
+        "members",
+        "most_blocks",
+        "prompt_tokens",
+        "strict",
+        "turn_s",
+        "turn_tokens",
+        "turns",
+    )
 
     def __init__(self, block_tokens: int, itl_s: float | None, strict: bool) -> None:
         self.block_tokens = block_tokens
@@ -35,6 +53,7 @@ class DecodeGroup:
         self.most_blocks = 1  # that a member may need in a turn
         self._phases = [0] * block_tokens
         self._due: list[tuple[float, int, int, Sequence]] = []
+        self._watches_departed = False  # perhaps
         self._ids: tuple[int, ...] | None = ()
 
     def __len__(self) -> int:
@@ -61,6 +80,7 @@ class DecodeGroup:
         self.prompt_tokens -= sequence.request.prompt_tokens
         if not sequence.reserved_blocks:
             self._phases[(stored - self.turns) % self.block_tokens] -= 1
+        self._watches_departed = True
         self._ids = None
 
     @property
@@ -124,15 +144,25 @@ class DecodeGroup:
     def watch(self, sequence: Sequence, next_due_s: float) -> None:
         """Hold a member to its pace; ``next_due_s`` is the due time of its next token."""
         assert self.itl_s is not None
-        base_s = next_due_s - self.itl_s * self.turns
+        self._hold(next_due_s - self.itl_s * self.turns, sequence)
+
+    def _hold(self, base_s: float, sequence: Sequence) -> None:
         heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+        # Where turns are faster than the pace, departed members never come to the top.
+        if len(self._due) > 2 * len(self.members) + _FEW_ENTRIES:
+            self._due = [entry for entry in self._due if self._is_live(entry)]
+            heapq.heapify(self._due)
+
+    def _is_live(self, entry: tuple[float, int, int, Sequence]) -> bool:
+        """Whether the entry's sequence is a member from the same joining."""
+        return (entry[3].join_turn == entry[2]
+                and entry[3].request.request_id in self.members)
 
     def _drop_departed(self) -> None:
-        # An entry is live while its sequence is a member from the same joining.
         due = self._due
-        while due and (due[0][3].join_turn != due[0][2]
-                       or due[0][3].request.request_id not in self.members):
+        while self._watches_departed and due and not self._is_live(due[0]):
             heapq.heappop(due)
+        self._watches_departed = False
 
     def next_due_s(self) -> float | None:
         """Due time of the tightest watched member's next token, or None."""
@@ -148,6 +178,12 @@ class DecodeGroup:
         self._drop_departed()
         return self._due[0][3] if self._due else None
 
+    @property
+    def earliest_end_s(self) -> float:
+        """When the tightest watched member must end, in a group that is held to ends alone."""
+        return self._due[0][0]
+
     def give_up_tightest(self) -> Sequence:
         """Stop holding the tightest watched member to its pace (it is late beyond repair)."""
+        self._watches_departed = True  # the next one may have left
         return heapq.heappop(self._due)[3]

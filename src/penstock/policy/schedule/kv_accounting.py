@@ -45,6 +45,8 @@ class KvAccounting:
     @property
     def ending_blocks(self) -> int:
         """Blocks that return with the step in flight, those that others share left out."""
+        if not self._ending:
+            return 0
         return sum([s.start_blocks - self.kv.shared_blocks(s.request.request_id)
                     for s in self._ending if not s.request.lends])
 
@@ -100,8 +102,10 @@ class KvAccounting:
 
     def _most_blocks(self, groups: tuple[int, ...]) -> int:
         """Blocks that these groups may need in a turn."""
-        return sum([len(self._groups[index].members) * self._groups[index].most_blocks
-                    for index in groups])
+        blocks = 0
+        for index in groups:
+            blocks += len(self._groups[index].members) * self._groups[index].most_blocks
+        return blocks
 
     def blocks(self, sequence: Sequence) -> int:
         """KV blocks that a sequence holds."""
@@ -136,7 +140,10 @@ class KvAccounting:
         booked) included."""
         free, most = self.kv.free_blocks, self._most_blocks(groups)
         if free >= most:  # a sequence crosses into a new block once in turns_per_block turns
-            return 1 + free // most * min([self._groups[g].turns_per_block() for g in groups])
+            turns = self._groups[groups[0]].turns_per_block()
+            for index in groups:
+                turns = min(turns, self._groups[index].turns_per_block())
+            return 1 + free // most * turns
         turns = 0
         while (turns < self.kv.block_tokens
                and sum([self._groups[g].growth(turns + 1) for g in groups]) <= free):

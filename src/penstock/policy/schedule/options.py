@@ -9,7 +9,7 @@ from penstock.core.errors import InputError, nearest
 OrderName = Literal["arrival", "deadline", "remaining", "hybrid", "feasible",
                     "attained"]
 ChunkingName = Literal["fixed", "whole", "grid", "solved"]
-RelegationName = Literal["never", "eager", "feasible"]
+RelegationName = Literal["never", "eager", "feasible", "aged"]
 ReserveName = Literal["chunk", "prompt_fits", "prompt", "max_tokens"]
 
 
@@ -56,6 +56,8 @@ class SchedulerOptions:
     review_s: float = 0.25
     queue_timeout_s: float = 60.0
     decodes_may_wait: bool = True
+    # Plas: how long a request may wait behind those of sessions with less service.
+    starvation_s: float = 300.0
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -76,7 +78,7 @@ PRESETS: dict[str, SchedulerOptions] = {
     "sarathi": SchedulerOptions("sarathi", "arrival", "fixed", "never"),
     "edf": SchedulerOptions("edf", "deadline", "fixed", "never"),
     "srpf": SchedulerOptions("srpf", "remaining", "fixed", "never"),
-    "plas": SchedulerOptions("plas", "attained", "fixed", "never"),
+    "plas": SchedulerOptions("plas", "attained", "fixed", "aged"),
     "niyama": SchedulerOptions("niyama", "hybrid", "grid", "eager", chunk_tokens=256,
                                max_decodes=256, most_slack_first=True),
     "penstock": SchedulerOptions("penstock"),

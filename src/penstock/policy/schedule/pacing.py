@@ -69,7 +69,7 @@ def all_groups(groups: list[DecodeGroup]) -> tuple[int, ...]:
     return tuple([index for index, group in enumerate(groups) if group.members])
 
 
-class PlainPacing:
+class PlainPacing(Pacing):
     """No pace: every decode runs in every step, and prompts are due when the class says so."""
 
     def __init__(self) -> None:

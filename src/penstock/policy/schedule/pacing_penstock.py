@@ -1,9 +1,12 @@
 """Penstock's due times: from objectives, learned lengths and learned step times."""
 
+from typing import Final
+
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
 from penstock.perf.step_time.calibration import OnlineCorrection
+from penstock.perf.step_time.decode_times import DecodeTimes
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import SchedulerOptions
@@ -17,6 +20,7 @@ from penstock.policy.schedule.pacing import (
 from penstock.policy.schedule.sequence import Sequence
 from penstock.predict.length import LengthPredictor
 
+_ENDLESS_S: Final = float("inf")
 AMPLE = 4.0  # times the tightest group's allowed step
 _LEARN = 0.02  # weight of the newest step in running means
 
@@ -50,6 +54,7 @@ class PenstockPacing(PlainPacing):
 
     def _set_rates(self, step_time: StepTimeModel) -> None:
         self._step_time = step_time
+        self._decodes = DecodeTimes(step_time)
         self._full_step_s = step_time.seconds(self._max_step_tokens, 0.0, 0, 0)
         self._token_s = (step_time.seconds(2048, 0.0, 0, 0)
                          - step_time.seconds(1024, 0.0, 0, 0)) / 1024
@@ -89,13 +94,17 @@ class PenstockPacing(PlainPacing):
 
     def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
                       left: list[int]) -> tuple[int, ...]:
-        groups = all_groups(decodes.groups)
+        every = decodes.groups
+        groups = all_groups(every)
         if not self._may_wait or len(groups) < 2:
             return groups
-        allowed = [self._allowed_s(decodes.groups[index], now_s,
-                                   self._decode_s(decodes.groups, (index,))) for index in groups]
-        least_s = min(allowed)
-        if self._decode_s(decodes.groups, groups) <= least_s:
+        allowed = [self._allowed_s(every[index], now_s, self._decode_s(every, (index,)))
+                   for index in groups]
+        least_s = allowed[0]
+        for allowed_s in allowed:
+            if allowed_s < least_s:
+                least_s = allowed_s
+        if self._decode_s(every, groups) <= least_s:
             return groups
         return tuple([index for index, allowed_s in zip(groups, allowed, strict=True)
                       if allowed_s <= least_s or allowed_s < AMPLE * least_s])
@@ -106,7 +115,9 @@ class PenstockPacing(PlainPacing):
             return UNBOUNDED
         # Durations grow with context. As long as they do not double, these bounds hold.
         decode_s = self._decode_s(groups, running)
-        grown = sum(len(groups[g].members) * groups[g].turn_tokens for g in running)
+        grown = 0.0
+        for index in running:
+            grown += len(groups[index].members) * groups[index].turn_tokens
         growth_s = self._correction.factor * self._context_s * grown
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
@@ -125,12 +136,12 @@ class PenstockPacing(PlainPacing):
         sequence = group.tightest()
         if sequence is None:
             return float(UNBOUNDED)
-        left_s = self.next_due_s(sequence, group) - now_s
+        left_s = group.earliest_end_s - now_s
         return left_s / (2 * decode_s) - left_s / allowed_s
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
         decode_s = self._decode_s(groups, running)
-        allowed_s = float("inf")
+        allowed_s = _ENDLESS_S
         for index in running:
             allowed_s = min(allowed_s, self._allowed_s(groups[index], now_s, decode_s))
         margin = max(self._least_margin, self._correction.margin)
@@ -140,12 +151,12 @@ class PenstockPacing(PlainPacing):
         """Return how long the next step may take without making a group late. Decodes alone take
         ``decode_s``."""
         if group.itl_s is None:
-            return float("inf")
+            return _ENDLESS_S
         if group.itl_s == 0.0:
             return self._allowed_by_end_s(group, now_s, decode_s)
         assert group.turn_s is not None
         if group.turn_s <= decode_s:
-            return float("inf")  # no step keeps the pace, so it does not bind
+            return _ENDLESS_S  # no step keeps the pace, so it does not bind
         return self._allowed_by_pace_s(group, group.turn_s, now_s)
 
     def _allowed_by_pace_s(self, group: DecodeGroup, turn_s: float, now_s: float) -> float:
@@ -156,7 +167,7 @@ class PenstockPacing(PlainPacing):
                 group.give_up_tightest()
                 due_s = group.next_due_s()
         if due_s is None:
-            return float("inf")
+            return _ENDLESS_S
         slack_s = due_s - now_s
         banked_s = slack_s - turn_s
         return turn_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
@@ -167,12 +178,12 @@ class PenstockPacing(PlainPacing):
         while True:
             sequence = group.tightest()
             if sequence is None:
-                return float("inf")
+                return _ENDLESS_S
             request = sequence.request
             likely = self._lengths.quantile(request.service_class.name, self._quantile)
             done = group.generated(sequence)
-            tokens = max(1.0, 0.1 * likely, min(likely, request.max_tokens) - done)
-            allowed_s = (self.next_due_s(sequence, group) - now_s) / tokens * group.turn_tokens
+            tokens = max(min(likely, float(request.max_tokens)) - done, max(1.0, 0.1 * likely))
+            allowed_s = (group.earliest_end_s - now_s) / tokens * group.turn_tokens
             if allowed_s > decode_s:
                 return allowed_s
             group.give_up_tightest()
@@ -182,7 +193,7 @@ class PenstockPacing(PlainPacing):
         for index in running:
             seqs += len(groups[index].members)
             context_tokens += groups[index].context_tokens
-        return self._correction.factor * self._step_time.seconds(0, 0.0, seqs, context_tokens)
+        return self._correction.factor * self._decodes.seconds(seqs, context_tokens)
 
     def admitted(self, sequence: Sequence) -> None:
         prompt = sequence.request.prompt_tokens

@@ -34,7 +34,7 @@ class PromptQueue:
         """A sequence without KV enters, or changed rank."""
         if sequence.attained < 0.0:
             sequence.attained = self._programs.attained(sequence.request)
-        heapq.heappush(self._waiting, self.rank(sequence))
+        heapq.heappush(self._waiting, self._entry(sequence))
 
     def end(self, sequence: Sequence) -> None:
         """A sequence is over: its service counts for its session's next requests."""
@@ -44,11 +44,11 @@ class PromptQueue:
     def begin(self, sequence: Sequence) -> None:
         """The best waiting sequence got its KV."""
         heapq.heappop(self._waiting)
-        heapq.heappush(self._started, self.rank(sequence))
+        heapq.heappush(self._started, self._entry(sequence))
 
     def advance(self, sequence: Sequence) -> None:
         """The best started sequence computed a part of its prompt, which may change its rank."""
-        heapq.heapreplace(self._started, self.rank(sequence))
+        heapq.heapreplace(self._started, self._entry(sequence))
 
     def complete(self) -> None:
         """The best started sequence computed the rest of its prompt."""
@@ -57,18 +57,23 @@ class PromptQueue:
     def rebuild(self, sequences: Iterable[Sequence]) -> None:
         """Rebuild both heaps from these sequences after arbitrary changes of rank or state."""
         unfinished = [s for s in sequences if s.join_turn < 0]
-        self._waiting = [self.rank(s) for s in unfinished if not s.started]
-        self._started = [self.rank(s) for s in unfinished if s.started]
+        self._waiting = [self._entry(s) for s in unfinished if not s.started]
+        self._started = [self._entry(s) for s in unfinished if s.started]
         heapq.heapify(self._waiting)
         heapq.heapify(self._started)
 
+    def _entry(self, sequence: Sequence) -> Rank:
+        found = self.rank(sequence)
+        sequence.key = found[1]
+        return found
+
     def best_waiting(self) -> Sequence | None:
         """The best sequence without KV."""
-        return _live_head(self._waiting, started=False)
+        return live_head(self._waiting, started=False)
 
     def best_started(self) -> Sequence | None:
         """The best sequence whose prompt is partly computed."""
-        return _live_head(self._started, started=True)
+        return live_head(self._started, started=True)
 
     def best(self) -> Sequence | None:
         """The better of the two."""
@@ -78,11 +83,12 @@ class PromptQueue:
         return waiting if self._waiting[0] < self._started[0] else started
 
 
-def _live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
+def live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
+    """Return the best sequence of a heap, without entries that are out of date."""
     while heap:
-        relegated, _, _, sequence = heap[0]
+        relegated, key, _, sequence = heap[0]
         if (not sequence.ended and sequence.started is started
-                and sequence.relegated is relegated):
+                and sequence.relegated is relegated and sequence.key == key):
             return sequence
         heapq.heappop(heap)
     return None

@@ -4,10 +4,12 @@ others."""
 import heapq
 from bisect import bisect_right, insort
 from collections import deque
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
+
+_FEW_ENTRIES: Final = 64
 
 
 class Review(NamedTuple):
@@ -42,7 +44,7 @@ class Relegation(Protocol):
         prompt tokens."""
 
 
-class NeverRelegate:
+class NeverRelegate(Relegation):
     """Every request keeps its place."""
 
     time_dependent: bool = False
@@ -61,6 +63,37 @@ class NeverRelegate:
 
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
         """Do nothing, since throughput is not used."""
+
+
+class AgedRelegation(NeverRelegate):
+    """A request of a session with service goes behind those of sessions with less, and no longer so
+    once it has waited ``starvation_s``: it then ranks by its age alone, like one of a new session.
+
+    So whoever starts ``starvation_s`` after a request came had come before it, or starts after it.
+    """
+
+    time_dependent: bool = True
+
+    def __init__(self, starvation_s: float) -> None:
+        super().__init__()
+        self._starvation_s = starvation_s
+        self._due: list[tuple[float, int, Sequence]] = []
+
+    def admitted(self, sequence: Sequence) -> None:
+        due_s = sequence.request.arrival_s + self._starvation_s
+        heapq.heappush(self._due, (due_s, sequence.serial, sequence))
+        self.next_review_s = self._due[0][0]
+
+    def review(self, now_s: float, prefill_share: float) -> Review:
+        found: list[Sequence] = []
+        while self._due and self._due[0][0] <= now_s:
+            sequence = heapq.heappop(self._due)[2]
+            waits = not (sequence.ended or sequence.started) and sequence.remaining > 0
+            if waits and sequence.attained > 0.0:
+                sequence.attained = 0.0
+                found.append(sequence)
+        self.next_review_s = self._due[0][0] if self._due else float("inf")
+        return Review([], found, [])
 
 
 class EagerRelegation(NeverRelegate):
@@ -123,6 +156,7 @@ class FeasibleRelegation(NeverRelegate):
         self._review_s = review_s
         self._queue_timeout_s = queue_timeout_s
         self._by_deadline: list[tuple[float, int, Sequence]] = []
+        self._most_entries = _FEW_ENTRIES
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=self.RECENT)
         self._pressed_until_s = -1.0
         self._sustained = float("inf")  # work per unit of weight
@@ -133,7 +167,18 @@ class FeasibleRelegation(NeverRelegate):
         self._recent.append((sequence.work_s / _weight(sequence), sequence.work_s,
                              request.arrival_s))
         if sequence.deadline_s < NO_DEADLINE_S:  # requests without a deadline are never reviewed
-            insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
+            entry = (sequence.deadline_s, sequence.serial, sequence)
+            if not self._by_deadline or self._by_deadline[-1][0] <= sequence.deadline_s:
+                self._by_deadline.append(entry)  # serials only grow
+            else:
+                insort(self._by_deadline, entry)
+            if len(self._by_deadline) > self._most_entries:
+                self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """Forget requests that ended long before their deadlines."""
+        self._by_deadline = [entry for entry in self._by_deadline if not entry[2].ended]
+        self._most_entries = max(_FEW_ENTRIES, 2 * len(self._by_deadline))
 
     def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         # A preempted decode has already emitted its first token, so this deadline does not apply.

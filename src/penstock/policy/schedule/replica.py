@@ -5,7 +5,6 @@ plus which decode groups run. Time is a parameter and ties break by serial numbe
 give the same plans in a simulator, in an engine and on replay.
 """
 
-from collections import deque
 from collections.abc import Iterable
 
 from penstock.core.decision import Accept, Reject
@@ -19,7 +18,6 @@ from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, s
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
-from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
@@ -34,14 +32,14 @@ class ReplicaScheduler:
     ``add`` and ``abort`` may come at any time. ``plan`` may be called again before the last plan is
     committed, up to ``max_in_flight`` plans: counters advance when a step is planned, a sequence
     with an uncommitted step is never preempted, and blocks return after the last step in flight.
-    A ``plan`` that returns None has changed nothing.
+    A ``plan`` that returns None has changed nothing. Plans name decodes if ``lists_decodes``.
     """
 
-    def __init__(self, order: OrderKey, chunking: Chunking, relegation: Relegation, pacing: Pacing,
-                 kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
+    def __init__(self, prompts: PromptQueue, chunking: Chunking, relegation: Relegation,
+                 pacing: Pacing, kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve: ReserveName = "prompt",
                  late_results: bool = False, watermark_blocks: int = 0,
-                 drafting: Drafting | None = None) -> None:
+                 drafting: Drafting | None = None, lists_decodes: bool = True) -> None:
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -51,11 +49,12 @@ class ReplicaScheduler:
         self._prefill_first = prefill_first
         self._watermark_blocks = watermark_blocks
         self._drafting = drafting
+        self._lists_decodes = lists_decodes
         self._depth = 0  # drafted tokens of each decode in the step being planned
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
-        self._prompts = PromptQueue(order)
+        self._prompts = prompts
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
         self._num_waiting = 0
         self._num_started = 0
@@ -68,7 +67,7 @@ class ReplicaScheduler:
         self._pending_prompt_tokens = 0
         self._last_plan_s = 0.0
         self._last_commit_s = 0.0
-        self._planned_s: deque[float] = deque()  # plan times of the steps in flight
+        self._planned_s: list[float] = []  # plan times of the steps in flight, which are few
         self._last_prefill_tokens = 0
 
     # -- observable state -----------------------------------------------------------------------
@@ -209,12 +208,14 @@ class ReplicaScheduler:
     def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
         step = self._step
         decode_ids: tuple[int, ...] = ()
-        context_tokens = 0
+        context_tokens = decode_seqs = 0
         if self._drafting is not None:
             draft.drafted = drafted(self.groups, draft.groups, self._depth)
         for index in draft.groups:
             group = self.groups[index]
-            decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
+            if self._lists_decodes:
+                decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
+            decode_seqs += len(group.members)
             context_tokens += group.context_tokens
             group.advance(1)
             group.last_step = step
@@ -227,7 +228,7 @@ class ReplicaScheduler:
         self._planned_s.append(now_s)
         self._step = step + 1
         self._in_flight += 1
-        return draft.finished(step, decode_ids, context_tokens)
+        return draft.finished(step, decode_ids, decode_seqs, context_tokens)
 
     def _join(self, request_id: int) -> int:
         sequence = self._sequences[request_id]
@@ -430,7 +431,7 @@ class ReplicaScheduler:
         holdings.settle()
         if not self._sequences:
             holdings.settle_idle()
-        started_s = max(self._planned_s.popleft(), self._last_commit_s)
+        started_s = max(self._planned_s.pop(0), self._last_commit_s)
         self._last_commit_s = now_s
         self._pacing.committed(plan, result.num_steps, started_s, now_s)
 
@@ -478,17 +479,18 @@ class ReplicaScheduler:
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
-            steps = min(steps, steady, self._kv_accounting.turns_with_room(plan.groups))
+            steps = min(min(steps, steady), self._kv_accounting.turns_with_room(plan.groups))
         return steps
 
     def _steady_decodes(self) -> int:
         """Steps of decodes alone repeat as long as no prompt could start."""
-        if self._num_started or (self._num_waiting and (
-                self._blocked is None or self._kv_accounting.num_late)):
+        if self._num_started:
             return 1
-        if self._num_waiting and self._prompts.best_waiting() is not self._blocked:
-            return 1  # an arrival that may fit outranks the prompt that did not
-        return UNBOUNDED
+        best = self._prompts.best_waiting() if self._num_waiting else None
+        if best is None:  # none waits, or all for an adapter's place, which only an end gives
+            return UNBOUNDED
+        # An arrival that may fit may outrank the prompt that did not.
+        return 1 if best is not self._blocked or self._kv_accounting.num_late else UNBOUNDED
 
     def _steady_chunks(self, plan: StepPlan) -> int:
         """A single prompt that fills a fixed budget keeps doing so until its last chunk."""

@@ -11,12 +11,13 @@ class Sequence:
     value at the moment of joining its group, at turn ``join_turn``, when a member of the group from
     the beginning had gained ``join_parts`` (drafted decodes only). ``attained`` is the service of
     its session before it came, ``cached`` the part of its prompt that it found in the cache.
+    ``key`` is its key in the queue of prompts, as of its latest entry there.
     """
 
     __slots__ = ("attained", "cached", "computed", "deadline_s", "ended", "first_token_s",
-                 "generated", "group", "join_parts", "join_turn", "last_step", "num_preemptions",
-                 "num_relegations", "prompt_target", "relegated", "request", "reserved_blocks",
-                 "serial", "start_blocks", "started", "work_s")
+                 "generated", "group", "join_parts", "join_turn", "key", "last_step",
+                 "num_preemptions", "num_relegations", "prompt_target", "relegated", "request",
+                 "reserved_blocks", "serial", "start_blocks", "started", "work_s")
 
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
         self.request = request
@@ -40,6 +41,7 @@ class Sequence:
         self.work_s = 0.0
         self.attained = -1.0  # until it is asked for
         self.cached = 0
+        self.key = 0.0
 
     @property
     def request_id(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.published.figures import Figure, Options, Reproduction
@@ -61,10 +61,11 @@ def _records(data: Path, options: Options) -> Iterator[Record]:
         "golden_candidates*.json": partial(candidate_records, samples=samples),
         "golden_assignments*.json": partial(assignment_records, samples=samples),
         "golden_milp_reference*.json": partial(milp_records, samples=samples)}
-    for pattern, compare in kinds.items():
-        for path in sorted(data.glob(pattern)):
-            options.on_progress(f"comparing {path.name}")
-            yield from _checked(path, compare(path, read_json(path)))
+    files = [_File(path, compare) for pattern, compare in kinds.items()
+             for path in sorted(data.glob(pattern))]
+    for file, found in zip(files, options.where.results(_compared, files), strict=True):
+        options.on_progress(f"compared {file.path.name}")
+        yield from found
     onset = {path.name: read_json(path) for path in sorted((data / "onset").glob("*.json"))}
     if onset:
         options.on_progress("comparing onset")
@@ -72,6 +73,17 @@ def _records(data: Path, options: Options) -> Iterator[Record]:
     solutions = {str(path.relative_to(data)): read_json(path)
                  for path in sorted(data.glob("sample_v*/*/solution-data.json"))}
     yield from _checked(data, solution_records(samples, solutions))
+
+
+class _File(NamedTuple):
+    """A file of records, and how they are compared."""
+
+    path: Path
+    compare: Callable[[Path, Any], Iterator[Record]]
+
+
+def _compared(file: _File) -> list[Record]:
+    return list(_checked(file.path, file.compare(file.path, read_json(file.path))))
 
 
 def _checked(path: Path, records: Iterator[Record]) -> Iterator[Record]:

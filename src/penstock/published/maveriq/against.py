@@ -8,10 +8,11 @@ models out has the machine for the others, so there Penstock's mean and GPU-seco
 that leaves them out, too; its median is of a plan that answers everybody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +66,27 @@ def own_plan_figures(data: Path, records: Records,
     arrivals is lost are left out."""
     runs = [records.run(key) for key in records.keys]
     services = Services(Profiles(data, load_catalog()), runs)
+    sides = list(_sides(runs, options))
     figures: list[Figure] = []
     rows: list[dict[str, Any]] = []
+    found = options.where.results(partial(_compared, services), sides)
+    for side, (of_side, own_rows) in zip(sides, found, strict=True):
+        options.on_progress(f"plans for {side.arrivals.cell.name}, {_said(side.precisions)}")
+        figures += of_side
+        rows += own_rows
+    return figures, rows
+
+
+class _Asked(NamedTuple):
+    """A cell in some precisions, and the systems that it is compared with."""
+
+    arrivals: Arrivals
+    forecast: Forecast
+    precisions: Sequence[str]
+    systems: Sequence[Published]
+
+
+def _sides(runs: Sequence[Run], options: Options) -> Iterator[_Asked]:
     for cell in sorted({run.key.cell for run in runs}):
         here = [run for run in runs if run.key.cell == cell and run.key.slo in SLOS]
         asked = max((run for run in here if run.replayable), default=None,
@@ -76,14 +96,15 @@ def own_plan_figures(data: Path, records: Records,
         arrivals = arrivals_of(asked)
         for precisions, compared in ((ANY, [run for run in here if run.key.system == "MaverIQ"]),
                                      (FP16, [run for run in here if run.key.system != "MaverIQ"])):
-            options.on_progress(f"plans for {cell.name}, {_said(precisions)}")
             forecast = forecast_of(cell, *_rate_seen(runs, cell), options.seed,
                                    options.num_requests or FORECAST_REQUESTS)
-            side = _Side(arrivals, services, forecast, precisions)
-            found = side.compare([_published(run, len(arrivals.arrival_s)) for run in compared])
-            figures += found[0]
-            rows += found[1]
-    return figures, rows
+            yield _Asked(arrivals, forecast, precisions,
+                         [_published(run, len(arrivals.arrival_s)) for run in compared])
+
+
+def _compared(services: Services, asked: _Asked) -> tuple[list[Figure], list[dict[str, Any]]]:
+    side = _Side(asked.arrivals, services, asked.forecast, asked.precisions)
+    return side.compare(asked.systems)
 
 
 class _Side:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from penstock.estimate.training import (
     subjects_of,
     without,
 )
+from penstock.experiment.workers import ALONE, Executor
 from penstock.perf.fingerprint.cuts import Cuts, Session, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, fit_estimator
 from penstock.perf.fingerprint.intervals import COVERAGE
@@ -57,6 +60,11 @@ class Guess:
     memory_bytes: float
 
 
+class _HeldOut(NamedTuple):
+    single: list[tuple[ProfiledRun, Estimate]]
+    batched: list[tuple[ProfiledRun, Estimate]]
+
+
 def published_figures(data: Path) -> list[Figure]:
     """Per-model errors of L2 and M2 at output 100 for the models that are there, to 0.1 point."""
     subjects = subjects_of(PUBLISHED, load_catalog(), load_catalog().accelerator(ACCELERATOR))
@@ -97,14 +105,14 @@ def published_guesses(data: Path, runs: Iterable[ProfiledRun],
     return found
 
 
-def our_figures(data: Path) -> list[Figure]:
+def our_figures(data: Path, where: Executor = ALONE) -> list[Figure]:
     """Ours with every model left out in turn, the targets that we set ourselves, coverage, and what
     choosing by the estimates costs beside MaverIQ's."""
     sessions = read_sessions(data, load_catalog())
     names = {run.model for session in sessions for run in session.whole}
     names |= {model for session in sessions for model in session.cuts.models}
     subjects = subjects_of(sorted(names), load_catalog(), load_catalog().accelerator(ACCELERATOR))
-    single, batched = held_out(sessions, subjects)
+    single, batched = held_out(sessions, subjects, where)
     guesses = [_guess(run, estimate) for run, estimate in single]
     at = [guess for guess in guesses if guess.run.output_tokens == OUTPUT_TOKENS]
     wide = [guess for guess in at if guess.run.tensor >= 4]
@@ -126,23 +134,31 @@ def our_figures(data: Path) -> list[Figure]:
     return figures
 
 
-def held_out(sessions: Sequence[Session], subjects: Mapping[str, Subject]
-             ) -> tuple[list[tuple[ProfiledRun, Estimate]], list[tuple[ProfiledRun, Estimate]]]:
+def held_out(sessions: Sequence[Session], subjects: Mapping[str, Subject],
+             where: Executor = ALONE) -> _HeldOut:
     """Runs of whole models with what an estimator says that saw no whole run of that model: those
     of the first session, and those of other sessions that have its fingerprints (batches)."""
-    single: list[tuple[ProfiledRun, Estimate]] = []
-    batched: list[tuple[ProfiledRun, Estimate]] = []
-    for model in dict.fromkeys(run.model for run in sessions[0].whole):
-        estimator = fit_estimator(without(sessions, model), subjects, sessions[0].cuts)
-        for session in sessions:
-            if model not in session.cuts.models:
-                continue
-            own = estimator.with_cuts(session.cuts)
-            into = single if session is sessions[0] else batched
-            into += [(run, own.estimate(model, configuration_of(key_of(run)), run.output_tokens,
-                                        run.batch))
-                     for run in session.whole if run.model == model and run.latency_s is not None]
-    return single, batched
+    found = _HeldOut([], [])
+    models = dict.fromkeys(run.model for run in sessions[0].whole)
+    for single, batched in where.results(partial(_without, sessions, subjects), models):
+        found.single.extend(single)
+        found.batched.extend(batched)
+    return found
+
+
+def _without(sessions: Sequence[Session], subjects: Mapping[str, Subject], model: str) -> _HeldOut:
+    """The runs of a model, by an estimator without them."""
+    estimator = fit_estimator(without(sessions, model), subjects, sessions[0].cuts)
+    found = _HeldOut([], [])
+    for session in sessions:
+        if model not in session.cuts.models:
+            continue
+        own = estimator.with_cuts(session.cuts)
+        into = found.single if session is sessions[0] else found.batched
+        into += [(run, own.estimate(model, configuration_of(key_of(run)), run.output_tokens,
+                                    run.batch))
+                 for run in session.whole if run.model == model and run.latency_s is not None]
+    return found
 
 
 def regrets(guesses: Sequence[Guess], intent: str) -> list[float]:

@@ -4,11 +4,10 @@ Five runs on the models ``large`` under the trace ``code``. What passes between 
 engine's work is learnt from other runs than the one judged.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,10 +68,11 @@ def replay_figures(records: Records, options: Options) -> Reproduction:
     known = [records.run(key) for key in records.keys if key.cell.model_set == "large"]
     figures: list[Figure] = []
     rows: list[dict[str, Any]] = []
-    for key, calm in JUDGED.items():
-        options.on_progress(f"replaying {key.name}, {key.cell.name}")
-        others = [run for run in known if run.replayable and run.key.cell != key.cell]
-        found, row = _judged(records.run(key), records.run(calm), others)
+    pieces = [_Piece(records.run(key), records.run(calm), admission_lag_s(
+        run for run in known if run.replayable and run.key.cell != key.cell))
+        for key, calm in JUDGED.items()]
+    for piece, (found, row) in zip(pieces, options.where.results(_judged, pieces), strict=True):
+        options.on_progress(f"replayed {piece.run.key.name}, {piece.run.key.cell.name}")
         figures += found
         rows += row
     return Reproduction("maveriq", tuple(figures), {"replay.csv": rows})
@@ -103,11 +103,19 @@ def replay(run: Run, queue: type[GlobalFifo] | type[DeviceSetQueue], dispatch: D
     return serve(requests, turns, work_s, dispatch)
 
 
-def _judged(run: Run, calm: Run, others: Sequence[Run]) -> tuple[list[Figure],
-                                                               list[dict[str, Any]]]:
-    by_model = overheads_s([calm])
+class _Piece(NamedTuple):
+    """A run, the one that tells its overheads, and the lags that other runs tell."""
+
+    run: Run
+    calm: Run
+    lag_s: dict[str, float]
+
+
+def _judged(piece: _Piece) -> tuple[list[Figure], list[dict[str, Any]]]:
+    run = piece.run
+    by_model = overheads_s([piece.calm])
     overhead_s = [by_model[run.models[client]] for client in sorted(run.models)]
-    sleeps = pauses(run, admission_lag_s(others))
+    sleeps = pauses(run, piece.lag_s)
     measured = summary_of(run.e2e_s)
     published = summary_of(replay(run, GlobalFifo, Dispatch(overhead_s, sleeps)).e2e_s)
     ours = summary_of(replay(run, DeviceSetQueue, Dispatch(overhead_s)).e2e_s)

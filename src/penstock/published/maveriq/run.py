@@ -20,7 +20,7 @@ def reproduce_maveriq(data: Path, options: Options) -> Reproduction:
     options.on_progress("MaverIQ's estimators")
     figures = published_figures(data)
     options.on_progress("ours, every model left out in turn")
-    figures += our_figures(data)
+    figures += our_figures(data, options.where)
     if not (data / RECORDS).is_file():
         return Reproduction("maveriq", tuple(figures), remarks=(
             f"no {RECORDS} there, so no end-to-end run was replayed",))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.workers import Cores, num_cores
+from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, Effects, JointFit, Run
 from penstock.perf.step_time.measured import family
@@ -71,15 +71,20 @@ def _quiet(_text: str) -> None:
 
 
 def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
-              on_progress: Callable[[str], None] = _quiet) -> RatesFit:
+              on_progress: Callable[[str], None] = _quiet, where: Executor = ALONE) -> RatesFit:
     """Fit rates to the points of all ``measured*.csv.gz`` files of ``folders``.
 
     Points whose prompts and answers were computed apart are fitted after the others, on top of
     their rates. The errors are of ``folds`` fits, each without another part of the curves. Raises
-    InputError for a folder without such files, a broken file, or fewer than FEWEST_RUNS points that
-    can be expressed.
+    InputError for a folder without such files, a broken file, fewer than FEWEST_RUNS points that
+    can be expressed, or a metric that no left-out point has.
     """
-    stages = _stages(folders, folds, seed, on_progress)
+    stages = _stages(folders, folds, seed, on_progress, where)
+    lacking = [metric for metric, ratio in stages[0].ratios.items() if not np.isfinite(ratio).any()]
+    if lacking:
+        raise InputError(f"{', '.join(map(str, folders))}: no point of a curve that was left out "
+                         f"has {' or '.join(lacking)}, so the errors are unknown; expected points "
+                         "of several curves with all of " + ", ".join(stages[0].ratios))
     errors: dict[str, dict[str, list[float]]] = {}
     records: list[dict[str, Any]] = []
     effects: Effects = {}
@@ -105,12 +110,12 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
 
 
 def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
-                    on_progress: Callable[[str], None] = _quiet
+                    on_progress: Callable[[str], None] = _quiet, where: Executor = ALONE
                     ) -> dict[tuple[str, int], dict[str, float]]:
     """Return measured over predicted by metric for each point, by file and row, each predicted by
     a fit without the point's curve. Raises InputError as ``fit_rates`` does for its folders."""
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for stage in _stages(folders, folds, seed, on_progress):
+    for stage in _stages(folders, folds, seed, on_progress, where):
         for place, point in enumerate(stage.points):
             found.setdefault((point.row.file, point.row.row), {}).update({
                 metric: float(ratio[place]) for metric, ratio in stage.ratios.items()
@@ -119,8 +124,8 @@ def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
 
 
 def _stages(folders: Sequence[Path], folds: int, seed: int,
-            on_progress: Callable[[str], None]) -> list[_Stage]:
-    points = _points(folders, on_progress)
+            on_progress: Callable[[str], None], where: Executor) -> list[_Stage]:
+    points = _points(folders, on_progress, where)
     whole = [point for point in points if not point.run.of.role]
     if len(whole) < FEWEST_RUNS:
         raise InputError(f"{', '.join(map(str, folders))}: {len(whole)} points with a time per "
@@ -147,13 +152,14 @@ def _stage(points: Sequence[Point], fit: JointFit, folds: int, seed: int,
     return _Stage(points, fit.named(fit.solve()), ratios, num_curves)
 
 
-def _points(folders: Sequence[Path], on_progress: Callable[[str], None]) -> list[Point]:
+def _points(folders: Sequence[Path], on_progress: Callable[[str], None],
+            where: Executor) -> list[Point]:
     rows = [row for row in chain.from_iterable(map(read_measured, folders))
             if (row.disaggregated or row.spec_decode in NONE) and _SUSPECT not in row.notes]
     rows = _once_where_apart(rows)
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
-    for number, runs in enumerate(Cores(num_cores()).results(_observe_all, pieces)):
+    for number, runs in enumerate(where.results(_observe_all, pieces)):
         piece = pieces[number]
         points += [Point(row, run, _curve(row, run)) for row, found in zip(piece, runs, strict=True)
                    for run in found]

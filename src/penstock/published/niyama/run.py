@@ -37,6 +37,7 @@ TRACES = {"code": ("niyama-code.yaml", 80_000, 2.25, 1.41),
 RATIO_TOLERANCE = 0.35
 VIOLATIONS = 0.01
 RATE_STEP = 1.03
+_MOST_OVER_START = 1000.0
 # Held-out mean error of least squares on the steps of a vLLM CPU engine.
 STEP_ERRORS = {"tiny4l256h": 0.076, "half24l896h": 0.046}
 
@@ -169,11 +170,14 @@ def worst_violation(fleet: Fleet, table: RequestTable) -> float:
 
 def figure7_capacity(violations: Callable[[float], float], start_per_s: float) -> float:
     """The rate at which the worst tier violates 1 %, interpolated between the last rate that passes
-    and the first that fails on a grid of 3 % steps."""
+    and the first that fails on a grid of 3 % steps. Raises InputError where no rate fails."""
     low = high = start_per_s
     low_share = high_share = violations(start_per_s)
     step = 1.3
     while high_share <= VIOLATIONS:
+        if high > start_per_s * _MOST_OVER_START:
+            raise InputError(f"--requests: so few requests meet every time limit at "
+                             f"{high:,.0f} requests/s, too; expected more")
         low, low_share = high, high_share
         high = high * step
         high_share = violations(high)

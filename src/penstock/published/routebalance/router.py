@@ -79,7 +79,7 @@ class RouteBalance:
         route = Route(chosen.replica_id, {
             "score": found[best], "quality": chosen.quality, "cost": chosen.cost,
             "e2e_s": chosen.e2e_s}, max_tokens=self._clamped(request, chosen.replica_id))
-        return route._replace(admit=Relax(relaxed)) if relaxed else route
+        return route.replace(admit=Relax(relaxed)) if relaxed else route
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
@@ -144,7 +144,7 @@ def _with(replica: ReplicaSnapshot, added: Mapping[int, tuple[int, int, float]])
     if replica.replica_id not in added:
         return replica
     num, prompt, output = added[replica.replica_id]
-    return replica._replace(num_waiting=replica.num_waiting + num,
+    return replica.replace(num_waiting=replica.num_waiting + num,
                             queued_prompt_tokens=replica.queued_prompt_tokens + prompt,
                             pending_output_tokens=replica.pending_output_tokens + output)
 

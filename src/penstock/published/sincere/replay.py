@@ -50,16 +50,19 @@ def measured_of(found: MultiplexRun, num_received: int) -> Measured:
 
 def replay(runs: Sequence[SincereRun], options: Options) -> list[Replayed]:
     """Every run, with the timers' table that it had."""
-    servers = {setting: Server.of(setting) for setting in sorted({run.setting for run in runs})}
     found = []
-    for run in runs:
-        options.on_progress(f"replaying run {run.run}: {run.setting}, {run.strategy}")
-        policy = Sincere(POLICIES[STRATEGIES[run.strategy]],
-                         timer_settings(run.timer_table, run.sla_s, run.deviations))
-        simulated = servers[run.setting].run(policy, run.requests, unbounded=True,
-                                             partial="Partial" in run.strategy)
-        found.append(Replayed(run, measured_of(simulated, len(run.requests))))
+    for run, ours in zip(runs, options.where.results(_ours, runs), strict=True):
+        options.on_progress(f"replayed run {run.run}: {run.setting}, {run.strategy}")
+        found.append(Replayed(run, ours))
     return found
+
+
+def _ours(run: SincereRun) -> Measured:
+    policy = Sincere(POLICIES[STRATEGIES[run.strategy]],
+                     timer_settings(run.timer_table, run.sla_s, run.deviations))
+    simulated = Server.of(run.setting).run(policy, run.requests, unbounded=True,
+                                           partial="Partial" in run.strategy)
+    return measured_of(simulated, len(run.requests))
 
 
 def replay_figures(replayed: Sequence[Replayed]) -> list[Figure]:

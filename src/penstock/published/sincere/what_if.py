@@ -55,12 +55,11 @@ class _Case:
 
 def what_if(runs: Sequence[SincereRun], options: Options) -> list[Outcome]:
     """Every policy on every run's arrivals."""
-    found = []
-    for run in runs:
-        if run.strategy != ARRIVALS_OF:
-            continue
+    asked = [run for run in runs if run.strategy == ARRIVALS_OF]
+    found: list[Outcome] = []
+    for run, outcomes in zip(asked, options.where.results(_outcomes, asked), strict=True):
         options.on_progress(f"other policies on the arrivals of run {run.run}")
-        found += [_outcome(run, case) for case in _cases()]
+        found += outcomes
     return found
 
 
@@ -130,6 +129,10 @@ def _cases() -> list[_Case]:
                         {"shed": shed})
                   for name in ("longest-queue", "edf", "round-robin")]
     return cases
+
+
+def _outcomes(run: SincereRun) -> list[Outcome]:
+    return [_outcome(run, case) for case in _cases()]
 
 
 def _outcome(run: SincereRun, case: _Case) -> Outcome:

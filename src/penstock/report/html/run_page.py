@@ -12,10 +12,9 @@ from penstock.metrics.table import RequestTable
 from penstock.report.html import multiplexing, scaling, sections
 from penstock.report.html.colours import series_colours
 from penstock.report.html.frame import BESIDE, Page, Parts, framed, page_title, stamp, write_framed
-from penstock.report.html.plan_page import short_sections
 from penstock.report.html.plots import all_figures, busiest_replica
 from penstock.report.html.table import PROSE, drawn
-from penstock.report.model import load, misses, models, reuse, run, wording
+from penstock.report.model import adapters, load, misses, models, reuse, run, wording
 
 
 def write_page(path: Path, summary: RunSummary, table: RequestTable,
@@ -67,6 +66,8 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], requests: RequestTabl
     if summary.measured:
         parts.append(_requests(summary.measured))
     if summary.plan:
+        from penstock.report.html.plan_page import short_sections  # few runs begin with a plan
+
         parts += short_sections(summary.plan)
     elif summary.sizing:
         parts.append(_sizing(summary, summary.sizing))
@@ -95,6 +96,11 @@ def _reuse_and_cost(summary: RunSummary) -> Iterator[str]:
         yield sections.section(
             "Prefix reuse", "Prompt tokens that had been computed before, and how many of them the "
             "routes caught.", drawn(reuse.reuse_table(summary.prefix_reuse)))
+    if summary.adapters is not None:
+        found = adapters.adapters_table(summary.adapters)
+        yield sections.section(
+            "Adapters", "Requests by the adapter that they named: the most used ones, and the "
+            "others together.", drawn(found, " ".join(found.notes)))
     if summary.overall.cost.per_hour:
         yield _cost(summary)
 

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.table import RequestTable
-from penstock.report.model import load, misses, models, multiplexing, reuse, run, scaling
+from penstock.report.model import adapters, load, misses, models, multiplexing, reuse, run, scaling
 from penstock.report.model.table import Block, Note
-from penstock.report.terminal.plan import short_plan_blocks
 
 
 def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> list[Block]:
@@ -39,6 +38,8 @@ def run_blocks(summary: RunSummary, requests: RequestTable | None = None) -> lis
             blocks.append(load.outcomes_table(summary.measured.outcomes))
         blocks.append(Note(load.generator_notes(summary.measured)))
     if summary.plan:
+        from penstock.report.terminal.plan import short_plan_blocks  # few runs begin with a plan
+
         blocks += short_plan_blocks(summary.plan)
     elif summary.sizing:
         blocks.append(run.sizing_table(summary.sizing, list(summary.classes)))
@@ -53,6 +54,8 @@ def _replicas_and_pools(summary: RunSummary) -> list[Block]:
     found: list[Block] = []
     if summary.prefix_reuse is not None:
         found.append(reuse.reuse_table(summary.prefix_reuse))
+    if summary.adapters is not None:
+        found.append(adapters.adapters_table(summary.adapters))
     if summary.scaling is not None:
         found.append(scaling.groups_table(summary.scaling))
         learned = scaling.calibration_table(summary.scaling)

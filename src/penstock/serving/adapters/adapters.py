@@ -16,20 +16,25 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from penstock.core.errors import InputError
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engines.client.state import EngineState
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_adapters import Adapter
 from penstock.policy.route.near_adapter import near
 from penstock.serving.adapters.calls import AdapterCalls
+from penstock.serving.adapters.claims import AdapterClaims
 from penstock.serving.adapters.shelf import AdapterError, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+_FOLLOW_S = 0.5
 _LEAVE_S = 30.0  # for requests of an adapter that makes way for another
 _SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _InUseError(AdapterError):
+    """Requests use an adapter that was to make way."""
 
 
 class Adapters(Collector):
@@ -38,13 +43,15 @@ class Adapters(Collector):
     those that use it have ended. An adapter in use is never unloaded.
 
     ``offered`` are the fleet's adapters by the engines' names; only those with a path can be loaded
-    again, and so may be unloaded. ``note`` is told of failures.
+    again, and so may be unloaded. ``note`` is told of failures. ``claims`` are those of all
+    processes that use the engines.
     """
 
     def __init__(self, engines: Sequence[EngineState], calls: AdapterCalls,
                  offered: Mapping[str, Adapter], clock: Callable[[], float],
-                 note: Callable[[str], None]) -> None:
+                 note: Callable[[str], None], claims: AdapterClaims) -> None:
         self._engines = engines
+        self._claims = claims
         self._calls = calls
         self._clock = clock
         self._note = note
@@ -68,6 +75,22 @@ class Adapters(Collector):
         self._movable = frozenset(name for name in self._movable | now.keys()
                                   if name not in now or now[name].path is not None)
         self._offered = now
+
+    async def follow(self) -> None:
+        """Ask the engines whose adapters other processes have changed, again and again."""
+        while True:
+            await asyncio.sleep(_FOLLOW_S)
+            for engine in list(self._engines):
+                url = engine.facts.url
+                if engine.facts.lora is None or not self._claims.has_changed(url):
+                    continue
+                async with self._locks.setdefault(engine, asyncio.Lock()):
+                    self._claims.seen(url)
+                    shelf = self._shelf(engine)
+                    try:
+                        shelf.list(await self._calls.listed(engine))
+                    except AdapterError:
+                        shelf.loaded = None  # the next request asks again
 
     # -- routing --------------------------------------------------------------------------------
 
@@ -109,12 +132,26 @@ class Adapters(Collector):
         shelf, name = self._shelf(engine), adapter.served_name
         shelf.want(name)
         try:
-            while not shelf.has(name):
+            while not self._taken(engine, shelf, name):
                 await self._bring(engine, shelf, adapter)
             shelf.use(name)
         finally:
             shelf.unwant(name)
-        return partial(shelf.release, name)
+        return partial(self._released, engine.facts.url, shelf, name)
+
+    def _taken(self, engine: EngineState, shelf: Shelf, name: str) -> bool:
+        """Claim an adapter for a request. Returns whether the engine has it, as far as is known."""
+        url, claims = engine.facts.url, self._claims
+        if not shelf.has(name) or not claims.take(url, name):
+            return False
+        if not claims.has_changed(url):
+            return True
+        claims.give(url, name)
+        return False
+
+    def _released(self, url: str, shelf: Shelf, name: str) -> None:
+        self._claims.give(url, name)
+        shelf.release(name)
 
     def missing(self, engine: EngineState, adapter: Adapter) -> None:
         """Take note that an engine says that it does not have an adapter."""
@@ -139,12 +176,14 @@ class Adapters(Collector):
     async def _loaded(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
         name, url = adapter.served_name, engine.facts.url
         adapter = self._offered.get(name, adapter)  # the file may have changed since the request
-        async with self._locks.setdefault(engine, asyncio.Lock()):
+        async with self._locks.setdefault(engine, asyncio.Lock()), self._claims.order(url):
             try:
-                if shelf.loaded is None:
-                    shelf.loaded = await self._calls.listed(engine)
-                if name in shelf.stale and name in shelf.loaded:
-                    await self._evict(engine, shelf, name, adapter)
+                if shelf.loaded is None or self._claims.has_changed(url):
+                    self._claims.seen(url)
+                    shelf.list(await self._calls.listed(engine))
+                if name in shelf.stale and name in (shelf.loaded or ()) \
+                        and not self._has_path(shelf, adapter):
+                    await self._evict(engine, shelf, name, adapter, _LEAVE_S)
                 shelf.stale.discard(name)
                 if shelf.loaded is not None and name in shelf.loaded:
                     return
@@ -153,6 +192,7 @@ class Adapters(Collector):
                                        "no path to load it from")
                 await self._make_room(engine, shelf, adapter)
                 begun_s = self._clock()
+                self._claims.change(url)
                 await self._calls.load(engine, adapter)
             except AdapterError as error:
                 failure = shelf.failed(name, str(error), self._clock())
@@ -162,29 +202,48 @@ class Adapters(Collector):
             self._record(url, self._clock() - begun_s)
             shelf.failures.pop(name, None)
             if shelf.loaded is not None:
-                shelf.loaded[name] = None
+                shelf.loaded[name] = adapter.path
+
+    @staticmethod
+    def _has_path(shelf: Shelf, adapter: Adapter) -> bool:
+        """Whether another process has loaded an adapter from its present path."""
+        return shelf.loaded is not None and \
+            shelf.loaded.get(adapter.served_name) == adapter.path
 
     async def _make_room(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
+        busy: set[str] = set()  # in other processes
         while not shelf.has_room(engine):
-            spare = shelf.spare(self._movable)
+            spare = shelf.spare(self._movable - busy)
+            if spare is not None and not spare[1]:
+                try:
+                    await self._evict(engine, shelf, spare[0], adapter, 0.0)
+                except _InUseError:
+                    busy.add(spare[0])
+                continue
+            spare = spare or shelf.spare(self._movable)
             if spare is None:
                 raise AdapterError(_no_room(adapter))
-            await self._evict(engine, shelf, spare[0], adapter)
+            await self._evict(engine, shelf, spare[0], adapter, _LEAVE_S)
 
     async def _evict(self, engine: EngineState, shelf: Shelf, victim: str,
-                     adapter: Adapter) -> None:
-        """Unload an adapter that makes way for another, once no request uses it."""
+                     adapter: Adapter, patience_s: float) -> None:
+        """Unload an adapter that makes way for another, once no request uses it. Raises
+        _InUseError where requests of other processes use it for longer than ``patience_s``."""
         if shelf.users[victim] or shelf.is_claimed(victim):
             await _left(shelf, victim, adapter)
         if shelf.loaded is None or victim not in shelf.loaded:  # the engine was lost meanwhile
             raise AdapterError("was started anew")
-        # No request may count on it from here on.
-        del shelf.loaded[victim]
-        try:
-            await self._calls.unload(engine, victim)
-        except AdapterError:
-            shelf.loaded = None  # ask again what there is
-            raise
+        async with self._claims.cleared(engine.facts.url, victim, patience_s) as is_free:
+            if not is_free:
+                raise _InUseError(_in_use(adapter))
+            # No request may count on it from here on.
+            shelf.loaded.pop(victim, None)
+            self._claims.change(engine.facts.url)
+            try:
+                await self._calls.unload(engine, victim)
+            except AdapterError:
+                shelf.loaded = None  # ask again what there is
+                raise
         self._counts[engine.facts.url, "unloaded"] += 1
 
     def _shelf(self, engine: EngineState) -> Shelf:
@@ -234,14 +293,6 @@ def adapters_of(fleet: Fleet) -> dict[str, Adapter]:
     return {one.name: one for model in fleet.models for one in model.adapters}
 
 
-def check_one_process(fleet: Fleet) -> None:
-    """Raise InputError where adapters are loaded, since no process may unload what another one's
-    requests need."""
-    if any(one.path is not None for one in adapters_of(fleet).values()):
-        raise InputError("--workers: one process alone must serve with models[].adapters; "
-                         "expected adapters without a path, or no --workers")
-
-
 async def _left(shelf: Shelf, victim: str, adapter: Adapter) -> None:
     """Wait until no request uses an adapter, which gets no more, so that it may make way. Raises
     AdapterError where that takes too long."""
@@ -254,9 +305,13 @@ async def _left(shelf: Shelf, victim: str, adapter: Adapter) -> None:
                 shelf.released.clear()
                 await shelf.released.wait()
     except TimeoutError:
-        raise AdapterError(f"has no room for {adapter.name}: its adapters are in use") from None
+        raise _InUseError(_in_use(adapter)) from None
     finally:
         shelf.leaving = ""
+
+
+def _in_use(adapter: Adapter) -> str:
+    return f"has no room for {adapter.name}: its adapters are in use"
 
 
 def _no_room(adapter: Adapter) -> str:

@@ -1,6 +1,5 @@
 """Calls of engines that load, unload and list adapters."""
 
-from collections import OrderedDict
 from typing import Any
 
 import aiohttp
@@ -35,8 +34,9 @@ class AdapterCalls:
         if status != 200 and not (status in (400, 404) and "not" in said.lower()):
             raise AdapterError(f"could not unload {name} (status {status})", said=said[:300])
 
-    async def listed(self, engine: EngineState) -> OrderedDict[str, None]:
-        """Return the names of the adapters that an engine has loaded. Raises AdapterError."""
+    async def listed(self, engine: EngineState) -> dict[str, str | None]:
+        """Return the adapters that an engine has loaded by their names, each with its path as far
+        as the engine tells. Raises AdapterError."""
         try:
             async with self._session.get(f"{engine.facts.url}/v1/models",
                                          timeout=aiohttp.ClientTimeout(total=_LIST_S)) as answer:
@@ -46,8 +46,8 @@ class AdapterCalls:
                 # Where no model has a parent, an adapter is a name beside the model's own.
                 own = engine.facts.served_as or engine.facts.model
                 tells = any("parent" in one for one in cards)
-                return OrderedDict((str(one["id"]), None) for one in cards
-                                   if (one.get("parent") if tells else one["id"] != own))
+                return {str(one["id"]): one.get("root") for one in cards
+                        if (one.get("parent") if tells else one["id"] != own)}
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AdapterError(f"did not list its models ({type(error).__name__})") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:

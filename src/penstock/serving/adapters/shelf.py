@@ -2,7 +2,7 @@
 
 from asyncio import Event, Task
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -53,13 +53,16 @@ class Failure:
 
 @dataclass(slots=True)
 class Shelf:
-    """Adapters of one engine, by the engine's names. ``loaded`` has the least recently used first,
-    and is None where the engine must be asked. ``users`` counts requests that hold an adapter,
+    """Adapters of one engine, by the engine's names.
+
+    ``loaded`` has the least recently used first, each with its path as far as the engine tells, and
+    is None where the engine must be asked. ``users`` counts requests that hold an adapter,
     ``wanted`` those that wait for it. An adapter that is ``leaving``, or ``stale`` (loaded from
     another path), gets no more requests, and ``released`` is set whenever one has ended.
-    ``num_losses`` is that of the engine when it was asked."""
+    ``num_losses`` is that of the engine when it was asked.
+    """
 
-    loaded: OrderedDict[str, None] | None = None
+    loaded: OrderedDict[str, str | None] | None = None
     loading: dict[str, Task[None]] = field(default_factory=dict)
     users: Counter[str] = field(default_factory=Counter)
     wanted: Counter[str] = field(default_factory=Counter)
@@ -73,6 +76,13 @@ class Shelf:
         """Whether an adapter is loaded, as far as is known, and may get requests."""
         return self.loaded is not None and name in self.loaded and name != self.leaving \
             and name not in self.stale
+
+    def list(self, listed: Mapping[str, str | None]) -> None:
+        """Take the adapters that the engine lists, each with its path. Those that are not known yet
+        count as the least recently used."""
+        known = [name for name in self.loaded or () if name in listed]
+        self.loaded = OrderedDict((name, listed[name]) for name in (
+            *(one for one in listed if one not in known), *known))
 
     def use(self, name: str) -> None:
         """Count one more request for a loaded adapter, which is now the latest used."""

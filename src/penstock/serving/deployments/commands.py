@@ -9,10 +9,12 @@ from typing import Any
 
 from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest
+from penstock.engines import process
 from penstock.engines.launch import vllm
 from penstock.engines.launch.values import Key, Launch, Setting
 from penstock.fleet.values import Policies, ReplicaGroup, ScalingOptions
 from penstock.fleet.write import to_yaml
+from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.deployments import Deployment
 
@@ -33,12 +35,13 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
     SIMULATED: {"load_s": float},
     "emulate": {"speed": float},
     "llamacpp": {"model": str, "kv_tokens": int, "max_num_seqs": int, "threads": int},
-    "vllm": {"model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool},
+    "vllm": {"model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool, "role": str},
 })
 """Kinds of engines, with the options of each that ``--with`` may state."""
 
 _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
+_WORDS = {"role": (PREFILL, DECODE)}
 _VLLM_OPTIONS: Mapping[Key, str] = MappingProxyType({
     "context_tokens": "max_model_len", "max_num_seqs": "max_num_seqs", "eager": "eager"})
 ONE_ACCELERATOR = frozenset({"llamacpp"})
@@ -72,6 +75,9 @@ def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(key: str, kind: type, value: Any) -> Any:
     words = {"true": True, "false": False}
+    if key in _WORDS and value not in _WORDS[key]:
+        raise InputError(f"options: {key}: found {str(value)[:60]!r}; expected "
+                         f"{' or '.join(_WORDS[key])}")
     try:
         if kind is bool:
             return words[str(value).lower()]
@@ -160,7 +166,7 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
         **({"data": spread.data} if spread.data > 1 else {}),
         **({"expert": spread.expert} if spread.expert > 1 else {}),
         **{key: one.options[option] for key, option in _VLLM_OPTIONS.items()
-           if option in one.options}}
+           if option in one.options}, **_side_channel(one)}
     reason = "the deployment's configuration"
     line = vllm.command_line(Launch(
         f"configuration: {configuration.name}", engine_facts(vllm.NAME).version,
@@ -168,7 +174,19 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
         {key: Setting(value, reason) for key, value in values.items()}, own_weights=True))
     visible = ",".join(str(cluster.ordinal(device)) for device in placement.device_ids)
     # Device numbers in NVML's order, by PCI bus; CUDA's default order is by speed.
-    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible,
+                   **{name: str(found.value) for name, found in line.environment.items()}}
     if spread.pipeline > 1:
         environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, placement.layer_map))
     return Command(tuple(line.argv), one.name, environment)
+
+
+def _side_channel(one: Deployment) -> dict[Key, Any]:
+    """Return the role of an engine, and where other engines reach it for KV caches. Each rank may
+    take a port of its own, behind the first."""
+    if "role" not in one.options:
+        return {}
+    assert one.configuration is not None
+    num_ranks = one.configuration.parallelism.num_accelerators
+    return {"role": one.options["role"], "side_host": "127.0.0.1",
+            "side_port": process.free_port(num_ranks)}

@@ -13,6 +13,7 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Footprint, Infeasible
+from penstock.policy.route.roles import BOTH
 from penstock.registry.make import make_placer
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import STATE, Cluster
@@ -172,7 +173,7 @@ def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
                          f"folder, file or name of the weights that {group.engine} is to load")
     if group.engine == "vllm":
         return {"model": model, "max_model_len": group.model.max_context_tokens,
-                **_seqs(fleet)}
+                **({} if group.role == BOTH else {"role": group.role}), **_seqs(fleet)}
     return {"model": model, **_seqs(fleet)}
 
 

@@ -18,8 +18,9 @@ from penstock.engines.http import listening
 from penstock.fleet.values import Fleet
 from penstock.policy.route.live_index import LiveIndex
 from penstock.policy.route.protocol import Router
-from penstock.serving.adapters.adapters import Adapters, adapters_of, check_one_process
+from penstock.serving.adapters.adapters import Adapters, adapters_of
 from penstock.serving.adapters.calls import AdapterCalls
+from penstock.serving.adapters.claims import OneProcess
 from penstock.serving.application import make_application
 from penstock.serving.background import Work, background
 from penstock.serving.callers import Address
@@ -90,15 +91,13 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
     check_kv_events(fleet)
     if worker is None or worker.number == 0:
         note_unread_events(fleet, on_bug)
-    if worker is not None:
-        check_one_process(fleet)
     facts = list(facts_of(fleet) if endpoints is None else endpoints())
     check_endpoints(facts)
     async with engine_session(fleet.gateway.engine_tls, on_bug) as session:
         engines = Engines(facts)
         kv_events = KvEvents(engines, LiveIndex() if live is None else live, on_bug)
         adapters = Adapters(engines, AdapterCalls(session), adapters_of(fleet), time.monotonic,
-                            on_bug)
+                            on_bug, OneProcess() if worker is None else worker.claims())
         books = books_of(fleet, engines, router, options, time.monotonic, adapters,
                          ExactPrefixes(kv_events.index, engines, session))
         books.gateway.add(kv_events)
@@ -115,7 +114,7 @@ async def running_picker(fleet: Fleet, router: Router, places: Places, options: 
         work: list[Work] = [watcher.run, guard.run, kv_events.run,
                             partial(keep, engines, time.monotonic, on_bug)]
         if worker is not None:
-            work.append(Peers(worker.board(), worker.number, engines).run)
+            work += [Peers(worker.board(), worker.number, engines).run, adapters.follow]
         if endpoints is not None:
             work.append(partial(_follow, engines, endpoints, facts, on_bug))
         if reload is not None:

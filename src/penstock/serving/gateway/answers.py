@@ -13,6 +13,7 @@ from penstock.engines.client.dialects import Dialect, Question, StreamTranslator
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask_limits import StreamLimit, stream_limit
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exchange import (
     FAULTS,
     ClientDisconnectedError,
@@ -45,7 +46,7 @@ class Answers:
         self._clock = clock
         self._on_end = on_end
 
-    async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
+    async def whole(self, exchange: Exchange, answer: EngineAnswer, engine: EngineState,
                     dialect: Dialect, question: Question, watch: SilenceWatch) -> web.Response:
         """Relay an answer in one piece. Raises EngineFailedError."""
         whole = await self._read(answer, exchange.ask.most_answer_bytes, watch)
@@ -75,13 +76,13 @@ class Answers:
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers=_headers(exchange))
 
-    async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
+    async def streamed(self, exchange: Exchange, answer: EngineAnswer,
                        engine: EngineState, in_flight: InFlight,
                        translator: StreamTranslator | None,
                        watch: SilenceWatch) -> web.StreamResponse:
         """Relay an answer as a stream. Raises EngineFailedError as long as nothing has been
         sent."""
-        passed, content = exchange.passed, answer.content
+        passed = exchange.passed
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage,
                       limit=_limit(exchange))
         response: web.StreamResponse | None = None
@@ -89,7 +90,7 @@ class Answers:
         has_all, num_bytes = False, 0
         while True:
             try:
-                chunk, at_end = await _more(content, passed, has_all=has_all)
+                chunk, at_end = await _more(answer, passed, has_all=has_all)
             except FAULTS as error:
                 return await self._broken(exchange, watch, engine, response, failure_of(error))
             now_s = self._clock()
@@ -146,14 +147,14 @@ class Answers:
         await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))
         return response
 
-    async def _read(self, answer: aiohttp.ClientResponse, most_bytes: int,
+    async def _read(self, answer: EngineAnswer, most_bytes: int,
                     watch: SilenceWatch) -> bytes:
         """Read a whole answer. Raises EngineFailedError."""
         parts, num_bytes = [], 0
         if (answer.content_length or 0) > most_bytes:
             raise _too_large()
         try:
-            while part := await answer.content.readany():
+            while part := await answer.read():
                 watch.heard(self._clock())
                 parts.append(part)
                 num_bytes += len(part)
@@ -225,7 +226,7 @@ async def _sent(sending: Any, *, needed: bool = True) -> None:
             raise ClientDisconnectedError from error
 
 
-async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
+async def _more(answer: EngineAnswer, passed: RelayedStream, *,
                 has_all: bool) -> tuple[bytes, bool]:
     """Return the next bytes of an engine's stream, and whether they are the last. After the last
     token, a failure of the engine is ignored, and so is a client that disconnects because it
@@ -233,9 +234,9 @@ async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
     awaited.
     """
     try:
-        reading = content.readany()
+        reading = answer.read()
         chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
-        return chunk, passed.done or content.at_eof()
+        return chunk, passed.done or answer.at_end
     except FAULTS:
         if not passed.done:
             raise

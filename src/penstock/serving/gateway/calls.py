@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 import aiohttp
-from yarl import URL
 
 from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question
 from penstock.engines.client.state import EngineState
+from penstock.engines.engine import engine_of
+from penstock.serving.gateway.engine_http import EngineAnswer, EngineHttp
 from penstock.serving.gateway.exchange import FAULTS, Exchange, body_within_budget, failure_of
 from penstock.serving.gateway.isolation import PrefixIsolation
 from penstock.serving.gateway.limits import Limits
@@ -22,15 +23,12 @@ class EngineCalls:
     def __init__(self, session: aiohttp.ClientSession, limits: Limits, isolation: PrefixIsolation,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  watches: SilenceWatches) -> None:
-        self._session = session
+        self._http = EngineHttp(session, limits.connect_s)
         self._isolation = isolation
         self._time_of_day = time_of_day
         self._longest_s = limits.silence_s
         self._watches = watches
         self.clock = clock
-        # How long an engine may take to answer is SilenceWatch's.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s)
-        self._urls: dict[tuple[str, str], URL] = {}
 
     def question(self, exchange: Exchange, engine: EngineState) -> Question:
         """Return the client's request as the engine gets it."""
@@ -38,17 +36,19 @@ class EngineCalls:
         return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
                         exchange.called(facts), ask.service_class, ask.stream,
                         exchange.decision.decision_id, ask.prompt_tokens,
-                        int(self._time_of_day()), self._isolation.salt(ask))
+                        int(self._time_of_day()), self._isolation.salt(ask),
+                        self._isolation.session(ask))
 
     async def post(self, exchange: Exchange, engine: EngineState, path: str, body: bytes,
                    watch: SilenceWatch, trace_headers: Mapping[str, str]
-                   ) -> aiohttp.ClientResponse:
+                   ) -> EngineAnswer:
         """Return an engine's answer once its head is there. Raises EngineFailedError."""
-        headers = {"Content-Type": "application/json",
-                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        # How long an engine may take to answer is SilenceWatch's.
+        headers = {"X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        if exchange.ask.session:
+            headers[engine_of(engine.kind).session_header] = self._isolation.session(exchange.ask)
         try:
-            return await self._session.post(self._url(engine, path), data=body, headers=headers,
-                                            timeout=self._timeout, allow_redirects=False)
+            return await self._http.post(engine.facts.url, path, headers, body)
         except asyncio.CancelledError:
             if watch.has_cancelled():
                 raise failure_of(TimeoutError()) from None
@@ -64,10 +64,3 @@ class EngineCalls:
                           stream=ask.stream)
         deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
         return SilenceWatch(engine, silence, deadline_s, exchange.passed, self._watches)
-
-    def _url(self, engine: EngineState, path: str) -> URL:
-        key = (engine.facts.url, path)
-        found = self._urls.get(key)
-        if found is None:
-            found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
-        return found

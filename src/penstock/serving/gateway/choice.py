@@ -65,7 +65,7 @@ class Decision:
 
     def document(self) -> dict[str, Any]:
         """Return the decision as plain data for operators."""
-        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
+        seen = [snapshot.as_dict() | {"service_classes": None, "url": url}
                 for url, snapshot in zip(self.urls, self.candidates, strict=True)]
         url_of = self._url_of()
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]

@@ -69,7 +69,7 @@ def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
     """Return an engine in confidential mode as other tenants may see it: without single requests,
     and with padded counts."""
     count = disclosure.count
-    return seen._replace(
+    return seen.replace(
         num_waiting=count(seen.num_waiting), num_running=count(seen.num_running),
         queued_prompt_tokens=count(seen.queued_prompt_tokens),
         kv_used_tokens=min(count(seen.kv_used_tokens), seen.kv_total_tokens),

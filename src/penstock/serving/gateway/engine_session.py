@@ -10,6 +10,7 @@ import aiohttp
 from penstock.engines.beside import beside
 from penstock.engines.tls import watched_engine_context
 from penstock.fleet.values_gateway import EngineTls
+from penstock.serving.gateway.engine_http import engine_connector
 
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
 
@@ -26,7 +27,7 @@ async def engine_session(tls: EngineTls | None,
         trust, follow = watched_engine_context(tls, note)
         following.append(follow())
     async with beside(*following), aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=trust),
+            connector=engine_connector(trust),
             cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
             skip_auto_headers=_NOT_NEEDED) as session:
         yield session

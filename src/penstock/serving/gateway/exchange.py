@@ -15,6 +15,8 @@ from penstock.serving.adapters.shelf import unavailable
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
+from penstock.serving.gateway.engine_http import EngineAnswer
+from penstock.serving.gateway.partner import Partner
 from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.tally import Pace
 from penstock.serving.gateway.traces import Trace
@@ -38,6 +40,13 @@ class EngineFailedError(Exception):
         self.said = said
 
 
+class PartnerFailedError(EngineFailedError):
+    """The engine that was to compute the prompt failed, so that this one waited in vain."""
+
+    def __init__(self) -> None:
+        super().__init__("got no KV cache from the engine that was to compute the prompt")
+
+
 class EngineBusyError(Exception):
     """An engine has no room now. ``retry_after`` is the engine's own header."""
 
@@ -58,7 +67,8 @@ class Exchange:
     ``more`` replace those of the body. ``faults`` of engines are for the client alone. ``ending``
     is the outcome with what a trace tells of it, None until the request is settled.
     ``adapter_after_s`` is there once an engine could not load the adapter, and the time after which
-    it may. ``asked_again`` are the engines that had lost it.
+    it may. ``asked_again`` are the engines that had lost it. ``partner`` computes the prompt while
+    another engine answers, None where one engine is asked at a time.
     """
 
     http: web.Request
@@ -81,6 +91,7 @@ class Exchange:
     asked_again: list[EngineState] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     more: Mapping[str, Any] = field(default_factory=dict)
+    partner: Partner | None = None
     ending: tuple[str, dict[str, Any]] | None = None
 
     def charge(self) -> Charge:
@@ -97,14 +108,14 @@ class Exchange:
         adapter = self.ask.adapter
         return facts.served_as or facts.model if adapter is None else adapter.served_name
 
-    def failed(self, error: Exception) -> str:
+    def failed(self, engine: EngineState, error: Exception) -> str:
         """Forget a relayed part of which nothing has reached the client, and keep the fault for the
         client. Return the fault for decisions, without words of the engine or the client."""
-        assert self.engine is not None, "an engine was tried"
         said = error.said if isinstance(error, EngineFailedError) else ""
-        self.faults.append(f"{self.engine.facts.name} {said or error}")
-        self.passed = RelayedStream()
-        self.pace = Pace(self.ask.service_class.slo, self.begun_s)
+        self.faults.append(f"{engine.facts.name} {said or error}")
+        if engine is self.engine:  # a partner relays nothing
+            self.passed = RelayedStream()
+            self.pace = Pace(self.ask.service_class.slo, self.begun_s)
         return "lacks a field" if isinstance(error, UnsupportedError) else str(error)
 
 
@@ -139,7 +150,7 @@ def given_up(exchange: Exchange) -> ServiceError:
     return ServiceError(502, f"no engine could answer: {faults}", "engines_failed")
 
 
-def unusable(answer: aiohttp.ClientResponse) -> EngineFailedError | None:
+def unusable(answer: EngineAnswer) -> EngineFailedError | None:
     """Return the fault of an answer that no client may see, None for a usable answer.
 
     A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks

@@ -52,6 +52,14 @@ class PrefixIsolation:
             found = self._salts[domain] = self._salt(domain)
         return found
 
+    def session(self, ask: Ask) -> str:
+        """Return the name by which engines know a request's session, empty without one. Sessions of
+        different tenants are apart, and their own names stay here."""
+        return self._hashed(f"session\0{ask.tenant}\0{ask.session}") if ask.session else ""
+
     def _salt(self, domain: str) -> str:
-        named = f"{CACHE_SALT}\0{domain}".encode(errors="replace")
+        return self._hashed(f"{CACHE_SALT}\0{domain}")
+
+    def _hashed(self, text: str) -> str:
+        named = text.encode(errors="replace")
         return urlsafe_b64encode(digest(self._secret, named, sha256)).rstrip(b"=").decode()

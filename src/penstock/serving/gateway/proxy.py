@@ -3,6 +3,7 @@ sent."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 
@@ -21,12 +22,13 @@ from penstock.serving.gateway.adapter_hold import adapter_held, check_adapter, i
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.attempt import attempted
+from penstock.serving.gateway.attempt import Attempt
 from penstock.serving.gateway.calls import EngineCalls
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.disputes import Disputes
+from penstock.serving.gateway.engine_http import EngineAnswer
 from penstock.serving.gateway.exact_prefixes import ExactPrefixes
 from penstock.serving.gateway.exchange import (
     KNOWN_ENDS,
@@ -34,6 +36,7 @@ from penstock.serving.gateway.exchange import (
     EngineBusyError,
     EngineFailedError,
     Exchange,
+    PartnerFailedError,
     encoded,
     given_up,
     late,
@@ -152,7 +155,7 @@ class Proxy:
             engine = await self._ready(exchange, request, tried)
             if engine is None:
                 continue
-            response = await self._attempt(exchange, request, engine)
+            response, engine = await self._answer(exchange, request, engine)
             if response is not None:
                 return response
             if is_tried(exchange, engine):
@@ -189,6 +192,16 @@ class Proxy:
                     raise given_up(exchange) from error
                 raise
 
+    async def _answer(self, exchange: Exchange, request: Request, engine: EngineState
+                      ) -> tuple[web.StreamResponse | None, EngineState]:
+        """Relay the answer of an engine, while its partner computes the prompt, if there is one.
+        Where nothing was sent, returns None and the engine that failed."""
+        partner, attempt = exchange.partner, partial(self._attempt, exchange, request, engine)
+        if partner is None:
+            return await attempt(), engine
+        response = await self._pairing.together(exchange, request, partner, attempt)
+        return response, engine if partner.failure is None else partner.engine
+
     async def _attempt(self, exchange: Exchange, request: Request,
                        engine: EngineState) -> web.StreamResponse | None:
         """Relay the answer of an engine. Returns None where the engine failed before anything was
@@ -196,7 +209,7 @@ class Proxy:
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))
         response = None
-        with attempted(exchange, engine, in_flight, self._clock) as attempt:
+        with Attempt(exchange, engine, in_flight, self._clock) as attempt:
             exchange.lease.follow(exchange.answering(engine.facts.model), in_flight)
             async with adapter_held(self._adapters, exchange, engine, self._clock):
                 response = await self._asked(exchange, engine, in_flight, attempt.trace_headers)
@@ -208,24 +221,29 @@ class Proxy:
     async def _ready(self, exchange: Exchange, request: Request,
                      tried: list[EngineState]) -> EngineState | None:
         """Return the engine that answers. Where engines have roles, another engine may compute the
-        prompt before; returns None where that one failed, which then was tried."""
+        prompt: before, where None is returned if that one failed, which then was tried; or, as the
+        exchange's partner, at the same time."""
         pairing, ask = self._pairing, exchange.ask
         if not pairing.active:
             return await self._chosen(exchange, request, tried)
-        exchange.more = {}
+        exchange.more, exchange.partner = {}, None
         engine = await self._chosen(exchange, request, tried,
                                     pairing.not_first(ask, tried, self._clock()))
         if not pairing.splits(engine, ask, tried, self._clock()):
             return engine
-        found = await pairing.prefill(exchange, request, engine)
-        if found is None:
-            tried.append(engine)
-            return None
-        if not pairing.splits(engine, ask, tried, self._clock()):
-            return None  # no other engine answers any more: the request begins again, whole
-        exchange.more = found
+        partner = exchange.partner = pairing.partner(exchange, engine)
+        if partner is not None:
+            exchange.more = partner.fields
+        else:
+            found = await pairing.prefill(exchange, request, engine)
+            if found is None:
+                tried.append(engine)
+                return None
+            if not pairing.splits(engine, ask, tried, self._clock()):
+                return None  # no other engine answers any more: the request begins again, whole
+            exchange.more = found
         return await self._chosen(exchange, request, tried,
-                                  pairing.not_second(ask, tried, self._clock()))
+                                  pairing.not_second(engine, ask, tried, self._clock()))
 
     async def _chosen(self, exchange: Exchange, request: Request, tried: list[EngineState],
                       outside: Collection[EngineState] = ()) -> EngineState:
@@ -246,23 +264,27 @@ class Proxy:
         question = self._calls.question(exchange, engine)
         path, body = engine_of(engine.kind).dialect.call(question)
         exchange.asked_s = self._clock()
-        with self._calls.watch(exchange, engine) as watch:
+        partner = exchange.partner
+        with self._calls.watch(exchange, engine) as watch, nullcontext() if partner is None \
+                else partner.followed(watch, exchange.passed):
             try:
                 answer = await self._calls.post(exchange, engine, path, encoded(body), watch,
                                                 trace_headers)
-                watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
+                watch.give_up = partial(answer.fail, ServerTimeoutError())
                 return await self._relayed(exchange, engine, in_flight, answer, question, watch)
             except EngineFailedError as error:
                 if watch.is_late:
                     raise late(exchange.ask) from error
+                if partner is not None and partner.failure is not None:
+                    raise PartnerFailedError from error
                 raise
 
     async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
-                       answer: aiohttp.ClientResponse, question: Question,
+                       answer: EngineAnswer, question: Question,
                        watch: SilenceWatch) -> web.StreamResponse:
         ask, dialect = exchange.ask, engine_of(engine.kind).dialect
         exchange.decision.attempts[-1]["outcome"] = f"answered {answer.status}"
-        try:
+        with answer:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
@@ -273,10 +295,6 @@ class Proxy:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
                                                     dialect.stream(question), watch)
             return await self._answers.whole(exchange, answer, engine, dialect, question, watch)
-        finally:
-            # An answer that was not read to its end closes its connection, which tells the engine
-            # to stop.
-            answer.release() if answer.content.at_eof() else answer.close()
 
     # -- outcomes -------------------------------------------------------------------------------
 

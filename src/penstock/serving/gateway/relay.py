@@ -1,7 +1,6 @@
 """Relays one streamed answer from an engine to a client and counts its tokens."""
 
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,6 +13,7 @@ from penstock.serving.tenants.usage import Relayed
 
 _BYTES_PER_TOKEN = 4
 _BACKSLASH = ord("\\")
+_TEXT, _CONTENT = (b'"text":"', b'"text": "'), (b'"content":"', b'"content": "')
 
 
 @dataclass(slots=True)
@@ -134,12 +134,12 @@ class Relay:
         is_alike = True  # whether the next event may be like the last one with text
         while True:
             if is_alike and (template := self._event_template) is not None:
-                num_events, num_bytes = template.run(splitter.rest,
+                num_events, num_bytes = template.run(splitter.buffer, splitter.at,
                                                      limit.num_events - passed.num_tokens)
                 if num_events:
                     passed.num_tokens += num_events
                     passed.num_bytes += num_bytes
-                    out.append(splitter.take(num_bytes + num_events * template.frame_bytes))
+                    out.append(splitter.take(num_bytes + num_events * len(template.between)))
                     if passed.num_bytes > limit.num_bytes:
                         passed.is_cut = True
                         return
@@ -177,11 +177,7 @@ class Relay:
             else:
                 self.passed.finish_reason = str(reason)
                 self._open.pop(choice.get("index", 0), None)
-            if delta is None:
-                says = says or bool(choice.get("text") or choice.get("token_ids"))
-            else:  # a chat begins with a role and no text
-                says = says or bool(delta.get("content") or _says_more(delta)
-                                    or choice.get("token_ids"))
+            says = says or _says(choice, delta)
         if says:
             passed = self.passed
             if passed.num_tokens >= self._limit.num_events or \
@@ -189,7 +185,8 @@ class Relay:
                 passed.is_cut = True
                 return False
             passed.num_tokens += 1
-            passed.num_bytes += sum(_size_of(choice)[1] for choice in choices)
+            for choice in choices:
+                passed.num_bytes += _size_of(choice)[1]
             if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
                 self._event_template = _event_template(event, choices[0]) or self._event_template
         return True
@@ -229,36 +226,34 @@ class Relay:
 
 
 class _EventTemplate(NamedTuple):
-    """Similar events, which differ in one text: the bytes before and after that text, and the
-    number of these bytes."""
+    """Similar events, which differ in one text: the bytes before and after that text, and between
+    the texts of two events."""
 
     opening: bytes
     ending: bytes
-    frame_bytes: int
+    between: bytes
 
-    def run(self, stream: bytes, most: int) -> tuple[int, int]:
-        """Return how many such events a stream begins with, at most ``most``, and the bytes of
-        their texts."""
-        opening, ending, _ = self
-        if not stream.startswith(opening):
+    def run(self, stream: bytes, start: int, most: int) -> tuple[int, int]:
+        """Return how many such events follow from ``start`` on, at most ``most``, and the bytes of
+        their texts. A text is the whole, non-empty inside of a JSON string."""
+        opening, ending, between = self
+        num_events = num_bytes = 0
+        if not stream.startswith(opening, start):
             return 0, 0
-        texts = stream[len(opening):].split(ending + opening)
-        last, ends, _ = texts.pop().partition(ending)
-        if ends:
-            texts.append(last)
-        together = b"".join(texts)
-        if not all(texts) or b'"' in together or b"\\" in together or b"\n" in together:
-            texts = list(takewhile(_is_plain, texts))
-            together = b"".join(texts)
-        if len(texts) > most:
-            texts = texts[:max(0, most)]
-            together = b"".join(texts)
-        return len(texts), len(together)
-
-
-def _is_plain(text: bytes) -> bool:
-    """Whether the bytes are the whole, non-empty inside of a JSON string."""
-    return bool(text) and b'"' not in text and text[-1] != _BACKSLASH and b"\n" not in text
+        at = start + len(opening)
+        while num_events < most:
+            # A search for all of ``between`` would prepare itself anew for every event.
+            end = stream.find(b'"', at)
+            is_last = not stream.startswith(between, end)
+            if end <= at or stream[end - 1] == _BACKSLASH or stream.find(b"\n", at, end) >= 0 or (
+                    is_last and not stream.startswith(ending, end)):
+                break
+            num_events += 1
+            num_bytes += end - at
+            if is_last:
+                break
+            at = end + len(between)
+        return num_events, num_bytes
 
 
 def _event_template(event: bytes, choice: dict[str, Any]) -> _EventTemplate | None:
@@ -267,16 +262,17 @@ def _event_template(event: bytes, choice: dict[str, Any]) -> _EventTemplate | No
     if not event.endswith(b"\n"):
         return None
     delta = choice.get("delta")
-    text, name = (choice.get("text"), b"text") if delta is None else (delta.get("content"),
-                                                                      b"content")
-    for marker in (b'"%b":"' % name, b'"%b": "' % name):
-        if event.count(marker) == 1:
-            start = event.index(marker) + len(marker)
+    text, markers = (choice.get("text"), _TEXT) if delta is None else (delta.get("content"),
+                                                                       _CONTENT)
+    for marker in markers:
+        found = event.find(marker)
+        if found >= 0 and event.rfind(marker) == found:
+            start = found + len(marker)
             end = event.find(b'"', start)
             try:
                 if end > start and orjson.loads(event[start - 1:end + 1]) == text:
-                    return _EventTemplate(event[:start], event[end:],
-                                          len(event) - end + start)
+                    opening, ending = event[:start], event[end:]
+                    return _EventTemplate(opening, ending, ending + opening)
             except orjson.JSONDecodeError:
                 return None
     return None
@@ -289,13 +285,18 @@ def _size_of(choice: object) -> tuple[int, int]:
     message = choice.get("message", choice.get("delta"))
     said = [value for name, value in message.items() if name != "role"] \
         if isinstance(message, dict) else [choice.get("text")]
-    num_bytes = sum(len(part.encode()) if isinstance(part, str) else len(orjson.dumps(part))
-                    for part in said if part)
+    num_bytes = 0
+    for part in said:
+        if part:
+            num_bytes += len(part.encode() if isinstance(part, str) else orjson.dumps(part))
     ids = choice.get("token_ids")
     num_ids = len(ids) if isinstance(ids, list) else 0
     return max(num_ids, -(-num_bytes // _BYTES_PER_TOKEN)), max(num_ids, num_bytes)
 
 
-def _says_more(delta: dict[str, Any]) -> bool:
-    return bool(delta.get("tool_calls") or delta.get("reasoning_content")
-                or delta.get("reasoning"))
+def _says(choice: dict[str, Any], delta: dict[str, Any] | None) -> bool:
+    """Whether a part of a stream has a token. A chat begins with a role and no text."""
+    if delta is None:
+        return bool(choice.get("text") or choice.get("token_ids"))
+    return bool(delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+                or delta.get("reasoning") or choice.get("token_ids"))

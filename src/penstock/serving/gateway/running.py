@@ -130,7 +130,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, audit,
                           engines, log, model_pools, scaled, keeper,
                           1 if worker is None else worker.num_workers,
-                          KvEvents(engines, LiveIndex() if live is None else live, on_bug))
+                          KvEvents(engines, LiveIndex() if live is None else live, on_bug),
+                          None if worker is None else worker.claims())
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from penstock.core.errors import InputError
 from penstock.engines.http import url_of
 from penstock.fleet.values import Fleet
-from penstock.serving.adapters.adapters import check_one_process
 from penstock.serving.application import make_application
 from penstock.serving.callers import Address
 from penstock.serving.deployments.startable import is_started
@@ -29,7 +28,6 @@ def check_workers(fleet: Fleet, deployments: Path | None) -> None:
     if orders:
         raise InputError(f"--workers: one process alone must serve with {orders[0]}; expected "
                          "endpoints of engines that run already, or no --workers")
-    check_one_process(fleet)
 
 
 @asynccontextmanager

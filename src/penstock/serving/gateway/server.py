@@ -20,6 +20,7 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
 from penstock.serving.adapters.adapters import Adapters, adapters_of
 from penstock.serving.adapters.calls import AdapterCalls
+from penstock.serving.adapters.claims import AdapterClaims, OneProcess
 from penstock.serving.application import Part
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.background import Work
@@ -96,7 +97,8 @@ class Gateway:
                  on_bug: Callable[[str], None], audit: AuditLog, engines: Engines,
                  log: DecisionLog | None = None, model_pools: ModelPools | None = None,
                  scaling: Scaling | None = None, keeper: Keeper | None = None,
-                 num_workers: int = 1, kv_events: KvEvents | None = None) -> None:
+                 num_workers: int = 1, kv_events: KvEvents | None = None,
+                 claims: AdapterClaims | None = None) -> None:
         self._routed = routed_part(fleet)
         self._audit = RequestAudit(audit)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
@@ -115,6 +117,7 @@ class Gateway:
             self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
         if scaling is not None:
             self._metrics.add(ScalingMetrics(scaling.loop))
+        self._has_peers = claims is not None
         self._kv_events = kv_events
         exact = None if kv_events is None else ExactPrefixes(kv_events.index, engines, session)
         if kv_events is not None and exact is not None:
@@ -124,7 +127,8 @@ class Gateway:
                                       lambda: gate.offer.classes, time.monotonic)
         self._tally = Tally(gate.offer.classes.values())
         self._adapters = Adapters(self.engines, AdapterCalls(session),
-                                  adapters_of(fleet), time.monotonic, on_bug)
+                                  adapters_of(fleet), time.monotonic, on_bug,
+                                  OneProcess() if claims is None else claims)
         self._metrics.add(self._adapters)
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure,
@@ -150,6 +154,7 @@ class Gateway:
         """The gateway's own work beside its requests."""
         return (self.overload.run, self._proxy.silence_watches.run,
                 *(() if self._scaling is None else self._scaling.work),
+                *((self._adapters.follow,) if self._has_peers else ()),
                 *(() if self._kv_events is None else (self._kv_events.run,)))
 
     def part(self) -> Part:

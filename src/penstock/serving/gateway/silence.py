@@ -102,6 +102,12 @@ class SilenceWatch:
             self.is_late = due_s == self._deadline_s
             self.give_up()
 
+    def abandon(self) -> None:
+        """End the attempt now, unless it has ended."""
+        if self in self._all.active:
+            self._stop()
+            self.give_up()
+
     def _due_s(self) -> float:
         """Return when the attempt ends, if no byte comes until then."""
         silence, own_s, begun = self._silence, self._own_s, self._passed.num_tokens > 0

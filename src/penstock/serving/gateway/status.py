@@ -28,7 +28,7 @@ def status_document(engines: Engines, admission: AdmissionQueue,
     pools = {} if model_pools is None else {"pools": model_pools.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s)
-                        | _adapters(one, adapters) for one in engines],
+                        | _adapters(one, adapters) | drafts_document(one) for one in engines],
             "num_in_flight": pad(admission.num_in_flight),
             "num_waiting": pad(admission.num_waiting),
             "confidential": confidential.document(),
@@ -61,6 +61,18 @@ def _adapters(engine: EngineState, adapters: Adapters) -> dict[str, Any]:
     if engine.facts.lora is None or engine.facts.confidential:
         return {}
     return {"adapters": adapters.loaded(engine)}
+
+
+def drafts_document(engine: EngineState) -> dict[str, Any]:
+    """Return the acceptance of an engine's latest drafts, as a fleet file states it, beside the
+    tokens of a turn that the present file gives."""
+    found = engine.drafts.acceptance()
+    if found is None or engine.facts.confidential:
+        return {}
+    return {"speculation": {
+        "acceptance": list(found.rates), "low": list(found.low), "high": list(found.high),
+        "tokens_per_turn": found.tokens_per_turn(found.depth),
+        "stated_tokens_per_turn": engine.facts.drafted_tokens}}
 
 
 def _spending(one: Spending) -> dict[str, Any]:

@@ -83,13 +83,13 @@ class SpanTrace:
     def __init__(self, tracer: "Tracer", span: "Span") -> None:
         self._tracer = tracer
         self._span = span
-        self._inner: Span | None = None
+        self._inner: list[Span] = []  # an attempt may be within another one
 
     def choosing(self) -> None:
-        self._inner = self._child("choose")
+        self._inner.append(self._child("choose"))
 
     def chosen(self, url: str | None, terms: Mapping[str, float]) -> None:
-        inner = self._close()
+        inner = self._inner.pop()
         if url is not None:
             inner.set_attribute("server.address", url)
         for name, value in terms.items():
@@ -100,16 +100,17 @@ class SpanTrace:
         from opentelemetry.trace import SpanKind, set_span_in_context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._inner = self._child("attempt", SpanKind.CLIENT)
-        self._inner.set_attribute("server.address", url)
+        inner = self._child("attempt", SpanKind.CLIENT)
+        inner.set_attribute("server.address", url)
+        self._inner.append(inner)
         headers: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(headers, set_span_in_context(self._inner))
+        TraceContextTextMapPropagator().inject(headers, set_span_in_context(inner))
         return headers
 
     def attempted(self, outcome: str, *, failed: bool) -> None:
         from opentelemetry.trace import StatusCode
 
-        inner = self._close()
+        inner = self._inner.pop()
         inner.set_attribute("penstock.outcome", outcome)
         if failed:
             inner.set_status(StatusCode.ERROR, outcome)
@@ -131,11 +132,6 @@ class SpanTrace:
 
         return self._tracer.start_span(name, set_span_in_context(self._span),
                                        kind or SpanKind.INTERNAL)
-
-    def _close(self) -> "Span":
-        inner, self._inner = self._inner, None
-        assert inner is not None, "an attempt ends after it began"
-        return inner
 
 
 class OtelTracing:

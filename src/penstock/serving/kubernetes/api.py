@@ -22,7 +22,14 @@ from penstock.serving.kubernetes.actions import (
     SetStatus,
     Tell,
 )
-from penstock.serving.kubernetes.names import CREATOR, GROUP, MANAGER, VERSION
+from penstock.serving.kubernetes.names import (
+    CREATOR,
+    GROUP,
+    MANAGER,
+    ROLE_SCALER,
+    ROLE_SET,
+    VERSION,
+)
 from penstock.serving.kubernetes.objects import Document, Ref, time_text
 
 
@@ -48,6 +55,9 @@ REPLICA_GROUP = Kind("ReplicaGroup", GROUP, VERSION, "replicagroups")
 DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
 LEADER_WORKER_SET = Kind("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "v1", "leaderworkersets",
                          optional=True)
+ROLE_SETS = Kind(ROLE_SET, "disaggregatedset.x-k8s.io", "v1", "disaggregatedsets", optional=True)
+ROLE_SCALERS = Kind(ROLE_SCALER, "disaggregatedset.x-k8s.io", "v1", "disaggregatedsetrolescalers",
+                    optional=True)
 POD = Kind("Pod", "", "v1", "pods")
 HPA = Kind("HorizontalPodAutoscaler", "autoscaling", "v1", "horizontalpodautoscalers")
 SCALED_OBJECT = Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", optional=True)
@@ -65,7 +75,8 @@ MODEL_REWRITES = (
 EVENT = Kind("Event", "", "v1", "events")
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
-WATCHED = (FLEET, REPLICA_GROUP, DEPLOYMENT, LEADER_WORKER_SET, POD, HPA, SCALED_OBJECT)
+WATCHED = (FLEET, REPLICA_GROUP, DEPLOYMENT, LEADER_WORKER_SET, ROLE_SETS, ROLE_SCALERS, POD, HPA,
+           SCALED_OBJECT)
 _BY_NAME = {kind.name: kind for kind in (*WATCHED, EVENT, LEASE)}
 
 

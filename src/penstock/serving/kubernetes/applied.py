@@ -11,13 +11,15 @@ from penstock.engines.launch.statements import Statements
 from penstock.fleet.kubernetes import num_machines
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_kubernetes import Created, KubernetesOptions
+from penstock.serving.kubernetes.disaggregated import disaggregated_set, sets_of
 from penstock.serving.kubernetes.manifests import created_workload, label_value
 from penstock.serving.kubernetes.objects import FleetObject, Ref
 
 
-def applied_workloads(fleet: Fleet, catalog: Catalog, said: Statements,
-                      namespace: str) -> list[dict[str, Any]]:
-    """Return the Deployment or LeaderWorkerSet of each group with replicas.
+def applied_workloads(fleet: Fleet, catalog: Catalog, said: Statements, namespace: str, *,
+                      with_sets: bool = False) -> list[dict[str, Any]]:
+    """Return the Deployment or LeaderWorkerSet of each group with replicas, and, ``with_sets``, one
+    DisaggregatedSet for the groups with roles of a model.
 
     A group without a section `kubernetes` has the image that the engine's project publishes for the
     version. Raises InputError for a group that adopts a workload, for accelerators without a known
@@ -28,11 +30,20 @@ def applied_workloads(fleet: Fleet, catalog: Catalog, said: Statements,
         fleet = _created(fleet, number, catalog, said)
     owner = FleetObject(Ref("Fleet", namespace, label_value(fleet.name).lower()), "", 0, {}, {})
     found = []
+    sets = sets_of(fleet) if with_sets else []
+    for numbers in sets:
+        document = disaggregated_set(owner, fleet, numbers)
+        for number, role in zip(numbers, document["spec"]["roles"], strict=True):
+            role["spec"] = {"replicas": fleet.replicas[number].count, **role["spec"]}
+        found.append(document)
     for number in groups:
+        if any(number in numbers for numbers in sets):
+            continue
         document = created_workload(owner, fleet, number)
-        del document["metadata"]["ownerReferences"]
         document["spec"] = {"replicas": fleet.replicas[number].count, **document["spec"]}
         found.append(document)
+    for document in found:
+        del document["metadata"]["ownerReferences"]
     return found
 
 

@@ -226,10 +226,11 @@ class Controller:
                 one.problem = None
                 return
             fleet = replace(fleet, spec=planned_spec(fleet.spec, values, one.planned.groups))
-        if one.run is None or one.run.spec != fleet.spec:
+        with_sets = self.store.has_sets
+        if one.run is None or (one.run.spec, one.run.with_sets) != (fleet.spec, with_sets):
             run = await asyncio.to_thread(
                 FleetRun, fleet, self._session, self._records,
-                partial(self._queue.add, fleet.ref), self._note)
+                partial(self._queue.add, fleet.ref), self._note, with_sets=with_sets)
             if one.run is not None:
                 await one.run.close()
             one.run, one.applied = run, {}

@@ -18,6 +18,7 @@ from penstock.fleet.scaler import spending_of
 from penstock.fleet.values import Fleet
 from penstock.policy.scale.budget import Spending
 from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.kubernetes.disaggregated import in_sets
 from penstock.serving.kubernetes.group import ClusterGroup
 from penstock.serving.kubernetes.objects import FleetObject
 from penstock.serving.kubernetes.planned import check_plannable, text_of
@@ -35,13 +36,16 @@ class FleetRun:
     """Values of a Fleet, and the loop that decides its numbers of replicas.
 
     Raises InputError for a file that is not valid, or that a cluster cannot run. ``ordered`` is
-    called for every order, ``note`` for what an operator should know.
+    called for every order, ``note`` for what an operator should know. ``with_sets`` says that the
+    cluster has DisaggregatedSets.
     """
 
     def __init__(self, fleet: FleetObject, session: aiohttp.ClientSession, records: Path,
-                 ordered: Callable[[], None], note: Callable[[str], None]) -> None:
+                 ordered: Callable[[], None], note: Callable[[str], None], *,
+                 with_sets: bool = False) -> None:
         self.spec = fleet.spec
-        self.values = parsed(fleet)
+        self.with_sets = with_sets
+        self.values = in_sets(parsed(fleet)) if with_sets else parsed(fleet)
         self.groups = [ClusterGroup(group.served_name, time.monotonic, ordered)
                        for group in self.values.replicas]
         self.loop: LiveScaling | None = None

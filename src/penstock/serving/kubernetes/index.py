@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from penstock.fleet.values_kubernetes import KubernetesOptions
-from penstock.serving.kubernetes.names import workload_name
+from penstock.serving.kubernetes.names import ROLE_SCALER, ROLE_SET, workload_name
 from penstock.serving.kubernetes.objects import (
     Autoscaler,
     FleetObject,
@@ -89,12 +89,23 @@ class Index:
 
 
 def named_workload(fleet: Ref, number: int, options: KubernetesOptions) -> Ref:
-    """Return the workload of a group that adopts by name, or creates."""
+    """Return the workload of a group that adopts by name, or creates: of a role of a
+    DisaggregatedSet, the object that has its scale."""
     adopt = options.adopt
     if adopt is not None:
         return Ref(adopt.kind, fleet.namespace, adopt.name or "")
     assert options.create is not None, "the file states one of the two"
+    if options.set_role is not None:
+        key, role = options.set_role
+        return Ref(ROLE_SCALER, fleet.namespace, f"{workload_name(fleet.name, key)}-{role}")
     return Ref(options.create.kind, fleet.namespace, workload_name(fleet.name, options.key(number)))
+
+
+def named_set(fleet: Ref, options: KubernetesOptions) -> Ref | None:
+    """Return the DisaggregatedSet of a group, None where it has a workload of its own."""
+    if options.set_role is None:
+        return None
+    return Ref(ROLE_SET, fleet.namespace, workload_name(fleet.name, options.set_role.key))
 
 
 class _ByLabel(Generic[T]):

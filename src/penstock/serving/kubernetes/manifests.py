@@ -4,15 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from penstock.engines.engine import engine_of
+from penstock.engines.launch.kinds import engine_of_group
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_kubernetes import Created
-from penstock.serving.kubernetes.commands import engine_command
+from penstock.policy.route.roles import BOTH
+from penstock.serving.kubernetes.commands import POD_ADDRESS, engine_command
 from penstock.serving.kubernetes.names import (
     ACCELERATOR_LABEL,
     API_VERSION,
     FLEET_LABEL,
     GROUP_LABEL,
     MODEL_LABEL,
+    ROLE_LABEL,
     WIDTH_LABEL,
     workload_name,
 )
@@ -39,6 +43,7 @@ def labels(fleet: FleetObject, values: Fleet, number: int) -> dict[str, str]:
     assert group.kubernetes is not None, "the caller has looked"
     return {FLEET_LABEL: fleet.ref.name, GROUP_LABEL: group.kubernetes.key(number),
             MODEL_LABEL: label_value(group.served_name),
+            **({} if group.role == BOTH else {ROLE_LABEL: group.role}),
             "app.kubernetes.io/managed-by": "penstock"}
 
 
@@ -51,7 +56,7 @@ def label_value(text: str) -> str:
 def replica_group(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
     """Return the ReplicaGroup of a group, without replicas: those are of its scale."""
     return {"apiVersion": API_VERSION, "kind": "ReplicaGroup",
-            "metadata": _metadata(fleet, values, number),
+            "metadata": metadata_of(fleet, values, number),
             "spec": {"fleet": fleet.ref.name, "group": number}}
 
 
@@ -64,21 +69,33 @@ def created_workload(fleet: FleetObject, values: Fleet, number: int) -> dict[str
     assert group.kubernetes is not None, "the caller has looked"
     created = group.kubernetes.create
     assert created is not None, "the caller has looked"
-    metadata, found = _metadata(fleet, values, number), labels(fleet, values, number)
-    template = _template(values, number, created, found, worker=False)
+    metadata, found = metadata_of(fleet, values, number), labels(fleet, values, number)
     selector = {key: found[key] for key in (FLEET_LABEL, GROUP_LABEL)}
     if created.pods == 1:
+        template = _template(values, number, created, found, worker=False)
         return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
                 "spec": {"selector": {"matchLabels": selector}, "template": template}}
-    worker = _template(values, number, created, found, worker=True)
     return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet",
             "metadata": metadata,
-            "spec": {"leaderWorkerTemplate": {
-                "size": created.pods, "leaderTemplate": template, "workerTemplate": worker,
-                "restartPolicy": "RecreateGroupOnPodRestart"}}}
+            "spec": {"leaderWorkerTemplate": leader_and_workers(fleet, values, number)}}
 
 
-def _metadata(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
+def leader_and_workers(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
+    """Return the template of the pods of one replica, the first of which answers requests."""
+    group = values.replicas[number]
+    assert group.kubernetes is not None, "the caller has looked"
+    created = group.kubernetes.create
+    assert created is not None, "the caller has looked"
+    found = labels(fleet, values, number)
+    template = _template(values, number, created, found, worker=False)
+    if created.pods == 1:
+        return {"size": 1, "workerTemplate": template}
+    return {"size": created.pods, "leaderTemplate": template,
+            "workerTemplate": _template(values, number, created, found, worker=True),
+            "restartPolicy": "RecreateGroupOnPodRestart"}
+
+
+def metadata_of(fleet: FleetObject, values: Fleet, number: int) -> dict[str, Any]:
     """Return the metadata of a group's objects, whose labels tell what a replica holds."""
     found, group = labels(fleet, values, number), values.replicas[number]
     return {"name": workload_name(fleet.ref.name, found[GROUP_LABEL]),
@@ -102,15 +119,21 @@ def _template(fleet: Fleet, number: int, created: Created, found: Mapping[str, s
     group = fleet.replicas[number]
     per_pod = group.parallelism.num_accelerators // created.pods
     amounts = {created.resource: str(per_pod)}
+    command = engine_command(fleet, number, worker=worker)
     container: dict[str, Any] = {
-        "name": "engine", "image": created.image,
-        "command": engine_command(fleet, number, worker=worker),
+        "name": "engine", "image": created.image, "command": command.words,
         "resources": {"limits": amounts, "requests": amounts},
         "volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]}
+    if command.environment:
+        address = {"fieldRef": {"fieldPath": "status.podIP"}}
+        container["env"] = [{"name": POD_ADDRESS, "valueFrom": address},
+                            *({"name": name, "value": value}
+                              for name, value in command.environment.items())]
     if created.secrets:
         container["envFrom"] = [{"secretRef": {"name": name}} for name in created.secrets]
     if not worker:
-        container |= _served(created, group.served_name)
+        container |= _served(created, group.served_name,
+                             whole=group.role == BOTH or not needs_both(fleet, number))
     spec: dict[str, Any] = {
         "containers": [container],
         # Tensor parallelism exchanges tensors through shared memory; a container has 64 MiB of it.
@@ -126,11 +149,17 @@ def _template(fleet: Fleet, number: int, created: Created, found: Mapping[str, s
     return found_template
 
 
-def _served(created: Created, model: str) -> dict[str, Any]:
+def needs_both(fleet: Fleet, number: int) -> bool:
+    """Whether an engine of a group cannot serve a whole request while it has a role."""
+    connector = engine_of(engine_of_group(fleet, number)).connector
+    return connector is not None and connector.needs_both
+
+
+def _served(created: Created, model: str, *, whole: bool) -> dict[str, Any]:
     """Return the port, the probes and the end of a container that answers requests.
 
-    A pod has started once it has answered a request: an engine's health check answers before the
-    first step has been compiled.
+    A pod has started once it has answered a request, if it serves a ``whole`` one: an engine's
+    health check answers before the first step has been compiled.
     """
     body = json.dumps({"model": model, "prompt": "1", "max_tokens": 1})
     url = f"http://127.0.0.1:{created.port}/v1/completions"
@@ -140,7 +169,8 @@ def _served(created: Created, model: str) -> dict[str, Any]:
     health = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5,
               "timeoutSeconds": 5}
     return {"ports": [{"name": "http", "containerPort": created.port}],
-            "startupProbe": {"exec": {"command": ["python3", "-c", ask]}, "timeoutSeconds": 60,
+            "startupProbe": {**({"exec": {"command": ["python3", "-c", ask]}} if whole else
+                                {"httpGet": health["httpGet"]}), "timeoutSeconds": 60,
                              "periodSeconds": _START_PERIOD_S, "failureThreshold": _START_TRIES},
             "readinessProbe": {**health, "failureThreshold": 2},
             "livenessProbe": {**health, "failureThreshold": 12},

@@ -13,7 +13,11 @@ number without an owner would go back to 1 when ``MANAGER`` applies a workload w
 FLEET_LABEL = f"{GROUP}/fleet"
 GROUP_LABEL = f"{GROUP}/group"
 MODEL_LABEL = f"{GROUP}/model"
+ROLE_LABEL = f"{GROUP}/role"
 ACCELERATOR_LABEL, WIDTH_LABEL = f"{GROUP}/accelerator", f"{GROUP}/accelerators-per-replica"
+ROLE_SET, ROLE_SCALER = "DisaggregatedSet", "DisaggregatedSetRoleScaler"
+"""Kinds of kubernetes-sigs/lws: the roles of a model, and the scale of each of them."""
+
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """Annotation of a pod: of pods that a ReplicaSet may delete, the least goes first."""
 

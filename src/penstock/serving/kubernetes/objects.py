@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from penstock.serving.kubernetes.names import CREATOR, DELETION_COST
+from penstock.serving.kubernetes.names import CREATOR, DELETION_COST, ROLE_SCALER, ROLE_SET
+
+_SET_NAME, _SET_ROLE = "disaggregatedset.x-k8s.io/name", "disaggregatedset.x-k8s.io/role"
 
 Document = Mapping[str, Any]
 """An object of the Kubernetes API as plain data."""
@@ -169,11 +171,18 @@ def replica_group(document: Document) -> ReplicaGroupObject:
 
 
 def workload(document: Document) -> Workload:
-    """Return a Deployment or LeaderWorkerSet. A LeaderWorkerSet's replica is its leader's pod."""
-    ref, spec = ref_of(document), document["spec"]
-    if ref.kind == "LeaderWorkerSet":
-        selector: Mapping[str, str] = {"leaderworkerset.sigs.k8s.io/name": ref.name,
-                                       "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+    """Return a Deployment, a LeaderWorkerSet or a role of a DisaggregatedSet. A replica of several
+    pods is its leader's. A DisaggregatedSet itself has no pods here: its roles have them."""
+    ref, spec, own = ref_of(document), document["spec"], document["metadata"].get("labels") or {}
+    if ref.kind == ROLE_SET:
+        spec = {"replicas": 0, "selector": {}}
+    if ref.kind == ROLE_SCALER:
+        selector: Mapping[str, str] = {
+            **{key: value for key, value in own.items() if key in (_SET_NAME, _SET_ROLE)},
+            "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+    elif ref.kind == "LeaderWorkerSet":
+        selector = {"leaderworkerset.sigs.k8s.io/name": ref.name,
+                    "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     else:
         selector = spec["selector"].get("matchLabels") or {}
     metadata = document["metadata"]

@@ -16,6 +16,7 @@ from penstock.serving.kubernetes.actions import (
     SetStatus,
     Tell,
 )
+from penstock.serving.kubernetes.disaggregated import scaled_sets
 from penstock.serving.kubernetes.index import Index
 from penstock.serving.kubernetes.manifests import created_workload, replica_group
 from penstock.serving.kubernetes.names import CREATOR, DELETION_COST, workload_name
@@ -143,6 +144,7 @@ def reconcile(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], s
     found: list[Action] = []
     if fleet.is_ending:
         return found  # what Penstock created has the Fleet as owner, and goes with it
+    found += [Apply(document) for document in scaled_sets(fleet, values)]
     for state in states:
         found += _group_steps(fleet, values, state, seen.index.groups.get(state.ref), seen.work,
                               targets.get(state.number))
@@ -161,7 +163,8 @@ def _group_steps(fleet: FleetObject, values: Fleet, state: GroupState,
                 state.number].count
             document["spec"]["replicas"] = first
         yield Create(document)
-    if options.create is not None and (state.problem is None or state.workload is not None):
+    has_own = options.create is not None and options.set_role is None
+    if has_own and (state.problem is None or state.workload is not None):
         yield from _created(fleet, values, state, target)
     if state.workload is None or state.problem is not None:
         return

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from penstock.fleet.values import Fleet
 from penstock.serving.kubernetes.actions import Action, Delete
-from penstock.serving.kubernetes.index import Index, named_workload
+from penstock.serving.kubernetes.index import Index, named_set, named_workload
 from penstock.serving.kubernetes.manifests import label_value
 from penstock.serving.kubernetes.names import (
     ACCELERATOR_LABEL,
@@ -62,9 +62,11 @@ class Retired:
 def retired(fleet: FleetObject, values: Fleet, states: Sequence[GroupState], index: Index
             ) -> list[Retired]:
     """Return the workloads of former groups, which the Fleet owns and no group means."""
+    groups = [(number, group.kubernetes) for number, group in enumerate(values.replicas)
+              if group.kubernetes is not None]
     kept = {state.workload.ref for state in states if state.workload is not None} | {
-        named_workload(fleet.ref, number, group.kubernetes)
-        for number, group in enumerate(values.replicas) if group.kubernetes is not None}
+        named_workload(fleet.ref, *one) for one in groups} | {
+        named_set(fleet.ref, options) for _, options in groups}
     return [Retired(one, index.pods(one.selector), index.autoscaler(one.ref) is not None)
             for one in index.labelled({FLEET_LABEL: fleet.ref.name})
             if one.owner == fleet.uid and one.ref not in kept]

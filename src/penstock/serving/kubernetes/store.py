@@ -15,6 +15,8 @@ from penstock.serving.kubernetes.api import (
     MODEL_REWRITES,
     POD,
     REPLICA_GROUP,
+    ROLE_SCALERS,
+    ROLE_SETS,
     SCALED_OBJECT,
     WATCHED,
     Cluster,
@@ -27,7 +29,8 @@ from penstock.serving.kubernetes.reconcile import Observed
 
 _READERS: Mapping[Kind, Callable[[Document], Thing]] = {
     FLEET: objects.fleet, REPLICA_GROUP: objects.replica_group, DEPLOYMENT: objects.workload,
-    LEADER_WORKER_SET: objects.workload, POD: objects.pod, HPA: objects.autoscaler,
+    LEADER_WORKER_SET: objects.workload, ROLE_SETS: objects.workload,
+    ROLE_SCALERS: objects.workload, POD: objects.pod, HPA: objects.autoscaler,
     SCALED_OBJECT: objects.autoscaler, INFERENCE_POOL: objects.inference_pool,
     **dict.fromkeys(INFERENCE_OBJECTIVES, objects.inference_objective),
     **dict.fromkeys(MODEL_REWRITES, objects.model_rewrite)}
@@ -58,6 +61,11 @@ class Store:
     def is_whole(self) -> bool:
         """Whether every kind has been listed once: nothing may be decided before."""
         return not self.unknown
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether the cluster has DisaggregatedSets, whose roles have scales."""
+        return not self.absent & {ROLE_SETS, ROLE_SCALERS}
 
     def fleets(self) -> list[FleetObject]:
         """Return all Fleets."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 
+from penstock.serving.adapters.claims import WorkerClaims
 from penstock.serving.workers.load_board import LoadBoard
 
 
@@ -43,6 +44,10 @@ class WorkerPlace:
     def board(self) -> LoadBoard:
         """Open the board of this worker and the others."""
         return LoadBoard(self.folder / "load", self.num_workers)
+
+    def claims(self) -> WorkerClaims:
+        """Return the claims of this worker beside those of the others."""
+        return WorkerClaims(self.folder / "adapters")
 
     def drained(self) -> frozenset[str]:
         """Return the URLs of the engines that are being drained."""

@@ -99,7 +99,7 @@ class Residents:
         kv = build_kv(spec.schedule, spec.kv_tokens // spec.block_tokens, spec.block_tokens,
                       spec.prefix_caching)
         scheduler = build_scheduler(spec.schedule, spec.believed or spec.step_time, kv,
-                                    self._lengths[model])
+                                    self._lengths[model], lists_decodes=False)
         recorder = self._recorders.setdefault(model, ReplicaRecorder(_SAMPLE_PS))
         self._replicas[model] = SimReplica(model, scheduler, StepClock(spec.step_time),
                                            Oracle(self._outputs), recorder)

@@ -196,6 +196,9 @@ HEAD = Drafts("eagle3", 2, "me/head", ((1, 8, 2), (9, 64, 0)))
                                '"model":"me/head","num_speculative_tokens_per_batch_size":'
                                "[[1,8,2],[9,64,0]]}"),
     ("sglang", {"role": "decode"}, "--disaggregation-mode decode"),
+    ("sglang", {"role": "prefill", "connector": "nixl", "side_port": 8999},
+     "--disaggregation-mode prefill --disaggregation-transfer-backend nixl "
+     "--disaggregation-bootstrap-port 8999"),
     ("sglang", {"drafts": MTP}, "--speculative-algorithm NEXTN --speculative-num-steps 3 "
                                 "--speculative-eagle-topk 1 --speculative-num-draft-tokens 4"),
     ("sglang", {"drafts": NGRAM},
@@ -209,12 +212,23 @@ def test_roles_and_drafts_in_tensorrt_llm_are_options():
     assert found.options_document() == {
         "cache_transceiver_config": {"backend": "DEFAULT"}, "disable_overlap_scheduler": True,
         "speculative_config": {"decoding_type": "MTP", "num_nextn_predict_layers": 3}}
-    assert "disable_overlap_scheduler" not in line(
-        "tensorrt-llm", None, role="decode")[1].options_document()
+    assert line("tensorrt-llm", None, role="decode", connector="ucx")[1].options_document() == {
+        "cache_transceiver_config": {"backend": "UCX"}}
+
+
+def test_vllms_side_channel_is_in_its_environment():
+    _, found = line("vllm", None, role="decode", connector="nixl", side_host="10.0.0.2",
+                    side_port=5601)
+    assert {name: one.value for name, one in found.environment.items()} == {
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": "10.0.0.2", "VLLM_NIXL_SIDE_CHANNEL_PORT": 5601}
 
 
 @pytest.mark.parametrize(("engine", "version", "values", "why"), [
     ("vllm", "0.8.5", {"role": "prefill"}, "has no NIXL connector"),
+    ("vllm", "0.32.0", {"role": "prefill", "connector": "mooncake"},
+     "penstock pairs vllm by nixl; found disaggregation.connector mooncake"),
+    ("sglang", "0.5.23", {"role": "prefill", "connector": "ucx"}, "sglang by nixl or mooncake"),
+    ("tensorrt-llm", "1.3.0", {"role": "decode", "connector": "mooncake"}, "by nixl or ucx"),
     ("vllm", "0.20.0", {"drafts": HEAD}, "has no drafts by batch"),
     ("sglang", "0.5.23", {"drafts": HEAD}, "has no drafts by batch"),
     ("tensorrt-llm", "1.3.0", {"drafts": HEAD}, "has no drafts of eagle3 by batch")])

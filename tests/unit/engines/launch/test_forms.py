@@ -118,3 +118,30 @@ def test_compose_brings_files_of_options():
 def test_no_image_is_invented():
     with pytest.raises(InputError, match="knows no image of vllm for amd"):
         compose_document(made("count: 1", accelerator="mi300x"))
+
+
+def apart(engine, **more):
+    groups = "role: prefill, count: 2}, {role: decode"
+    text = FLEET.format(replicas=groups, accelerator="h100-80gb")
+    return started(f"{text}disaggregation: {{transfer: {{gb_per_s: 50}}, connector: nixl}}\n",
+                   engine, None, **more)
+
+
+def environments(found):
+    """The variables of each replica beside those of its devices."""
+    return [{name: one.value for name, one in start.line.environment.items()
+             if "VISIBLE" not in name} for start in found]
+
+
+def test_replicas_with_roles_on_a_machine_have_side_channels_of_their_own():
+    assert environments(apart("vllm:0.32.0")) == [
+        {}, {"VLLM_NIXL_SIDE_CHANNEL_PORT": 5601}, {"VLLM_NIXL_SIDE_CHANNEL_PORT": 5602}]
+    found = [" ".join(start.line.argv) for start in apart("sglang:0.5.23")]
+    assert ["--disaggregation-bootstrap-port 8999" in line for line in found] == [
+        False, True, False]
+
+
+def test_compose_reaches_side_channels_by_the_names_of_services():
+    services = compose_document(apart("vllm:0.32.0", everywhere=True))["services"]
+    assert services["replica-0-1"]["environment"] == {
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": "replica-0-1", "VLLM_NIXL_SIDE_CHANNEL_PORT": "5601"}

@@ -34,6 +34,16 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop(name, None)
 
 
+def test_the_scheduler_knows_the_session(plugin: ModuleType) -> None:
+    engine, known = Engine(plugin), {}
+    add = engine.driver.add
+    engine.driver.add = lambda request: known.update(
+        {request.request_id: request.session}) or add(request)
+    for said in ({"session": "s"}, {"session": 7}, {"session": "s" * 201}, None):
+        engine.scheduler.add_request(Request(str(len(known)), 8, 2, said))
+    assert list(known.values()) == ["s", "", "", ""]
+
+
 class Engine:
     """Steps a scheduler, with up to ``depth`` steps planned ahead."""
 

@@ -32,6 +32,27 @@ def test_all_tables_of_a_system_are_read(tmp_path):
     assert tables.table("custom_allreduce").values("message_size") == list(ELEMENTS)
 
 
+def test_only_a_table_that_is_asked_for_is_read(tmp_path):
+    folder = write_tables(tmp_path)
+    broken = next(folder.glob("*_moe.*"))
+    broken.write_text("not,a\ntable,of kernels\n")
+    tables = read_kernel_tables(folder, "toy")
+    assert "moe" in tables.tables
+    assert len(tables.table("gemm"))
+    with pytest.raises(InputError, match=r"moe\.csv\.gz: cannot be read"):
+        tables.table("moe")
+
+
+def test_rows_of_the_same_key_are_one_whatever_their_order(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(GEMM + "bfloat16,2,8,8,0.3\nfp8,1,8,8,0.9\nbfloat16,1,8,8,0.2\n"
+                    "bfloat16,2,8,8,0.1\nbfloat16,2,8,8,0.2\n")
+    table = read_kernel_table(path, "gemm")
+    assert table.columns["m"].tolist() == [1.0, 1.0, 2.0]
+    assert table.columns["gemm_dtype"].tolist() == ["bfloat16", "fp8", "bfloat16"]
+    assert table.seconds.tolist() == pytest.approx([0.2e-3, 0.9e-3, 0.2e-3])
+
+
 def test_columns_that_never_vary_may_be_left_out(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("batch_size,isl,num_heads,num_key_value_heads,latency_ms\n1,16,8,1,0.01\n")

@@ -57,7 +57,7 @@ def test_tenants_sessions_are_apart_and_prompts_without_one_follow_their_first_b
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from([0.5, 1.0, 3.0])),
                 min_size=1, max_size=9), st.text(min_size=1, max_size=9), st.floats(1.01, 5.0))
 def test_no_replica_gets_far_more_than_its_share(drawn, session, factor):
-    replicas = [snapshot(number)._replace(num_waiting=waiting, num_running=running, speed=speed)
+    replicas = [snapshot(number).replace(num_waiting=waiting, num_running=running, speed=speed)
                 for number, (waiting, running, speed) in enumerate(drawn)]
     one = replicas[home(session, replicas, load_factor=factor)]
     share = (1 + sum(waiting + running for waiting, running, _ in drawn)) * one.speed / sum(
@@ -66,6 +66,6 @@ def test_no_replica_gets_far_more_than_its_share(drawn, session, factor):
 
 
 def test_a_request_without_session_and_known_prompt_goes_where_least_is_to_do():
-    busy = [one._replace(num_running=5, queued_prompt_tokens=9000) for one in IDLE]
+    busy = [one.replace(num_running=5, queued_prompt_tokens=9000) for one in IDLE]
     busy[3] = IDLE[3]
     assert ConsistentHash().route(request(), busy, 0.0).replica_id == 3

@@ -44,7 +44,7 @@ def test_least_loaded_counts_prompts_then_requests_then_numbers() -> None:
 
 def test_least_loaded_gives_the_fast_more() -> None:
     router = LeastLoaded()
-    slow = snapshot(0)._replace(speed=0.25)
+    slow = snapshot(0).replace(speed=0.25)
     # The prompt's 10 tokens take as long on an idle slow replica as 40 on a fast one.
     assert router.route(REQUEST, [slow, snapshot(1, 29)], 0.0).replica_id == 1
     assert router.route(REQUEST, [slow, snapshot(1, 31)], 0.0).replica_id == 0
@@ -82,15 +82,15 @@ def test_random_takes_what_is_drawn(num: int, data: st.DataObject) -> None:
     (ShortestQueue(), 2), (FewestWaiting(), 1), (FreeKv(), 0)])
 def test_each_count_has_its_own_favourite(router: ShortestQueue | FewestWaiting | FreeKv,
                                           chosen: int) -> None:
-    replicas = [snapshot(0, running=4)._replace(num_waiting=1, kv_total_tokens=100_000),
-                snapshot(1, running=5)._replace(num_waiting=0, kv_used_tokens=900),
-                snapshot(2, running=1)._replace(num_waiting=2, kv_used_tokens=900)]
+    replicas = [snapshot(0, running=4).replace(num_waiting=1, kv_total_tokens=100_000),
+                snapshot(1, running=5).replace(num_waiting=0, kv_used_tokens=900),
+                snapshot(2, running=1).replace(num_waiting=2, kv_used_tokens=900)]
     assert router.route(REQUEST, replicas, 0.0).replica_id == chosen
-    equal = [replicas[0]._replace(replica_id=i) for i in (3, 1, 2)]
+    equal = [replicas[0].replace(replica_id=i) for i in (3, 1, 2)]
     assert router.route(REQUEST, equal, 0.0).replica_id == 1
 
 
 def test_waiting_prompts_count_against_free_kv() -> None:
-    full = snapshot(0, queued=900)._replace(num_waiting=1)
-    half = snapshot(1, kv_used=500)._replace(num_running=1)
+    full = snapshot(0, queued=900).replace(num_waiting=1)
+    half = snapshot(1, kv_used=500).replace(num_running=1)
     assert FreeKv().route(REQUEST, [full, half], 0.0).replica_id == 1

@@ -11,6 +11,7 @@ from penstock.engines.client.metrics_text import EngineLoad, LoraLoad
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.serving.adapters.adapters import Adapters
+from penstock.serving.adapters.claims import OneProcess
 from penstock.serving.adapters.shelf import AdapterError
 
 
@@ -51,8 +52,8 @@ def made(calls, *names, engines=()):
     offered = {name: Adapter(name, f"/adapters/{name}") for name in names}
     clock = [0.0]
     notes = []
-    return (Adapters(engines, calls, offered, lambda: clock[0], notes.append), offered, clock,
-            notes)
+    return (Adapters(engines, calls, offered, lambda: clock[0], notes.append, OneProcess()),
+            offered, clock, notes)
 
 
 def run(test):
@@ -283,7 +284,7 @@ def test_a_popular_adapter_spreads():
         adapters, offered, _, _ = made(calls, "a", engines=engines)
         async with adapters.held(engines[0], offered["a"]):
             snapshots = [one.snapshot(0.0) for one in engines]
-            busy = [snapshots[0]._replace(queued_prompt_tokens=50_000), snapshots[1]]
+            busy = [snapshots[0].replace(queued_prompt_tokens=50_000), snapshots[1]]
             assert adapters.near(engines, busy, offered["a"], 100) == [engines[1]]
 
     run(test)

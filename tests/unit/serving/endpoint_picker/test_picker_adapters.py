@@ -13,6 +13,7 @@ from penstock.engines.client.state import EngineFacts
 from penstock.fleet.values_adapters import LoraOptions
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.adapters.adapters import Adapters, adapters_of
+from penstock.serving.adapters.claims import OneProcess
 from penstock.serving.adapters.shelf import AdapterError
 from penstock.serving.endpoint_picker.limits import PickerOptions
 from penstock.serving.endpoint_picker.running import books_of
@@ -61,7 +62,7 @@ def pool_of(num_fallbacks=0):
         engine.observe(EngineLoad(0, 0, 0.0), pool.now_s)
     calls = FakeCalls()
     adapters = Adapters(pool.engines, calls, adapters_of(pool.fleet), lambda: pool.now_s,
-                        pool.bugs.append)
+                        pool.bugs.append, OneProcess())
     pool.books = books_of(pool.fleet, pool.engines, LeastLoaded(),
                           PickerOptions(num_fallbacks=num_fallbacks), lambda: pool.now_s, adapters)
     offer = offer_of(pool.fleet)

@@ -304,6 +304,35 @@ def test_only_engines_that_know_classes_are_told_of_them(kind, told) -> None:
                        **({"vllm_xargs": extra} if told else {})}]
 
 
+@pytest.mark.parametrize(("kind", "header"), [
+    ("auto", "X-Penstock-Session"), ("llamacpp", "X-Penstock-Session"),
+    ("vllm", "X-Penstock-Session"), ("sglang", "X-SMG-Routing-Key")])
+def test_engines_are_told_the_session_and_not_its_name(kind, header) -> None:
+    told = []
+
+    async def note(request):
+        extra = (await request.json()).get("vllm_xargs", {})
+        told.append((request.headers.get(header), extra.get("session")))
+        return web.json_response({"choices": [{"text": "x"}], "usage": {}})
+
+    async def run():
+        async with engine(note) as one, gateway([one], kind=kind) as (
+                url, _), aiohttp.ClientSession(url) as session:
+            for name in ("mine", "mine", "other", None):
+                headers = {} if name is None else {"X-Penstock-Session": name}
+                async with session.post("/v1/completions", json={"prompt": "x"},
+                                        headers=headers) as answer:
+                    assert answer.status == 200
+
+    asyncio.run(run())
+    first, again, other, without = told
+    assert first == again != other
+    assert first[0]
+    assert "mine" not in first[0]
+    assert without == (None, None)
+    assert first[1] == (first[0] if kind == "vllm" else None)
+
+
 def test_an_engine_without_health_is_asked_for_its_models() -> None:
     async def well(_):
         return web.json_response({"data": []})

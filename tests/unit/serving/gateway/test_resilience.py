@@ -260,7 +260,7 @@ class Another(LeastLoaded):
     """A router that can be told from the first one."""
 
     def route(self, request, replicas, now_s):
-        return super().route(request, replicas, now_s)._replace(terms={"another": 1.0})
+        return super().route(request, replicas, now_s).replace(terms={"another": 1.0})
 
 
 def test_the_router_stays_where_nothing_changed_that_it_goes_by(tmp_path) -> None:

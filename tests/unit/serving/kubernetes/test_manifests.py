@@ -77,7 +77,7 @@ def test_a_replica_of_several_pods_is_a_leader_worker_set():
     ("tensorrt-llm", "trtllm-serve", "--max_seq_len"), ("penstock-in-vllm", "vllm", "--dtype")])
 def test_every_stock_engine_has_a_command_line(engine, first, option):
     values = cluster.values_of(text=cluster.FLEET.replace("name: vllm", f"name: {engine}"))
-    found = engine_command(values, 0)
+    found = engine_command(values, 0).words
     assert first in found
     assert option in found
 

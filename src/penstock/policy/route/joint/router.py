@@ -1,10 +1,11 @@
 """Joint choice of model and replica by utility in one unit: money."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from penstock.core.decision import ACCEPT, NOWHERE, Admit, Reject, Relax, Route, ScoredCandidate
 from penstock.core.departure import Departure
+from penstock.core.forecast import Forecast
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.accounts import LatencyAccounts
@@ -48,22 +49,24 @@ class JointRouter:
         self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        prospects = self._prospects(request, replicas, now_s)
+        forecasts = self._usual.of(request)
+        prospects = self._prospects(request, forecasts, replicas, now_s)
         eligible, admit = self._eligible(request, prospects)
         if not eligible:
             return Route(NOWHERE, admit=admit, prospects=tuple(prospects),
                          rejected={p.replica_id: rejection_reason(p, request) for p in prospects})
         # Equal utilities: the replica with the lower number.
         best = max(eligible, key=lambda p: (p.utility, -p.replica_id))
-        return self._settled(request, replicas, prospects, best, admit, now_s)
+        return self._settled(request, forecasts, replicas, prospects, best, admit, now_s)
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
         """Route requests of the same moment, each with its own candidates, by the assignment of the
         highest total utility. Every request on a replica delays the next one there.
         """
-        tables = [self._prospects(request, seen, now_s)
-                  for request, seen in zip(requests, replicas, strict=True)]
+        forecasts = [self._usual.of(request) for request in requests]
+        tables = [self._prospects(request, own, seen, now_s)
+                  for request, own, seen in zip(requests, forecasts, replicas, strict=True)]
         verdicts = [self._eligible(request, prospects)
                     for request, prospects in zip(requests, tables, strict=True)]
         ids = sorted({p.replica_id for eligible, _ in verdicts for p in eligible})
@@ -74,8 +77,8 @@ class JointRouter:
                 row[column[prospect.replica_id]] = -prospect.utility
         chosen = assign(costs, self._surcharges(ids, requests, replicas))
         routes: list[Route] = []
-        for request, seen, prospects, verdict, at in zip(requests, replicas, tables, verdicts,
-                                                         chosen, strict=True):
+        for request, own, seen, prospects, verdict, at in zip(
+                requests, forecasts, replicas, tables, verdicts, chosen, strict=True):
             if at < 0:
                 routes.append(Route(NOWHERE, admit=verdict[1], prospects=tuple(prospects),
                                     rejected={p.replica_id: rejection_reason(p, request)
@@ -85,7 +88,7 @@ class JointRouter:
             admit = verdict[1]
             if isinstance(admit, Relax):  # the reason against the replica that it got
                 admit = Relax(_relaxed(request, [best]))
-            routes.append(self._settled(request, seen, prospects, best, admit, now_s))
+            routes.append(self._settled(request, own, seen, prospects, best, admit, now_s))
         return routes
 
     def ended(self, departure: Departure) -> None:
@@ -94,9 +97,9 @@ class JointRouter:
 
     # -- eligibility and surcharges -------------------------------------------------------------
 
-    def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                   now_s: float) -> list[ScoredCandidate]:
-        return self._valuer.prospects(request, self._usual.of(request), replicas,
+    def _prospects(self, request: Request, forecasts: Mapping[str, Forecast],
+                   replicas: Sequence[ReplicaSnapshot], now_s: float) -> list[ScoredCandidate]:
+        return self._valuer.prospects(request, forecasts, replicas,
                                       self._dual_price(request.tenant), now_s)
 
     def _eligible(self, request: Request,
@@ -121,16 +124,16 @@ class JointRouter:
         return prospect.reason in given_up and (
             CHANCE in given_up or prospect.chance >= self._options.min_chance)
 
-    def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                 prospects: Sequence[ScoredCandidate], best: ScoredCandidate,
-                 admit: Admit, now_s: float) -> Route:
+    def _settled(self, request: Request, forecasts: Mapping[str, Forecast],
+                 replicas: Sequence[ReplicaSnapshot], prospects: Sequence[ScoredCandidate],
+                 best: ScoredCandidate, admit: Admit, now_s: float) -> Route:
         fact = self._facts[best.replica_id]
         replica = next(r for r in replicas if r.replica_id == best.replica_id)
         prompt_tokens = request.prompt_tokens
         if self._options.affinity and self._memory.knows(request):
             prompt_tokens -= self._memory.cached_tokens(request, best.replica_id, now_s)
             self._memory.sent(request, best.replica_id, now_s)
-        forecast = self._usual.of(request)[fact.offer.model]
+        forecast = forecasts[fact.offer.model]
         self._usual.sent(request)
         affordable = affordable_tokens(request, fact)
         output = min(forecast.output_tokens, float(affordable))

@@ -9,8 +9,8 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.published.figures import Figure, Options, Reproduction
 from penstock.published.inferno.loop.cycles import State, read_cycles
-from penstock.published.inferno.loop.decisions import compare
-from penstock.published.inferno.loop.emulated import NUM_CYCLES, emulated_run
+from penstock.published.inferno.loop.decisions import Compared, compare
+from penstock.published.inferno.loop.emulated import NUM_CYCLES, EmulatedCycle, emulated_run
 from penstock.published.inferno.loop.learners import (
     NAMES,
     Found,
@@ -52,7 +52,7 @@ def reproduce_inferno_loop(data: Path | None, options: Options) -> Reproduction:
     """Recompute what does not need data, and each file that ``data`` holds: the derived trajectory,
     the measured trace, learned parameters, and a checkout of llm-inferno/control-loop."""
     options.on_progress("loop under emulated load")
-    figures, rows = _emulated(options.seed)
+    figures, rows = _emulated(options)
     if data is not None:
         found = [part for part in (_derived(data), _trace(data), _learned(data),
                                    _cycles(data, options), _tuners(data, options)) if part]
@@ -69,11 +69,11 @@ def reproduce_inferno_loop(data: Path | None, options: Options) -> Reproduction:
         "apart there; Penstock's calibration names those that it cannot.",))
 
 
-def _emulated(seed: int) -> Parts:
+def _emulated(options: Options) -> Parts:
     """Compare the loop with a direct question under several walks of the load."""
     rows, records = [], []
-    for number in range(seed, seed + SEEDS):
-        cycles = list(emulated_run(np.random.default_rng(number)))
+    seeds = range(options.seed, options.seed + SEEDS)
+    for number, cycles in zip(seeds, options.where.results(_walk, seeds), strict=True):
         asked = [one for one in cycles if one.expected is not None]
         equal = sum(one.decided == one.expected for one in asked)
         rows.append({"seed": number, "cycles": len(cycles), "decided": len(asked), "equal": equal,
@@ -85,6 +85,10 @@ def _emulated(seed: int) -> Parts:
     return ([Figure(f"emulated load, {SEEDS} walks of {NUM_CYCLES} cycles: decisions equal to "
                     "/optimizeOne", total, equal, "exact")],
             {"Emulated load: the loop and /optimizeOne": rows, "emulated.csv": records})
+
+
+def _walk(seed: int) -> list[EmulatedCycle]:
+    return list(emulated_run(np.random.default_rng(seed)))
 
 
 def _derived(data: Path) -> Parts | None:
@@ -149,13 +153,10 @@ def _profiles(path: Path) -> Iterator[tuple[str, int, State]]:
 def _cycles(data: Path, options: Options) -> Parts | None:
     """Recompute every decision of the cycle logs of documented runs."""
     figures, rows, records = [], [], []
-    for log in sorted(data.rglob("*-cycles.jsonl")):
-        settings = settings_for(log)
-        if settings is None:
-            continue
+    logs = [log for log in sorted(data.rglob("*-cycles.jsonl")) if settings_for(log) is not None]
+    for log, found in zip(logs, options.where.results(_recomputed, logs), strict=True):
         label = label_of(log)
-        options.on_progress(f"recomputing {label}")
-        found = list(compare(read_cycles(log), settings))
+        options.on_progress(f"recomputed {label}")
         equal = sum(one.equal for one in found)
         figures.append(Figure(f"{label}: recorded decisions that are equal", len(found), equal,
                               "exact"))
@@ -170,27 +171,34 @@ def _cycles(data: Path, options: Options) -> Parts | None:
     return (figures, {"Recorded runs: decisions": rows, "cycles.csv": records}) if rows else None
 
 
+def _recomputed(log: Path) -> list[Compared]:
+    settings = settings_for(log)
+    return [] if settings is None else list(compare(read_cycles(log), settings))
+
+
 def _tuners(data: Path, options: Options) -> Parts | None:
     """Replay the tuner on the observations that its logs have, with Penstock's beside it."""
     figures: list[Figure] = []
     rows: list[dict[str, Any]] = []
-    for log in sorted(data.rglob("*tuner.log")):
-        run = run_of(log)
-        if run is None or RUNS[run].truth is None:
-            continue
-        options.on_progress(f"replaying the tuner of {run}")
-        settings, truth = RUNS[run], dict(RUNS[run].truth or {})
-        filtered = run in _FILTERED
-        tuner = TunerSettings("ekf" if filtered else "sliding-window", 3, 3, condition_limit=0.0,
-                              filter=RUN_FILTER)
-        cycles = list(read_tuner_log(log, settings.max_queue, one_chunk=settings.one_chunk))
-        found = list(replay(cycles, tuner, truth))
-        for model in truth:
+    logs = [(run, log) for log in sorted(data.rglob("*tuner.log"))
+            if (run := run_of(log)) is not None and RUNS[run].truth is not None]
+    for (run, _), found in zip(logs, options.where.results(_retuned, logs), strict=True):
+        options.on_progress(f"replayed the tuner of {run}")
+        for model in RUNS[run].truth or {}:
             own = [one for one in found if one.model == model]
             if len(own) > SETTLED:
-                figures += _followed(run, model, own, filtered=filtered)
+                figures += _followed(run, model, own, filtered=run in _FILTERED)
                 rows += _settled(f"{run} {model}", own)
     return (figures, {"Recorded runs: errors of parameters": rows}) if rows else None
+
+
+def _retuned(logged: tuple[str, Path]) -> list[Replayed]:
+    run, log = logged
+    settings = RUNS[run]
+    tuner = TunerSettings("ekf" if run in _FILTERED else "sliding-window", 3, 3,
+                          condition_limit=0.0, filter=RUN_FILTER)
+    cycles = list(read_tuner_log(log, settings.max_queue, one_chunk=settings.one_chunk))
+    return list(replay(cycles, tuner, dict(settings.truth or {})))
 
 
 def _followed(run: str, model: str, own: Sequence[Replayed], *, filtered: bool) -> list[Figure]:

@@ -1,0 +1,198 @@
+"""Adapters (LoRA) of one replica: which may start, and which are loaded."""
+
+import heapq
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from penstock.policy.schedule.order import OrderKey
+from penstock.policy.schedule.prompts import PromptQueue, Rank, live_head
+from penstock.policy.schedule.sequence import Sequence
+
+
+class AdapterCost(NamedTuple):
+    """Times of one adapter, picoseconds: from disk to host memory, from there to the device, and
+    to read its weights once a step."""
+
+    fetch_ps: int = 0
+    copy_ps: int = 0
+    read_ps: int = 0
+
+
+_FREE = AdapterCost()
+
+
+class AdapterStore:
+    """Adapters of one replica on its device, at most ``max_loras``, and in its host memory, at most
+    ``most_loaded``, those on the device included.
+
+    The least recently used makes way, never one in use: ``users`` counts started sequences by
+    adapter, at most ``max_loras`` adapters. ``requests`` counts all requests. ``load_ps`` is the
+    time to load what has started since ``settle``; ``overhead_ps`` is that of a step with any
+    adapter.
+    """
+
+    __slots__ = ("_costs", "_overhead_ps", "_reads_ps", "device", "host", "load_ps", "loaded_ps",
+                 "max_loras", "most_loaded", "num_copies", "num_fetches", "requests", "users")
+
+    def __init__(self, max_loras: int, most_loaded: int = 0, overhead_ps: int = 0,
+                 costs: Mapping[str, AdapterCost] | None = None) -> None:
+        self.max_loras = max_loras
+        self.most_loaded = max(max_loras, most_loaded)
+        self._overhead_ps = overhead_ps
+        self._costs = {} if costs is None else costs
+        self._reads_ps = 0
+        self.users: dict[str, int] = {}
+        self.requests: dict[str, int] = {}
+        self.device: dict[str, None] = {}  # least recently used first, as in ``host``
+        self.host: dict[str, None] = {}
+        self.load_ps = 0
+        self.loaded_ps = 0
+        self.num_copies = 0
+        self.num_fetches = 0
+
+    @property
+    def step_ps(self) -> int:
+        """How much longer a step takes with the adapters that are in use now."""
+        return self._overhead_ps + self._reads_ps if self.users else 0
+
+    def admits(self, adapter: str) -> bool:
+        """Whether a sequence of this adapter may start; a sequence without one always may."""
+        return not adapter or adapter in self.users or len(self.users) < self.max_loras
+
+    def start(self, adapter: str) -> bool:
+        """A sequence starts, and what it needs is loaded. Returns whether it is the first of its
+        adapter."""
+        num = self.users.get(adapter, 0)
+        self.users[adapter] = num + 1
+        if num:
+            return False
+        cost = self._costs.get(adapter, _FREE)
+        self._reads_ps += cost.read_ps
+        if adapter not in self.device:
+            self._load(adapter, cost)
+        return True
+
+    def leave(self, adapter: str) -> None:
+        """A started sequence ends, or lost its KV cache."""
+        num = self.users[adapter] - 1
+        if num:
+            self.users[adapter] = num
+            return
+        del self.users[adapter]
+        self._reads_ps -= self._costs.get(adapter, _FREE).read_ps
+        for place in (self.device, self.host):
+            del place[adapter]
+            place[adapter] = None
+
+    def _load(self, adapter: str, cost: AdapterCost) -> None:
+        if adapter not in self.host:
+            if len(self.host) >= self.most_loaded:
+                victim = self._oldest_idle(self.host)
+                del self.host[victim]
+                self.device.pop(victim, None)
+            self.host[adapter] = None
+            self.num_fetches += 1
+            self.load_ps += cost.fetch_ps
+        if len(self.device) >= self.max_loras:
+            del self.device[self._oldest_idle(self.device)]
+        self.device[adapter] = None
+        self.num_copies += 1
+        self.load_ps += cost.copy_ps
+
+    def _oldest_idle(self, place: dict[str, None]) -> str:
+        for adapter in place:
+            if adapter not in self.users:
+                return adapter
+        raise AssertionError("no more than max_loras adapters are in use")
+
+    def settle(self) -> int:
+        """Return the time of the loads since the last call, picoseconds."""
+        load_ps, self.load_ps = self.load_ps, 0
+        self.loaded_ps += load_ps
+        return load_ps
+
+    def follow(self, stopped: "AdapterStore") -> None:
+        """Go on counting where the store of an engine that has stopped ended."""
+        self.num_copies, self.num_fetches = stopped.num_copies, stopped.num_fetches
+        self.loaded_ps = stopped.loaded_ps
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless the limits hold and all that is in use is on the device."""
+        assert len(self.users) <= self.max_loras, self.users
+        assert self.users.keys() <= self.device.keys() <= self.host.keys()
+        assert len(self.device) <= self.max_loras
+        assert len(self.host) <= self.most_loaded
+        assert all(num > 0 for num in self.users.values())
+        assert all(num <= self.requests[one] for one, num in self.users.items())
+
+
+class AdapterPrompts(PromptQueue):
+    """Prompts of which one starts only when its adapter is in use or a place is free. A prompt that
+    may not start is passed over: it waits apart, so that later ones may start, as in vLLM
+    (docs/reference/schedule.md)."""
+
+    __slots__ = ("_holding", "_passed", "_store")
+
+    def __init__(self, order: OrderKey, store: AdapterStore) -> None:
+        super().__init__(order)
+        self._store = store
+        self._holding: set[int] = set()  # serial numbers of started sequences with an adapter
+        self._passed: dict[str, list[Rank]] = {}  # heaps by adapter
+
+    def wait(self, sequence: Sequence) -> None:
+        adapter = sequence.request.adapter
+        if adapter:
+            if sequence.attained < 0.0:  # it is new
+                requests = self._store.requests
+                requests[adapter] = requests.get(adapter, 0) + 1
+            self._release(sequence)
+        super().wait(sequence)
+
+    def end(self, sequence: Sequence) -> None:
+        super().end(sequence)
+        adapter = sequence.request.adapter
+        if adapter:
+            self._release(sequence)
+            num = self._store.requests[adapter] - 1
+            if num:
+                self._store.requests[adapter] = num
+            else:
+                del self._store.requests[adapter]
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.serial in self._holding:
+            self._holding.remove(sequence.serial)
+            self._store.leave(sequence.request.adapter)
+
+    def begin(self, sequence: Sequence) -> None:
+        super().begin(sequence)
+        adapter = sequence.request.adapter
+        if adapter:
+            self._holding.add(sequence.serial)
+            if self._store.start(adapter):
+                for rank in self._passed.pop(adapter, ()):
+                    heapq.heappush(self._waiting, rank)
+
+    def best_waiting(self) -> Sequence | None:
+        store = self._store
+        while True:
+            best = live_head(self._waiting, started=False)
+            if self._passed and len(store.users) < store.max_loras:
+                best = self._recall(best)
+            if best is None or store.admits(best.request.adapter):
+                return best
+            rank = heapq.heappop(self._waiting)
+            heapq.heappush(self._passed.setdefault(best.request.adapter, []), rank)
+
+    def _recall(self, best: Sequence | None) -> Sequence | None:
+        """Return the better of ``best``, which heads the waiting prompts, and those passed over."""
+        adapter, least = "", None
+        for name, heap in list(self._passed.items()):
+            if live_head(heap, started=False) is None:
+                del self._passed[name]
+            elif least is None or heap[0] < least:
+                adapter, least = name, heap[0]
+        if least is None or (best is not None and not least < self._waiting[0]):
+            return best
+        heapq.heappush(self._waiting, heapq.heappop(self._passed[adapter]))
+        return least[3]
