@@ -1,5 +1,6 @@
 """Rows of whole numbers that grow at the end."""
 
+from array import array
 from typing import Final
 
 import numpy as np
@@ -7,6 +8,12 @@ import numpy as np
 from penstock.metrics.definitions import IntColumn
 
 _MOST_BOXED: Final = 1 << 12
+
+
+def packed(numbers: list[int]) -> IntColumn:
+    """Return whole numbers in 8 bytes each. NumPy takes ten times as long to read a list, since it
+    looks for the type of every entry."""
+    return np.frombuffer(array("q", numbers), dtype=np.int64)
 
 
 class IntRows:
@@ -30,7 +37,7 @@ class IntRows:
             self._pack()
 
     def _pack(self) -> None:
-        self._blocks.append(np.array(self.tail, dtype=np.int64))
+        self._blocks.append(packed(self.tail))
         self.tail.clear()
 
     def table(self) -> IntColumn:

@@ -107,7 +107,8 @@ class DecodeGroup:
         """KV blocks that the next ``num_turns`` turns need."""
         if num_turns == 1:
             return self._phases[-self.turns % self.block_tokens]
-        cycles, rest = divmod(num_turns, self.block_tokens)
+        cycles = num_turns // self.block_tokens
+        rest = num_turns - cycles * self.block_tokens
         blocks = cycles * sum(self._phases) if cycles else 0
         for turn in range(self.turns, self.turns + rest):
             blocks += self._phases[-turn % self.block_tokens]
