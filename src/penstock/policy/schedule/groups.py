@@ -1,4 +1,4 @@
-"""Decode groups: sequences of one class that gain one token together at every turn."""
+"""Decode groups: sequences with equal targets that gain one token together at every turn."""
 
 import heapq
 from typing import Final
@@ -9,11 +9,11 @@ _FEW_ENTRIES: Final = 64
 
 
 class DecodeGroup:
-    """The decoding sequences of one service class.
+    """The decoding sequences of service classes with equal targets.
 
     Each turn gives every member one token, so a turn changes counters of the group, not of its
     members: a member's context is what it had when it joined plus the turns since. Deadlines of a
-    paced class move by ``itl_s`` per turn for all members alike, so their order never changes while
+    paced group move by ``itl_s`` per turn for all members alike, so their order never changes while
     they are members and a heap of constants finds the tightest. KV growth comes from a histogram
     of positions within a block that rotates with the turns. Everything is O(1) a turn and
     O(log n) per member that comes or goes.

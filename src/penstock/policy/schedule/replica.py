@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
+from penstock.core.slo import Slo
 from penstock.core.step import Chunk, StepPlan, StepResult
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
@@ -53,6 +54,7 @@ class ReplicaScheduler:
         self._depth = 0  # drafted tokens of each decode in the step being planned
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
+        self._group_of_targets: dict[tuple[Slo, str], int] = {}
         self._sequences: dict[int, Sequence] = {}
         self._prompts = prompts
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
@@ -145,14 +147,15 @@ class ReplicaScheduler:
         return _ACCEPT
 
     def _group_index(self, request: Request) -> int:
-        name = request.service_class.name
-        index = self._group_of_class.get(name)
+        of = request.service_class
+        index = self._group_of_class.get(of.name)
         if index is None:
-            slo = request.service_class.slo
-            index = self._group_of_class[name] = len(self.groups)
-            strict = slo.itl == "strict" and slo.itl_s is not None
-            self.groups.append(decode_group(self._drafting, self._kv.block_tokens,
-                                            self._pacing.itl_s(slo), strict, name))
+            targets = of.slo, "" if self._drafting is None else of.name  # whose drafts differ
+            index = self._group_of_targets.setdefault(targets, len(self.groups))
+            self._group_of_class[of.name] = index
+            if index == len(self.groups):
+                self.groups.append(decode_group(self._drafting, self._kv.block_tokens,
+                                                self._pacing.itl_s(of.slo), of))
         return index
 
     def abort(self, request_id: int, now_s: float) -> bool:
