@@ -414,6 +414,7 @@ class ReplicaScheduler:
         holdings.committed = plan.step
         self._in_flight -= 1
         if result.num_steps > 1:
+            holdings.settle()  # what ended before the run returns with its first step
             self._repeat(plan, result.num_steps - 1)
         for index in plan.groups:
             self.groups[index].last_turn_s = now_s
