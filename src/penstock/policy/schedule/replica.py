@@ -363,7 +363,7 @@ class ReplicaScheduler:
 
     def _make_room(self, draft: StepDraft) -> None:
         """Book the KV growth of one turn, preempting the worst-ranked if need be."""
-        if not draft.groups or self._kv.grow(self._kv_accounting.growth(draft.groups)):
+        if not draft.groups or self._kv_accounting.book_turn(draft.groups):
             return
         victims = self._kv_accounting.victims(self._sequences.values(), draft.groups)
         assert victims is not None, "room was checked before planning"
@@ -382,7 +382,7 @@ class ReplicaScheduler:
         # A sequence that was just moved may still have been preempted.
         draft.joined = [pair for pair in draft.joined if pair[0] not in draft.preempted]
         draft.groups = tuple([g for g in draft.groups if self.groups[g].members])
-        booked = self._kv.grow(self._kv_accounting.growth(draft.groups))
+        booked = self._kv_accounting.book_turn(draft.groups)
         assert booked, "preemption must have made room"
 
     def _preempt(self, sequence: Sequence) -> None:
@@ -417,6 +417,7 @@ class ReplicaScheduler:
         holdings.committed = plan.step
         self._in_flight -= 1
         if result.num_steps > 1:
+            holdings.settle()  # what ended before the run returns with its first step
             self._repeat(plan, result.num_steps - 1)
         for index in plan.groups:
             self.groups[index].last_turn_s = now_s
@@ -476,13 +477,13 @@ class ReplicaScheduler:
             return 1
         if plan.features.decode_seqs != self._num_decoding:
             return 1  # some decodes are paused, and which ones may change with every turn
-        steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
+        steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes(plan)
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
             steps = min(min(steps, steady), self._kv_accounting.turns_with_room(plan.groups))
         return steps
 
-    def _steady_decodes(self) -> int:
+    def _steady_decodes(self, plan: StepPlan) -> int:
         """Steps of decodes alone repeat as long as no prompt could start."""
         if self._num_started:
             return 1
@@ -490,7 +491,9 @@ class ReplicaScheduler:
         if best is None:  # none waits, or all for an adapter's place, which only an end gives
             return UNBOUNDED
         # An arrival that may fit may outrank the prompt that did not.
-        return 1 if best is not self._blocked or self._kv_accounting.num_late else UNBOUNDED
+        if best is not self._blocked or self._kv_accounting.num_late:
+            return 1
+        return self._kv_accounting.turns_without_room(best, plan.groups)
 
     def _steady_chunks(self, plan: StepPlan) -> int:
         """A single prompt that fills a fixed budget keeps doing so until its last chunk."""
