@@ -181,8 +181,7 @@ class ReplicaScheduler:
         draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
         if self._drafting is not None:
             self._depth = set_depth(self._drafting, self.groups, draft.groups)
-        self._blocked = None
-        self._closed = False
+        self._blocked, self._closed = None, False
         if self._prefill_first:
             groups, draft.groups = draft.groups, ()
             self._take_chunks(now_s, draft)
@@ -530,12 +529,10 @@ class ReplicaScheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""
         live = list(self._sequences.values())
-        decoding = [s for s in live if s.join_turn >= 0]
-        started = [s for s in live if s.started and s.join_turn < 0]
-        waiting = [s for s in live if not s.started and s.join_turn < 0]
-        assert self._num_decoding == len(decoding), (self._num_decoding, len(decoding))
-        assert self._num_started == len(started), (self._num_started, len(started))
-        assert self._num_waiting == len(waiting), (self._num_waiting, len(waiting))
+        decoding = len([s for s in live if s.join_turn >= 0])
+        started = len([s for s in live if s.started and s.join_turn < 0])
+        found = decoding, started, len(live) - decoding - started
+        assert found == (self._num_decoding, self._num_started, self._num_waiting), found
         assert self._pending_prompt_tokens == sum(s.remaining for s in live)
         assert self.num_running <= self._max_num_seqs
         for group in self.groups:
