@@ -1,5 +1,6 @@
 """A step while it is being planned."""
 
+from penstock.core.request import Request
 from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan
 
 
@@ -30,19 +31,17 @@ class StepDraft:
         return not (self.chunks or self.groups or self.shed or self.preempted or self.relegated
                     or self.restored)
 
-    def add_chunk(self, request_id: int, tokens: int, past: int, last: bool) -> None:
-        """Add a chunk of a prompt to the step."""
+    def add_chunk(self, request: Request, tokens: int, past: int, last: bool) -> None:
+        """Add a chunk of a prompt to the step. The last token of a prompt whose other tokens
+        another replica computed takes as long as a decode."""
         # ``tuple.__new__`` makes a named tuple in a third of the time of its own, interpreted one.
-        self.chunks.append(tuple.__new__(Chunk, (request_id, tokens, past, last)))
+        self.chunks.append(tuple.__new__(Chunk, (request.request_id, tokens, past, last)))
+        if last and tokens == 1 and 0 < past == request.remote_tokens:
+            self.num_moved += 1
+            self.moved_context += past
+            return
         self.work += tokens * (past + 0.5 * tokens)
         self.prefill_tokens += tokens
-
-    def add_moved(self, request_id: int, past: int) -> None:
-        """Add the last token of a prompt whose other tokens another replica computed. The step
-        takes as long for this token as for a decode."""
-        self.chunks.append(tuple.__new__(Chunk, (request_id, 1, past, True)))
-        self.num_moved += 1
-        self.moved_context += past
 
     def finished(self, step: int, decode_ids: tuple[int, ...], decode_seqs: int,
                  context_tokens: int) -> StepPlan:

@@ -19,8 +19,17 @@ def test_each_side_is_a_run_of_its_role(tmp_path: Path) -> None:
     prefill, decode = observe(read_measured(tmp_path)[0])
     assert (prefill.of.role, decode.of.role) == ("prefill", "decode")
     assert np.isnan(prefill.tpot.measured_s)
-    assert (prefill.ttft.measured_s, decode.tpot.measured_s) == (0.2, 0.02)
+    assert np.isnan(decode.ttft.measured_s)
+    assert decode.tpot.measured_s == 0.02
     assert decode.tpot.weights.sum() == pytest.approx(1.0)
+
+
+def test_longer_times_to_first_token_ask_for_steps_that_are_less_longer(tmp_path: Path) -> None:
+    write_measured(tmp_path, APART, {**APART, "ttft_mean": 0.4})
+    short, long = (observe(row)[0].ttft for row in read_measured(tmp_path))
+    assert short.trust == long.trust > 1.0  # prompts queue
+    assert long.measured_s / short.measured_s == pytest.approx(2.0 ** (1.0 / short.trust))
+    assert short.weights == pytest.approx(long.weights)
 
 
 def test_the_times_of_a_row_tell_its_batches(tmp_path: Path) -> None:
