@@ -17,8 +17,9 @@ from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
 DRAFTED = "speculative decoding"
-APART = "prefill and decode apart"
 """Family of points with drafts, whatever their accelerator: no rates were fitted on them."""
+APART = "prefill and decode apart"
+"""Family of points whose prompts and answers were computed apart."""
 
 STATED, INFERRED = "stated", "inferred"
 
