@@ -58,8 +58,8 @@ class Handover:
     The second replica is chosen when the prompt is computed. Where it caches prefixes, it says at
     the end of its step which blocks it has, and only the others move. It computes the prompt's last
     token, whose logits give the first token, as vLLM's connectors do. A replica sends and receives
-    one prompt after the other; latencies overlap. The first replica keeps the KV cache until the second has room for
-    the request and begins it: a full second replica holds the first one back.
+    one prompt after the other; latencies overlap. The first replica keeps the KV cache until the
+    second has room for the request and begins it: a full second replica holds the first one back.
     """
 
     def __init__(self, dispatcher: Dispatcher, replicas: Sequence[SimReplica],
