@@ -66,6 +66,13 @@ class Recipe(NamedTuple):
         return self.prefill.workers, self.decode.workers
 
     @property
+    def spread(self) -> tuple[int, Side, Side]:
+        """Return the drafted tokens and both sides without their limits."""
+        prefill, decode = (side._replace(seqs=None, step_tokens=None)
+                           for side in (self.prefill, self.decode))
+        return self.drafts, prefill, decode
+
+    @property
     def num_accelerators(self) -> int:
         """Return the accelerators of the whole deployment."""
         return sum(side.workers * side.ranks for side in (self.prefill, self.decode))

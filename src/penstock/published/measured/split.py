@@ -21,8 +21,8 @@ _UNSTATED = "disaggregated by an unstated number of workers"
 
 class Split(NamedTuple):
     """Both sides of a point, and the tokens that its decodes draft, None where only the row can
-    tell. ``is_inferred`` says that the numbers of workers are those of the one published recipe
-    that fits the row, which states none."""
+    tell. ``is_inferred`` says that the numbers of workers are those on which all published recipes
+    agree that fit the row, which states none."""
 
     prefill: Side
     decode: Side
@@ -36,13 +36,14 @@ def split_of(row: Measured, system: System) -> Split | str:
     A recipe of InferenceX fits a row of the same system, lengths, release and clients whose stated
     ranks and workers are those of the recipe. A row that states its workers states its speculation,
     too. Rows of aiconfigurator without workers state no speculation whatever they ran (the same
-    figures stand as MTP in InferenceX's own), so these take a recipe's, where just one fits.
+    figures stand as MTP in InferenceX's own), so these take that of the recipes that fit, where
+    these agree on workers, degrees and drafts. Limits are those of the first recipe.
     """
     stated = _stated(row)
     fitting = [one for one in recipes(system) if one.has(row.version, int(row.load_value or 0))]
     if stated is None:
         found = [one for one in fitting if _has_ranks(one, row)]
-        if len(found) == 1:
+        if len({one.spread for one in found}) == 1:
             return Split(found[0].prefill, found[0].decode, found[0].drafts, is_inferred=True)
         return f"disaggregated, {len(found)} published recipes fit" if found else _UNSTATED
     drafted = row.spec_decode not in NONE

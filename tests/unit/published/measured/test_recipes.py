@@ -26,3 +26,12 @@ def test_models_of_one_size_share_recipes() -> None:
 
 def test_an_unknown_system_has_none() -> None:
     assert recipes(GB200._replace(accelerator="a100-80gb")) == ()
+
+
+def test_recipes_that_differ_only_in_limits_have_one_spread() -> None:
+    recipe = recipes(System("b200", "deepseek-r1", "fp4", "sglang", 1024, 1024))[0]
+    fuller = recipe._replace(decode=recipe.decode._replace(seqs=1), releases=())
+    assert fuller.spread == recipe.spread
+    assert recipe._replace(drafts=3).spread != recipe.spread
+    more = recipe.prefill._replace(workers=recipe.prefill.workers + 1)
+    assert recipe._replace(prefill=more).spread != recipe.spread
