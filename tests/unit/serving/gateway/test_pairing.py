@@ -181,10 +181,6 @@ async def paired(kind, pair, roles=("prefill", "decode"), dead=(), tracing=NO_TR
              "bootstrap_ports": [9123 + i]}
             for i, (role, url) in enumerate(zip(roles, urls, strict=True))]})
         check_roles(fleet)
-    if "min_prompt_tokens" in wanted:
-        beside = {"role": "both", "endpoints": ["http://127.0.0.1:9002"], **more}
-        check_roles(parse_fleet(FLEET, overrides={
-            "disaggregation": {**SPLIT, "min_prompt_tokens": 9}, "replicas": [*groups, beside]}))
         url, _ = await stack.enter_async_context(running(
             fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(), tracing=tracing))
         yield await stack.enter_async_context(aiohttp.ClientSession(url))
@@ -333,3 +329,7 @@ def test_roles_that_cannot_be_served(more, wanted) -> None:
         "disaggregation": {**SPLIT, "min_prompt_tokens": 9}, "replicas": groups})
     with pytest.raises(InputError, match=wanted):
         check_roles(fleet)
+    if "min_prompt_tokens" in wanted:
+        beside = {"role": "both", "endpoints": ["http://127.0.0.1:9002"], **more}
+        check_roles(parse_fleet(FLEET, overrides={
+            "disaggregation": {**SPLIT, "min_prompt_tokens": 9}, "replicas": [*groups, beside]}))
