@@ -51,6 +51,10 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
     if with_roles and scale not in _BY_OWN_LOAD:
         yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
                       f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
+    for i, group in enumerate(fleet.replicas):
+        if group.min_prompt_tokens is not None and group.role != PREFILL:
+            yield Problem(("replicas", i, "min_prompt_tokens"), f"stands at role: {group.role}; "
+                          f"expected role: {PREFILL}")
     for i, group in with_roles:
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
     yield from _meeting_problems(fleet.replicas)
@@ -93,5 +97,14 @@ def roles_of(fleet: Fleet) -> Roles | None:
     """Return the role of each replica, in order of number, None where all do everything."""
     if fleet.disaggregation is None:
         return None
-    return Roles([group.role for group in fleet.replicas for _ in range(group.count)],
-                 fleet.disaggregation.min_prompt_tokens)
+    groups = [group for group in fleet.replicas for _ in range(group.count)]
+    return Roles([group.role for group in groups],
+                 [least_tokens(fleet, group) for group in groups])
+
+
+def least_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Return the fewest tokens of a prompt that replicas take which compute prompts, else 0."""
+    if group.role != PREFILL or fleet.disaggregation is None:
+        return 0
+    own = group.min_prompt_tokens
+    return fleet.disaggregation.min_prompt_tokens if own is None else own

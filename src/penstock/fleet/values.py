@@ -135,7 +135,8 @@ class ReplicaGroup:
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
     ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
-    tokens. ``role`` says whether they compute prompts, answers or both. ``kv_events`` has the
+    tokens. ``role`` says whether they compute prompts, answers or both; those that compute prompts
+    take none of fewer than ``min_prompt_tokens``, None for the fleet's. ``kv_events`` has the
     address of every replica's KV events, or one with ``*`` for the host, ``kv_replay`` those of
     their replay. ``lora`` is None where they take no adapters. ``bootstrap_ports`` has the port of
     every replica at which SGLang's engines meet, empty for the usual one.
@@ -168,6 +169,7 @@ class ReplicaGroup:
     kv_replay: tuple[str, ...] = ()
     lora: LoraOptions | None = None
     bootstrap_ports: tuple[int, ...] = ()
+    min_prompt_tokens: int | None = None
 
     @property
     def served_name(self) -> str:

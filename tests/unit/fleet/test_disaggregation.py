@@ -3,6 +3,7 @@
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.fleet.disaggregation import least_tokens
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.write import to_yaml
 
@@ -27,7 +28,17 @@ def test_roles_resolve_and_are_written():
     assert parse_fleet(to_yaml(fleet)) == fleet
 
 
+def test_replicas_that_prefill_state_their_own_least_length():
+    fleet = parse_fleet(FLEET.replace("{role: prefill}", "{role: prefill, min_prompt_tokens: 90}"))
+    assert [least_tokens(fleet, group) for group in fleet.replicas] == [90, 0]
+    assert [least_tokens(parse_fleet(FLEET), group)
+            for group in parse_fleet(FLEET).replicas] == [64, 0]
+    assert parse_fleet(to_yaml(fleet)) == fleet
+
+
 @pytest.mark.parametrize(("old", "new", "said"), [
+    ("{role: decode,", "{role: decode, min_prompt_tokens: 90,",
+     "fleet.yaml:8: replicas[1].min_prompt_tokens: stands at role: decode; expected role: prefill"),
     ("disaggregation: {transfer: {gb_per_s: 50, by_layer: true}, min_prompt_tokens: 64}\n", "",
      "fleet.yaml:7: replicas[0].role: prefill, but the file does not say how fast prompts move"),
     ("  - {role: decode, count: 2}\n", "",
