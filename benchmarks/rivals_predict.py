@@ -96,7 +96,7 @@ def worker_of(side: dict[str, Any], job: dict[str, Any], formats: dict[str, str]
     worker: dict[str, Any] = {"parallelism": spread, "scheduler": {
         "max_sequences": max(1, round(seqs / side["dp"]))}}
     if "prefill" in job:
-        worker["replicas"] = side["workers"]
+        spread["replicas"] = side["workers"]
     return worker | ({"timing": formats} if formats else {})
 
 
@@ -114,7 +114,8 @@ def simulator(job: dict[str, Any]) -> dict[str, float]:
                                "output_tokens": job["osl"]},
                     "load": {"type": "concurrency", "concurrency": job["clients"]},
                     "stop": {"requests": 6 * job["clients"]}},
-        "engine": {"model": name, "hardware": SYSTEMS[job["hardware"]], "backend": job["engine"],
+        "engine": {"mode": "disaggregated" if "prefill" in job else "aggregated",
+                   "model": name, "hardware": SYSTEMS[job["hardware"]], "backend": job["engine"],
                    "workers": workers}}
     out = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(out):
