@@ -30,15 +30,16 @@ def whole():
 
 
 def test_the_cheaper_of_both_is_chosen(apart, whole):
-    split = apart.splits["llama-3-8b"]
-    assert [group.role for group in split.groups] == ["prefill", "decode"]
-    assert split.verdict.meets
-    assert apart.served_in_full
-    assert apart.cost_per_hour == pytest.approx(split.cost_per_hour)
-    assert not whole.served_in_full or apart.cost_per_hour < whole.cost_per_hour
-    assert apart.fleet.replicas == split.groups
     choice, = apart.choices
-    assert judge(apart.before, choice.demand, split.groups, seed=apart.fleet.run.seed).meets
+    name = choice.demand.name
+    assert {group.role for group in apart.fleet.replicas} == {"prefill", "decode"}
+    assert apart.is_split(name)
+    assert apart.checked.verdicts[name].meets
+    assert apart.served_in_full
+    assert not whole.served_in_full or apart.cost_per_hour < whole.cost_per_hour
+    assert apart.whole.solution.cost_per_hour == pytest.approx(whole.cost_per_hour)
+    assert judge(apart.before, choice.demand, apart.fleet.replicas,
+                 seed=apart.fleet.run.seed).meets
 
 
 def test_the_document_tells_roles_cost_and_what_whole_replicas_would_be(apart):
@@ -47,7 +48,10 @@ def test_the_document_tells_roles_cost_and_what_whole_replicas_would_be(apart):
     assert set(demand["replicas"]) == {"h100-80gb-bf16 prefill", "h100-80gb-bf16 decode"}
     assert demand["served_share"] == 1.0
     assert document["cost_per_hour"] == pytest.approx(demand["cost_per_hour"])
-    assert document["unserved"] == document["shadow_prices"] == document["pareto"] == []
+    assert document["unserved"] == document["pareto"] == []
+    assert 0.0 < demand["headroom"] <= 1.0
+    assert 0.05 <= demand["certainty"]["holds_probability"] <= 0.951
+    assert document["holds_probability"] == demand["certainty"]["holds_probability"]
     assert set(demand["whole"]) == {"replicas", "served_share"}
     used = {row["accelerator"]: row["used"] for row in document["accelerators"]}
     assert used == {"h100-80gb": sum(demand["replicas"].values())}
@@ -63,12 +67,12 @@ def test_the_planned_file_loads_with_its_roles(apart):
 
 def test_whole_replicas_stay_where_they_are_cheaper(whole):
     short = planned(disaggregation=SPLIT)
-    assert short.splits == {}
+    assert not short.has_roles
     assert short.fleet.disaggregation is None
     assert document_of(short)["replicas"] == document_of(planned())["replicas"]
     assert parse_fleet(planned_yaml(short)).replicas
-    assert whole.splits == {}
+    assert not whole.has_roles
 
 
 def test_too_few_accelerators_split_nothing():
-    assert long_prompts(gpus=1, disaggregation=SPLIT).splits == {}
+    assert not long_prompts(gpus=1, disaggregation=SPLIT).has_roles
