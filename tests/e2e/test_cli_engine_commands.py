@@ -55,6 +55,23 @@ def test_forms_of_containers(penstock, named):
     assert found["items"][0]["metadata"]["namespace"] == "default"
 
 
+def test_replicas_with_adapters(penstock, named):
+    """Engines start with the room that the file states. Adapters without a path are the user's."""
+    with_adapters = ("--set", "models[0].adapters=[{name: poet}, {name: tagger, path: /a/tagger}]",
+                     "--set", "replicas[0].lora={max_loras: 2, max_cpu_loras: 5, max_rank: 8}")
+    outcome = penstock("commands", "named.yaml", *with_adapters)
+    assert outcome.status == 0
+    assert ("# Note: replicas[0]: adapters without a path are not loaded by this command line: "
+            "poet.") in outcome.out
+    assert "# --max-lora-rank 8: stated by --set" in outcome.out.replace("#   ", "# ")
+    objects = penstock("commands", "named.yaml", *with_adapters, "--format", "kubernetes",
+                       "--json").json["items"]
+    (container,) = objects[0]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "1"} in container["env"]
+    assert " ".join(container["command"]).endswith(
+        "--enable-lora --max-loras 2 --max-cpu-loras 5 --max-lora-rank 8")
+
+
 def test_another_engine(penstock, named):
     text = penstock("commands", "named.yaml", "--engine", "sglang:0.5.23").out
     assert "python3 -m sglang.launch_server" in text

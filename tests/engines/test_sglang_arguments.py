@@ -100,3 +100,12 @@ def test_sglang_takes_the_command_lines_of_random_plans(
             group = made[1].replicas[start.placed.number].parallelism
             assert found.tp_size * found.pp_size == group.num_accelerators
     assert num > 20
+
+
+def test_sglang_takes_room_for_adapters(engine: str, parser: argparse.ArgumentParser) -> None:
+    text = two_replicas(ENGINE, DENSE, "bf16", "bf16", "tensor: 1").replace(
+        "served_as: me/weights", "served_as: me/weights, lora: {max_loras: 3, max_rank: 24}")
+    found = parsed(parser, started(text, engine, None)[0])
+    assert found.enable_lora
+    assert (found.max_loras_per_batch, found.max_loaded_loras, found.max_lora_rank) == (3, 3, 24)
+    assert found.lora_target_modules == ["all"]

@@ -122,3 +122,16 @@ def test_vllm_takes_roles_and_drafts(engine: str) -> None:
     assert decode.speculative_config == {
         "method": "ngram", "num_speculative_tokens": 3,
         "num_speculative_tokens_per_batch_size": [[1, 16, 3], [17, 256, 0]]}
+
+
+def test_vllm_takes_room_for_adapters(engine: str) -> None:
+    from vllm.config import LoRAConfig
+
+    lora = "served_as: me/weights, lora: {max_loras: 3, max_cpu_loras: 40, max_rank: 24}}"
+    text = APART.replace("role: prefill, served_as: me/weights}", lora, 1)
+    start = started(text[:text.index("  - {role: decode")], engine, None)[0]
+    found = parsed(start)[1]
+    assert found.enable_lora
+    room = LoRAConfig(max_loras=found.max_loras, max_cpu_loras=found.max_cpu_loras,
+                      max_lora_rank=found.max_lora_rank)  # which checks the rank
+    assert (room.max_loras, room.max_cpu_loras, room.max_lora_rank) == (3, 40, 32)

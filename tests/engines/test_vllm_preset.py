@@ -141,7 +141,7 @@ def next_plan(real: Vllm) -> Planned:
             real.commit()
         plan = real.plan()
         preempted += plan.preempted
-    return plan.replace(preempted=tuple(sorted(preempted)))
+    return plan._replace(preempted=tuple(sorted(preempted)))
 
 
 def compare(configured: Configured, limits: Limits, asks: Sequence[Ask]) -> list[Planned]:
@@ -154,7 +154,7 @@ def compare(configured: Configured, limits: Limits, asks: Sequence[Ask]) -> list
         preset.add(arrived)
         expected, found = next_plan(real), preset.plan()
         # A request that has ended may be preempted before its end is known: it loses nothing.
-        expected = expected.replace(preempted=tuple(filter(preset.left.get, expected.preempted)))
+        expected = expected._replace(preempted=tuple(filter(preset.left.get, expected.preempted)))
         assert found == expected, (limits, step, len(plans))
         plans.append(expected)
         preset.commit()

@@ -3,17 +3,20 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
+from penstock.core.slo import ServiceClass
 from penstock.core.units import to_ps
 from penstock.perf.step_time.clock import StepClock
+from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.kv.tiers import KvTiers, TierSpec
 from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.build import build_kv
+from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
@@ -24,7 +27,7 @@ from penstock.sim.replica import SimReplica
 from penstock.sim.upcoming import InOrder
 from support.reference_driver import assert_same_tokens, run_reference
 from support.scaled_examples import examples
-from support.strategies import POLICIES, Case, cases, linear_step_times
+from support.strategies import EVIDENCE, POLICIES, Case, cases, linear_step_times
 
 BLOCK = 16
 SIZES = st.sampled_from((0, 3, 5, 200))
@@ -132,7 +135,16 @@ def squeezed(case: Case) -> Case:
                    options=replace(case.options, kv_watermark=0.0))
 
 
+# The blocks of a request that ended late make room for the later steps of the jump after it.
+LATE = squeezed(Case(
+    scheduler_options("sarathi", chunk_tokens=2, kv_reserve="prompt", late_results=True),
+    LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE), 1, 0, True,
+    tuple(Request(number, 0.0, prompt, answer, ServiceClass("any"), hash_block_tokens=1)
+          for number, (prompt, answer) in enumerate(((4, 1), (1, 3), (1, 1)))), {0: 1, 1: 3, 2: 1}))
+
+
 @examples(150)
+@example(LATE, 0, 0)
 @given(cases(POLICIES, linear_step_times()).map(squeezed), SIZES, SIZES)
 def test_jumps_equal_steps(case: Case, host: int, remote: int) -> None:
     runs = [KvTiers([tier.store(case.block_tokens)

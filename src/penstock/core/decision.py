@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from penstock.core.value import Value, made_again
 
@@ -44,7 +44,7 @@ _NO_TERMS: Mapping[str, float] = MappingProxyType({})
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
-class ScoredCandidate(NamedTuple):
+class ScoredCandidate(Value):
     """A router's score of one replica for one request: money, seconds, probabilities.
 
     ``chance`` is the probability of meeting every target of its class, ``others_s`` the total
@@ -52,15 +52,21 @@ class ScoredCandidate(NamedTuple):
     eligible.
     """
 
-    replica_id: int
-    utility: float
-    quality: float
-    price: float
-    chance: float
-    ttft_s: float
-    e2e_s: float
-    others_s: float = 0.0
-    reason: str = ""
+    __match_args__ = ("replica_id", "utility", "quality", "price", "chance", "ttft_s", "e2e_s",
+                      "others_s", "reason")
+
+    def __init__(self, replica_id: int, utility: float, quality: float, price: float,
+                 chance: float, ttft_s: float, e2e_s: float, others_s: float = 0.0,
+                 reason: str = "") -> None:
+        self.replica_id: Final = replica_id
+        self.utility: Final = utility
+        self.quality: Final = quality
+        self.price: Final = price
+        self.chance: Final = chance
+        self.ttft_s: Final = ttft_s
+        self.e2e_s: Final = e2e_s
+        self.others_s: Final = others_s
+        self.reason: Final = reason
 
 
 class Route(Value):

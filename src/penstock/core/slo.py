@@ -1,9 +1,11 @@
 """Service-level objectives and the traffic classes that have them."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
-ItlMode = Literal["paced", "strict", "mean"]
+from penstock.core.value import made_again
+
+ItlMode: TypeAlias = Literal["paced", "strict", "mean"]
 ITL_MODES: Final[tuple[ItlMode, ...]] = ("paced", "strict", "mean")
 
 
@@ -25,6 +27,9 @@ class Slo:
     itl: ItlMode = "paced"
     percentile: float = 99.0
     task_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)
 
     @property
     def allowed_misses(self) -> float:
@@ -52,3 +57,6 @@ class ServiceClass:
     weight: float = 1.0
     confidential: bool = False
     defer_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_again(self)

@@ -32,6 +32,7 @@ class Door:
             self._servers.append(await asyncio.get_running_loop().create_server(
                 self._protocols, sock=socket.socket(fileno=os.dup(one.fileno())),
                 **_options(context)))
+        await _accept_no_more(old)
         for server in old:
             server.close()
 
@@ -59,6 +60,17 @@ async def open_door(runner: web.AppRunner, host: str, port: int,
             yield door
     finally:
         door.close()
+
+
+async def _accept_no_more(servers: list[asyncio.Server]) -> None:
+    """Wait until connections that were accepted belong to their server. asyncio makes the transport
+    of a connection a turn of the loop after its acceptance, and the transport of a server that has
+    been closed in between is lost without an end of its connection."""
+    loop = asyncio.get_running_loop()
+    for listener in (listener for server in servers for listener in server.sockets):
+        loop.remove_reader(listener.fileno())  # does nothing on uvloop, which makes both at once
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def _follow(door: Door, tls: ServerTls, loaded: Stamps) -> None:

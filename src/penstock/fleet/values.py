@@ -36,7 +36,7 @@ from penstock.fleet.values_speculation import Speculation, drafted_seqs
 from penstock.fleet.values_starts import StartParts
 from penstock.fleet.values_traffic import Lengths
 from penstock.perf.memory import ONE_ACCELERATOR
-from penstock.policy.route.roles import BOTH
+from penstock.policy.route.roles import BOTH, DECODE
 from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 
@@ -185,6 +185,13 @@ class ReplicaGroup:
     def num_accelerators(self) -> int:
         """Number of accelerators of all replicas of the group."""
         return self.count * self.parallelism.num_accelerators
+
+    @property
+    def step_role(self) -> str:
+        """Return the role that rates of stock engines are of, empty where steps are mixed."""
+        if self.role == BOTH:
+            return ""
+        return self.role if self.speculation is None else f"{self.role} with drafts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +389,7 @@ class Fleet:
             return found
         defaults = defaults_of(engine.name, engine.version, group.accelerator)
         most_seqs = engine.max_num_seqs or drafted_seqs(group.speculation, defaults.engine)
-        return stock_schedule(defaults, None, most_seqs)
+        return stock_schedule(defaults, None, most_seqs, moved_prompts=group.role == DECODE)
 
     def engine_of(self, group: ReplicaGroup) -> EngineOptions:
         """Return the engine of a group's replicas: its own, or the fleet's."""

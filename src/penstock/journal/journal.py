@@ -1,6 +1,7 @@
 """A record of all calls of a scheduler and of all its decisions."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
 VERSION = 1
+_TARGETS = tuple(one.name for one in fields_of(Slo))
 _OF_THE_ROUTER = ("needs", "forecasts")  # a scheduler does not use these
 
 
@@ -51,7 +53,7 @@ class Journal:
         fields["service_class"] = {
             "name": service_class.name, "priority": service_class.priority,
             "weight": service_class.weight,
-            "slo": {name: getattr(slo, name) for name in Slo.__slots__}}
+            "slo": {name: getattr(slo, name) for name in _TARGETS}}
         self._write({"kind": "add", "now_s": now_s, "request": fields})
 
     def abort(self, request_id: int, now_s: float) -> None:

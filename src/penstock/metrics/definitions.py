@@ -5,16 +5,16 @@ NaN, and so is every latency that depends on it. ``docs/reference/metrics.md`` h
 definitions in prose.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.slo import ItlMode, Slo
 
-FloatColumn = NDArray[np.float64]
-IntColumn = NDArray[np.int64]
-BoolColumn = NDArray[np.bool_]
+FloatColumn: TypeAlias = NDArray[np.float64]
+IntColumn: TypeAlias = NDArray[np.int64]
+BoolColumn: TypeAlias = NDArray[np.bool_]
 
 # Clocks are sums of floats: a token is late only when it is late by more than rounding.
 TOLERANCE_S = 1e-9

@@ -10,33 +10,46 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, exp, inf, log
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from penstock.core.snapshot import ReplicaSnapshot
-from penstock.core.value import made_again
+from penstock.core.value import Value, made_again
+from penstock.perf.step_time.decode_times import DecodeTimes
 from penstock.perf.step_time.protocol import StepTimeModel
 
 TTFT, TPOT, E2E = range(3)
 _LEAST_S = 1e-9  # a step's time: ratios to a prediction need one
 
 
-class Pace(NamedTuple):
+class Pace(Value):
     """Latency terms that follow from a replica's present load, for any request.
 
     ``wait_s`` passes before its prompt gets its first share of a step; each started chunk of
     ``chunk_tokens`` costs ``chunk_s``, each prompt token ``token_s``; an output token ``tpot_s``.
     ``seq_s`` is what one more sequence adds to every step, ``context_s`` one more token of context.
+    ``factors`` correct TTFT and TPOT.
     """
 
-    wait_s: float
-    queued_tokens: int
-    chunk_tokens: int
-    chunk_s: float
-    token_s: float
-    tpot_s: float
-    seq_s: float
-    context_s: float
-    factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    __match_args__ = ("wait_s", "queued_tokens", "chunk_tokens", "chunk_s", "token_s", "tpot_s",
+                      "seq_s", "context_s", "factors")
+
+    def __init__(self, wait_s: float, queued_tokens: int, chunk_tokens: int, chunk_s: float,
+                 token_s: float, tpot_s: float, seq_s: float, context_s: float,
+                 factors: tuple[float, float] = (1.0, 1.0)) -> None:
+        self.wait_s: Final = wait_s
+        self.queued_tokens: Final = queued_tokens
+        self.chunk_tokens: Final = chunk_tokens
+        self.chunk_s: Final = chunk_s
+        self.token_s: Final = token_s
+        self.tpot_s: Final = tpot_s
+        self.seq_s: Final = seq_s
+        self.context_s: Final = context_s
+        self.factors: Final = factors
+
+    def corrected(self, factors: tuple[float, float]) -> "Pace":
+        """Return the same pace with other factors."""
+        return Pace(self.wait_s, self.queued_tokens, self.chunk_tokens, self.chunk_s, self.token_s,
+                    self.tpot_s, self.seq_s, self.context_s, factors)
 
     def ttft_s(self, prompt_tokens: int) -> float:
         """Time to the first token of a prompt of which so many tokens are to be computed."""
@@ -59,16 +72,16 @@ class LatencyPrior:
     step: StepTimeModel
     max_num_seqs: int
     chunk_tokens: int = 512
-    # Step times without context, by the number of sequences: they do not change.
-    _empty_s: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _decodes: DecodeTimes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_decodes", DecodeTimes(self.step))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return made_again(self)
 
-    def pace(self, replica: ReplicaSnapshot,
-             factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Pace:
-        """The pace at a replica's load, to be corrected by the factors. Those who wait will decode
-        beside the newcomer.
+    def pace(self, replica: ReplicaSnapshot) -> Pace:
+        """The pace at a replica's load. Those who wait will decode beside the newcomer.
 
         Fits that fall below 0 outside their range (published ones do) count as no time at all.
         """
@@ -78,22 +91,15 @@ class LatencyPrior:
         together = min(running + waiting, self.max_num_seqs - 1)
         chunk_s = max(_LEAST_S, seconds(0, 0.0, running, context))
         full_s = seconds(self.chunk_tokens, 0.5 * self.chunk_tokens**2, running, context)
-        alone_s = self._without_context_s(1)
+        alone_s = self._decodes.seconds(1, 0)
         tpot_s = max(_LEAST_S, seconds(0, 0.0, together + 1,
                                        context + replica.queued_prompt_tokens))
         context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
-        seq_s = max(0.0, self._without_context_s(together + 2) - alone_s) / (together + 1)
+        seq_s = max(0.0, self._decodes.seconds(together + 2, 0) - alone_s) / (together + 1)
         wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)
         return Pace(wait_s + 0.5 * chunk_s * (running > 0),
                     replica.queued_prompt_tokens, self.chunk_tokens, max(chunk_s, alone_s),
-                    max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s,
-                    factors)
-
-    def _without_context_s(self, num_seqs: int) -> float:
-        found = self._empty_s.get(num_seqs)
-        if found is None:
-            found = self._empty_s[num_seqs] = self.step.seconds(0, 0.0, num_seqs, 0)
-        return found
+                    max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s)
 
     def _seat_wait_s(self, replica: ReplicaSnapshot, tpot_s: float) -> float:
         """How long until enough sequences have ended for the newcomer to run.
@@ -205,7 +211,10 @@ class Residuals:
 
     def chance(self, log_room: float) -> float:
         """The chance that a residual is at most ``log_room`` (conformal: one more than seen)."""
-        return (bisect_right(self._sorted, log_room) + 0.5) / (len(self._sorted) + 1)
+        num = len(self._sorted)
+        # Mostly there is ample room.
+        below = num if log_room >= self._sorted[num - 1] else bisect_right(self._sorted, log_room)
+        return (below + 0.5) / (num + 1)
 
     def quantile(self, share: float) -> float:
         """The residual that a new one stays below with at least that chance; inf where too few
@@ -243,10 +252,13 @@ class LatencyPredictor:
 
     def pace(self, replica: ReplicaSnapshot) -> Pace:
         """The corrected pace at a replica's load."""
+        return self.corrected(replica, self.prior.pace(replica))
+
+    def corrected(self, replica: ReplicaSnapshot, pace: Pace) -> Pace:
+        """Return the pace at a replica's load with the present corrections."""
         load = self.load(replica)
         ttft, tpot = self._corrections
-        return self.prior.pace(replica, (exp(ttft.log_factor(load)), exp(tpot.log_factor(load)),
-                                         1.0))
+        return pace.corrected((exp(ttft.log_factor(load)), exp(tpot.log_factor(load))))
 
     def chance(self, what: int, predicted_s: float, limit_s: float) -> float:
         """The chance that TTFT, TPOT or E2E stays within a limit, given its prediction."""

@@ -63,7 +63,9 @@ class HistoryLengths(LengthPredictor):
         if history is None:
             return self._prior_tokens
         ranked = history.ranked
-        return ranked[min(len(ranked) - 1, int(q * len(ranked)))]
+        num = len(ranked)
+        place = int(q * float(num))  # a float, for native code multiplies no other by an int
+        return ranked[place if place < num else num - 1]
 
     def mean(self, key: str) -> float:
         history = self._of_key.get(key)

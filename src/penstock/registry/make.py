@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import InputError
 from penstock.core.settings import LARGEST, refused
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.multiplex.build import MultiplexContext
-from penstock.policy.multiplex.protocol import Multiplexer
-from penstock.policy.place.protocol import Placer
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.explore import Exploring
 from penstock.policy.route.protocol import Router
@@ -32,6 +29,11 @@ from penstock.registry.policies import (
     SCALERS,
     SCHEDULES,
 )
+
+if TYPE_CHECKING:  # a plain run needs neither, and every command that reads a fleet imports this
+    from penstock.policy.multiplex.build import MultiplexContext
+    from penstock.policy.multiplex.protocol import Multiplexer
+    from penstock.policy.place.protocol import Placer
 
 Named = tuple[str, Mapping[str, Any]]
 """A policy's name with its validated settings."""
@@ -108,13 +110,13 @@ def read_scaler_file(path: str) -> dict[str, Any]:
 
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],
-                     context: MultiplexContext) -> Multiplexer:
+                     context: "MultiplexContext") -> "Multiplexer":
     """Build the named multiplexing policy. Raises InputError for an unknown name."""
     policy: Multiplexer = MULTIPLEXERS.load(name)(settings, context)
     return policy
 
 
-def make_placer(name: str, settings: Mapping[str, Any] | None = None) -> Placer:
+def make_placer(name: str, settings: Mapping[str, Any] | None = None) -> "Placer":
     """Build the named placer. Raises InputError for an unknown name."""
     placer: Placer = PLACERS.load(name)(settings or {})
     return placer

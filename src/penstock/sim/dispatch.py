@@ -48,13 +48,17 @@ class Dispatcher:
     """Calls the router, and keeps the records that learning routers need.
 
     Expected lengths are those of the request's forecast, else the observed mean of its class, as in
-    a gateway. ``reuse`` counts the prefixes that routed requests found.
+    a gateway. ``reuse`` counts the prefixes that routed requests found. A ``blind`` router gets
+    snapshots of any time, since its choice depends on no replica's state.
     """
 
     def __init__(self, router: Router, replicas: Sequence[SimReplica], specs: Sequence[ReplicaSpec],
                  on_refused: Callable[[Request, str], None], roles: Roles | None = None,
-                 reuse: ReuseMeter | None = None) -> None:
+                 reuse: ReuseMeter | None = None, blind: bool = False) -> None:
         self.reuse = reuse
+        self._blind = blind
+        self._old: list[ReplicaSnapshot] = []  # that a blind router got, of these candidates:
+        self._old_of: list[int] = []
         self._router = router
         self._replicas = list(replicas)
         self._specs = list(specs)
@@ -89,6 +93,10 @@ class Dispatcher:
         if candidates is None:
             candidates = [i for i, spec in enumerate(self._specs)
                           if self._open[i] and spec.serves(*key)]
+            for known in self._candidates.values():
+                if known == candidates:  # equal lists are one, which is fast to recognise
+                    candidates = known
+                    break
             self._candidates[key] = candidates
         return candidates
 
@@ -142,7 +150,7 @@ class Dispatcher:
                 return REFUSED
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]
-        snapshots = [self._snapshot(index, now_ps) for index in candidates]
+        snapshots = self._snapshots(candidates, now_ps, self._blind and not request.adapter)
         if request.adapter:
             found = near(snapshots, [self._nearness(index, request.adapter)
                                      for index in candidates], request.prompt_tokens)
@@ -220,6 +228,15 @@ class Dispatcher:
                                      end_ps / PS_PER_S - request.arrival_s))
 
     # -- snapshots ------------------------------------------------------------------------------
+
+    def _snapshots(self, candidates: list[int], now_ps: int,
+                   of_any_time: bool) -> list[ReplicaSnapshot]:
+        if not of_any_time:
+            return [self._snapshot(index, now_ps) for index in candidates]
+        if candidates is not self._old_of:
+            self._old = [self._snapshot(index, now_ps) for index in candidates]
+            self._old_of = candidates
+        return self._old
 
     def _snapshot(self, index: int, now_ps: int) -> ReplicaSnapshot:
         """Return a replica's snapshot. It is kept until the replica changes, which it does with

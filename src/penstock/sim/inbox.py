@@ -15,8 +15,8 @@ def steps_until(gap_ps: int, duration_ps: int, growth_ps: int, most: int) -> int
         return 1
     low, high = 1, min(most, gap_ps // duration_ps + 1)
     while low < high:
-        middle = (low + high) // 2
-        if middle * duration_ps + middle * (middle - 1) // 2 * growth_ps >= gap_ps:
+        middle = low + high >> 1
+        if middle * duration_ps + (middle * (middle - 1) >> 1) * growth_ps >= gap_ps:
             high = middle
         else:
             low = middle + 1

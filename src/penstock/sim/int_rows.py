@@ -9,6 +9,11 @@ from penstock.metrics.definitions import IntColumn
 _MOST_BOXED: Final = 1 << 12
 
 
+def packed(numbers: list[int]) -> IntColumn:
+    """Return whole numbers in 8 bytes each. ``np.array`` would look for the type of each first."""
+    return np.fromiter(numbers, np.int64, len(numbers))
+
+
 class IntRows:
     """Rows of ``columns`` whole numbers each.
 
@@ -30,7 +35,7 @@ class IntRows:
             self._pack()
 
     def _pack(self) -> None:
-        self._blocks.append(np.array(self.tail, dtype=np.int64))
+        self._blocks.append(packed(self.tail))
         self.tail.clear()
 
     def table(self) -> IntColumn:

@@ -76,10 +76,19 @@ def _may_split(fleet: Fleet, traffic: Traffic) -> bool:
                for tier in fleet.engine_of(group).kv_tiers))
 
 
+def routes_blindly(fleet: Fleet) -> bool:
+    """Whether the choice of a replica depends on no replica's state."""
+    policies = fleet.policies
+    return (BLIND in _traits(policies.route.name) and policies.admit.name == "all"
+            and not policies.explore)
+
+
+def _traits(router: str) -> tuple[str, ...]:
+    return ROUTERS.entry(router).traits if ROUTERS.knows(router) else ()
+
+
 def _independent(fleet: Fleet) -> list[list[int]]:
     """Return the replicas in sets, such that no choice in one depends on another."""
-    name = fleet.policies.route.name
-    traits = ROUTERS.entry(name).traits if ROUTERS.knows(name) else ()
     every: list[list[int]] = []
     groups: list[list[int]] = []
     first = 0
@@ -87,9 +96,10 @@ def _independent(fleet: Fleet) -> list[list[int]]:
         groups.append(list(range(first, first + group.count)))
         every += [[replica_id] for replica_id in groups[-1]]
         first += group.count
-    if BLIND in traits:
+    if routes_blindly(fleet):
         return every
-    if BY_SNAPSHOT not in traits or any(one.model == AUTO for one in fleet.traffic):
+    if (BY_SNAPSHOT not in _traits(fleet.policies.route.name)
+            or any(one.model == AUTO for one in fleet.traffic)):
         return [[replica_id for own in groups for replica_id in own]]
     return _together(fleet.replicas, groups)
 

@@ -11,6 +11,7 @@ from penstock.core.step import StepPlan
 from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import BoolColumn, FloatColumn, GapStatistics, IntColumn
 from penstock.metrics.windows import token_list_statistics, window_statistics
+from penstock.sim.int_rows import packed
 from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins, StepSamples, TurnLog
 
@@ -237,7 +238,7 @@ class ReplicaRecorder:
 
     def flush(self) -> Ended:
         """Return the requests that ended since the last flush, and forget their records."""
-        rows = np.array(self._ended, dtype=np.int64).reshape(-1, _COLUMNS)
+        rows = packed(self._ended).reshape(-1, _COLUMNS)
         requests = self._ended_requests
         ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
         first_s = _seconds(rows[:, 2])

@@ -173,7 +173,9 @@ class SimReplica:
         until when that holds), including steps that have ended within a run. NEVER_PS means until
         the replica changes."""
         scheduler = self.scheduler
-        generated = sum(group.generated_tokens for group in scheduler.groups)
+        generated = 0
+        for group in scheduler.groups:
+            generated += group.generated_tokens
         prompt_tokens, kv_tokens = scheduler.pending_prompt_tokens, scheduler.kv_used_tokens
         if self._inbox is not None:
             prompt_tokens += self._inbox.prompt_tokens
@@ -245,7 +247,7 @@ class SimReplica:
     def _end_of(self, num_steps: int) -> int:
         if num_steps == 1:
             return self._start_ps + self._duration_ps
-        growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
+        growth_ps = (num_steps * (num_steps - 1) >> 1) * self._growth_ps
         return self._start_ps + num_steps * self._duration_ps + growth_ps
 
     def _wake(self, now_ps: int) -> bool:

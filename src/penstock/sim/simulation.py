@@ -44,7 +44,7 @@ from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import TrueLengths
-from penstock.sim.parts import Elsewhere, Part
+from penstock.sim.parts import Elsewhere, Part, routes_blindly
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import PrefixReuse, ReuseMeter
 from penstock.sim.scaling.build import ScalingRun, scaling_loop, scaling_run
@@ -255,7 +255,8 @@ def _assemble(fleet: Fleet, traffic: Traffic, beliefs: Beliefs, journal_dir: Pat
     refused = outcomes.refuse
     if elsewhere is not None and part is not None and part.number:
         refused = elsewhere.refused
-    dispatcher = Dispatcher(router, replicas, specs, refused, roles_of(whole), reuse)
+    dispatcher = Dispatcher(router, replicas, specs, refused, roles_of(whole), reuse,
+                            routes_blindly(whole))
     handover = _handover(whole, dispatcher, replicas, engines.kvs)
     pools = simulated_pools(fleet, traffic, seed, len(replicas)) \
         if isinstance(traffic, Workload) else []

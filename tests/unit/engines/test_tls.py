@@ -178,6 +178,31 @@ def test_changed_files_serve_new_handshakes_while_50_streams_go_on(authority, mo
     assert notes[1].endswith("were read again")
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_handshake_ends_while_contexts_are_replaced(authority, loop):
+    async def work():
+        tls_files = ServerTls(*authority.issue("server"), None, lambda _: None)
+        runner = web.AppRunner(web.Application())
+        await runner.setup()
+        async with door.open_door(runner, "127.0.0.1", 0, tls_files) as opened:
+            url = f"https://127.0.0.1:{opened.address[1]}"
+            replaced = False
+
+            async def connect_on():
+                while not replaced:
+                    await serial_of(url, authority)
+
+            clients = [asyncio.create_task(connect_on()) for _ in range(10)]
+            for _ in range(30):
+                await opened.replace(server_context(tls_files))
+                await asyncio.sleep(0.005)
+            replaced = True
+            await asyncio.gather(*clients)
+        await runner.cleanup()
+
+    run(work(), loop)
+
+
 async def serial_of(url, authority):
     _, writer = await asyncio.open_connection("127.0.0.1", port_of(url), ssl=trusting(authority))
     found = writer.get_extra_info("peercert")["serialNumber"]

@@ -19,6 +19,22 @@ def long_prompts(gpus=8, **sections):
                    engine={"name": "vllm"}, plan={"num_seeds": 1, "tensor": [1]}, **sections)
 
 
+def both_lengths(**plan):
+    """Short prompts that may not wait for long ones, and long ones that delay others' tokens."""
+    slos = {"chat": {**STRICT["slo"], "ttft_s": 0.2}, "papers": {**STRICT["slo"], "ttft_s": 3}}
+    return planned(
+        traffic(mix={"chat": 1.0}, lengths=lengths(200, 100), rate_per_s=10, num_requests=100),
+        traffic(mix={"papers": 1.0}, lengths=lengths(8000, 50), rate_per_s=2, num_requests=20),
+        accelerators=cards(h100_80gb=16), engine={"name": "vllm"}, models=[{"name": "llama-3-8b"}],
+        service_classes=[{"name": name, "slo": slo} for name, slo in slos.items()],
+        plan={"num_seeds": 1, "tensor": [1], **plan}, disaggregation=SPLIT)
+
+
+@pytest.fixture(scope="module")
+def beside():
+    return both_lengths()
+
+
 @pytest.fixture(scope="module")
 def apart():
     return long_prompts(disaggregation=SPLIT)
@@ -76,3 +92,23 @@ def test_whole_replicas_stay_where_they_are_cheaper(whole):
 
 def test_too_few_accelerators_split_nothing():
     assert not long_prompts(gpus=1, disaggregation=SPLIT).has_roles
+
+
+def test_whole_replicas_serve_short_prompts_beside_roles(beside):
+    assert beside.served_in_full
+    by_role = {group.role: group for group in beside.fleet.replicas}
+    assert set(by_role) == {"both", "prefill", "decode"}
+    assert 200 < by_role["prefill"].min_prompt_tokens <= 8000
+    alone = both_lengths(mixed=False)
+    assert {group.role for group in alone.fleet.replicas} != set(by_role)
+    assert beside.cost_per_hour < alone.cost_per_hour
+    assert beside.cost_per_hour < beside.whole.solution.cost_per_hour
+
+
+def test_the_planned_file_divides_prompts_as_the_plan_does(beside):
+    again = parse_fleet(planned_yaml(beside))
+    assert again.replicas == beside.fleet.replicas
+    name = beside.choices[0].demand.name
+    demand, = full_document(beside)["demands"]
+    assert demand["certainty"]["holds_probability"] > 0.0
+    assert 0.0 <= beside.headroom[name] <= 1.0

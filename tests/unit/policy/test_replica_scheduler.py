@@ -4,6 +4,7 @@ import pytest
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
+from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import StepPlan, StepResult
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
@@ -221,3 +222,22 @@ def test_nothing_is_steady_while_room_was_just_made() -> None:
     assert replica.steady_steps(plan) == 1
     replica.commit(plan, StepResult(), 0.1)
     assert planned(replica).chunks[0].request_id == 2
+
+
+def test_a_moved_prompt_joins_the_decodes() -> None:
+    replica = scheduler("sarathi", 40)
+    replica.add(request(0, 8, 12)._replace(remote_tokens=7), 0.0)
+    plan = step(replica)
+    assert [(chunk.tokens, chunk.past, chunk.last) for chunk in plan.chunks] == [(1, 7, True)]
+    assert plan.features == (0, 0.0, 1, 7)  # its last token costs what a decode costs
+    replica.add(request(1, 8, 12), 0.0)
+    assert step(replica).features[:3] == (8, 32.0, 1)
+
+
+def test_classes_with_equal_targets_share_a_decode_group() -> None:
+    replica = scheduler("penstock", 100)
+    slos = (Slo(ttft_s=1.0, itl_s=0.1), Slo(ttft_s=1.0, itl_s=0.1), Slo(e2e_s=60.0))
+    for number, slo in enumerate(slos):
+        replica.add(Request(number, 0.0, 4, 11, ServiceClass(f"class-{number}", slo)), 0.0)
+    step(replica)
+    assert [sorted(group.members) for group in replica.groups] == [[0, 1], [2]]

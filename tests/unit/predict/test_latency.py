@@ -113,7 +113,6 @@ def test_constant_factors_are_learned() -> None:
         factors = predictor.pace(replica).factors
         assert factors[TTFT] == pytest.approx(1.5, rel=0.03)
         assert factors[TPOT] == pytest.approx(0.8, rel=0.03)
-        assert factors[E2E] == 1.0
 
 
 def test_a_slope_in_the_load_is_learned_and_drift_is_followed() -> None:

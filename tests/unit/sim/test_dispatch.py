@@ -20,6 +20,7 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
+from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import scheduler_options
 from penstock.predict.latency import LatencyPrior
@@ -293,3 +294,44 @@ def test_requests_of_an_adapter_go_where_it_is_in_use() -> None:
     assert send(4, "") in (0, 1, 2), "a request for the model itself goes anywhere"
     assert send(5, "c") == -1
     assert refused == [NO_REPLICA]
+
+
+class CountedLoads(SimReplica):
+    """A replica that counts how often its load was asked for."""
+
+    num_asked = 0
+
+    def load(self, now_ps: int) -> tuple[int, int, int, int]:
+        self.num_asked += 1
+        return super().load(now_ps)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_a_blind_router_asks_for_no_new_snapshots(blind: bool) -> None:
+    replicas = []
+    for number in range(3):
+        made = replica(number)
+        replicas.append(CountedLoads(number, made.scheduler, StepClock(STEP), Oracle(OUTPUTS),
+                                     made.recorder))
+    dispatcher = Dispatcher(RoundRobin(), replicas, [ReplicaSpec("m")] * 3, lambda *_: None,
+                            blind=blind)
+    chosen = []
+    for number in range(12):
+        class_of = (ANY, HURRIED)[number % 2]  # classes with the same replicas share the turn
+        one = request(number, 0.0, service_class=class_of)
+        chosen.append(dispatcher.choose(one, 0))
+        replicas[chosen[-1]].arrive(one, 0)
+        dispatcher.changed(chosen[-1])
+    assert chosen == [0, 1, 2] * 4
+    assert sum(one.num_asked for one in replicas) == (3 if blind else 3 + 11)
+
+
+def test_a_blind_router_does_not_choose_closed_replicas() -> None:
+    replicas = [replica(number) for number in range(3)]
+    dispatcher = Dispatcher(RoundRobin(), replicas, [ReplicaSpec("m")] * 3, lambda *_: None,
+                            blind=True)
+    assert dispatcher.choose(request(0, 0.0), 0) == 0
+    dispatcher.close(0)
+    assert {dispatcher.choose(request(number, 0.0), 0) for number in range(1, 5)} == {1, 2}
+    dispatcher.open(0)
+    assert {dispatcher.choose(request(number, 0.0), 0) for number in range(5, 8)} == {0, 1, 2}

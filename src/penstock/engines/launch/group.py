@@ -12,7 +12,8 @@ from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_fac
 from penstock.core.errors import InputError
 from penstock.engines.launch import tensorrt_llm
 from penstock.engines.launch.statements import Statements
-from penstock.engines.launch.values import Drafts, Key, Launch, Nodes, Setting
+from penstock.engines.launch.values import AdapterRoom, Drafts, Key, Launch, Nodes, Setting
+from penstock.fleet.adapter_costs import adapters_of_model
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.stock import INSIDE, STOCK, base_engine
 from penstock.fleet.values import EngineOptions, Fleet, ReplicaGroup
@@ -82,7 +83,7 @@ def launch_of(group: Group, more: Mapping[Key, Setting], *, nodes: Nodes | None 
     settings: dict[Key, Setting] = {
         **_served_name(group, model), **more, **_spread(group, defaults), **_formats(group),
         **_memory(group, defaults), **_steps(group, defaults), **_context(group),
-        **_apart(group), **_drafts(group)}
+        **_apart(group), **_drafts(group), **_adapters(group)}
     if group.is_inside and group.fleet_file is not None:
         inside = {"penstock": {"fleet": group.fleet_file, "replica": serial}}
         settings["scheduler"] = Setting(json.dumps(inside), group.said.reason("engine", "name")
@@ -131,6 +132,12 @@ def notes_of(group: Group) -> list[str]:
     if group.replicas.speculation is not None and _unnamed_head(group):
         found.append(f"speculation: the weights that draft ({group.replicas.speculation.method}) "
                      "are not named by the file, so the command line leaves drafts out")
+    if group.replicas.lora is not None:
+        at_start = [one.served_name for one in adapters_of_model(
+            group.fleet, group.replicas.model.name) if one.path is None]
+        if at_start:
+            found.append(f"adapters without a path are not loaded by this command line: "
+                         f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
@@ -161,6 +168,15 @@ def _drafts(group: Group) -> dict[Key, Setting]:
                     found.depth.by_batch)
     return {"drafts": Setting(drafts, group.said.reason("replicas", group.number, "speculation")
                               or "the file's speculation")}
+
+
+def _adapters(group: Group) -> dict[Key, Setting]:
+    lora = group.replicas.lora
+    if lora is None:
+        return {}
+    return {"adapters": Setting(AdapterRoom(lora.max_loras, lora.most_loaded, lora.max_rank),
+                                group.said.reason("replicas", group.number, "lora")
+                                or "the room for adapters that the plan counted on")}
 
 
 def _unnamed_head(group: Group) -> bool:

@@ -121,6 +121,8 @@ def _switches(launch: Launch) -> list[Argument]:
         found += stated(launch, {"side_port": "--disaggregation-bootstrap-port"})
     if "drafts" in settings:
         found += _drafts(launch)
+    if "adapters" in settings:
+        found += _adapters(launch)
     if "metrics" in settings:
         found.append(Argument("--enable-metrics", None, settings["metrics"].reason))
     return found
@@ -138,6 +140,15 @@ def _drafts(launch: Launch) -> list[Argument]:
         values |= {"--speculative-num-steps": str(drafts.tokens),
                    "--speculative-eagle-topk": "1"}
     values["--speculative-num-draft-tokens"] = str(drafts.tokens + 1)
+    return [Argument(flag, value, reason) for flag, value in values.items()]
+
+
+def _adapters(launch: Launch) -> list[Argument]:
+    """Return the room for adapters, which may change any module: their files are not read here."""
+    room, reason = launch.settings["adapters"]
+    values = {"--enable-lora": None, "--max-loras-per-batch": str(room.max_loras),
+              "--max-loaded-loras": str(room.most_loaded), "--max-lora-rank": str(room.max_rank),
+              "--lora-target-modules": "all"}
     return [Argument(flag, value, reason) for flag, value in values.items()]
 
 

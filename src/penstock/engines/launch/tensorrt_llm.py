@@ -54,6 +54,9 @@ def command_line(launch: Launch) -> CommandLine:
         raise InputError(f"{launch.place}: tensorrt-llm needs MPI for several machines, which "
                          "penstock does not set up; expected accelerators of one machine, or "
                          "adopt your own workload")
+    if "adapters" in launch.settings:
+        raise InputError(f"{launch.place}.lora: tensorrt-llm loads no adapters while it runs, as "
+                         "`penstock serve` asks; expected vllm or sglang")
     options = tuple(_options(launch))
     arguments = [Argument("", *launch.model), *_ranks(launch), *stated(launch, _FLAGS)]
     if options:

@@ -15,7 +15,7 @@ PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
 Key = Literal["served_name", "host", "port", "metrics", "precision", "kv_precision", "tensor",
               "pipeline", "data", "expert", "context_tokens", "max_num_seqs", "step_tokens",
               "chunked", "mixed", "prefix_caching", "memory_fraction", "block_tokens", "eager",
-              "scheduler", "role", "connector", "side_host", "side_port", "drafts"]
+              "scheduler", "role", "connector", "side_host", "side_port", "drafts", "adapters"]
 """``role`` is prefill or decode. ``connector`` names the software that moves KV caches, and
 ``side_host`` and ``side_port`` are where it, or SGLang's bootstrap, is reached."""
 
@@ -35,6 +35,14 @@ class Drafts(NamedTuple):
     tokens: int
     model: str | None
     by_batch: tuple[tuple[int, int, int], ...] = ()
+
+
+class AdapterRoom(NamedTuple):
+    """Room for adapters (LoRA) of up to ``max_rank``: so many in one batch, and loaded."""
+
+    max_loras: int
+    most_loaded: int
+    max_rank: int
 
 
 class Nodes(NamedTuple):

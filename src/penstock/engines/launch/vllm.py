@@ -15,6 +15,7 @@ from penstock.engines.launch.values import (
     CommandLine,
     Key,
     Launch,
+    Setting,
     check_connector,
     check_weights,
     follows_weights,
@@ -33,6 +34,9 @@ _SIDE_CHANNEL: dict[Key, str] = {"side_host": "VLLM_NIXL_SIDE_CHANNEL_HOST",
 SIDE_PORT = 5600
 _KV_ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 _NIXL_SINCE, _BY_BATCH_SINCE = "0.9.0", "0.32.0"
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Highest ranks of adapters that vLLM can be started for (config/lora.py)."""
+
 _KV_FORMATS = {"bf16": ("bfloat16", "0.11.0"), "fp16": ("float16", "0.18.0"),
                "fp8": ("fp8", "0.8.0"), "int8": ("int8_per_token_head", "0.20.0"),
                "fp4": ("nvfp4", "0.20.0"), "int4": ("int4_per_token_head", "0.25.0")}
@@ -72,9 +76,13 @@ def command_line(launch: Launch) -> CommandLine:
     if "scheduler" in settings:
         arguments += [Argument("--scheduler-cls", _SCHEDULER, settings["scheduler"].reason),
                       Argument("--additional-config", *settings["scheduler"])]
+    environment = {name: settings[key] for key, name in _SIDE_CHANNEL.items() if key in settings}
+    if "adapters" in settings:
+        arguments += _adapters(launch)
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = Setting(
+            "1", "`penstock serve` loads adapters while the engine runs")
     return CommandLine((NAME, "serve"), (*arguments, *_features(launch), *_nodes(launch)),
-                       environment={name: settings[key] for key, name in _SIDE_CHANNEL.items()
-                                    if key in settings})
+                       environment=environment)
 
 
 def _features(launch: Launch) -> list[Argument]:
@@ -99,6 +107,18 @@ def _features(launch: Launch) -> list[Argument]:
             values["num_speculative_tokens_per_batch_size"] = [list(one) for one in drafts.by_batch]
         found.append(Argument("--speculative-config", _json(values), reason))
     return found
+
+
+def _adapters(launch: Launch) -> list[Argument]:
+    """Return the room for adapters. vLLM takes only some ranks as the highest."""
+    room, reason = launch.settings["adapters"]
+    rank = next((rank for rank in _LORA_RANKS if rank >= room.max_rank), None)
+    if rank is None:
+        raise refused(NAME, launch, f"adapters of rank {room.max_rank}",
+                      f"lora: {{max_rank: {_LORA_RANKS[-1]}}} or less")
+    values = {"--enable-lora": None, "--max-loras": str(room.max_loras),
+              "--max-cpu-loras": str(room.most_loaded), "--max-lora-rank": str(rank)}
+    return [Argument(flag, value, reason) for flag, value in values.items()]
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from penstock.core.step import CONTEXT_PARTS, StepPlan
 from penstock.core.units import to_ps
+from penstock.perf.step_time.decode_times import DecodeTimes
 from penstock.perf.step_time.protocol import StepTimeModel
 
 
@@ -15,16 +16,16 @@ class StepClock:
     With ``noise``, a draw of a factor per step, no two steps are alike and nothing is jumped.
     """
 
-    __slots__ = ("_decodes_ps", "_half_work_ps", "_model", "_noise", "affine", "context_ps")
+    __slots__ = ("_decodes", "_half_work_ps", "_model", "_noise", "affine", "context_ps")
 
     def __init__(self, model: StepTimeModel, noise: Callable[[], float] | None = None) -> None:
         self._model = model
         self._noise = noise
         slopes = model.slopes if noise is None else None
-        self.affine = slopes is not None
+        self.affine = slopes is not None and slopes.exact
         self.context_ps = to_ps(slopes.context_s) if slopes else 0
         self._half_work_ps = to_ps(slopes.work_s / 2) if slopes else 0
-        self._decodes_ps: list[int] = []  # of a step of so many decodes alone
+        self._decodes = DecodeTimes(model)
 
     def duration_ps(self, plan: StepPlan) -> int:
         """How long a step takes."""
@@ -37,15 +38,9 @@ class StepClock:
     def base_ps(self, prefill_tokens: int, attention_work: float, decode_seqs: int) -> int:
         """How long a step takes that reads no context (affine models only)."""
         if not prefill_tokens:
-            known_ps = self._decodes_ps
-            while len(known_ps) <= decode_seqs:
-                known_ps.append(self._dense_ps(0, len(known_ps)))
-            return known_ps[decode_seqs]
-        return (self._dense_ps(prefill_tokens, decode_seqs)
-                + int(2 * attention_work) * self._half_work_ps)
-
-    def _dense_ps(self, prefill_tokens: int, decode_seqs: int) -> int:
-        return max(1, to_ps(self._model.seconds(prefill_tokens, 0.0, decode_seqs, 0)))
+            return max(1, to_ps(self._decodes.seconds(decode_seqs, 0)))
+        dense_ps = max(1, to_ps(self._model.seconds(prefill_tokens, 0.0, decode_seqs, 0)))
+        return dense_ps + int(2.0 * attention_work) * self._half_work_ps
 
     def growth_ps(self, plan: StepPlan) -> int:
         """By how much the next copy of the step takes longer (affine models only)."""

@@ -18,6 +18,10 @@ class CountingKv(KvAllocator):
     def free_blocks(self) -> int:
         return self.total_blocks - self.used_blocks
 
+    @property
+    def unused_blocks(self) -> int:
+        return self.total_blocks - self.used_blocks
+
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
                  spare_blocks: int, chunk_tokens: int = 0) -> int | None:

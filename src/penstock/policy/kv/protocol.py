@@ -17,6 +17,10 @@ class KvAllocator(Protocol):
     def free_blocks(self) -> int:
         """Blocks that can be booked now, including evictable cached blocks."""
 
+    @property
+    def unused_blocks(self) -> int:
+        """Blocks that can be booked now without an eviction."""
+
     def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
                  prefix_hashes: tuple[int, ...], hash_block_tokens: int,
                  spare_blocks: int, chunk_tokens: int = 0) -> int | None:

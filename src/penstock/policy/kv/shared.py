@@ -32,6 +32,10 @@ class SharedKv(KvAllocator):
         return self.total_blocks - self.used_blocks
 
     @property
+    def unused_blocks(self) -> int:
+        return self.total_blocks - self.used_blocks - self._evictable_blocks
+
+    @property
     def hit_rate(self) -> float:
         """Share of prompt tokens found in the cache so far."""
         return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0

@@ -20,6 +20,20 @@ _BRANCHES_PER_COPY = 4
 _TARGET_SHARE = 0.8  # of the class's target that a prefix is worth waiting for
 
 
+class _Queue:
+    """The ``seconds`` until a replica in this state has computed the prompts that it has, its pace
+    and its time of a token's attention to one token."""
+
+    __slots__ = ("pace", "replica", "seconds", "work_s")
+
+    def __init__(self, replica: ReplicaSnapshot, pace: Pace, work_s: float,
+                 seconds: float) -> None:
+        self.replica = replica
+        self.pace = pace
+        self.work_s = work_s
+        self.seconds = seconds
+
+
 class LeastAddedTime(PlainRouter):
     """The replica to which a request adds the least time.
 
@@ -50,6 +64,7 @@ class LeastAddedTime(PlainRouter):
         self.index = PrefixIndex()
         self._record = SentPrefixes(self.index)
         self._outstanding = Outstanding()
+        self._queues: dict[int, _Queue] = {}
         self._sum_s = self._sum_squares = 0.0  # of the times to compute whole prompts
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
@@ -61,16 +76,15 @@ class LeastAddedTime(PlainRouter):
         best_cached, best_first_s, chosen = 0, 0.0, replicas[0]
         for one in replicas:
             fact = self._facts[one.replica_id]
-            pace = fact.prior.pace(one)
+            queue = self._queue(one, fact)
+            pace, work_s = queue.pace, queue.work_s
             depth, load_s = depths.get(one.replica_id, 0), 0.0
             if fact.tiers:
                 depth, load_s = self._from_tiers(request, hashes, depth, fact)
             cached = cached_tokens(request, depth)
             credit = cached_tokens(request, max(depth, common))
-            slopes = fact.prior.step.slopes
-            work_s = 0.0 if slopes is None else slopes.work_s
             compute_s = load_s + _compute_s(pace, request.prompt_tokens, credit, work_s)
-            first_s = self._queue_s(one, pace, work_s) + compute_s
+            first_s = queue.seconds + compute_s
             late_s = limit_s * (first_s / limit_s) ** _STEEPNESS / _STEEPNESS if limit_s else 0.0
             key = (compute_s + self._wait_weight * first_s + late_s,
                    one.kv_used_tokens / one.speed, one.replica_id)
@@ -126,18 +140,23 @@ class LeastAddedTime(PlainRouter):
                           self._facts[chosen.replica_id].tiers)
         self._outstanding.sent(chosen.replica_id, request.prompt_tokens,
                                request.prompt_tokens - cached)
-        fact = self._facts[chosen.replica_id]
-        slopes = fact.prior.step.slopes
-        whole_s = _compute_s(fact.prior.pace(chosen), request.prompt_tokens, 0,
-                             0.0 if slopes is None else slopes.work_s)
+        queue = self._queues.pop(chosen.replica_id)
+        whole_s = _compute_s(queue.pace, request.prompt_tokens, 0, queue.work_s)
         self._sum_s = _MEMORY * self._sum_s + whole_s
         self._sum_squares = _MEMORY * self._sum_squares + whole_s * whole_s
 
-    def _queue_s(self, replica: ReplicaSnapshot, pace: Pace, work_s: float) -> float:
-        """Return the time until a replica has computed the prompts that it has."""
-        return pace.wait_s + sum([
+    def _queue(self, replica: ReplicaSnapshot, fact: ReplicaFacts) -> _Queue:
+        """Return a replica's queue, computed once per snapshot until a request is sent there."""
+        known = self._queues.get(replica.replica_id)
+        if known is not None and known.replica is replica:
+            return known
+        pace, slopes = fact.prior.pace(replica), fact.prior.step.slopes
+        work_s = 0.0 if slopes is None else slopes.work_s
+        seconds = pace.wait_s + sum([
             _compute_s(pace, prompt.prompt_tokens, prompt.prompt_tokens - prompt.tokens_left,
                        work_s) for prompt in self._outstanding.of(replica)])
+        found = self._queues[replica.replica_id] = _Queue(replica, pace, work_s, seconds)
+        return found
 
 
 def _tokens_s(pace: Pace, tokens: int) -> float:

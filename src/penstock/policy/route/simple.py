@@ -16,9 +16,14 @@ class RoundRobin(PlainRouter):
 
     def __init__(self) -> None:
         self._turn: dict[tuple[int, ...], int] = {}
+        self._seen: Sequence[ReplicaSnapshot] = ()
+        self._ids: tuple[int, ...] = ()  # of ``_seen``
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        ids = tuple(replica.replica_id for replica in replicas)
+        if replicas is not self._seen:
+            self._seen = replicas
+            self._ids = tuple([replica.replica_id for replica in replicas])
+        ids = self._ids
         turn = self._turn.get(ids, 0)
         self._turn[ids] = turn + 1
         return Route(ids[turn % len(ids)])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from penstock.core.draft_depth import DraftDepth
+from penstock.core.slo import ServiceClass
 from penstock.core.step import CONTEXT_PARTS, Drafted
 from penstock.core.units import ceil_div
 from penstock.policy.schedule.groups import DecodeGroup
@@ -154,12 +155,13 @@ class DraftedGroup(DecodeGroup):
         return self._due[0][0] + self.itl_s * (self._given / CONTEXT_PARTS)
 
 
-def decode_group(drafting: Drafting | None, block_tokens: int, itl_s: float | None, strict: bool,
-                 service_class: str) -> DecodeGroup:
-    """Return the empty decode group of a service class."""
+def decode_group(drafting: Drafting | None, block_tokens: int, itl_s: float | None,
+                 first: ServiceClass) -> DecodeGroup:
+    """Return the empty decode group of a service class and of those with equal targets."""
+    strict = first.slo.itl == "strict" and first.slo.itl_s is not None
     if drafting is None:
         return DecodeGroup(block_tokens, itl_s, strict)
-    return DraftedGroup(block_tokens, itl_s, strict, service_class)
+    return DraftedGroup(block_tokens, itl_s, strict, first.name)
 
 
 def set_depth(drafting: Drafting, groups: list[DecodeGroup], running: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Decode groups: sequences of one class that gain one token together at every turn."""
+"""Decode groups: sequences with equal targets that gain one token together at every turn."""
 
 import heapq
 from typing import Final
@@ -9,11 +9,11 @@ _FEW_ENTRIES: Final = 64
 
 
 class DecodeGroup:
-    """The decoding sequences of one service class.
+    """The decoding sequences of service classes with equal targets.
 
     Each turn gives every member one token, so a turn changes counters of the group, not of its
     members: a member's context is what it had when it joined plus the turns since. Deadlines of a
-    paced class move by ``itl_s`` per turn for all members alike, so their order never changes while
+    paced group move by ``itl_s`` per turn for all members alike, so their order never changes while
     they are members and a heap of constants finds the tightest. KV growth comes from a histogram
     of positions within a block that rotates with the turns. Everything is O(1) a turn and
     O(log n) per member that comes or goes.
@@ -107,7 +107,8 @@ class DecodeGroup:
         """KV blocks that the next ``num_turns`` turns need."""
         if num_turns == 1:
             return self._phases[-self.turns % self.block_tokens]
-        cycles, rest = divmod(num_turns, self.block_tokens)
+        cycles = num_turns // self.block_tokens
+        rest = num_turns - cycles * self.block_tokens
         blocks = cycles * sum(self._phases) if cycles else 0
         for turn in range(self.turns, self.turns + rest):
             blocks += self._phases[-turn % self.block_tokens]

@@ -6,6 +6,7 @@ from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import ReserveName
+from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.sequence import Sequence
 
@@ -17,8 +18,8 @@ class KvAccounting:
     in flight, until that step is committed, and those that are lent, until they are returned.
     """
 
-    __slots__ = ("_by_chunk", "_ending", "_groups", "_lent", "_prompts", "_reserve", "committed",
-                 "kv", "late")
+    __slots__ = ("_by_chunk", "_ending", "_evicted", "_groups", "_lent", "_prompts", "_reserve",
+                 "committed", "kv", "late")
 
     def __init__(self, kv: KvAllocator, groups: list[DecodeGroup], prompts: PromptQueue,
                  reserve: ReserveName = "prompt", late_results: bool = False) -> None:
@@ -31,6 +32,7 @@ class KvAccounting:
         self._prompts = prompts
         self._ending: list[Sequence] = []
         self._lent: dict[int, Sequence] = {}
+        self._evicted = False  # whether the latest turn's growth evicted cached blocks
 
     @property
     def awaits_steps(self) -> bool:
@@ -135,10 +137,27 @@ class KvAccounting:
             blocks += self._groups[index].growth(turns)
         return blocks
 
+    def book_turn(self, groups: tuple[int, ...]) -> bool:
+        """Book the growth of a turn of these groups. Returns whether there was room."""
+        growth = self.growth(groups)
+        self._evicted = growth > self.kv.unused_blocks
+        return self.kv.grow(growth)
+
     def turns_with_room(self, groups: tuple[int, ...]) -> int:
         """Return the turns until the growth of these groups might not fit, the present one (already
         booked) included."""
-        free, most = self.kv.free_blocks, self._most_blocks(groups)
+        return self._turns_in(self.kv.free_blocks, groups)
+
+    def turns_without_room(self, sequence: Sequence, groups: tuple[int, ...]) -> int:
+        """Return the turns of these groups, the present one included, in which a prompt that found
+        no room surely finds none. A prompt that takes blocks for its chunk alone needs less room
+        once a cached hash of it is evicted, which may free more blocks than the growth takes."""
+        if self._reserve != "chunk" or sequence.request.hash_block_tokens <= self.kv.block_tokens:
+            return UNBOUNDED
+        return 1 if self._evicted else self._turns_in(self.kv.unused_blocks, groups)
+
+    def _turns_in(self, free: int, groups: tuple[int, ...]) -> int:
+        most = self._most_blocks(groups)
         if free >= most:  # a sequence crosses into a new block once in turns_per_block turns
             turns = self._groups[groups[0]].turns_per_block()
             for index in groups:

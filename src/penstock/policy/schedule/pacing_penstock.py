@@ -117,7 +117,7 @@ class PenstockPacing(PlainPacing):
         decode_s = self._decode_s(groups, running)
         grown = 0.0
         for index in running:
-            grown += len(groups[index].members) * groups[index].turn_tokens
+            grown += float(len(groups[index].members)) * groups[index].turn_tokens
         growth_s = self._correction.factor * self._context_s * grown
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
@@ -125,7 +125,7 @@ class PenstockPacing(PlainPacing):
             if group.itl_s == 0.0:
                 allowed_s = self._allowed_by_end_s(group, now_s, decode_s)
                 turns = min(turns, self._turns_to_spare(group, now_s, allowed_s, decode_s))
-            elif group.turn_s is not None and 2 * decode_s > group.turn_s:
+            elif group.turn_s is not None and 2.0 * decode_s > group.turn_s:
                 turns = min(turns, (group.turn_s - decode_s) / growth_s if growth_s > 0 else 0.0)
         return max(1, int(turns))
 
@@ -137,7 +137,7 @@ class PenstockPacing(PlainPacing):
         if sequence is None:
             return float(UNBOUNDED)
         left_s = group.earliest_end_s - now_s
-        return left_s / (2 * decode_s) - left_s / allowed_s
+        return left_s / (2.0 * decode_s) - left_s / allowed_s
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
         decode_s = self._decode_s(groups, running)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
+from penstock.core.slo import Slo
 from penstock.core.step import Chunk, StepPlan, StepResult
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
@@ -53,6 +54,7 @@ class ReplicaScheduler:
         self._depth = 0  # drafted tokens of each decode in the step being planned
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
+        self._group_of_targets: dict[tuple[Slo, str], int] = {}
         self._sequences: dict[int, Sequence] = {}
         self._prompts = prompts
         self._kv_accounting = KvAccounting(kv, self.groups, self._prompts, reserve, late_results)
@@ -145,14 +147,15 @@ class ReplicaScheduler:
         return _ACCEPT
 
     def _group_index(self, request: Request) -> int:
-        name = request.service_class.name
-        index = self._group_of_class.get(name)
+        of = request.service_class
+        index = self._group_of_class.get(of.name)
         if index is None:
-            slo = request.service_class.slo
-            index = self._group_of_class[name] = len(self.groups)
-            strict = slo.itl == "strict" and slo.itl_s is not None
-            self.groups.append(decode_group(self._drafting, self._kv.block_tokens,
-                                            self._pacing.itl_s(slo), strict, name))
+            targets = of.slo, "" if self._drafting is None else of.name  # whose drafts differ
+            index = self._group_of_targets.setdefault(targets, len(self.groups))
+            self._group_of_class[of.name] = index
+            if index == len(self.groups):
+                self.groups.append(decode_group(self._drafting, self._kv.block_tokens,
+                                                self._pacing.itl_s(of.slo), of))
         return index
 
     def abort(self, request_id: int, now_s: float) -> bool:
@@ -178,8 +181,7 @@ class ReplicaScheduler:
         draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
         if self._drafting is not None:
             self._depth = set_depth(self._drafting, self.groups, draft.groups)
-        self._blocked = None
-        self._closed = False
+        self._blocked, self._closed = None, False
         if self._prefill_first:
             groups, draft.groups = draft.groups, ()
             self._take_chunks(now_s, draft)
@@ -295,7 +297,7 @@ class ReplicaScheduler:
         tokens = min(tokens, remaining)
         if not self._extend(sequence, tokens, draft):
             return False
-        draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
+        draft.add_chunk(sequence.request, tokens, sequence.computed, last)
         sequence.computed += tokens
         sequence.last_step = self._step
         self._pending_prompt_tokens -= tokens
@@ -360,7 +362,7 @@ class ReplicaScheduler:
 
     def _make_room(self, draft: StepDraft) -> None:
         """Book the KV growth of one turn, preempting the worst-ranked if need be."""
-        if not draft.groups or self._kv.grow(self._kv_accounting.growth(draft.groups)):
+        if not draft.groups or self._kv_accounting.book_turn(draft.groups):
             return
         victims = self._kv_accounting.victims(self._sequences.values(), draft.groups)
         assert victims is not None, "room was checked before planning"
@@ -379,7 +381,7 @@ class ReplicaScheduler:
         # A sequence that was just moved may still have been preempted.
         draft.joined = [pair for pair in draft.joined if pair[0] not in draft.preempted]
         draft.groups = tuple([g for g in draft.groups if self.groups[g].members])
-        booked = self._kv.grow(self._kv_accounting.growth(draft.groups))
+        booked = self._kv_accounting.book_turn(draft.groups)
         assert booked, "preemption must have made room"
 
     def _preempt(self, sequence: Sequence) -> None:
@@ -414,6 +416,7 @@ class ReplicaScheduler:
         holdings.committed = plan.step
         self._in_flight -= 1
         if result.num_steps > 1:
+            holdings.settle()  # what ended before the run returns with its first step
             self._repeat(plan, result.num_steps - 1)
         for index in plan.groups:
             self.groups[index].last_turn_s = now_s
@@ -473,13 +476,13 @@ class ReplicaScheduler:
             return 1
         if plan.features.decode_seqs != self._num_decoding:
             return 1  # some decodes are paused, and which ones may change with every turn
-        steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
+        steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes(plan)
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
             steps = min(min(steps, steady), self._kv_accounting.turns_with_room(plan.groups))
         return steps
 
-    def _steady_decodes(self) -> int:
+    def _steady_decodes(self, plan: StepPlan) -> int:
         """Steps of decodes alone repeat as long as no prompt could start."""
         if self._num_started:
             return 1
@@ -487,7 +490,9 @@ class ReplicaScheduler:
         if best is None:  # none waits, or all for an adapter's place, which only an end gives
             return UNBOUNDED
         # An arrival that may fit may outrank the prompt that did not.
-        return 1 if best is not self._blocked or self._kv_accounting.num_late else UNBOUNDED
+        if best is not self._blocked or self._kv_accounting.num_late:
+            return 1
+        return self._kv_accounting.turns_without_room(best, plan.groups)
 
     def _steady_chunks(self, plan: StepPlan) -> int:
         """A single prompt that fills a fixed budget keeps doing so until its last chunk."""
@@ -524,12 +529,10 @@ class ReplicaScheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""
         live = list(self._sequences.values())
-        decoding = [s for s in live if s.join_turn >= 0]
-        started = [s for s in live if s.started and s.join_turn < 0]
-        waiting = [s for s in live if not s.started and s.join_turn < 0]
-        assert self._num_decoding == len(decoding), (self._num_decoding, len(decoding))
-        assert self._num_started == len(started), (self._num_started, len(started))
-        assert self._num_waiting == len(waiting), (self._num_waiting, len(waiting))
+        decoding = len([s for s in live if s.join_turn >= 0])
+        started = len([s for s in live if s.started and s.join_turn < 0])
+        found = decoding, started, len(live) - decoding - started
+        assert found == (self._num_decoding, self._num_started, self._num_waiting), found
         assert self._pending_prompt_tokens == sum(s.remaining for s in live)
         assert self.num_running <= self._max_num_seqs
         for group in self.groups:

@@ -68,7 +68,7 @@ class Decision:
         seen = [snapshot.as_dict() | {"service_classes": None, "url": url}
                 for url, snapshot in zip(self.urls, self.candidates, strict=True)]
         url_of = self._url_of()
-        prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
+        prospects = [one.as_dict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__
                 if name not in ("rejected_by_policy", "urls")} | {
             "candidates": seen, "prospects": prospects, "admit": _admission_document(self.admit),

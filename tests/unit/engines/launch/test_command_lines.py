@@ -6,7 +6,15 @@ from penstock.catalog.engines import engine_defaults, since
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.engines.launch.kinds import KINDS, check_engine, check_more, with_more
-from penstock.engines.launch.values import CommandLine, Drafts, Launch, Nodes, Option, Setting
+from penstock.engines.launch.values import (
+    AdapterRoom,
+    CommandLine,
+    Drafts,
+    Launch,
+    Nodes,
+    Option,
+    Setting,
+)
 from support.launched import CATALOG
 
 NEWEST = {"vllm": "0.33.0", "sglang": "0.5.23", "tensorrt-llm": "1.3.0"}
@@ -71,6 +79,25 @@ def test_tensorrt_llm_has_flags_and_a_file_of_options():
     assert found.options_document() == {
         "dtype": "bfloat16", "enable_chunked_prefill": True,
         "kv_cache_config": {"dtype": "fp8", "enable_block_reuse": False, "tokens_per_block": 64}}
+
+
+ROOM = AdapterRoom(4, 32, 20)
+
+
+def test_room_for_adapters():
+    text, found = line("vllm", None, adapters=ROOM)
+    assert text.endswith("me/model --enable-lora --max-loras 4 --max-cpu-loras 32 "
+                         "--max-lora-rank 32")  # vLLM takes 16 or 32, not 20
+    assert {name: one.value for name, one in found.environment.items()} == {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    assert line("sglang", None, adapters=ROOM)[0].endswith(
+        "me/model --enable-lora --max-loras-per-batch 4 --max-loaded-loras 32 --max-lora-rank 20 "
+        "--lora-target-modules all")
+    with pytest.raises(InputError, match=r"replicas\[0\]: vllm 0.33.0 has no adapters of rank 513; "
+                                         r"expected lora: \{max_rank: 512\} or less"):
+        line("vllm", None, adapters=AdapterRoom(1, 1, 513))
+    with pytest.raises(InputError, match=r"replicas\[0\].lora: tensorrt-llm loads no adapters"):
+        line("tensorrt-llm", None, adapters=ROOM)
 
 
 def test_options_nest_by_their_keys():

@@ -19,7 +19,7 @@ LEAST_RETRY_S = 1.0
 
 
 class Paces:
-    """The pace of every replica, computed once per snapshot."""
+    """The pace of every replica, computed once per snapshot, and corrected as requests end."""
 
     def __init__(self, facts: Mapping[int, ReplicaFacts],
                  predictors: Mapping[str, LatencyPredictor]) -> None:
@@ -29,15 +29,19 @@ class Paces:
         self._num_learned = 0
 
     def learned(self) -> None:
-        """Drop cached paces, since the latency predictor has changed."""
+        """Correct all paces anew, since the latency predictor has changed."""
         self._num_learned += 1
 
     def of(self, replica: ReplicaSnapshot) -> Pace:
         """Return the pace at this snapshot."""
         known = self._known.get(replica.replica_id)
-        if known is not None and known[0] is replica and known[1] == self._num_learned:
+        predictor = self._predictors[self._facts[replica.replica_id].kind]
+        if known is None or known[0] is not replica:
+            pace = predictor.pace(replica)
+        elif known[1] == self._num_learned:
             return known[2]
-        pace = self._predictors[self._facts[replica.replica_id].kind].pace(replica)
+        else:
+            pace = predictor.corrected(replica, known[2])
         self._known[replica.replica_id] = (replica, self._num_learned, pace)
         return pace
 

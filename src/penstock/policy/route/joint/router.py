@@ -55,8 +55,11 @@ class JointRouter:
         if not eligible:
             return Route(NOWHERE, admit=admit, prospects=tuple(prospects),
                          rejected={p.replica_id: rejection_reason(p, request) for p in prospects})
-        # Equal utilities: the replica with the lower number.
-        best = max(eligible, key=lambda p: (p.utility, -p.replica_id))
+        best = eligible[0]
+        for one in eligible:  # equal utilities: the replica with the lower number
+            if one.utility > best.utility or (one.utility == best.utility
+                                              and one.replica_id < best.replica_id):
+                best = one
         return self._settled(request, forecasts, replicas, prospects, best, admit, now_s)
 
     def route_many(self, requests: Sequence[Request],
