@@ -15,6 +15,8 @@ from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
 _GIGA = 1e9
 _BY_OWN_LOAD = ("none", "static", "hpa", "keda", "kpa", "aibrix-apa", "ray")
 """Scale policies that look at the load of each group alone, not at the rate of whole requests."""
+_BY_RATE = "penstock"
+"""Scale policy that sizes each role by the rate of whole requests."""
 
 
 def resolve_disaggregation(section: DisaggregationSection | None) -> DisaggregationOptions | None:
@@ -47,10 +49,8 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
     if fleet.disaggregation is not None and fleet.replicas and not with_roles:
         yield Problem(("disaggregation",), "no replicas have a role; expected role: prefill and "
                                            "role: decode in replicas")
-    scale = fleet.policies.scale.name
-    if with_roles and scale not in _BY_OWN_LOAD:
-        yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
-                      f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
+    if with_roles:
+        yield from _scaler_problems(fleet)
     for i, group in enumerate(fleet.replicas):
         if group.min_prompt_tokens is not None and group.role != PREFILL:
             yield Problem(("replicas", i, "min_prompt_tokens"), f"stands at role: {group.role}; "
@@ -58,6 +58,27 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
     for i, group in with_roles:
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
     yield from _meeting_problems(fleet.replicas)
+
+
+def _scaler_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Yield why the scaler does not fit to replicas with roles."""
+    scale = fleet.policies.scale.name
+    if scale not in (*_BY_OWN_LOAD, _BY_RATE):
+        yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
+                      f"expected one of {', '.join((_BY_RATE, *_BY_OWN_LOAD))} for replicas with a "
+                      "role")
+    if scale != _BY_RATE:
+        return
+    roles = {model: {group.role for group in fleet.replicas if group.model.name == model}
+             for model in (group.model.name for group in fleet.replicas)}
+    for model, found in roles.items():
+        if BOTH in found and len(found) > 1:
+            yield Problem(("policies", "scale"), f"{scale} expects that all replicas of {model} "
+                          "have a role, or none; expected one of "
+                          f"{', '.join(_BY_OWN_LOAD)} where some have")
+    if fleet.scaling.calibrate:
+        yield Problem(("scaling", "calibrate"), "learns the times of replicas that serve whole "
+                      "requests; expected false for replicas with a role")
 
 
 def _meeting_problems(groups: tuple[ReplicaGroup, ...]) -> Iterator[Problem]:

@@ -48,8 +48,13 @@ def test_replicas_that_prefill_state_their_own_least_length():
      "replicas[0].kv_precision: bf16, but replicas of the role decode have fp8"),
     ("role: prefill", "role: prefil", "replicas[0].role"),
     ("gb_per_s: 50", "gb_per_s: 0", "disaggregation.transfer.gb_per_s"),
-    ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: penstock}",
-     "penstock expects replicas that serve whole requests")])
+    ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: dynamo}",
+     "dynamo expects replicas that serve whole requests; expected one of penstock, none"),
+    ("  - {role: decode, count: 2}\n", "  - {role: decode, count: 2}\n  - {count: 1}\n"
+     "scaling: {start_s: 9}\npolicies: {scale: penstock}\n",
+     "penstock expects that all replicas of llama-3-8b have a role, or none"),
+    ("name: split", "name: split\nscaling: {start_s: 9, calibrate: true}\n"
+     "policies: {scale: penstock}", "scaling.calibrate: learns the times of replicas")])
 def test_what_speaks_against_roles(old, new, said):
     text = FLEET.replace(old, new)
     with pytest.raises(InputError) as error:
