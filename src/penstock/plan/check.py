@@ -92,6 +92,7 @@ class Search:
         self._trials = trials
         self._apart: set[str] = set()
         self._confirmed: dict[str, dict[Counts, float]] = {c.demand.name: {} for c in choices}
+        self._best: _Proposal | None = None
         self._beliefs = Beliefs(choices)
         self._hopes = Beliefs(choices)  # the same, but fleets of several kinds refute no rate
 
@@ -108,8 +109,8 @@ class Search:
         self._confirmed[name][counts] = 1.0
 
     def run(self) -> Checked:
-        """Search until a proposal holds of which no replica can be removed."""
-        best: _Proposal | None = None
+        """Search until a proposal holds of which no replica can be removed. The best proposal of an
+        earlier run stays where no better one is found."""
         held: set[tuple[Counts, ...]] = set()
         last_round = self._trials.round + _MOST_ROUNDS
         while True:
@@ -120,15 +121,15 @@ class Search:
             for choice in wrong:
                 self._correct(choice, proposal)
             if not wrong:
-                if best is None or proposal.rank < best.rank:
-                    best = proposal
+                if self._best is None or proposal.rank < self._best.rank:
+                    self._best = proposal
                 key = tuple(proposal.counts.values())
-                if (key in held or not self._lean(proposal)) and not self._bettered(best):
-                    return self._checked(best, holds=True)
+                if (key in held or not self._lean(proposal)) and not self._bettered(self._best):
+                    return self._checked(self._best, holds=True)
                 held.add(key)
             self._trials.round += 1
             if self._trials.round == last_round:
-                best = best or self._known()
+                best = self._best or self._known()
                 return self._checked(best or proposal, holds=best is not None)
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:

@@ -105,6 +105,14 @@ def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
                   confidential_tenants=demand.confidential_tenants)
 
 
+def redrawn(demand: Demand, workloads: Iterable[Workload]) -> Demand:
+    """The demand with its requests of other workloads, its own where these have none."""
+    names = [c.name for c in demand.classes]
+    found = _with_requests(_of_classes(_of_model(w, demand.model.spec.name), names)
+                           for w in workloads)
+    return replace(demand, workloads=found or demand.workloads)
+
+
 def in_part(demand: Demand, name: str, rows: Callable[[Workload], NDArray[np.bool_]]) -> Demand:
     """The requests of a demand that ``rows`` picks as a demand of that name, with all classes."""
     return replace(demand, name=f"{demand.name} {name}", workloads=_with_requests(

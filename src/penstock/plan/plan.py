@@ -11,7 +11,7 @@ from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet
 from penstock.plan.check import Checked, Search, Solve
 from penstock.plan.choices import Dropped, choices_of
-from penstock.plan.demands import demands_of
+from penstock.plan.demands import demands_of, redrawn
 from penstock.plan.headroom import headroom, most_growth
 from penstock.plan.propose import (
     Choice,
@@ -136,7 +136,6 @@ def _offer_splits(fleet: Fleet, search: Search, checked: Checked, trials: Trials
     used, seed = Counter(checked.solution.accelerators), fleet.run.seed
     others = tuple(fleet_workload(fleet, seed + AGAIN + number)
                    for number in range(fleet.plan.num_seeds))
-    again = {demand.name: demand for demand in demands_of(fleet, others)}
     offered = False
     for choice in search.choices:
         name = choice.demand.name
@@ -145,7 +144,7 @@ def _offer_splits(fleet: Fleet, search: Search, checked: Checked, trials: Trials
         used.subtract(whole.accelerators)
         free = {pool.accelerator.name: pool.count - used[pool.accelerator.name]
                 for pool in fleet.accelerators if pool.count is not None}
-        splits = Splits(fleet, choice, again.get(name) or choice.demand, free, trials, solve, seed)
+        splits = Splits(fleet, choice, redrawn(choice.demand, others), free, trials, solve, seed)
         taken = whole
         for counts in splits.found(whole.cost_per_hour if checked.serves(name) else inf):
             search.offer(splits.choice, counts)

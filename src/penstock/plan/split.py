@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 
 from penstock.fleet.values import Fleet
+from penstock.plan.carried import saturation_per_s
 from penstock.plan.check import Solve, check
 from penstock.plan.choices import allowed_variants, choice_of
 from penstock.plan.demands import Demand, in_part
@@ -29,7 +30,7 @@ _STEPS = range(4)  # of replicas of a role beyond the fewest
 _STEP_PART = 8  # the fewest replicas over those of a step, rounded up
 _MOST_TRIALS = 24
 _CUTS = (0.5, 0.75, 0.9)  # shares of prompts that are shorter
-_CHEAPER = 1.0 - 1e-9
+_NEARLY = 1.0 - 1e-9
 _NOTHING: Counts = ()
 
 
@@ -146,7 +147,7 @@ class Splits:
                 numbers = (_number(prefill, steps[0]), _number(decode, steps[1]))
                 cost = spent + numbers[0] * prefill.variant.cost_per_hour \
                     + numbers[1] * decode.variant.cost_per_hour
-                if cost < below_per_hour * _CHEAPER:
+                if cost < below_per_hour * _NEARLY:
                     found.append((cost, prefill, decode, numbers))
         found.sort(key=lambda one: (one[0], sum(one[3]), one[1].variant.name,
                                     one[2].variant.name, one[3]))
@@ -167,9 +168,18 @@ class Splits:
     def _holds(self, counts: Counts) -> bool:
         if counts not in self._held:
             groups = groups_of(self.choice, counts)
-            self._held[counts] = self._trials.judge(self.choice, counts).meets and judge(
-                self._fleet, self._again, groups, seed=self._seed + AGAIN, whole=False).meets
+            self._held[counts] = (
+                self._sustained(counts) and self._trials.judge(self.choice, counts).meets
+                and judge(self._fleet, self._again, groups, seed=self._seed + AGAIN,
+                          whole=False).meets)
         return self._held[counts]
+
+    def _sustained(self, counts: Counts) -> bool:
+        """Whether lasting traffic saturates no part of the replicas. A run that ends might hold
+        while a queue only grows."""
+        demand = self.choice.demand
+        most_per_s = saturation_per_s(self._fleet, self.choice, counts) if demand.lasting else None
+        return most_per_s is None or most_per_s >= demand.rate_per_s * _NEARLY
 
     def _cost(self, counts: Counts) -> float:
         return whole_fleet(self.choice, counts).cost_per_hour

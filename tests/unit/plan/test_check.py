@@ -12,11 +12,12 @@ from penstock.plan import check as checking
 from penstock.plan import trials as module
 from penstock.plan.assign.solve import solve
 from penstock.plan.beliefs import OPTIMISM
-from penstock.plan.check import check
+from penstock.plan.check import Search, check
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.judge import ClassOutcome, Verdict, judge
 from penstock.plan.propose import Choice, groups_of
+from penstock.plan.trials import Trials
 from penstock.plan.variants import variants_of
 from support.small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
 
@@ -199,6 +200,19 @@ def test_when_the_search_is_given_up_the_best_fleet_that_held_is_the_plan(monkey
     result = check(found, single(found), solve, seed=0)
     assert result.holds
     assert result.counts["llama-3-8b"] == (("a100-80gb-bf16", 5),)
+
+
+def test_a_search_that_runs_again_keeps_the_plan_that_held(monkeypatch):
+    found = fleet(**UNLIMITED)
+    World(monkeypatch, {"a100-80gb-bf16": 1.0})
+    choice, = single(found)
+    search = Search(found, [choice], solve, Trials(found, 0, None))
+    held = search.run()
+    monkeypatch.setattr(checking, "_MOST_ROUNDS", 1)
+    search.offer(choice, (("a100-80gb-bf16", 1),))  # it carries less
+    again = search.run()
+    assert again.holds
+    assert again.counts == held.counts
 
 
 def cost_of(choice, counts):

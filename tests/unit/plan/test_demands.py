@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.fleet.sources import fleet_workload
-from penstock.plan.demands import demands_of
+from penstock.plan.demands import demands_of, part_of, redrawn
 from penstock.workload.select import select
 from support.small_plans import BATCH, CHAT, TWO_MODELS, fleet, lengths, traffic
 
@@ -96,3 +96,16 @@ def test_a_burst_without_a_stated_rate_lasts_a_second():
     brief = replace(demand.sample, arrival_s=demand.sample.arrival_s / 1e6)
     assert replace(demand, workloads=(brief,)).rate_per_s == pytest.approx(1e6 * demand.rate_per_s)
     assert replace(demand, workloads=(brief,), lasting=False).rate_per_s == 40.0
+
+
+def test_a_part_of_a_demand_is_drawn_again_with_other_seeds():
+    found = fleet()
+    demand, = demands(found)
+    chat = part_of(demand, (demand.classes[0],))
+    again = redrawn(chat, [fleet_workload(found, seed) for seed in (7, 8, 9)])
+    assert (again.name, again.classes) == (chat.name, chat.classes)
+    other, = demands_of(found, (fleet_workload(found, 7),))
+    expected = part_of(other, (demand.classes[0],))
+    assert len(again.workloads) == 3
+    assert again.sample.arrival_s.tolist() == expected.sample.arrival_s.tolist()
+    assert redrawn(chat, []).workloads == chat.workloads

@@ -81,6 +81,27 @@ def test_the_planned_file_loads_with_its_roles(apart):
     assert found.disaggregation == apart.before.disaggregation
 
 
+def test_no_role_is_saturated_by_lasting_traffic():
+    """A run of so few requests ends before its queue is too long."""
+    plan = planned(traffic(mix={"chat": 1.0}, lengths=lengths(4000, 60), rate_per_s=30,
+                           num_requests=40),
+                   accelerators=cards(h100_80gb=16), engine={"name": "vllm"},
+                   service_classes=[{"name": "chat", "slo": {**STRICT["slo"], "ttft_s": 3}}],
+                   plan={"num_seeds": 1, "tensor": [1]}, disaggregation=SPLIT)
+    demand, = document_of(plan)["demands"]
+    assert plan.has_roles
+    assert 0.5 < demand["bound_share"] <= 1.0
+
+
+def test_roles_suffice_with_the_confidence_that_the_plan_asks_for(apart):
+    sure = planned(LONG, accelerators=cards(h100_80gb=8), service_classes=[STRICT],
+                   engine={"name": "vllm"}, disaggregation=SPLIT,
+                   plan={"num_seeds": 1, "tensor": [1], "confidence": 0.9})
+    assert sure.has_roles
+    assert full_document(sure)["holds_probability"] >= 0.9 - 1e-3
+    assert sure.cost_per_hour >= apart.cost_per_hour
+
+
 def test_whole_replicas_stay_where_they_are_cheaper(whole):
     short = planned(disaggregation=SPLIT)
     assert not short.has_roles
