@@ -32,7 +32,8 @@ class DraftedRecorder(ReplicaRecorder):
         """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""
         assert plan.drafted is not None
         for group in plan.groups:
-            turn = self._log(group).turns
+            self._log.open(group)
+            turn = self._log.turns[group]
             while len(self._depths) <= group:
                 self._depths.append([])
                 self._depth_from.append([])
@@ -86,7 +87,7 @@ class DraftedRecorder(ReplicaRecorder):
         given = _cut(given, turns, after)
         later = np.bincount(row, weights=given, minlength=len(chosen)).astype(np.int64)
         rows[chosen, 0] = later + 1
-        base, ends_s = self._logs[group].ends_s(int(start.min()))
+        base, ends_s = self._log.ends_s(group, int(start.min()))
         return ragged_statistics(first_s[chosen], np.repeat(ends_s[at - base], given), later + 1,
                                  of.due_s[chosen], of.itl_s[chosen], of.modes[chosen])
 
@@ -108,7 +109,7 @@ class DraftedRecorder(ReplicaRecorder):
             if turns:
                 at = np.arange(start_turn, start_turn + turns)
                 given = self._given(group, request_id, np.array([done]), np.array([turns]), at)
-                base, ends_s = self._logs[group].ends_s(start_turn, turns)
+                base, ends_s = self._log.ends_s(group, start_turn, turns)
                 parts.append(np.repeat(ends_s[at - base], given))
                 done += turns
         times = np.concatenate(parts) if parts else np.zeros(0)

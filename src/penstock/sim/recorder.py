@@ -81,8 +81,8 @@ _NONE = -1
 class ReplicaRecorder:
     """Follows a replica's plans and records the times and the tokens of each request.
 
-    Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
-    of turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
+    Tokens are windows of turns: a piece is (first token's time or -1, group, first turn, number of
+    turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
     gets every step and ``busy_bins`` the computing time over time, where they are set.
     """
 
@@ -96,7 +96,7 @@ class ReplicaRecorder:
         self.last_end_ps = 0  # of the latest steps
         self.num_steps = 0
         self.cached_tokens = 0  # prompt tokens that requests found in the cache as they began
-        self._logs: list[TurnLog] = []
+        self._log = TurnLog()
         self._live: dict[int, _Life] = {}
         self._relegations: dict[int, int] = {}
         self._ended: list[int] = []  # rows of _COLUMNS
@@ -144,8 +144,8 @@ class ReplicaRecorder:
         live = self._live
         if plan.left or plan.preempted or plan.relegated:
             self._disturbed(plan)
-        for group in plan.groups:
-            self._log(group).extend(num_steps, start_ps, duration_ps, growth_ps)
+        if plan.groups:
+            self._log.extend(plan.groups, num_steps, start_ps, duration_ps, growth_ps)
         for chunk in plan.chunks:
             life = live.get(chunk.request_id)
             if life is None:
@@ -160,18 +160,13 @@ class ReplicaRecorder:
         for request_id in finished:
             self.end(request_id, end_ps)
 
-    def _log(self, group: int) -> TurnLog:
-        while group >= len(self._logs):
-            self._logs.append(TurnLog())
-        return self._logs[group]
-
     def _open(self, request_id: int, group: int, ran: tuple[int, ...], num_steps: int) -> None:
-        log = self._log(group)
+        self._log.open(group)
         life = self._live.get(request_id)
         if life is None:
             return
         life.group = group
-        life.start_turn = log.turns
+        life.start_turn = self._log.turns[group]
         if life.token_ps < 0 and group in ran:
             life.start_turn -= num_steps  # joined before the step: the step's turn is its own
 
@@ -188,7 +183,7 @@ class ReplicaRecorder:
     def _close(self, life: _Life) -> None:
         if life.group < 0:
             return
-        turns = self._logs[life.group].turns - life.start_turn
+        turns = self._log.turns[life.group] - life.start_turn
         piece = (life.token_ps, life.group, life.start_turn, turns)
         life.pieces = [piece] if life.pieces is None else [*life.pieces, piece]
         life.tokens += turns + (life.token_ps >= 0)
@@ -207,7 +202,7 @@ class ReplicaRecorder:
             group = _NONE
             self._odd[len(self._ended_requests)] = life.pieces
         elif group >= 0:
-            tokens = self._logs[group].turns - start_turn + 1
+            tokens = self._log.turns[group] - start_turn + 1
         elif life.token_ps >= 0:
             tokens = 1
         ended = self._ended
@@ -261,7 +256,7 @@ class ReplicaRecorder:
                 tokens = [self._token_times(int(row), rows) for row in chosen]
                 stats = token_list_statistics(tokens, due_s[chosen], itl_s[chosen], modes[chosen])
             else:
-                base, ends_s = self._logs[group].ends_s(int(rows[chosen, 5].min()))
+                base, ends_s = self._log.ends_s(group, int(rows[chosen, 5].min()))
                 stats = window_statistics(ends_s, rows[chosen, 5] - base, first_s[chosen],
                                           rows[chosen, 0], due_s[chosen], itl_s[chosen],
                                           modes[chosen])
@@ -278,7 +273,7 @@ class ReplicaRecorder:
             if token_ps >= 0:
                 parts.append(np.array([token_ps / PS_PER_S]))
             if turns:
-                base, ends_s = self._logs[group].ends_s(start_turn, turns)
+                base, ends_s = self._log.ends_s(group, start_turn, turns)
                 parts.append(ends_s[start_turn - base:start_turn - base + turns])
         return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -287,14 +282,13 @@ class ReplicaRecorder:
         self._ended_requests = []
         self._odd = {}
         self.unfinished = set()
-        oldest = [log.turns for log in self._logs]
+        oldest = list(self._log.turns)
         for life in self._live.values():
             for piece in life.pieces or ():
                 oldest[piece[1]] = min(oldest[piece[1]], piece[2])
             if life.group >= 0:
                 oldest[life.group] = min(oldest[life.group], life.start_turn)
-        for log, turn in zip(self._logs, oldest, strict=True):
-            log.forget_before(turn)
+        self._log.forget_before(oldest)
 
 
 def _seconds(column_ps: IntColumn) -> FloatColumn:
