@@ -1,11 +1,12 @@
 """AIConfigurator and AISimulate beside Penstock on the same measured points.
 
-    python benchmarks/rivals.py RIVALS_PYTHON DATA [NUMBER]
+    python benchmarks/rivals.py RIVALS_PYTHON DATA [NUMBER] [apart]
 
 RIVALS_PYTHON is the interpreter of an environment with aisimulate, DATA a folder with
 measured*.csv.gz. Draws NUMBER (100) aggregated closed loops evenly over accelerators, models and
-engines. All predict with their own shipped data. Penstock's rates were fitted on these points, so
-it stands here twice: as shipped, and with rates that were fitted without the point's whole curve.
+engines; with `apart`, loops whose prompts and answers were computed apart, without drafts. All
+predict with their own shipped data. Penstock's rates were fitted on these points, so it stands here
+twice: as shipped, and with rates that were fitted without the point's whole curve.
 """
 
 import json
@@ -24,18 +25,24 @@ NUMBER = 100
 BACKENDS = {"vllm": "vllm", "sglang": "sglang", "tensorrt-llm": "trtllm"}
 
 
-def drawn(data: Path, number: int) -> list[Any]:
+def drawn(data: Path, number: int, *, apart: bool) -> list[Any]:
     """Measured points that are closed loops on NVIDIA's chips and that Penstock expresses."""
-    from penstock.published.measured.express import NotExpressedError, express
-    from penstock.published.measured.rows import read_measured
+    from penstock.published.measured.express import express
+    from penstock.published.measured.names import NotExpressedError
+    from penstock.published.measured.rows import read_measured, run_of
 
+    seen: set[Any] = set()
     kinds: dict[Any, list[Any]] = defaultdict(list)
     for row in read_measured(data):
-        if row.load_kind != "concurrency" or row.disaggregated or not (row.tpot_s and row.ttft_s):
+        if (row.load_kind != "concurrency" or row.disaggregated is not apart
+                or not (row.tpot_s and row.ttft_s) or (apart and run_of(row) in seen)):
             continue
+        seen.add(run_of(row))
         try:
             point = express(row)
         except NotExpressedError:
+            continue
+        if apart and point.group.speculation is not None:
             continue
         if point.group.accelerator.vendor == "nvidia" and point.engine in BACKENDS:
             kinds[row.hardware, row.model, point.engine].append((row, point))
@@ -51,13 +58,23 @@ def drawn(data: Path, number: int) -> list[Any]:
 
 def job_of(row: Any, point: Any) -> dict[str, Any]:
     """A point as the rivals' process reads it."""
-    group = point.group
+    group, sides = point.group, point.fleet.replicas
+    job = {"file": row.file, "row": row.row, "hardware": row.hardware, "model": row.model,
+           "precision": group.precision, "engine": BACKENDS[point.engine], **spread_of(group),
+           "mixture": bool(group.model.num_experts), "isl": round(row.isl),
+           "osl": round(row.osl), "clients": round(row.load_value / group.count)}
+    if len(sides) > 1:
+        job |= {"prefill": spread_of(sides[0]), "decode": spread_of(sides[1]),
+                "clients": round(row.load_value)}
+    return job
+
+
+def spread_of(group: Any) -> dict[str, int]:
+    """Workers of a group, their degrees, and their sequences at once."""
     spread = group.parallelism
-    return {"file": row.file, "row": row.row, "hardware": row.hardware, "model": row.model,
-            "precision": group.precision, "engine": BACKENDS[point.engine], "tp": spread.tensor,
-            "pp": spread.pipeline, "dp": spread.data, "ep": spread.expert,
-            "mixture": bool(group.model.num_experts), "isl": round(row.isl),
-            "osl": round(row.osl), "clients": round(row.load_value / group.count)}
+    return {"tp": spread.tensor, "pp": spread.pipeline, "dp": spread.data, "ep": spread.expert,
+            "workers": group.count,
+            "seqs": group.schedule.max_num_seqs if group.schedule is not None else 0}
 
 
 def errors(found: list[tuple[dict[str, float], Any]], metric: str) -> list[float]:
@@ -121,7 +138,8 @@ def theirs(python: str, points: list[Any]) -> dict[str, Any]:
 
 def main() -> None:
     python, data = sys.argv[1], Path(sys.argv[2])
-    points = drawn(data, int(sys.argv[3]) if len(sys.argv) > 3 else NUMBER)
+    points = drawn(data, int(sys.argv[3]) if len(sys.argv) > 3 else NUMBER,
+                   apart="apart" in sys.argv[4:])
     by_system = {"Penstock": ours(points), "Penstock, curve left out": left_out(data, points)}
     found = theirs(python, points)
     by_system |= {name: {(row["file"], row["row"]): row[name] for row in found["rows"]

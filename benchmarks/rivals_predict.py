@@ -32,6 +32,8 @@ CHECKPOINTS = {
     ("nvidia/DeepSeek-R1-NVFP4", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
     ("deepseek-ai/DeepSeek-R1", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
     ("deepseek-ai/DeepSeek-V3", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
+    ("deepseek-ai/DeepSeek-R1-0528", "fp4"): "nvidia/DeepSeek-V3.1-NVFP4",
+    ("deepseek-ai/DeepSeek-R1-0528", "fp8"): "deepseek-ai/DeepSeek-R1",
     ("MiniMaxAI/MiniMax-M2.5", "fp4"): "nvidia/MiniMax-M2.5-NVFP4",
     ("moonshotai/Kimi-K2.5", "fp4"): "nvidia/Kimi-K2.5-NVFP4",
     ("zhipuai/GLM-5", "fp4"): "nvidia/GLM-5-NVFP4"}
@@ -50,6 +52,14 @@ def configurator(job: dict[str, Any]) -> dict[str, float]:
     from aiconfigurator.cli.api import cli_estimate
 
     name, formats = checkpoint(job)
+    if "prefill" in job:
+        found = cli_estimate(
+            model_path=name, system_name=SYSTEMS[job["hardware"]], mode="disagg",
+            backend_name=job["engine"], isl=job["isl"], osl=job["osl"], **formats,
+            **configured_side("prefill", job, 1),
+            **configured_side("decode", job, min(job["decode"]["seqs"], round(
+                job["clients"] / job["decode"]["workers"]))))
+        return latencies(found, job)
     experts = {"moe_ep_size": job["ep"], "moe_tp_size": job["tp"] * job["dp"] // job["ep"]} \
         if job["mixture"] else {}
     found = cli_estimate(
@@ -57,31 +67,55 @@ def configurator(job: dict[str, Any]) -> dict[str, float]:
         backend_name=job["engine"], isl=job["isl"], osl=job["osl"], ctx_tokens=8192,
         batch_size=max(1, round(job["clients"] / job["dp"])), tp_size=job["tp"],
         pp_size=job["pp"], attention_dp_size=job["dp"], **formats, **experts)
+    return latencies(found, job)
+
+
+def configured_side(role: str, job: dict[str, Any], seqs: int) -> dict[str, int]:
+    """The workers of one role, in AIConfigurator's words, with so many sequences of each."""
+    side = job[role]
+    return {f"{role}_{key}": value for key, value in (
+        ("tp_size", side["tp"]), ("pp_size", side["pp"]), ("attention_dp_size", side["dp"]),
+        ("moe_ep_size", side["ep"]), ("moe_tp_size", side["tp"] * side["dp"] // side["ep"]),
+        ("batch_size", max(1, round(seqs / side["dp"]))), ("num_workers", side["workers"]))}
+
+
+def latencies(found: Any, job: dict[str, Any]) -> dict[str, float]:
+    """Latencies of an estimate, and the throughput that follows by Little's law."""
     ttft_s, tpot_s = found.ttft / 1e3, found.tpot / 1e3
     return {"ttft_s": ttft_s, "tpot_s": tpot_s,
             "output_tok_per_s": job["clients"] * job["osl"] / (
                 ttft_s + (job["osl"] - 1) * tpot_s)}
 
 
+def worker_of(side: dict[str, Any], job: dict[str, Any], formats: dict[str, str],
+              seqs: int) -> dict[str, Any]:
+    """Workers of one kind, in AISimulate's words."""
+    spread = {"tensor": side["tp"], "pipeline": side["pp"], "attention_data": side["dp"]}
+    if job["mixture"]:
+        spread |= {"moe_expert": side["ep"], "moe_tensor": side["tp"] * side["dp"] // side["ep"]}
+    worker: dict[str, Any] = {"parallelism": spread, "scheduler": {
+        "max_sequences": max(1, round(seqs / side["dp"]))}}
+    if "prefill" in job:
+        worker["replicas"] = side["workers"]
+    return worker | ({"timing": formats} if formats else {})
+
+
 def simulator(job: dict[str, Any]) -> dict[str, float]:
     from aisimulate.main import main
 
     name, formats = checkpoint(job)
-    spread: dict[str, Any] = {"tensor": job["tp"], "pipeline": job["pp"],
-                              "attention_data": job["dp"]}
-    if job["mixture"]:
-        spread |= {"moe_expert": job["ep"], "moe_tensor": job["tp"] * job["dp"] // job["ep"]}
-    worker: dict[str, Any] = {"parallelism": spread, "scheduler": {
-        "max_sequences": max(1, round(job["clients"] / job["dp"]))}}
-    if formats:
-        worker["timing"] = formats
+    if "prefill" in job:
+        workers = {role: worker_of(job[role], job, formats, job[role]["seqs"])
+                   for role in ("prefill", "decode")}
+    else:
+        workers = {"aggregated": worker_of(job, job, formats, job["clients"])}
     config = {
         "traffic": {"source": {"type": "synthetic", "input_tokens": job["isl"],
                                "output_tokens": job["osl"]},
                     "load": {"type": "concurrency", "concurrency": job["clients"]},
                     "stop": {"requests": 6 * job["clients"]}},
         "engine": {"model": name, "hardware": SYSTEMS[job["hardware"]], "backend": job["engine"],
-                   "workers": {"aggregated": worker}}}
+                   "workers": workers}}
     out = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(out):
         path = Path(folder, "point.yaml")

@@ -1,13 +1,17 @@
-"""Plans with prefill and decode apart, whole replicas, and the chosen of both, over drawn fleets.
+"""Plans with prefill and decode apart, whole replicas, and both together, over drawn fleets.
 
-    python benchmarks/split_plans.py [FLEETS] [--seed N]
+    python benchmarks/split_plans.py [FLEETS] [--seed N] [--two-lengths]
 
-Each fleet is drawn: model, accelerators, lengths, rate and targets. The chosen plan must not cost
-more than the cheaper of both kinds alone, and must keep its objectives on seeds that no plan saw.
+Each fleet is drawn: model, accelerators, lengths, rate and targets. With ``--two-lengths``, seven
+of ten prompts are short and the others long. The chosen plan must not cost more than the cheapest
+of one kind alone, whole replicas or such with roles, and must keep its objectives on seeds that no
+plan saw.
 """
 
 import argparse
+from collections import Counter
 from dataclasses import replace
+from math import inf, isfinite
 
 import numpy as np
 import yaml
@@ -22,7 +26,7 @@ from penstock.plan.plan import FleetPlan, plan_fleet
 _UNSEEN = (101, 102, 103)
 
 
-def drawn(rng: np.random.Generator) -> Fleet:
+def drawn(rng: np.random.Generator, *, two_lengths: bool) -> Fleet:
     """Return a fleet whose plan takes seconds."""
     model, tensor = [("llama-3.1-8b", [1, 2]), ("qwen3-32b", [2, 4]),
                      ("llama-3.3-70b", [4, 8])][rng.integers(3)]
@@ -30,11 +34,14 @@ def drawn(rng: np.random.Generator) -> Fleet:
     prompt, output = int(rng.choice([500, 2000, 6000])), int(rng.choice([50, 150, 400]))
     slo = {"ttft_s": float(rng.choice([1.0, 3.0])), "itl_s": float(rng.choice([0.02, 0.03, 0.05])),
            "itl": "strict" if strict else "paced"}
+    prompts = {"shares": [0, 1], "tokens": [prompt // 2, 2 * prompt]}
+    if two_lengths:
+        prompts = {"shares": [0, 0.7, 0.701, 1], "tokens": [50, 400, 2 * prompt, 4 * prompt]}
     return parse_fleet(yaml.safe_dump({
         "name": "drawn", "accelerators": [{"name": "h100-80gb", "count": 64},
                                           {"name": "a100-80gb", "count": 64}],
         "models": [{"name": model}], "service_classes": [{"name": "chat", "slo": slo}],
-        "traffic": [{"lengths": {"prompt": {"shares": [0, 1], "tokens": [prompt // 2, 2 * prompt]},
+        "traffic": [{"lengths": {"prompt": prompts,
                                  "output": {"shares": [0, 1], "tokens": [output // 2, 2 * output]}},
                      "rate_per_s": float(rng.choice([2.0, 6.0, 15.0])), "num_requests": 250}],
         "engine": {"name": "vllm"}, "plan": {"tensor": tensor},
@@ -51,28 +58,47 @@ def attainment(plan: FleetPlan, fleet: Fleet) -> float:
     return min(found)
 
 
+def kind(plan: FleetPlan) -> str:
+    """Return whether a plan has whole replicas, replicas with roles, or both."""
+    roles = {group.role for group in plan.fleet.replicas}
+    return "both" if len(roles) == 3 else "apart" if len(roles) == 2 else "whole"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fleets", nargs="?", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--two-lengths", action="store_true")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
-    dearer = split = kept = 0
+    kinds: Counter[str] = Counter()
+    dearer = served = kept = 0
+    totals = {"whole": 0.0, "alone": 0.0, "chosen": 0.0}
     for number in range(given.fleets):
-        fleet = drawn(rng)
+        fleet = drawn(rng, two_lengths=given.two_lengths)
         chosen = plan_fleet(fleet, solve)
-        whole_cost = chosen.checked.solution.cost_per_hour
-        whole_serves = all(chosen.checked.serves(c.demand.name) for c in chosen.choices)
+        one_kind = plan_fleet(replace(fleet, plan=replace(fleet.plan, mixed=False)), solve)
+        whole = chosen.whole or chosen.checked
+        costs = [found.solution.cost_per_hour for found, serves in (
+            (whole, whole.holds and not whole.solution.unserved),
+            (one_kind.checked, one_kind.served_in_full)) if serves]
+        alone = min(costs, default=inf)
         least = attainment(chosen, fleet) if chosen.served_in_full else float("nan")
-        split += bool(chosen.splits)
-        dearer += whole_serves and chosen.cost_per_hour > whole_cost * (1.0 + 1e-9)
+        kinds[kind(chosen)] += chosen.served_in_full
+        served += chosen.served_in_full
+        dearer += chosen.cost_per_hour > alone * (1.0 + 1e-9)
         kept += least >= 0.99
+        if kind(chosen) != "whole" and isfinite(alone) and len(costs) == 2:
+            totals["whole"] += costs[0]
+            totals["alone"] += alone
+            totals["chosen"] += chosen.cost_per_hour
         print(f"{number:2d} {fleet.models[0].spec.name:14s} "
-              f"whole ${whole_cost:8.2f}{'' if whole_serves else ' (not in full)':15s} "
-              f"chosen ${chosen.cost_per_hour:8.2f} {'apart' if chosen.splits else 'whole':6s} "
+              f"whole ${costs[0] if costs else inf:8.2f} one kind ${alone:8.2f} chosen "
+              f"${chosen.cost_per_hour:8.2f} {kind(chosen):6s} "
               f"served {chosen.served_in_full} unseen {least:.2%}", flush=True)
-    print(f"{given.fleets} fleets: {split} with prefill and decode apart, {dearer} dearer than "
-          f"whole replicas, {kept} keep 99 % on unseen seeds")
+    print(f"{given.fleets} fleets, {served} served in full: {dict(kinds)}; {dearer} dearer than "
+          f"one kind alone, {kept} keep 99 % on unseen seeds; cost per hour of those with roles "
+          f"that whole replicas could serve, too: {totals}")
 
 
 if __name__ == "__main__":

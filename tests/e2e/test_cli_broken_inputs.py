@@ -154,6 +154,7 @@ FLAGS = {
     "too many replicas": (["simulate", "fleet.yaml", "--replicas", "5"], "need 5 a100-80gb"),
     "no replicas stated": (["simulate", "unsized.yaml"], "--replicas N"),
     "capacity without replicas": (["capacity", "unsized.yaml"], "--replicas N"),
+    "rates of no YAML": (["profile", "fit", "rates", ".", "--out", "rates"], "ends in .yaml"),
     "unknown option": (["run", "fleet.yaml", "--jsn"], "did you mean '--json'?"),
     "unknown command": (["simulat", "fleet.yaml"], "did you mean 'simulate'?"),
     "unknown subcommand": (["trace", "inf", "x"], "'info'"),

@@ -309,7 +309,7 @@ def test_a_plan_that_is_cut_short_leaves_the_earlier_one_whole(plan, folder, mon
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("penstock.plan.plan.check", fail)
+    monkeypatch.setattr("penstock.plan.plan.Search", fail)
     outcome = plan("--out", "out", "--json")
     assert (outcome.status, outcome.err) == (
         2, "error: out: cannot be written (No space left on device)\n")

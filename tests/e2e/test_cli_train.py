@@ -79,7 +79,9 @@ def test_lengths_need_no_quality(penstock, folder) -> None:
     (("latency", "fleet.yaml"), "fleet.yaml: is not Parquet"),
     (("latency", "rows.parquet", "--kind", "liner"), "kind 'liner' is unknown; did you mean"),
     (("latency", "rows.parquet", "--model", "two"), "no rows of model 'two'"),
-    (("latency", "rows.parquet", "--out", "m.pkl"), "m.pkl: expected a name that ends in .npz"),
+    # Names of results are checked before any work.
+    (("latency", "none.parquet", "--out", "m.pkl"), "m.pkl: expected a name that ends in .npz"),
+    (("quality", "none.parquet", "--out", "m.pkl"), "m.pkl: expected a name that ends in .npz"),
     (("memory", "rows.parquet", "--kind", "roofline"), "kind 'roofline' predicts latencies only"),
     (("quality", "rows.parquet", "--embedder", "hash"), "no quality in any row"),
     (("length", "rows.parquet", "--embedder", "hash"), "embedder 'hash' is unknown; did you mean"),

@@ -50,8 +50,10 @@ def rates(
     With results of a load tool on your own engine, corrects the shipped rates by them and narrows
     their interval. A fleet file uses the result as `engine: {rates: FILE}`.
     """
-    from penstock.cli.files import write_whole
+    from penstock.cli.files import check_name, write_whole
 
+    if out is not None:
+        check_name(out, (".yaml",))
     own = [source for source in sources if not source.is_dir()]
     if own:
         if len(own) < len(sources) or not (model and gpu and engine):

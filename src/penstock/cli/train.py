@@ -74,12 +74,14 @@ def quality(
 def _learn(what: str, rows: Path, model: str | None, kind: str, out: Path | None, seed: int, *,
            as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables, progress
-    from penstock.cli.files import write_whole
+    from penstock.cli.files import check_name, write_whole
     from penstock.experiment.collect.rows import read_collected
     from penstock.predict.learned.recurrent import FULL_SIZE
     from penstock.predict.learned.store import save_learned
     from penstock.predict.learned.training import train_learned
 
+    if out is not None:
+        check_name(out, (".npz",))
     collected = read_collected(rows, model)
     total = FULL_SIZE.epochs if kind == "lstm" else None
     with progress(f"training {what}", total) as update:
@@ -124,13 +126,15 @@ def _forecast(rows: Path, kind: str, embedder: str, out: Path | None, seed: int,
     import numpy as np
 
     from penstock.cli.console import print_json, print_tables, progress
-    from penstock.cli.files import write_whole
+    from penstock.cli.files import check_name, write_whole
     from penstock.experiment.collect.rows import read_prompt_rows
     from penstock.predict.embed.make import make_embedder
     from penstock.predict.prompts.report import report_on
     from penstock.predict.prompts.store import save_forecaster
     from penstock.predict.prompts.training import train_forecaster
 
+    if out is not None:
+        check_name(out, (".npz",))
     seen = read_prompt_rows(rows)
     if needs_quality and np.isnan(seen.quality).all():
         raise InputError(f"{rows}: no quality in any row; collect with --metric or --judge")

@@ -69,7 +69,9 @@ def _or_inf(value: float | None) -> float:
 
 
 def replica_capacity(fleet: Fleet, group: ReplicaGroup,
-                     believed: Callable[[ReplicaGroup], StepTimeModel]) -> Capacity:
+                     believed: Callable[[ReplicaGroup], StepTimeModel],
+                     targets_of: Callable[[ServiceClass], ClassTargets] = class_targets
+                     ) -> Capacity:
     """Return the function that tells the rates of one of the group's replicas for given loads.
 
     The loads bring recent lengths by class. Arrivals are taken as Poisson, so the figure is a
@@ -83,7 +85,7 @@ def replica_capacity(fleet: Fleet, group: ReplicaGroup,
     def rates(loads: Mapping[str, Load]) -> ReplicaRate:
         classes = [fleet.service_class(name) for name in loads]
         mix = _mix(list(loads.values()), limits.kv_tokens)
-        targets = [class_targets(one) for one in classes]
+        targets = [targets_of(one) for one in classes]
         idle = drafting_queue(group, model, limits, mix, classes, targets).misses(_IDLE_PER_S)
         targets = [replace(target, percentile=max(0.0, target.percentile - 100.0 * missed))
                    for target, (missed, _) in zip(targets, idle, strict=True)]

@@ -15,6 +15,8 @@ from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
 _GIGA = 1e9
 _BY_OWN_LOAD = ("none", "static", "hpa", "keda", "kpa", "aibrix-apa", "ray")
 """Scale policies that look at the load of each group alone, not at the rate of whole requests."""
+_BY_RATE = "penstock"
+"""Scale policy that sizes each role by the rate of whole requests."""
 
 
 def resolve_disaggregation(section: DisaggregationSection | None) -> DisaggregationOptions | None:
@@ -47,13 +49,36 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
     if fleet.disaggregation is not None and fleet.replicas and not with_roles:
         yield Problem(("disaggregation",), "no replicas have a role; expected role: prefill and "
                                            "role: decode in replicas")
-    scale = fleet.policies.scale.name
-    if with_roles and scale not in _BY_OWN_LOAD:
-        yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
-                      f"expected one of {', '.join(_BY_OWN_LOAD)} for replicas with a role")
+    if with_roles:
+        yield from _scaler_problems(fleet)
+    for i, group in enumerate(fleet.replicas):
+        if group.min_prompt_tokens is not None and group.role != PREFILL:
+            yield Problem(("replicas", i, "min_prompt_tokens"), f"stands at role: {group.role}; "
+                          f"expected role: {PREFILL}")
     for i, group in with_roles:
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
     yield from _meeting_problems(fleet.replicas)
+
+
+def _scaler_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Yield why the scaler does not fit to replicas with roles."""
+    scale = fleet.policies.scale.name
+    if scale not in (*_BY_OWN_LOAD, _BY_RATE):
+        yield Problem(("policies", "scale"), f"{scale} expects replicas that serve whole requests; "
+                      f"expected one of {', '.join((_BY_RATE, *_BY_OWN_LOAD))} for replicas with a "
+                      "role")
+    if scale != _BY_RATE:
+        return
+    roles = {model: {group.role for group in fleet.replicas if group.model.name == model}
+             for model in (group.model.name for group in fleet.replicas)}
+    for model, found in roles.items():
+        if BOTH in found and len(found) > 1:
+            yield Problem(("policies", "scale"), f"{scale} expects that all replicas of {model} "
+                          "have a role, or none; expected one of "
+                          f"{', '.join(_BY_OWN_LOAD)} where some have")
+    if fleet.scaling.calibrate:
+        yield Problem(("scaling", "calibrate"), "learns the times of replicas that serve whole "
+                      "requests; expected false for replicas with a role")
 
 
 def _meeting_problems(groups: tuple[ReplicaGroup, ...]) -> Iterator[Problem]:
@@ -93,5 +118,14 @@ def roles_of(fleet: Fleet) -> Roles | None:
     """Return the role of each replica, in order of number, None where all do everything."""
     if fleet.disaggregation is None:
         return None
-    return Roles([group.role for group in fleet.replicas for _ in range(group.count)],
-                 fleet.disaggregation.min_prompt_tokens)
+    groups = [group for group in fleet.replicas for _ in range(group.count)]
+    return Roles([group.role for group in groups],
+                 [least_tokens(fleet, group) for group in groups])
+
+
+def least_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Return the fewest tokens of a prompt that replicas take which compute prompts, else 0."""
+    if group.role != PREFILL or fleet.disaggregation is None:
+        return 0
+    own = group.min_prompt_tokens
+    return fleet.disaggregation.min_prompt_tokens if own is None else own

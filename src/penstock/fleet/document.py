@@ -242,6 +242,10 @@ class ReplicaSection(VariantSection):
     role: RoleName = described(
         "Whether they compute prompts (prefill), answers (decode) or both; prompts then move as "
         "`disaggregation` states.", "prefill", default="both")
+    min_prompt_tokens: Count | None = described(
+        "Fewest tokens of the prompts that they compute, with `role: prefill`: shorter ones stay "
+        "on replicas that do both, or else on those that decode; left out, as `disaggregation` "
+        "states.", 2048)
     bootstrap_ports: list[PortNumber] | None = described(
         "Ports at which SGLang's engines with `role: prefill` wait for those that decode, one for "
         "each endpoint (--disaggregation-bootstrap-port); left out, 8998.", [8998, 8999])

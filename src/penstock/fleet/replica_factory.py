@@ -32,7 +32,8 @@ from penstock.registry.step_times import make_step_time
 def step_time(group: ReplicaGroup) -> StepTimeModel:
     """Return the step-time model of a group's replicas."""
     model = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
-                           group.precision, group.kv_precision)
+                           group.precision, group.kv_precision,
+                           role=group.step_role)
     return model if group.speculation is None else drafted_step_time(group, model)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from penstock.fleet.capacity import replica_capacity, step_tokens
+from penstock.fleet.capacity import step_tokens
 from penstock.fleet.energy import per_hour
 from penstock.fleet.replica_factory import believed_step_time
 from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.role_capacity import capacity_of
 from penstock.fleet.scaling import bounds, replica_per_hour, replica_power_w
 from penstock.fleet.starts import start_parts
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -45,7 +46,7 @@ def scaler_context(fleet: Fleet, seed: int) -> ScalerContext:
 
     return ScalerContext(tuple(group_facts(fleet, number) for number in range(len(fleet.replicas))),
                          {one.name: one for one in fleet.service_classes},
-                         tuple(replica_capacity(fleet, group, believed)
+                         tuple(capacity_of(fleet, group, believed)
                                for group in fleet.replicas),
                          tuple(step_s(group) for group in fleet.replicas),
                          fleet.scaling.budget)
@@ -63,7 +64,7 @@ def group_facts(fleet: Fleet, number: int) -> GroupFacts:
                       start_s(fleet, number), kv_tokens(fleet, group),
                       None if classes is None else frozenset(classes),
                       schedule.max_num_seqs, step_tokens(schedule), width,
-                      replica_power_w(group), per_hour(fleet, group))
+                      replica_power_w(group), per_hour(fleet, group), group.role)
 
 
 def spending_of(fleet: Fleet) -> Spending | None:

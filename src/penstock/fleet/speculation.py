@@ -134,7 +134,8 @@ def target_and_draft(group: ReplicaGroup) -> tuple[StepTimeModel, Draft]:
     """Return the step time of a group's model alone, and its draft."""
     assert group.speculation is not None
     target = make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
-                            group.precision, group.kv_precision)
+                            group.precision, group.kv_precision,
+                            role=group.step_role)
     return target, Draft(_passes(group, group.speculation, target))
 
 

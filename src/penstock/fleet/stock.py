@@ -34,9 +34,11 @@ def defaults_of(engine: str, version: str | None, accelerator: Accelerator) -> E
 
 
 def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
-                   max_num_seqs: int | None = None) -> SchedulerOptions:
+                   max_num_seqs: int | None = None, *,
+                   moved_prompts: bool = False) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, with limits other than the defaults where
-    they are stated."""
+    they are stated. ``moved_prompts`` come with the KV cache of another replica: their requests
+    join the running decodes."""
     step_tokens = step_tokens or defaults.step_tokens
     seqs = max_num_seqs or defaults.max_num_seqs
     if defaults.batching == "whole":
@@ -44,7 +46,7 @@ def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
                                  kv_watermark=0.0)
     return scheduler_options(
         "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
-        prefill_first=defaults.batching == "alone",
+        prefill_first=defaults.batching == "alone" and not moved_prompts,
         kv_reserve=defaults.admission, late_results=defaults.overlaps)
 
 

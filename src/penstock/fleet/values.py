@@ -36,7 +36,7 @@ from penstock.fleet.values_speculation import Speculation, drafted_seqs
 from penstock.fleet.values_starts import StartParts
 from penstock.fleet.values_traffic import Lengths
 from penstock.perf.memory import ONE_ACCELERATOR
-from penstock.policy.route.roles import BOTH
+from penstock.policy.route.roles import BOTH, DECODE
 from penstock.policy.scale.protocol import Budget
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 
@@ -135,7 +135,8 @@ class ReplicaGroup:
     ``max_replicas``; a replica is ready ``start_s`` after its order, None where the fleet's time
     applies, or ``start`` has the parts of it. ``spot`` is None where nobody takes replicas back.
     ``kubernetes`` is None where they do not run on a cluster, ``speculation`` where they draft no
-    tokens. ``role`` says whether they compute prompts, answers or both. ``kv_events`` has the
+    tokens. ``role`` says whether they compute prompts, answers or both; those that compute prompts
+    take none of fewer than ``min_prompt_tokens``, None for the fleet's. ``kv_events`` has the
     address of every replica's KV events, or one with ``*`` for the host, ``kv_replay`` those of
     their replay. ``lora`` is None where they take no adapters. ``bootstrap_ports`` has the port of
     every replica at which SGLang's engines meet, empty for the usual one.
@@ -168,6 +169,7 @@ class ReplicaGroup:
     kv_replay: tuple[str, ...] = ()
     lora: LoraOptions | None = None
     bootstrap_ports: tuple[int, ...] = ()
+    min_prompt_tokens: int | None = None
 
     @property
     def served_name(self) -> str:
@@ -183,6 +185,13 @@ class ReplicaGroup:
     def num_accelerators(self) -> int:
         """Number of accelerators of all replicas of the group."""
         return self.count * self.parallelism.num_accelerators
+
+    @property
+    def step_role(self) -> str:
+        """Return the role that rates of stock engines are of, empty where steps are mixed."""
+        if self.role == BOTH:
+            return ""
+        return self.role if self.speculation is None else f"{self.role} with drafts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +389,7 @@ class Fleet:
             return found
         defaults = defaults_of(engine.name, engine.version, group.accelerator)
         most_seqs = engine.max_num_seqs or drafted_seqs(group.speculation, defaults.engine)
-        return stock_schedule(defaults, None, most_seqs)
+        return stock_schedule(defaults, None, most_seqs, moved_prompts=group.role == DECODE)
 
     def engine_of(self, group: ReplicaGroup) -> EngineOptions:
         """Return the engine of a group's replicas: its own, or the fleet's."""

@@ -185,6 +185,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
             "version": group.setup and group.setup.version,
             "kv_events": list(group.kv_events) or None,
             "kv_replay": list(group.kv_replay) or None,
+            "min_prompt_tokens": group.min_prompt_tokens,
             "bootstrap_ports": list(group.bootstrap_ports) or None,
             "served_as": group.served_as, "role": None if group.role == BOTH else group.role,
             "kubernetes": kubernetes_section(group.kubernetes),

@@ -13,8 +13,8 @@ FLOOR_S = 0.001
 @dataclass(frozen=True, slots=True)
 class KvTransfer:
     """A path between two replicas: ``bytes_per_s`` of one sender or receiver, and ``latency_s`` of
-    each transfer. With ``by_layer``, the layers that are computed move while the rest is
-    computed."""
+    each transfer, in which others may move. With ``by_layer``, the layers that are computed move
+    while the rest is computed."""
 
     bytes_per_s: float
     latency_s: float = FLOOR_S
@@ -25,12 +25,13 @@ class KvTransfer:
         return self.latency_s + num_bytes / self.bytes_per_s
 
     def exposed_s(self, num_bytes: float, prefill_s: float, num_layers: int) -> float:
-        """Return the time from the end of a prefill of ``prefill_s`` to the end of the transfer.
+        """Return the time from the end of a prefill of ``prefill_s`` until the last byte has left,
+        ``latency_s`` before it is there.
 
         By layer, the first layer moves once that layer is computed, and the last layer after the
         prefill, so at least its share of the transfer is seen.
         """
-        whole_s = self.seconds(num_bytes)
+        whole_s = num_bytes / self.bytes_per_s
         if not self.by_layer:
             return whole_s
         hidden_s = prefill_s * (1.0 - 1.0 / num_layers)

@@ -13,6 +13,7 @@ from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviation
 from penstock.plan.bisection import edge, largest_part
+from penstock.plan.carried import changed_part, saturation_per_s
 from penstock.plan.demands import Demand
 from penstock.plan.headroom import MOST, meets_grown, most_growth
 from penstock.plan.judge import Verdict, chance, distinct, holds, judge, to_simulate
@@ -63,8 +64,7 @@ Each = Callable[[Callable[[Choice], Certainty], Sequence[Choice]], Iterable[Cert
 
 def certainties(plan: FleetPlan, each: Each = map) -> dict[str, Certainty]:
     """Return how certain each demand's replicas are, for demands that are served in full."""
-    served = [choice for choice in plan.choices if plan.checked.serves(choice.demand.name)
-              and choice.demand.name not in plan.splits]
+    served = [choice for choice in plan.choices if plan.checked.serves(choice.demand.name)]
     return {choice.demand.name: found for choice, found in zip(
         served, each(partial(_certainty, plan), served), strict=True)}
 
@@ -155,11 +155,11 @@ class _Worlds:
     def _sustained(self, counts: Counts, sigmas: float) -> bool:
         """Whether lasting traffic stays within the throughput bound of its replicas. A run that
         ends might hold beyond the bound while its queue only grows."""
-        candidates = [(count, self._choice.candidate(variant)) for variant, count in counts]
-        bounds = [count * found.bound_per_s / self._slowdown(found.variant.group, sigmas)
-                  for count, found in candidates if found.bound_per_s]
-        return (not self._choice.demand.lasting or len(bounds) < len(candidates)
-                or sum(bounds) >= self._choice.demand.rate_per_s)
+        if not self._choice.demand.lasting:
+            return True
+        most_per_s = saturation_per_s(self._fleet, self._choice, counts,
+                                      lambda group: self._slowdown(group, sigmas))
+        return most_per_s is None or most_per_s >= self._choice.demand.rate_per_s
 
     def _slowdown(self, group: ReplicaGroup, sigmas: float) -> float:
         """Step times at a deviation over those that the plan believed."""
@@ -171,7 +171,7 @@ class _Worlds:
         now = self._growth
         if now is None:
             return None
-        most = most_growth(self._choice, self._counts)
+        most = most_growth(self._fleet, self._choice, self._counts)
         factor = max(self._slowdown(group, -EDGE)
                      for group in groups_of(self._choice, self._counts))
         fastest = max(now, min(MOST, (1.0 + most) / factor - 1.0))
@@ -202,18 +202,28 @@ class _Worlds:
                    for variant, count in counts)
 
     def _changed(self, extra: int) -> Counts:
-        """The plan's replicas with so many more, or fewer, of the variant that carries most."""
-        main = max(self._counts, key=lambda item:
-                   item[1] * self._choice.candidate(item[0]).rate_per_s)[0]
-        changed = ((variant, count + extra if variant == main else count)
-                   for variant, count in self._counts)
-        return tuple((variant, count) for variant, count in changed if count > 0)
+        """The plan's replicas with so many more, or fewer, of the variant that carries most; where
+        replicas have roles, more of the part with the least to spare, or fewer of that with the
+        most. Nothing where none are left."""
+        counts = self._counts
+        if not self._choice.is_split(counts):
+            main = max(counts, key=lambda item:
+                       item[1] * self._choice.candidate(item[0]).rate_per_s)[0]
+            return _with_more(counts, main, extra)
+        for _ in range(abs(extra)):
+            counts = changed_part(self._fleet, self._choice, counts, 1 if extra > 0 else -1)
+        return counts
 
     def _room(self, counts: Counts) -> bool:
         """Whether there are enough accelerators for so many replicas."""
         used = whole_fleet(self._choice, counts).accelerators
         return all((available := self._fleet.pool(name).count) is None or number <= available
                    for name, number in used.items())
+
+
+def _with_more(counts: Counts, variant: str, extra: int) -> Counts:
+    changed = ((name, count + extra if name == variant else count) for name, count in counts)
+    return tuple((name, count) for name, count in changed if count > 0)
 
 
 def _total(counts: Counts) -> int:

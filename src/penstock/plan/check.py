@@ -64,7 +64,7 @@ def check(fleet: Fleet, choices: Sequence[Choice], solve: Solve, *, seed: int,
     as the demand holds, and raises the rates. It ends with a proposal that holds and of which no
     replica can be removed.
     """
-    return _Loop(fleet, choices, solve, Trials(fleet, seed, on_trial)).run()
+    return Search(fleet, choices, solve, Trials(fleet, seed, on_trial)).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,13 @@ class _Proposal:
         return (*(-round(level.objective, 6) for level in levels), self.solution.cost_per_hour)
 
 
-class _Loop:
+class Search:
+    """The loop of ``check``. It may run again once other fleets are known to carry demands."""
+
     def __init__(self, fleet: Fleet, choices: Sequence[Choice], solve: Solve, trials: Trials
                  ) -> None:
         self._fleet = fleet
-        self._choices = choices
+        self._choices = list(choices)
         self._solve = solve
         self._trials = trials
         self._apart: set[str] = set()
@@ -93,9 +95,23 @@ class _Loop:
         self._beliefs = Beliefs(choices)
         self._hopes = Beliefs(choices)  # the same, but fleets of several kinds refute no rate
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices, with the sides of offered fleets."""
+        return tuple(self._choices)
+
+    def offer(self, choice: Choice, counts: Counts) -> None:
+        """Let plans take these replicas, which carry the whole demand in simulation. ``choice`` is
+        that of the demand, with all of their candidates."""
+        name = choice.demand.name
+        self._choices = [choice if one.demand.name == name else one for one in self._choices]
+        self._confirmed[name][counts] = 1.0
+
     def run(self) -> Checked:
+        """Search until a proposal holds of which no replica can be removed."""
         best: _Proposal | None = None
         held: set[tuple[Counts, ...]] = set()
+        last_round = self._trials.round + _MOST_ROUNDS
         while True:
             proposal = self._propose()
             wrong = [choice for choice in self._choices
@@ -111,7 +127,7 @@ class _Loop:
                     return self._checked(best, holds=True)
                 held.add(key)
             self._trials.round += 1
-            if self._trials.round == _MOST_ROUNDS:
+            if self._trials.round == last_round:
                 best = best or self._known()
                 return self._checked(best or proposal, holds=best is not None)
 
@@ -121,7 +137,8 @@ class _Loop:
             proposal.solution.served[choice.demand.name])
             for choice in self._choices if choice.demand.name in proposal.verdicts}
         return Checked(proposal.problem, proposal.solution, proposal.counts, verdicts,
-                       tuple(self._trials.done), self._beliefs.rates, self._confirmed, holds)
+                       tuple(self._trials.done), dict(self._beliefs.rates),
+                       {name: dict(found) for name, found in self._confirmed.items()}, holds)
 
     def _known(self) -> _Proposal | None:
         """The best plan of confirmed fleets alone, where every demand has one."""
@@ -152,6 +169,9 @@ class _Loop:
         """Lower the rates of the variants that missed to what they carry in simulation."""
         demand, share = choice.demand, proposal.solution.served[choice.demand.name]
         counts = proposal.counts[demand.name]
+        if choice.is_split(counts):  # it was offered, but does not hold beside others
+            self._confirmed[demand.name].pop(counts, None)
+            return
         if share < _WHOLE:  # there are no more replicas: find the smaller share that they carry
             carried = self._trials.carried(choice, counts, 0.0, share)
             if carried > 0.0 or not self._rule_out(choice, counts):
@@ -223,6 +243,8 @@ class _Loop:
         for choice in self._choices:
             name = choice.demand.name
             counts, share = proposal.counts[name], proposal.solution.served[name]
+            if choice.is_split(counts):  # its search has removed what can be removed
+                continue
             if counts and share < _WHOLE:
                 carried = self._trials.carried(choice, counts, share, 1.0)
                 found |= carried > 1.02 * share
@@ -239,6 +261,8 @@ class _Loop:
         for choice in self._choices:
             name = choice.demand.name
             counts, share = best.counts[name], best.solution.served[name]
+            if choice.is_split(counts):
+                continue
             if counts and share >= _WHOLE:
                 cheaper_counts = self._cheaper(choice, best)
                 if cheaper_counts is not None:

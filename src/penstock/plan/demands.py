@@ -1,9 +1,10 @@
 """Demands: the requests that share replicas, and their load."""
 
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO
@@ -102,6 +103,12 @@ def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
     return Demand(f"{demand.model.spec.name}/{'+'.join(names)}", demand.model, classes,
                   exclusive=True, workloads=workloads, lasting=demand.lasting,
                   confidential_tenants=demand.confidential_tenants)
+
+
+def in_part(demand: Demand, name: str, rows: Callable[[Workload], NDArray[np.bool_]]) -> Demand:
+    """The requests of a demand that ``rows`` picks as a demand of that name, with all classes."""
+    return replace(demand, name=f"{demand.name} {name}", workloads=_with_requests(
+        select(workload, rows(workload)) for workload in demand.workloads))
 
 
 def _with_requests(workloads: Iterable[Workload]) -> tuple[Workload, ...]:

@@ -1,7 +1,7 @@
 """A plan as plain data: what ``plan.json`` holds and the report draws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from math import ceil, isfinite
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from penstock.fleet.prices import price_warnings
 from penstock.fleet.write import replicas_section
 from penstock.metrics.summary import cost_per_million_tokens
 from penstock.plan.assign.solution import SLACK, Solution, served_name
+from penstock.plan.carried import saturation_per_s
 from penstock.plan.certainty import Certainty, Each, certainties
 from penstock.plan.estimate import Candidate
 from penstock.plan.expected import Alone, all_alone, in_plan
@@ -22,15 +23,12 @@ from penstock.plan.plan import FleetPlan
 from penstock.plan.prices import accelerator_rows, ownership_document
 from penstock.plan.propose import (
     Choice,
-    Counts,
     counts_of,
     current_counts,
     idle_counts,
     priority_shift,
 )
 from penstock.plan.slower import unmeasured
-from penstock.plan.split import Split
-from penstock.plan.variants import variant_name
 
 
 def plan_document(plan: FleetPlan, around: Insight | None = None,
@@ -103,24 +101,26 @@ def _least(plan: FleetPlan) -> dict[str, Any] | None:
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
-    """Return the findings of ``insight`` as lists of plain data. Prices and the front are those of
-    replicas without roles, so a plan with roles has none."""
+    """Return the findings of ``insight`` as lists of plain data. A plan with roles has no front, as
+    the analytic model does not tell their latency."""
     return {
         "explanations": [
             {"demand": s.demand,
              "text": format_shortfall(s, around.with_more_accelerators.get(s.demand))}
-            for s in around.shortfalls if s.demand not in plan.splits],
+            for s in around.shortfalls],
         "shadow_prices": [{"resource": price.resource, "available": price.available,
                            "used": price.used, "dual_per_hour": price.dual,
                            "one_more_saves_per_hour": price.saves, "step": price.step,
                            "serves_per_s": {str(priority): rate
                                             for priority, rate in price.serves or ()}}
-                          for price in around.prices if not plan.splits],
-        **({"pareto": [], "plan_point": None} if plan.splits else _pareto(plan, around))}
+                          for price in around.prices],
+        **_pareto(plan, around)}
 
 
 def _pareto(plan: FleetPlan, around: Insight) -> dict[str, Any]:
     """The Pareto front, and the plan's own point: on the front, or dominated by another plan."""
+    if plan.has_roles:
+        return {"pareto": [], "plan_point": None}
     chosen = plan.checked.solution
     here = around.score if chosen.replicas else None
     points = [(point.score, point.solution) for point in around.front
@@ -160,8 +160,7 @@ def _point(plan: FleetPlan, score: float, solution: Solution) -> dict[str, Any]:
 
 def _counts(plan: FleetPlan, choice: Choice, solution: Solution) -> dict[str, int]:
     """The replicas that a solution gives a demand, by variant."""
-    every = replace(choice, candidates=(*choice.candidates, *choice.dominated))
-    return dict(counts_of(solution, every, plan.checked.confirmed[choice.demand.name]))
+    return dict(counts_of(solution, choice, plan.checked.confirmed[choice.demand.name]))
 
 
 def format_replicas(replicas: Mapping[str, Mapping[str, int]]) -> str:
@@ -231,8 +230,6 @@ def _demand(plan: FleetPlan, choice: Choice, certain: Certainty | None) -> dict[
     cost = sum(n * choice.candidate(variant).variant.cost_per_hour for variant, n in counts)
     served = plan.checked.solution.served[name]
     verdict = plan.checked.verdicts.get(name)
-    if (split := plan.splits.get(name)) is not None:
-        return _split_demand(plan, choice, split)
     return {
         "name": name, "model": demand.model.spec.name, "priority": demand.priority,
         "rate_per_s": demand.rate_per_s, "served_share": served,
@@ -241,41 +238,27 @@ def _demand(plan: FleetPlan, choice: Choice, certain: Certainty | None) -> dict[
                                                 [verdict] if verdict and counts else []),
         "power_w": sum(n * choice.candidate(variant).variant.power_w for variant, n in counts),
         "headroom": plan.headroom.get(name),
-        **_of_bound(choice, counts, served),
+        **_of_bound(plan, choice, served),
         "meets": verdict.meets if verdict else None,
         "num_seeds": verdict.num_seeds if verdict else 0,
         "classes": _classes(plan, choice, verdict),
         **({} if certain is None else {"certainty": _certainty(certain)}),
+        **({} if plan.whole is None or not plan.is_split(name) else {"whole": {
+            "replicas": dict(plan.whole.counts[name]),
+            "served_share": plan.whole.solution.served[name]}}),
     }
 
 
-def _split_demand(plan: FleetPlan, choice: Choice, split: Split) -> dict[str, Any]:
-    demand = choice.demand
-    return {
-        "name": demand.name, "model": demand.model.spec.name, "priority": demand.priority,
-        "rate_per_s": demand.rate_per_s, "served_share": 1.0,
-        "replicas": {f"{variant_name(group)} {group.role}": group.count
-                     for group in split.groups},
-        "cost_per_hour": split.cost_per_hour, "power_w": split.power_w, "headroom": None,
-        "cost_per_million_tokens": _per_million(plan, split.cost_per_hour, [split.verdict]),
-        "throughput_bound_per_s": None, "bound_share": None, "meets": split.verdict.meets,
-        "num_seeds": split.verdict.num_seeds, "classes": _classes(plan, choice, split.verdict),
-        "whole": {"replicas": dict(plan.checked.counts[demand.name]),
-                  "served_share": plan.checked.solution.served[demand.name]}}
-
-
-def _of_bound(choice: Choice, counts: Counts, served: float) -> dict[str, float | None]:
+def _of_bound(plan: FleetPlan, choice: Choice, served: float) -> dict[str, float | None]:
     """The throughput bound of a demand's replicas and the share of the bound that is used; None
     where a variant has no bound."""
-    bounds = [(count, choice.candidate(variant).bound_per_s) for variant, count in counts]
-    total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
-    known = bool(bounds) and all(bound for _, bound in bounds)
-    return {"throughput_bound_per_s": total_per_s if known else None,
-            "bound_share": served * choice.demand.rate_per_s / total_per_s if known else None}
+    most_per_s = saturation_per_s(plan.before, choice, plan.checked.counts[choice.demand.name])
+    return {"throughput_bound_per_s": most_per_s, "bound_share": None if not most_per_s else
+            served * choice.demand.rate_per_s / most_per_s}
 
 
 def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:
-    predicted = () if choice.demand.name in plan.splits else in_plan(plan, choice)
+    predicted = in_plan(plan, choice)
     rows = []
     for i, service_class in enumerate(choice.demand.classes):
         row: dict[str, Any] = {"name": service_class.name, "slo": asdict(service_class.slo)}
@@ -359,8 +342,7 @@ def moves(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _served(plan: FleetPlan) -> list[Verdict]:
-    return [plan.splits[name].verdict if name in plan.splits else plan.checked.verdicts[name]
-            for name, counts in plan.checked.counts.items() if counts or name in plan.splits]
+    return [plan.checked.verdicts[name] for name, counts in plan.checked.counts.items() if counts]
 
 
 def _per_million(plan: FleetPlan, cost_per_hour: float,

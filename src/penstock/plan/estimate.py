@@ -109,7 +109,7 @@ def _estimated(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | Le
     sustained, binding = queue.capacity_per_s(count)
     # ``count`` replicas carry the demand, even if the coarse search for their most says less.
     sustained = max(sustained, rate_per_s / count)
-    return Candidate(variant, sustained, count, binding, _bound(fleet, demand, variant),
+    return Candidate(variant, sustained, count, binding, bound_per_s(fleet, demand, variant),
                      class_estimates(queue, demand.classes, rate_per_s / count, count,
                                      variant.group.speculation))
 
@@ -188,7 +188,9 @@ def _fewest(queue: ReplicaQueue, rate_per_s: float) -> int:
         lambda count: queue.first_miss(rate_per_s / count, count) is not None, _MOST_REPLICAS)
 
 
-def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
+def bound_per_s(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
+    """Return the requests of a demand's first seed per second that no schedule exceeds on one
+    replica, None where no formula gives the rate."""
     try:
         return throughput_bound(fleet, _believed(fleet, variant), demand.sample).rate_per_s
     except InputError:  # not every step time and cache has one

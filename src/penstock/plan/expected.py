@@ -61,9 +61,11 @@ def in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     """Latencies of each class on the plan's replicas; the worst where kinds of replicas differ.
 
     ``itl_p99_s`` is defined as in a simulation: the median over a class's requests of the gap that
-    99 % of a request's gaps do not exceed. Empty for a demand without replicas, and where the
-    analytic model fails.
+    99 % of a request's gaps do not exceed. Empty for a demand without replicas, where replicas have
+    roles, and where the analytic model fails.
     """
+    if choice.is_split(plan.checked.counts[choice.demand.name]):
+        return ()
     try:
         return _in_plan(plan, choice)
     except Exception:  # simulation confirmed the plan, whatever the model says

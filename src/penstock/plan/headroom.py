@@ -5,6 +5,7 @@ from functools import partial
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.bisection import largest_count, largest_near
+from penstock.plan.carried import saturation_per_s
 from penstock.plan.demands import Demand
 from penstock.plan.judge import holds, to_simulate
 from penstock.plan.propose import Choice, Counts
@@ -49,12 +50,11 @@ def meets_grown(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], 
     return holds(replace(fleet, run=run), grown, groups, seed=seed, sigmas=sigmas)
 
 
-def most_growth(choice: Choice, counts: Counts) -> float:
+def most_growth(fleet: Fleet, choice: Choice, counts: Counts) -> float:
     """Return the growth at which lasting traffic reaches the throughput bound of its replicas, at
     most ``MOST``. A run that ends might meet its objectives with more while its queue only
     grows."""
-    bounds = [(count, choice.candidate(variant).bound_per_s) for variant, count in counts]
-    if not choice.demand.lasting or any(not bound for _, bound in bounds):
+    most_per_s = saturation_per_s(fleet, choice, counts)
+    if not choice.demand.lasting or most_per_s is None:
         return MOST
-    total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
-    return min(MOST, max(0.0, total_per_s / choice.demand.rate_per_s - 1.0))
+    return min(MOST, max(0.0, most_per_s / choice.demand.rate_per_s - 1.0))

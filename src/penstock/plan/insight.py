@@ -48,7 +48,7 @@ def insight(plan: FleetPlan) -> Insight:
     problem, solution = plan.checked.problem, plan.checked.solution
     looser = {choice.demand.name: tuple(_alternatives(plan.before, choice))
               for choice in plan.choices if choice.demand.name in solution.unserved}
-    front, score = _front(plan)
+    front, score = ((), NEVER_S) if plan.has_roles else _front(plan)
     return Insight(
         explain(problem, solution, looser=looser, time_limit_s=_TIME_LIMIT_S),
         shadow_prices(problem, solution, time_limit_s=_TIME_LIMIT_S), front, score,
@@ -72,6 +72,9 @@ def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
             if variant not in used:
                 rates[name, variant] = found.rate_per_s
         for counts in plan.checked.confirmed[name]:
+            if choice.is_split(counts):  # the analytic model does not tell their latency
+                scores[name, pool_name(name, format_fleet(counts))] = NEVER_S
+                continue
             scores[name, pool_name(name, format_fleet(counts))] = max(
                 scores[name, pool_name(name, variant)] for variant, _ in counts)
     problem = problem_of(plan.before, choices, rates, confirmed=plan.checked.confirmed)

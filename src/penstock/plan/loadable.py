@@ -20,8 +20,7 @@ def planned_yaml(plan: FleetPlan) -> str:
         return "# No replicas: the plan serves nothing of this; plan.json says why.\n" \
             + to_yaml(fleet)
     left_out = [choice.demand.name for choice in plan.choices
-                if not plan.checked.counts[choice.demand.name]
-                and choice.demand.name not in plan.splits]
+                if not plan.checked.counts[choice.demand.name]]
     kept = served_only(fleet)
     lines = [f"# Left out, as the plan serves none of it: {', '.join(left_out)}; plan.json says "
              "why."] if left_out else []

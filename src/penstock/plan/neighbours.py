@@ -43,7 +43,7 @@ def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
                  for carried, counts in _fullest(chosen, most_cost, rates, room, least, need_per_s)
                  if carried >= need_per_s]
         for _, counts in sorted(found, reverse=True):
-            if not any(_within(counts, other) for other in tried):
+            if not any(within(counts, other) for other in tried):
                 return counts
     return None
 
@@ -93,7 +93,7 @@ def _most(candidate: Candidate, most_cost: float, room: Mapping[str, int]) -> in
     return by_cost if available is None else min(by_cost, by_room)
 
 
-def _within(counts: Counts, other: Counts) -> bool:
+def within(counts: Counts, other: Counts) -> bool:
     """Whether two fleets are of the same kinds and the first has no more replicas of any kind."""
     return len(counts) == len(other) and all(
         mine[0] == theirs[0] and mine[1] <= theirs[1]

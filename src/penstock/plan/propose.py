@@ -40,16 +40,28 @@ _LEAST_LOAD = 1e-3  # a load below the solver's tolerance would get no replica a
 class Choice:
     """A demand with the candidates that a plan may give it.
 
-    ``dominated`` candidates lower the cost of no plan, but their latency may be lower.
+    ``dominated`` candidates lower the cost of no plan, but their latency may be lower. ``sides``
+    serve the demand only together: replicas with roles, and whole ones for the prompts that these
+    do not take.
     """
 
     demand: Demand
     candidates: tuple[Candidate, ...]
     dominated: tuple[Candidate, ...] = ()
+    sides: tuple[Candidate, ...] = ()
+
+    @property
+    def every(self) -> tuple[Candidate, ...]:
+        """All candidates, the standalone ones first."""
+        return (*self.candidates, *self.dominated, *self.sides)
 
     def candidate(self, variant: str) -> Candidate:
-        """The candidate of that name, dominated or not."""
-        return next(c for c in (*self.candidates, *self.dominated) if c.variant.name == variant)
+        """The candidate of that name, whatever it serves."""
+        return next(c for c in self.every if c.variant.name == variant)
+
+    def is_split(self, counts: Counts) -> bool:
+        """Whether some of these replicas have a role."""
+        return any(self.candidate(variant).variant.group.role != BOTH for variant, _ in counts)
 
 
 def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
@@ -142,7 +154,7 @@ def counts_of(solution: Solution, choice: Choice, confirmed: Iterable[Counts] = 
     """The replicas that a solution gives a demand, those in ``confirmed`` fleets included."""
     name, started = choice.demand.name, solution.replicas
     found = {c.variant.name: started.get(pool_name(name, c.variant.name), 0)
-             for c in (*choice.candidates, *choice.dominated)}
+             for c in choice.every}
     for counts in confirmed:
         times = started.get(pool_name(name, format_fleet(counts)), 0)
         for variant, count in counts:
@@ -196,6 +208,6 @@ def idle_counts(fleet: Fleet, choices: Sequence[Choice]) -> dict[str, dict[str, 
 def _counted(groups: Iterable[ReplicaGroup]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for group in groups:
-        name = variant_name(group) + ("" if group.role == BOTH else f" {group.role}")
+        name = variant_name(group)
         counts[name] = counts.get(name, 0) + group.count
     return counts

@@ -1,174 +1,189 @@
-"""Replicas of which some compute prompts and others answers, where they beat whole ones.
+"""Replicas of which some compute prompts and others answers, alone or beside whole ones.
 
 The path of the KV cache must be known: the fleet file's section ``disaggregation``.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
-from math import ceil, inf
 
 import numpy as np
 
-from penstock.core.slo import ServiceClass
-from penstock.fleet.replica_factory import step_time
-from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.plan.demands import Demand
+from penstock.fleet.values import Fleet
+from penstock.plan.check import Solve, check
+from penstock.plan.choices import allowed_variants, choice_of
+from penstock.plan.demands import Demand, in_part
 from penstock.plan.estimate import Candidate
-from penstock.plan.judge import Verdict, judge
-from penstock.plan.propose import Choice
+from penstock.plan.judge import judge
+from penstock.plan.neighbours import within
+from penstock.plan.propose import Choice, Counts, groups_of, whole_fleet
+from penstock.plan.sides import sides
+from penstock.plan.trials import Trials
 from penstock.policy.route.roles import DECODE, PREFILL
-from penstock.workload.workload import Workload
-
-_MORE = range(4)  # replicas of a role beyond the least
-_KINDS = 3  # of each role that are tried, the cheapest
-_MOST_TRIALS = 24
-_CHEAPER = 1.0 - 1e-9
 
 AGAIN = 1000
 """Distance from the plan's seeds to those with which its finds are tried again."""
 
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Replicas of one role. ``least`` is the fewest that could compute the demand's tokens."""
-
-    candidate: Candidate
-    role: str
-    least: int
-
-    @property
-    def cost_per_hour(self) -> float:
-        """Cost of the fewest replicas."""
-        return self.least * self.candidate.variant.cost_per_hour
-
-    def group(self, count: int, classes: tuple[str, ...] | None) -> ReplicaGroup:
-        """Return so many replicas of the role."""
-        return replace(self.candidate.variant.group, count=count, role=self.role,
-                       service_classes=classes)
+_STEPS = range(4)  # of replicas of a role beyond the fewest
+_STEP_PART = 8  # the fewest replicas over those of a step, rounded up
+_MOST_TRIALS = 24
+_CUTS = (0.5, 0.75, 0.9)  # shares of prompts that are shorter
+_CHEAPER = 1.0 - 1e-9
+_NOTHING: Counts = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Replicas with roles that meet every objective of a demand in simulation."""
+class Splits:
+    """Searches the cheapest replicas with roles for one demand.
 
-    groups: tuple[ReplicaGroup, ...]
-    cost_per_hour: float
-    power_w: float
-    verdict: Verdict
-    num_trials: int
-
-    @property
-    def accelerators(self) -> Mapping[str, int]:
-        """Number of accelerators of each kind."""
-        return _accelerators(self.groups)
-
-
-def best_split(fleet: Fleet, choice: Choice, below_per_hour: float, free: Mapping[str, int],
-               seed: int, again: Demand) -> Split | None:
-    """Return the cheapest replicas with roles that hold and cost less than ``below_per_hour``,
-    among those that are tried; None where there are none. ``free`` has the accelerators of the
-    limited kinds. ``again`` is the demand with other seeds: few replicas of a role have no others
-    to fall back on, so that what holds with the plan's seeds must hold with these, too.
-
-    Each role begins with as many replicas as its tokens take at the largest batch within the time
-    between tokens. Up to three more of each are tried, by cost, at most 24 fleets in all.
+    ``again`` is the demand with other seeds: few replicas of a role have no others to fall back on,
+    so what holds with the plan's seeds must hold with these, too. ``free`` has the accelerators of
+    the limited kinds that the demand may take.
     """
-    demand, tried = choice.demand, 0
-    failed: list[tuple[str, str, int, int]] = []
-    for cost, prefill, decode, counts in _fleets(fleet, choice, below_per_hour):
-        names = prefill.candidate.variant.name, decode.candidate.variant.name
-        groups = tuple(side.group(count, demand.class_names)
-                       for side, count in zip((prefill, decode), counts, strict=True))
-        if not _fits(groups, free) or any(
-                names == one[:2] and counts[0] <= one[2] and counts[1] <= one[3]
-                for one in failed):
-            continue
-        tried += 1
-        verdict = judge(fleet, demand, groups, seed=seed, whole=False)
-        if verdict.meets and judge(fleet, again, groups, seed=seed + AGAIN, whole=False).meets:
-            power_w = sum(count * side.candidate.variant.power_w
-                          for side, count in zip((prefill, decode), counts, strict=True))
-            return Split(groups, cost, power_w, verdict, tried)
-        failed.append((*names, *counts))
-        if tried == _MOST_TRIALS:
-            return None
-    return None
+
+    def __init__(self, fleet: Fleet, choice: Choice, again: Demand, free: Mapping[str, int],
+                 trials: Trials, solve: Solve, seed: int) -> None:
+        self._fleet = replace(fleet, accelerators=tuple(
+            replace(pool, count=free.get(pool.accelerator.name)) for pool in fleet.accelerators))
+        self._again = again
+        self._trials = trials
+        self._solve = solve
+        self._seed = seed
+        self._variants = allowed_variants(fleet, choice.demand)[0]
+        self._held: dict[Counts, bool] = {}
+        self.choice = choice
+
+    def found(self, below_per_hour: float) -> list[Counts]:
+        """Return fleets that hold and cost less than ``below_per_hour``, each cheaper than the one
+        before: with roles alone, and with whole replicas for the shorter prompts."""
+        found = []
+        for least_tokens in (None, *self._cuts()):
+            beside = _NOTHING
+            if least_tokens is not None:
+                if not self._pairs(least_tokens, below_per_hour, _NOTHING):
+                    continue
+                beside = self._short(least_tokens, below_per_hour)
+                if not beside:
+                    continue
+            counts = self._cheapest(least_tokens, beside, below_per_hour)
+            if counts:
+                found.append(self._leaner(counts))
+                below_per_hour = self._cost(found[-1])
+        return found
+
+    def _cuts(self) -> list[int]:
+        """Return the lengths of prompts, in tokens, from which on prompts may move: that of the
+        file where it states one, else quantiles and the end of the widest gap. Turns of a session
+        stay together."""
+        stated, sample = self._fleet.disaggregation, self.choice.demand.sample
+        if not self._fleet.plan.mixed or sample.loops is not None or sample.links is not None:
+            return []
+        prompts = np.sort(sample.prompt_tokens)
+        if stated is not None and stated.min_prompt_tokens:
+            cuts = {stated.min_prompt_tokens}
+        else:
+            cuts = {int(prompts[int(share * len(prompts))]) for share in _CUTS}
+            lengths = np.unique(prompts)
+            if len(lengths) > 1:
+                cuts.add(int(lengths[1 + int(np.argmax(lengths[1:] / lengths[:-1]))]))
+        return sorted(cut for cut in cuts if prompts[0] < cut <= prompts[-1])
+
+    def _short(self, below_tokens: int, below_per_hour: float) -> Counts:
+        """Return the cheapest whole replicas for prompts of fewer tokens, nothing where none hold
+        for less."""
+        part = in_part(self.choice.demand, f"below {below_tokens} tokens",
+                       lambda workload: workload.prompt_tokens < below_tokens)
+        short, _ = choice_of(self._fleet, part)
+        if not short.candidates:
+            return _NOTHING
+        checked = check(self._fleet, (short,), self._solve, seed=self._seed)
+        counts = checked.counts[part.name]
+        if not checked.serves(part.name) or \
+                whole_fleet(short, counts).cost_per_hour >= below_per_hour:
+            return _NOTHING
+        self._note(*(short.candidate(variant) for variant, _ in counts))
+        return counts
+
+    def _note(self, *candidates: Candidate) -> None:
+        """Take note of candidates that the choice lacks."""
+        known = {one.variant.name for one in self.choice.every}
+        more = {one.variant.name: one for one in candidates if one.variant.name not in known}
+        self.choice = replace(self.choice, sides=(*self.choice.sides, *more.values()))
+
+    def _cheapest(self, least_tokens: int | None, beside: Counts, below_per_hour: float) -> Counts:
+        """Return the first fleet that holds, of at most 24, by cost. Kinds of which even the most
+        replicas miss are not tried again."""
+        pairs = self._pairs(least_tokens, below_per_hour, beside)
+        self._note(*(side for prefill, decode, _ in pairs for side in (prefill, decode)))
+        fleets = [tuple(sorted([*beside, (prefill.variant.name, numbers[0]),
+                                (decode.variant.name, numbers[1])]))
+                  for prefill, decode, numbers in pairs]
+        fleets = [counts for counts in fleets if self._fits(counts)]
+        tried: list[Counts] = []
+        for counts in fleets:
+            if any(within(counts, other) for other in tried):
+                continue
+            if self._holds(counts):
+                return counts
+            tried.append(counts)
+            most = max((other for other in fleets if within(counts, other)), key=_total)
+            if most != counts and not self._holds(most):
+                tried.append(most)
+            if len(tried) >= _MOST_TRIALS:
+                break
+        return _NOTHING
+
+    def _pairs(self, least_tokens: int | None, below_per_hour: float, beside: Counts
+               ) -> list[tuple[Candidate, Candidate, tuple[int, int]]]:
+        """Return replicas that prefill and that decode, with their numbers, cheapest first."""
+        kinds = [sides(self._fleet, self.choice.demand, self._variants, role, least_tokens)
+                 for role in (PREFILL, DECODE)]
+        found, spent = [], self._cost(beside)
+        for prefill, decode in product(*kinds):
+            if prefill.variant.group.kv_precision != decode.variant.group.kv_precision:
+                continue
+            for steps in product(_STEPS, _STEPS):
+                numbers = (_number(prefill, steps[0]), _number(decode, steps[1]))
+                cost = spent + numbers[0] * prefill.variant.cost_per_hour \
+                    + numbers[1] * decode.variant.cost_per_hour
+                if cost < below_per_hour * _CHEAPER:
+                    found.append((cost, prefill, decode, numbers))
+        found.sort(key=lambda one: (one[0], sum(one[3]), one[1].variant.name,
+                                    one[2].variant.name, one[3]))
+        return [(prefill, decode, numbers) for _, prefill, decode, numbers in found]
+
+    def _leaner(self, counts: Counts) -> Counts:
+        """Return the counts without replicas that can be removed, the most expensive kind first.
+        One of each kind stays."""
+        for variant, _ in sorted(counts, reverse=True, key=lambda item:
+                                 self.choice.candidate(item[0]).variant.cost_per_hour):
+            while dict(counts)[variant] > max(1, self._fleet.plan.min_replicas):
+                fewer = tuple((name, number - (name == variant)) for name, number in counts)
+                if not self._holds(fewer):
+                    break
+                counts = fewer
+        return counts
+
+    def _holds(self, counts: Counts) -> bool:
+        if counts not in self._held:
+            groups = groups_of(self.choice, counts)
+            self._held[counts] = self._trials.judge(self.choice, counts).meets and judge(
+                self._fleet, self._again, groups, seed=self._seed + AGAIN, whole=False).meets
+        return self._held[counts]
+
+    def _cost(self, counts: Counts) -> float:
+        return whole_fleet(self.choice, counts).cost_per_hour
+
+    def _fits(self, counts: Counts) -> bool:
+        used: Counter[str] = Counter(dict(whole_fleet(self.choice, counts).accelerators))
+        return all(pool.count is None or used[pool.accelerator.name] <= pool.count
+                   for pool in self._fleet.accelerators)
 
 
-def _fleets(fleet: Fleet, choice: Choice, below_per_hour: float
-            ) -> list[tuple[float, Side, Side, tuple[int, int]]]:
-    """Return the fleets to try, cheapest first."""
-    sides = {role: _sides(fleet, choice, role) for role in (PREFILL, DECODE)}
-    found = []
-    for prefill, decode in product(sides[PREFILL], sides[DECODE]):
-        one, other = prefill.candidate.variant, decode.candidate.variant
-        if one.group.kv_precision != other.group.kv_precision:
-            continue
-        for more in product(_MORE, _MORE):
-            counts = prefill.least + more[0], decode.least + more[1]
-            cost = counts[0] * one.cost_per_hour + counts[1] * other.cost_per_hour
-            if cost < below_per_hour * _CHEAPER:
-                found.append((cost, prefill, decode, counts))
-    return sorted(found, key=lambda entry: (
-        entry[0], sum(entry[3]), entry[1].candidate.variant.name,
-        entry[2].candidate.variant.name, entry[3]))
+def _total(counts: Counts) -> int:
+    return sum(number for _, number in counts)
 
 
-def _fits(groups: Sequence[ReplicaGroup], free: Mapping[str, int]) -> bool:
-    return all(count <= free.get(name, count) for name, count in _accelerators(groups).items())
-
-
-def _accelerators(groups: Sequence[ReplicaGroup]) -> Mapping[str, int]:
-    used: Counter[str] = Counter()
-    for group in groups:
-        used[group.accelerator.name] += group.num_accelerators
-    return used
-
-
-def _sides(fleet: Fleet, choice: Choice, role: str) -> list[Side]:
-    """Return the cheapest kinds of replicas for a role."""
-    found = []
-    for candidate in (*choice.candidates, *choice.dominated):
-        per_s = _tokens_per_s(fleet, choice.demand, candidate, role)
-        if per_s > 0.0:
-            tokens = _tokens(choice.demand.sample, role) * choice.demand.rate_per_s
-            found.append(Side(candidate, role, max(1, ceil(tokens / per_s - 1e-9))))
-    return sorted(found, key=lambda side: (side.cost_per_hour, side.candidate.variant.name)
-                  )[:_KINDS]
-
-
-def _tokens(workload: Workload, role: str) -> float:
-    """Return the tokens of a mean request that replicas of a role compute."""
-    column = workload.prompt_tokens if role == PREFILL else workload.output_tokens
-    return float(np.mean(column))
-
-
-def _tokens_per_s(fleet: Fleet, demand: Demand, candidate: Candidate, role: str) -> float:
-    """Return the most tokens per second that one replica computes of a role; 0 where no batch is
-    within the time between tokens."""
-    group, model = candidate.variant.group, step_time(candidate.variant.group)
-    options = fleet.schedule_of(group)
-    prompt = _tokens(demand.sample, PREFILL)
-    if role == PREFILL:
-        step = max(1, options.chunk_tokens)
-        return step / model.seconds(step, step * prompt / 2.0, 0, 0)
-    context = prompt + _tokens(demand.sample, DECODE) / 2.0
-    room = int(candidate.variant.kv_tokens / (prompt + _tokens(demand.sample, DECODE)))
-    return max(_batches(model, demand.classes, min(options.max_num_seqs, room), context),
-               default=0.0)
-
-
-def _batches(model: StepTimeModel, classes: Sequence[ServiceClass], most: int,
-             context_tokens: float) -> Iterator[float]:
-    """Yield the tokens per second of decode batches within the time between tokens."""
-    limit_s = min((c.slo.itl_s for c in classes if c.slo.itl_s is not None), default=inf)
-    batch = 1
-    while batch <= most:
-        seconds = model.seconds(0, 0.0, batch, round(batch * context_tokens))
-        if seconds > limit_s:
-            return
-        yield batch / seconds
-        batch = batch + max(1, batch // 8)
+def _number(side: Candidate, step: int) -> int:
+    """Return a number of replicas so many steps above the fewest."""
+    return side.num_replicas + step * -(-side.num_replicas // _STEP_PART)

@@ -47,7 +47,8 @@ def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
     Groups that are ``running`` are considered whatever the plan's options are.
     """
     groups: dict[str, ReplicaGroup] = {}
-    now = [replace(group, count=1, service_classes=None, endpoints=(), role=BOTH)
+    now = [replace(group, count=1, service_classes=None, endpoints=(), role=BOTH,
+                   min_prompt_tokens=None)
            for group in running]
     for pool in fleet.accelerators:
         for group in (*_groups(fleet, pool, model),
@@ -106,7 +107,8 @@ def longest_request_tokens(fleet: Fleet, group: ReplicaGroup, tokens: int) -> in
 
 
 def variant_name(group: ReplicaGroup) -> str:
-    """The variant's name, such as ``h100-80gb-tp2-fp8``; default values are left out."""
+    """The variant's name, such as ``h100-80gb-tp2-fp8``, and a role where it has one, such as
+    ``prefill from 2048``, the fewest tokens of a prompt; default values are left out."""
     parts = [group.accelerator.name]
     if group.parallelism.tensor > 1:
         parts.append(f"tp{group.parallelism.tensor}")
@@ -119,7 +121,10 @@ def variant_name(group: ReplicaGroup) -> str:
         parts.append(f"kv-{group.kv_precision}")
     if group.schedule is not None:
         parts.append(f"step{step_tokens(group.schedule)}")
-    return "-".join(parts)
+    name = "-".join(parts)
+    if group.role != BOTH:
+        name += f" {group.role}"
+    return f"{name} from {group.min_prompt_tokens}" if group.min_prompt_tokens else name
 
 
 def _groups(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> Iterator[ReplicaGroup]:

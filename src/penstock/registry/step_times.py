@@ -77,8 +77,9 @@ def published_step_time(name: str) -> StepTimeModel:
 def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
                    accelerator: Accelerator, parallelism: Parallelism = ONE_ACCELERATOR,
                    precision: str = "bf16", kv_precision: str = "bf16", *,
-                   base: Path | str = ".") -> StepTimeModel:
-    """Build the model of ``spec``; ``None`` and ``roofline`` mean the roofline.
+                   base: Path | str = ".", role: str = "") -> StepTimeModel:
+    """Build the model of ``spec``; ``None`` and ``roofline`` mean the roofline. ``role`` says what
+    the replica computes, where that is not both prompts and answers.
 
     A name is ``roofline``, a published model, or a saved file (relative to ``base``). A mapping has
     ``kind`` (or ``name``) with that kind's own keys: ``host_overhead_s`` for roofline,
@@ -108,7 +109,7 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
         own = options.pop("rates", None)
         return measured_step_time(
             model, accelerator, parallelism, precision, kv_precision, engine=engine,
-            version=str(options.pop("version", "")),
+            version=str(options.pop("version", "")), role=role,
             table=load_rates(Path(base) / str(own)) if own else None)
 
     def kernels(options: dict[str, Any]) -> StepTimeModel:

@@ -58,8 +58,8 @@ class Handover:
     The second replica is chosen when the prompt is computed. Where it caches prefixes, it says at
     the end of its step which blocks it has, and only the others move. It computes the prompt's last
     token, whose logits give the first token, as vLLM's connectors do. A replica sends and receives
-    one prompt after the other. The first replica keeps the KV cache until the second has room for
-    the request and begins it: a full second replica holds the first one back.
+    one prompt after the other; latencies overlap. The first replica keeps the KV cache until the
+    second has room for the request and begins it: a full second replica holds the first one back.
     """
 
     def __init__(self, dispatcher: Dispatcher, replicas: Sequence[SimReplica],
@@ -69,6 +69,7 @@ class Handover:
         self._replicas = replicas
         self._senders = senders
         self._transfer = transfer
+        self._latency_ps = to_ps(transfer.latency_s)
         self._kvs = kvs
         self._legs: dict[int, _Leg] = {}
         self._moves: list[tuple[int, int]] = []  # (arrival, request)
@@ -153,9 +154,9 @@ class Handover:
         begun_ps = self._replicas[leg.source].recorder.scheduled_ps(request_id)
         seen_ps = to_ps(self._transfer.exposed_s(
             num_bytes, (now_ps - begun_ps) / PS_PER_S, sender.num_layers))
-        due_ps = max(now_ps, self._free_ps[leg.source], self._free_ps[target]) + seen_ps
-        self._free_ps[leg.source] = self._free_ps[target] = due_ps
-        leg.due_ps = due_ps
+        free_ps = max(now_ps, self._free_ps[leg.source], self._free_ps[target]) + seen_ps
+        self._free_ps[leg.source] = self._free_ps[target] = free_ps
+        leg.due_ps = due_ps = free_ps + self._latency_ps
         heappush(self._moves, (due_ps, request_id))
         self._num_transfers += 1
         self._num_bytes += num_bytes

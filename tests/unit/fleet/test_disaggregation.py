@@ -3,6 +3,7 @@
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.fleet.disaggregation import least_tokens
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.write import to_yaml
 
@@ -27,7 +28,17 @@ def test_roles_resolve_and_are_written():
     assert parse_fleet(to_yaml(fleet)) == fleet
 
 
+def test_replicas_that_prefill_state_their_own_least_length():
+    fleet = parse_fleet(FLEET.replace("{role: prefill}", "{role: prefill, min_prompt_tokens: 90}"))
+    assert [least_tokens(fleet, group) for group in fleet.replicas] == [90, 0]
+    assert [least_tokens(parse_fleet(FLEET), group)
+            for group in parse_fleet(FLEET).replicas] == [64, 0]
+    assert parse_fleet(to_yaml(fleet)) == fleet
+
+
 @pytest.mark.parametrize(("old", "new", "said"), [
+    ("{role: decode,", "{role: decode, min_prompt_tokens: 90,",
+     "fleet.yaml:8: replicas[1].min_prompt_tokens: stands at role: decode; expected role: prefill"),
     ("disaggregation: {transfer: {gb_per_s: 50, by_layer: true}, min_prompt_tokens: 64}\n", "",
      "fleet.yaml:7: replicas[0].role: prefill, but the file does not say how fast prompts move"),
     ("  - {role: decode, count: 2}\n", "",
@@ -37,8 +48,13 @@ def test_roles_resolve_and_are_written():
      "replicas[0].kv_precision: bf16, but replicas of the role decode have fp8"),
     ("role: prefill", "role: prefil", "replicas[0].role"),
     ("gb_per_s: 50", "gb_per_s: 0", "disaggregation.transfer.gb_per_s"),
-    ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: penstock}",
-     "penstock expects replicas that serve whole requests")])
+    ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: dynamo}",
+     "dynamo expects replicas that serve whole requests; expected one of penstock, none"),
+    ("  - {role: decode, count: 2}\n", "  - {role: decode, count: 2}\n  - {count: 1}\n"
+     "scaling: {start_s: 9}\npolicies: {scale: penstock}\n",
+     "penstock expects that all replicas of llama-3-8b have a role, or none"),
+    ("name: split", "name: split\nscaling: {start_s: 9, calibrate: true}\n"
+     "policies: {scale: penstock}", "scaling.calibrate: learns the times of replicas")])
 def test_what_speaks_against_roles(old, new, said):
     text = FLEET.replace(old, new)
     with pytest.raises(InputError) as error:

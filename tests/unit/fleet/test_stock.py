@@ -3,12 +3,13 @@
 import pytest
 import yaml
 
-from penstock.catalog.engines import engine_names
+from penstock.catalog import load_catalog
+from penstock.catalog.engines import engine_defaults, engine_names
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import step_time
 from penstock.fleet.sources import fleet_workload
-from penstock.fleet.stock import simulated_engines
+from penstock.fleet.stock import simulated_engines, stock_schedule
 from penstock.fleet.write import resolved
 from penstock.sim.simulation import simulate
 
@@ -81,3 +82,9 @@ def test_bad_engines_are_one_clear_error(engine: str, more: str, why: str) -> No
 def test_names_have_ours_inside() -> None:
     assert set(simulated_engines()) == {*engine_names(),
                                         *(f"penstock-in-{name}" for name in engine_names())}
+
+
+def test_moved_prompts_do_not_hold_decodes_up() -> None:
+    sglang = engine_defaults("sglang", load_catalog().accelerator("h200"))
+    assert stock_schedule(sglang).prefill_first
+    assert not stock_schedule(sglang, moved_prompts=True).prefill_first

@@ -224,6 +224,16 @@ def test_nothing_is_steady_while_room_was_just_made() -> None:
     assert planned(replica).chunks[0].request_id == 2
 
 
+def test_a_moved_prompt_joins_the_decodes() -> None:
+    replica = scheduler("sarathi", 40)
+    replica.add(request(0, 8, 12)._replace(remote_tokens=7), 0.0)
+    plan = step(replica)
+    assert [(chunk.tokens, chunk.past, chunk.last) for chunk in plan.chunks] == [(1, 7, True)]
+    assert plan.features == (0, 0.0, 1, 7)  # its last token costs what a decode costs
+    replica.add(request(1, 8, 12), 0.0)
+    assert step(replica).features[:3] == (8, 32.0, 1)
+
+
 def test_classes_with_equal_targets_share_a_decode_group() -> None:
     replica = scheduler("penstock", 100)
     slos = (Slo(ttft_s=1.0, itl_s=0.1), Slo(ttft_s=1.0, itl_s=0.1), Slo(e2e_s=60.0))

@@ -1,6 +1,7 @@
 """The real engines that a fleet file names."""
 
 from penstock.engines.client.state import EngineFacts, EvidencePlace
+from penstock.fleet.disaggregation import least_tokens
 from penstock.fleet.replica_factory import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
@@ -26,7 +27,7 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                     _evidence(group.attestation, number), _of(group.kv_events, number),
                     _of(group.kv_replay, number), group.lora, group.role,
                     group.bootstrap_ports[number] if group.bootstrap_ports else BOOTSTRAP_PORT,
-                    _drafted_tokens(group.speculation)))
+                    _drafted_tokens(group.speculation), least_tokens(fleet, group)))
             replica_id += 1
     return found
 

@@ -67,7 +67,8 @@ class EngineFacts:
     without one. ``kv_events`` and ``kv_replay`` are addresses of the events of its KV cache, None
     where it publishes none; ``*`` stands for its own host. ``lora`` is its room for adapters, None
     where it takes none. ``role`` says whether the engine computes prompts, answers or both.
-    SGLang's engines that compute prompts wait for others at the ``bootstrap_port``.
+    An engine that computes prompts takes none of fewer than ``min_prompt_tokens``. SGLang's engines
+    that compute prompts wait for others at the ``bootstrap_port``.
     ``drafted_tokens`` is the tokens of a turn that the fleet file's acceptance gives, None where
     the file states no speculative decoding.
     """
@@ -88,6 +89,7 @@ class EngineFacts:
     role: str = BOTH
     bootstrap_port: int = BOOTSTRAP_PORT
     drafted_tokens: float | None = None
+    min_prompt_tokens: int = 0
 
     @property
     def name(self) -> str:

@@ -69,14 +69,15 @@ class DepthStepTime:
         mine = self.target.slopes
         if mine is None:
             return None
-        work_s, context_s = mine.work_s, mine.context_s * self.wider
+        work_s, context_s, exact = mine.work_s, mine.context_s * self.wider, mine.exact
         if self.draft.passes is not None:
             theirs = self.draft.passes.slopes
             if theirs is None:
                 return None
             work_s += theirs.work_s
             context_s += self.depth * theirs.context_s
-        return Slopes(work_s, context_s)
+            exact = exact and theirs.exact
+        return Slopes(work_s, context_s, exact)
 
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:
@@ -118,7 +119,8 @@ class SpeculativeStepTime:
         known = [slopes for slopes in found if slopes is not None]
         if len(known) < len(found):
             return None
-        return Slopes(max(one.work_s for one in known), max(one.context_s for one in known))
+        return Slopes(max(one.work_s for one in known), max(one.context_s for one in known),
+                      exact=all(one.exact for one in known))
 
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:

@@ -71,7 +71,7 @@ class BiasedStepTime:
         inner = self.inner.slopes
         if inner is None:
             return None
-        return Slopes(inner.work_s * self.factor, inner.context_s * self.factor)
+        return Slopes(inner.work_s * self.factor, inner.context_s * self.factor, inner.exact)
 
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:

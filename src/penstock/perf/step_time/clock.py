@@ -22,7 +22,7 @@ class StepClock:
         self._model = model
         self._noise = noise
         slopes = model.slopes if noise is None else None
-        self.affine = slopes is not None
+        self.affine = slopes is not None and slopes.exact
         self.context_ps = to_ps(slopes.context_s) if slopes else 0
         self._half_work_ps = to_ps(slopes.work_s / 2) if slopes else 0
         self._decodes = DecodeTimes(model)

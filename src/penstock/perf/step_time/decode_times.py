@@ -15,7 +15,7 @@ class DecodeTimes:
     def __init__(self, model: StepTimeModel) -> None:
         slopes = model.slopes
         self._model = model
-        self._affine = slopes is not None
+        self._affine = slopes is not None and slopes.exact
         self._context_s = slopes.context_s if slopes is not None else 0.0
         self._without_context_s: list[float] = []  # by the number of decodes
 

@@ -11,7 +11,7 @@ each effect has a normal prior (``rate_table.GROUPS``): a ridge that keeps the e
 near zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,13 @@ import numpy as np
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.perf.robust import fit_soft_l1
-from penstock.perf.step_time.rate_table import GROUPS, LEAST_RATES, PRIOR, Deployment
+from penstock.perf.step_time.rate_table import (
+    GROUPS,
+    LEAST_RATES,
+    PRIOR,
+    Deployment,
+    RateTable,
+)
 from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, Rates
 
 _NUM_RATES = len(Rates._fields)
@@ -66,10 +72,14 @@ Effects = dict[str, dict[str, dict[str, float]]]
 
 
 class JointFit:
-    """Runs that share effects. ``groups`` are the standard deviations of the effects' priors."""
+    """Runs that share effects. ``groups`` are the standard deviations of the effects' priors, which
+    come on top of the rates of ``base``, or of ``PRIOR`` without."""
 
-    def __init__(self, runs: Sequence[Run], groups: dict[str, float] | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], groups: Mapping[str, float] | None = None,
+                 base: RateTable | None = None) -> None:
         self._runs = runs
+        self._logs = np.log(np.array(
+            [PRIOR if base is None else base.rates(run.of) for run in runs]).T)
         self._parts = np.concatenate([run.parts for run in runs], axis=1)
         self._run = np.repeat(np.arange(len(runs)), [run.parts.shape[1] for run in runs])
         self._weights = [np.concatenate([run.sums[at].weights for run in runs])
@@ -80,7 +90,7 @@ class JointFit:
         self._spread = np.array(SPREADS)[:, None] / trust
         self._keys: list[tuple[str, list[str], IntColumn]] = []
         spread: list[FloatColumn] = []
-        for group, deviation in (groups or dict(GROUPS)).items():
+        for group, deviation in (groups or GROUPS).items():
             names, index = np.unique([run.of.key(group) for run in runs], return_inverse=True)
             self._keys.append((group, names.tolist(), index))
             spread.append(np.full(len(names) * _NUM_RATES, deviation))
@@ -115,7 +125,7 @@ class JointFit:
         return found
 
     def _rates(self, effects: FloatColumn) -> FloatColumn:
-        logs = np.repeat(np.log(np.array(PRIOR))[:, None], len(self._runs), axis=1)
+        logs = self._logs.copy()
         start = 0
         for _, names, index in self._keys:
             size = len(names) * _NUM_RATES

@@ -14,6 +14,7 @@ from penstock.perf.step_time.rate_table import (
     fitted_rates,
 )
 from penstock.perf.step_time.roofline import (
+    GATHER,
     REDUCE,
     SEND_S,
     SENDS,
@@ -27,7 +28,6 @@ from penstock.perf.step_time.terms import (
     EXPERT_SHARPNESS,
     Rates,
     Units,
-    reduced_bytes,
     units,
 )
 from penstock.perf.step_time.work import peak_rates, step_work
@@ -50,7 +50,8 @@ def family(model: ModelSpec, accelerator: Accelerator) -> str:
 
 def measured_step_time(
     model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism, precision: str,
-    kv_precision: str, *, engine: str, version: str = "", table: RateTable | None = None,
+    kv_precision: str, *, engine: str, version: str = "", role: str = "",
+    table: RateTable | None = None,
 ) -> RooflineStepTime:
     """Return the step time of an engine's replica. Raises InputError for an unknown precision.
 
@@ -61,13 +62,13 @@ def measured_step_time(
     check_precision(precision)
     check_precision(kv_precision)
     table = table or fitted_rates()
-    of = deployment(model, accelerator, parallelism, precision, engine, version)
+    of = deployment(model, accelerator, parallelism, precision, engine, version, role)
     rates = table.rates(of)
     unit = units(model, accelerator, parallelism, precision, kv_precision)
     launches = Launches(layers_s=rates.layer_s * unit.num_layers,
                         experts_s=rates.expert_layer_s * unit.num_expert_layers,
                         linear_s=rates.linear_layer_s * unit.num_linear_layers)
-    transfers = _transfers(rates, unit, model, parallelism)
+    transfers = _transfers(rates, unit, parallelism)
     state_s = rates.decode_attention * unit.state_s
     return RooflineStepTime(
         weight_s=rates.weights * unit.weights_s,
@@ -78,7 +79,7 @@ def measured_step_time(
         sharpness=DENSE_SHARPNESS, expert_sharpness=EXPERT_SHARPNESS,
         token_s=rates.elementwise * unit.elementwise_token_s,
         communication_token_s=rates.link * unit.link_token_s,
-        decode_seq_s=rates.sequence_s + state_s,
+        decode_seq_s=rates.sequence_s / parallelism.data + state_s,
         work_s=rates.prompt_attention * unit.pair_s,
         context_s=rates.decode_attention * unit.context_s,
         step_s=launches.total_s, communication_step_s=step_seconds(transfers),
@@ -87,18 +88,17 @@ def measured_step_time(
         work=step_work(model, parallelism, precision, kv_precision),
         peak=peak_rates(accelerator, precision),
         evidence=_evidence(table, of, family(model, accelerator)),
-        launches=launches, transfers=transfers, state_s=state_s)
+        launches=launches, transfers=transfers, state_s=state_s, data_ranks=parallelism.data)
 
 
-def _transfers(rates: Rates, unit: Units, model: ModelSpec,
-               parallelism: Parallelism) -> tuple[Transfer, ...]:
+def _transfers(rates: Rates, unit: Units, parallelism: Parallelism) -> tuple[Transfer, ...]:
     """Return the reductions among ranks, and the latency of sends, whose bytes were not fitted."""
     found = []
     ranks = parallelism.tensor * parallelism.data
     if ranks > 1:
-        found.append(Transfer(
-            REDUCE, rates.reduction_s * unit.num_reductions, rates.link * unit.link_token_s,
-            reduced_bytes(model), (ranks - 1) / ranks))
+        name = GATHER if parallelism.data > 1 else REDUCE
+        found.append(Transfer(name, rates.reduction_s * unit.num_reductions,
+                              rates.link * unit.link_token_s, unit.sent_token_bytes, 1.0))
     if parallelism.pipeline > 1:
         found.append(Transfer(SENDS, (parallelism.pipeline - 1) * SEND_S, 0.0, 0.0, 1.0))
     return tuple(found)

@@ -9,11 +9,13 @@ class Slopes(NamedTuple):
     """Seconds per unit in which a model's time is exactly affine.
 
     ``seconds(p, w, d, k) == seconds(p, 0, d, 0) + work_s * w + context_s * k`` for all inputs.
-    The simulator uses it to jump over many steps with a closed form.
+    The simulator uses it to jump over many steps with a closed form. A time that is not
+    ``exact``ly affine is never less than these slopes say.
     """
 
     work_s: float
     context_s: float
+    exact: bool = True
 
 
 class StepTimeModel(Protocol):

@@ -34,6 +34,12 @@ GROUPS: Mapping[str, float] = {
     "engine+ranks": 0.2, "engine+experts": 0.2}
 """Standard deviations of the effects of each group, in logarithms, before any measurement."""
 
+SIDE_GROUPS: Mapping[str, float] = {
+    "role": 0.5, "role+engine": 0.5, "role+chip+engine": 0.35, "role+engine+format": 0.25,
+    "role+engine+version": 0.25, "role+engine+ranks": 0.3, "role+engine+experts": 0.25}
+"""The same of replicas that compute only prompts or only answers, beside those of ``GROUPS``:
+engines plan, capture and overlap the steps of either otherwise than mixed steps."""
+
 LEAST_RATES = np.array([1.0] * 6 + [0.0] * (len(Rates._fields) - 6))
 """No part that reads weights or keys, or multiplies, is faster than at the peak. Fused kernels move
 less than the element-wise traffic, and switches less than a ring."""
@@ -50,6 +56,7 @@ class Deployment(NamedTuple):
     model: str
     ranks: str
     experts: str
+    role: str = ""
 
     def key(self, group: str) -> str:
         """Return the deployment's key in a group of ``GROUPS``."""
@@ -59,14 +66,18 @@ class Deployment(NamedTuple):
 
 
 def deployment(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism,
-               precision: str, engine: str, version: str = "") -> Deployment:
-    """Return the facts of a replica. ``version`` may be empty, which no effect is of."""
+               precision: str, engine: str, version: str = "", role: str = "") -> Deployment:
+    """Return the facts of a replica. ``version`` may be empty, which no effect is of, and so may
+    ``role``, of replicas that compute both prompts and answers."""
     attention = ("latent" if model.kv_latent_size else "linear" if model.linear_layers
                  else "window" if model.window_layers else "full")
-    ranks = f"{parallelism.tensor * parallelism.data}" + ("d" if parallelism.data > 1 else "")
+    num_ranks = parallelism.tensor * parallelism.data
+    ranks = f"{num_ranks}" + ("d" if parallelism.data > 1 else "") + (
+        "n" if num_ranks > accelerator.max_per_node > 1 else "")
     experts = "whole" if parallelism.expert > 1 else "split"
     return Deployment(_chip(accelerator), engine, ".".join(version.split(".")[:2]),
-                      _format(model, accelerator, precision), attention, model.name, ranks, experts)
+                      _format(model, accelerator, precision), attention, model.name, ranks,
+                      experts, role)
 
 
 def _chip(accelerator: Accelerator) -> str:

@@ -32,6 +32,7 @@ from penstock.perf.memory import (
 )
 from penstock.perf.step_time.efficiency import Efficiency, efficiency_for
 from penstock.perf.step_time.protocol import Slopes
+from penstock.perf.step_time.terms import fullest
 from penstock.perf.step_time.work import (
     PeakRates,
     StepWork,
@@ -89,7 +90,8 @@ class RooflineStepTime:
 
     ``step_s`` is the sum of ``launches``, ``communication_step_s`` and ``communication_token_s``
     are sums of ``transfers``, and ``decode_seq_s`` includes ``state_s``: ``roofline_parts``
-    tells the summands.
+    tells the summands. Where attention is parallel over ``data_ranks``, all but routed experts and
+    messages last as long as on the rank with the most sequences.
     """
 
     weight_s: float
@@ -116,32 +118,52 @@ class RooflineStepTime:
     transfers: tuple[Transfer, ...]
     state_s: float
     expert_sharpness: float = 1.0
+    data_ranks: int = 1
 
     @property
     def slopes(self) -> Slopes:
-        """Rates in attention work and context tokens."""
-        return Slopes(self.work_s, self.context_s)
+        """Rates in attention work and context tokens, of the mean data rank."""
+        return Slopes(self.work_s, self.context_s, exact=self.data_ranks == 1)
 
     def seconds(self, prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:
         """Point estimate in seconds."""
-        total_s = self.matrix_seconds(prefill_tokens, decode_seqs)
+        tokens = prefill_tokens + decode_seqs
+        own_prefill, own_decodes = float(prefill_tokens), float(decode_seqs)
+        if self.data_ranks > 1:
+            prompt_share, decode_share = self.fullest_shares(
+                prefill_tokens, attention_work, decode_seqs)
+            own_prefill, own_decodes = prefill_tokens * prompt_share, decode_seqs * decode_share
+            attention_work = attention_work * prompt_share
+            context_s = self.context_s * decode_share * context_tokens
+        else:
+            context_s = self.context_s * context_tokens
+        own_tokens = own_prefill + own_decodes
+        total_s = self.matrix_seconds(own_tokens,
+                                      own_decodes + 1 if prefill_tokens else own_decodes)
         if self.all_experts_s:
-            total_s += self.expert_seconds(prefill_tokens + decode_seqs)
+            total_s += self.expert_seconds(tokens)
         total_s = total_s + self.step_s + self.host_s
-        total_s += ((self.token_s + self.communication_token_s) * (prefill_tokens + decode_seqs)
+        total_s += (self.token_s * own_tokens + self.communication_token_s * tokens
                     + self.communication_step_s)
         if prefill_tokens:
             total_s += self.prefill_step_s
         if decode_seqs:
-            total_s += self.decode_step_s + self.decode_seq_s * decode_seqs
-        return total_s + self.work_s * attention_work + self.context_s * context_tokens
+            total_s += self.decode_step_s + self.decode_seq_s * own_decodes
+        return total_s + self.work_s * attention_work + context_s
 
-    def matrix_seconds(self, prefill_tokens: int, decode_seqs: int) -> float:
-        """Seconds of the matrices of all layers and of the head, but for routed experts and
-        launches."""
-        tokens = prefill_tokens + decode_seqs
-        sampled = decode_seqs + 1 if prefill_tokens else decode_seqs
+    def fullest_shares(self, prefill_tokens: int, attention_work: float,
+                       decode_seqs: int) -> tuple[float, float]:
+        """Return the prompts and the decodes of the data rank with the most, over the mean rank's.
+
+        Equal prompts without cached tokens are T^2 / 2 W in number, with T tokens and W pairs.
+        """
+        prompts = max(1.0, prefill_tokens**2 / (2.0 * attention_work)) if attention_work else 0.0
+        return (fullest(prompts, self.data_ranks), fullest(decode_seqs, self.data_ranks))
+
+    def matrix_seconds(self, tokens: float, sampled: float) -> float:
+        """Seconds of the matrices of all layers, which multiply ``tokens`` tokens, and of the head,
+        which multiplies those ``sampled``, but for routed experts and launches."""
         compute_s = self.body_token_s * tokens + self.head_token_s * sampled
         p = self.sharpness
         seconds: float = (self.weight_s**p + compute_s**p) ** (1.0 / p)
@@ -165,13 +187,16 @@ class RooflineStepTime:
     def predict(self, features: StepFeatures) -> StepTime:
         """The estimate with interval and parts."""
         prefill, attention, decodes, context = features
-        tokens = prefill + decodes
+        prompt_share, decode_share = self.fullest_shares(prefill, attention, decodes)
+        own_decodes = decodes * decode_share
+        own_tokens, tokens = prefill * prompt_share + own_decodes, prefill + decodes
         parts = {
-            "dense": (self.matrix_seconds(prefill, decodes) + self.expert_seconds(tokens)
-                      + self.token_s * tokens + self.step_s),
-            "prefill_attention": (self.work_s * attention
+            "dense": (self.matrix_seconds(own_tokens, own_decodes + 1 if prefill else own_decodes)
+                      + self.expert_seconds(tokens) + self.token_s * own_tokens + self.step_s),
+            "prefill_attention": (self.work_s * attention * prompt_share
                                   + (self.prefill_step_s if prefill else 0.0)),
-            "decode_attention": (self.context_s * context + self.decode_seq_s * decodes
+            "decode_attention": (self.context_s * context * decode_share
+                                 + self.decode_seq_s * own_decodes
                                  + (self.decode_step_s if decodes else 0.0)),
             "communication": self.communication_step_s + self.communication_token_s * tokens,
             "overhead": self.host_s,
@@ -221,7 +246,8 @@ def roofline_step_time(
         decode_step_s=attention_layers * rates.decode_kernel_s,
         host_s=host_overhead_s, work=work, peak=peak_rates(accelerator, precision),
         evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0),
-        launches=launches, transfers=(*reductions, between), state_s=state_s)
+        launches=launches, transfers=(*reductions, between), state_s=state_s,
+        data_ranks=parallelism.data)
 
 
 def step_seconds(transfers: Iterable[Transfer]) -> float:

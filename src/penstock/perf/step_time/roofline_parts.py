@@ -7,6 +7,7 @@ its own smooth maximum, times the share of all together in the sum of these.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from penstock.core.step import StepFeatures
 from penstock.perf.step_time.breakdown import (
@@ -36,15 +37,16 @@ _SETTING = "setting host_overhead_s"
 def roofline_parts(model: RooflineStepTime, features: StepFeatures) -> Iterator[Part]:
     """Yield the parts of a step in the order in which a layer computes; they sum to its time."""
     tokens = features.prefill_tokens + features.decode_seqs
+    own = _fullest_rank(model, features)
     source = model.evidence.source.removeprefix(_ROOFLINE)
-    yield from _matrices(model, features, source)
+    yield from _matrices(model, own, source)
     if model.all_experts_s:
         yield _experts(model, tokens, source)
-    yield from _starts_and_norms(model, tokens, source)
+    yield from _starts_and_norms(model, own.prefill_tokens + own.decode_seqs, source)
     if features.prefill_tokens:
-        yield _prompts(model, features, source)
+        yield _prompts(model, own, source)
     if features.decode_seqs:
-        yield from _decodes(model, features, source)
+        yield from _decodes(model, own, source)
     for one in model.transfers:
         seconds = one.step_s + one.token_s * tokens
         if seconds:
@@ -55,7 +57,23 @@ def roofline_parts(model: RooflineStepTime, features: StepFeatures) -> Iterator[
         yield Part(HOST, OVERHEAD, model.host_s, _SETTING if rooflines else source)
 
 
-def _matrices(model: RooflineStepTime, features: StepFeatures, source: str) -> Iterator[Part]:
+class _Rank(NamedTuple):
+    """Features of a step on the data rank with the most sequences, times the number of ranks."""
+
+    prefill_tokens: float
+    prefill_attention_work: float
+    decode_seqs: float
+    context_tokens: float
+
+
+def _fullest_rank(model: RooflineStepTime, features: StepFeatures) -> _Rank:
+    prefill, work, decodes, context = features
+    prompt_share, decode_share = model.fullest_shares(prefill, work, decodes)
+    return _Rank(prefill * prompt_share, work * prompt_share, decodes * decode_share,
+                 context * decode_share)
+
+
+def _matrices(model: RooflineStepTime, features: _Rank, source: str) -> Iterator[Part]:
     work, peak, p = model.work, model.peak, model.sharpness
     tokens = features.prefill_tokens + features.decode_seqs
     sampled = features.decode_seqs + 1 if features.prefill_tokens else features.decode_seqs
@@ -72,7 +90,7 @@ def _matrices(model: RooflineStepTime, features: StepFeatures, source: str) -> I
                          work.head_flops, model.head_token_s)).against(peak, in_16bit=True))
     alone = [(_time(row.num_bytes, row.bytes_per_s)**p + _time(row.flops, row.flops_per_s)**p)
              ** (1.0 / p) for row in rows]
-    together_s = model.matrix_seconds(features.prefill_tokens, features.decode_seqs)
+    together_s = model.matrix_seconds(tokens, sampled)
     overlap = together_s / sum(alone) if together_s else 1.0
     fixed_s = model.launches.matrices_s / sum(row.calls for row in rows)
     for row, seconds in zip(rows, alone, strict=True):
@@ -88,7 +106,7 @@ def _experts(model: RooflineStepTime, tokens: int, source: str) -> Part:
     return _lasting(part.against(model.peak), part.seconds, fixed_s)
 
 
-def _starts_and_norms(model: RooflineStepTime, tokens: int, source: str) -> Iterator[Part]:
+def _starts_and_norms(model: RooflineStepTime, tokens: float, source: str) -> Iterator[Part]:
     starts, num_bytes = model.launches, model.work.elementwise_bytes
     # Without a bound: fused kernels move fewer bytes.
     norms = Part(NORMS, DENSE, 0.0, source, num_bytes=num_bytes * tokens, binds="memory",
@@ -99,7 +117,7 @@ def _starts_and_norms(model: RooflineStepTime, tokens: int, source: str) -> Iter
             yield Part(name, DENSE, seconds, source, fixed_s=seconds)
 
 
-def _prompts(model: RooflineStepTime, features: StepFeatures, source: str) -> Part:
+def _prompts(model: RooflineStepTime, features: _Rank, source: str) -> Part:
     flops = model.work.pair_flops * features.prefill_attention_work
     part = Part(PROMPTS, PREFILL_ATTENTION, 0.0, source, flops=flops,
                 flops_per_s=_rate(model.work.pair_flops, model.work_s))
@@ -107,7 +125,7 @@ def _prompts(model: RooflineStepTime, features: StepFeatures, source: str) -> Pa
                     model.work_s * features.prefill_attention_work, model.prefill_step_s)
 
 
-def _decodes(model: RooflineStepTime, features: StepFeatures, source: str) -> Iterator[Part]:
+def _decodes(model: RooflineStepTime, features: _Rank, source: str) -> Iterator[Part]:
     """Yield the attention of decodes, and the states of linear attention apart."""
     work, (_, _, decodes, context) = model.work, features
     linear_s = (model.state_s * work.linear_state_bytes / work.state_bytes

@@ -64,7 +64,7 @@ class StepWork:
         """Bytes of the experts' weights that a step of ``tokens`` tokens reads, in expectation."""
         return self.expert_bytes * (self.num_experts * (1.0 - self.idle_expert_share**tokens))
 
-    def full_states(self, decode_seqs: int, context_tokens: int) -> float:
+    def full_states(self, decode_seqs: float, context_tokens: float) -> float:
         """Most states of ``state_bytes`` that so many decodes read: short ones read less."""
         if self.fixed_tokens:
             return min(float(decode_seqs), context_tokens / self.fixed_tokens)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from penstock.policy.route.roles import BOTH
 from penstock.policy.scale.budget import BudgetSharing
 from penstock.policy.scale.forecast import Forecast, RateForecast
 from penstock.policy.scale.grown import SETTLE_S, Grown, Growth
@@ -18,7 +19,12 @@ from penstock.policy.scale.history import History
 from penstock.policy.scale.margin import Margin
 from penstock.policy.scale.mix import Mix, size
 from penstock.policy.scale.outcomes import Outcomes
-from penstock.policy.scale.protocol import ScalerContext, num_waiting, recent_loads
+from penstock.policy.scale.protocol import (
+    GroupFacts,
+    ScalerContext,
+    num_waiting,
+    recent_loads,
+)
 from penstock.policy.scale.rates import ReplicaRates
 from penstock.policy.scale.spending import Spending
 from penstock.policy.scale.values import Alternative, Observation, ScalingDecision, SeenDemand
@@ -75,10 +81,11 @@ class _Wish(NamedTuple):
 
 
 class _Model:
-    """Demand of one model and the groups that serve it."""
+    """Demand of one model and the groups that serve it, or that do so in one role."""
 
     def __init__(self, numbers: Sequence[int], context: ScalerContext,
                  settings: PenstockSettings) -> None:
+        self.name = context.groups[numbers[0]].model
         self.numbers = tuple(numbers)
         self._settings = settings
         self._facts = [context.groups[number] for number in numbers]
@@ -231,6 +238,12 @@ class _Model:
         return None if self.predicted(counts, now_s) is None else self._mix.next_best(counts, share)
 
 
+def _part(group: GroupFacts) -> str:
+    """Return the name of the part of the demand that a group serves: its model, and its role where
+    it has one."""
+    return group.model if group.role == BOTH else f"{group.model} {group.role}"
+
+
 def _allowed(context: ScalerContext) -> float:
     """Return the smallest share of misses that a class allows."""
     return min((one.slo.allowed_misses for one in context.classes.values()), default=0.01)
@@ -244,10 +257,11 @@ class PenstockScaler:
     wakes = True
 
     def __init__(self, context: ScalerContext, settings: PenstockSettings) -> None:
-        names = dict.fromkeys(group.model for group in context.groups)
-        self._models = {name: _Model([number for number, group in enumerate(context.groups)
-                                      if group.model == name], context, settings)
-                        for name in names}
+        parts = dict.fromkeys(_part(group) for group in context.groups)
+        self._models = {part: _Model([number for number, group in enumerate(context.groups)
+                                      if _part(group) == part], context, settings)
+                        for part in parts}
+        self._one_model = len({group.model for group in context.groups}) == 1
         self._sharing = None if context.budget is None else BudgetSharing(context.budget,
                                                                           context.groups)
 
@@ -259,7 +273,8 @@ class PenstockScaler:
         reasons, terms, changed = [], {}, None
         only, left = len(self._models) == 1, MOST_MEASURED
         for name, model in sorted(self._models.items(), key=lambda item: item[1].measured_s):
-            demand = [one for one in seen.demand if one.model == name or (only and not one.model)]
+            demand = [one for one in seen.demand
+                      if one.model == model.name or (self._one_model and not one.model)]
             wish = model.wanted(seen, demand, now_s, measures=left > 0)
             left -= len(model.numbers) if model.measured_s == now_s else 0
             if any(targets[number] != count
@@ -292,13 +307,17 @@ class PenstockScaler:
     def _attainment(self, targets: Sequence[int], now_s: float) -> float | None:
         """Return the predicted share of all models' requests in time, None where a model has
         none."""
-        found = [model.predicted([targets[number] for number in model.numbers], now_s)
-                 for model in self._models.values()]
-        known = [one for one in found if one is not None]
-        total = sum(one.rate_per_s for one in known)
-        if len(known) < len(found) or total <= 0.0:
-            return None
-        return sum(one.rate_per_s * one.in_time for one in known) / total
+        shares: dict[str, Share] = {}
+        for part in self._models.values():
+            found = part.predicted([targets[number] for number in part.numbers], now_s)
+            if found is None:
+                return None
+            # With roles, a request is in time where both of its replicas are.
+            other = shares.get(part.name, Share(found.rate_per_s, 1.0))
+            shares[part.name] = Share(found.rate_per_s, other.in_time * found.in_time)
+        total = sum(one.rate_per_s for one in shares.values())
+        return None if total <= 0.0 else sum(
+            one.rate_per_s * one.in_time for one in shares.values()) / total
 
     def _next_best(self, name: str, targets: Sequence[int], now_s: float) -> Alternative | None:
         """Return the best of the other numbers, which differ at the named model's groups."""

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from penstock.core.slo import ServiceClass
 from penstock.core.step import StepFeatures
+from penstock.policy.route.roles import BOTH
 from penstock.policy.scale.values import Observation, ScalingDecision, SeenDemand
 
 
@@ -56,7 +57,7 @@ class GroupFacts:
     the fleet's objective (watts, gCO2), None where that is money.
 
     ``max_num_seqs`` and ``step_tokens`` are the most sequences and tokens of an engine's step, None
-    where unknown.
+    where unknown. ``role`` says whether replicas compute prompts, answers or both.
     """
 
     model: str
@@ -72,6 +73,7 @@ class GroupFacts:
     num_accelerators: int = 1
     power_w: float | None = None
     objective_per_hour: float | None = None
+    role: str = BOTH
 
     @property
     def weight(self) -> float:

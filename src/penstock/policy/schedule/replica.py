@@ -296,7 +296,7 @@ class ReplicaScheduler:
         tokens = min(tokens, remaining)
         if not self._extend(sequence, tokens, draft):
             return False
-        draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
+        draft.add_chunk(sequence.request, tokens, sequence.computed, last)
         sequence.computed += tokens
         sequence.last_step = self._step
         self._pending_prompt_tokens -= tokens

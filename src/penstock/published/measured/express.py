@@ -2,12 +2,10 @@
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
 from zlib import crc32
 
 import numpy as np
 
-from penstock.catalog import Catalog, load_catalog
 from penstock.catalog.engines import EngineDefaults, engine_defaults, oldest_version
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
@@ -30,31 +28,31 @@ from penstock.perf.kv_transfer import KvTransfer
 from penstock.perf.step_time.rate_table import Deployment, deployment
 from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.policy.schedule.options import SchedulerOptions
+from penstock.published.measured.names import (
+    NotExpressedError,
+    accelerator_of,
+    model_of,
+    precision_of,
+)
+from penstock.published.measured.recipes import Side, System
 from penstock.published.measured.rows import Measured
 from penstock.published.measured.settings import Run, RunSettings, inferencex_settings
 from penstock.published.measured.speculation import NONE, is_too_fast, speculation_of
-from penstock.published.measured.split import GB_PER_S_OF_A_GPU, sides
+from penstock.published.measured.split import GB_PER_S_OF_A_GPU, Split, side_row, split_of
 from penstock.workload.workload import IntColumn, Loops, Workload
 
 ENGINES = {"dynamo-trt": "tensorrt-llm", "dynamo-sglang": "sglang", "mori-sglang": "sglang",
            "dynamo-vllm": "vllm", "vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm",
            "trt": "tensorrt-llm", "atom": "atom"}
-_PRECISIONS = {"fp8": "fp8", "bf16": "bf16", "fp16": "fp16", "nvfp4": "fp4", "mxfp4": "fp4",
-               "int4": "int4", "int4 (awq/gptq)": "int4"}
-# A repository's name is a model's name with a format, a tuning or a date at its end.
-_SUFFIXES = re.compile(
-    r"-(fp8|nvfp4|mxfp4|fp4|awq|gptq|int4|kv|instruct|chat|hf|dynamic|0528|2507|v0\.\d)$")
 _RELEASE = re.compile(r"\d+\.\d+(\.\d+)?")
+# TensorRT-LLM in Dynamo's runtime images, by Dynamo's release (its release notes).
+_IN_DYNAMO = {"0.5": "1.1.0", "0.7": "1.2.0", "0.8": "1.2.0", "1.1": "1.3.0"}
 _CLOSED_LOOP_STEP_TOKENS = 8192
 # Notes of rows that runs of InferenceX, or of its client, gave.
 _INFERENCEX = "of that project"
 _MOST_REQUESTS = 4096
 _PROMPTS_PER_CLIENT = 10  # InferenceX: ten prompts a client
 _CLASS = ServiceClass("all", Slo())
-
-
-class NotExpressedError(Exception):
-    """A point that the simulator cannot express. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +63,17 @@ class Expressed:
     workload: Workload
     engine: str
     version: str
+    is_inferred: bool = False
 
-    @property
-    def deployment(self) -> Deployment:
-        """Facts on which the rates of the replicas depend."""
-        group = self.group
+    def deployment(self, group: ReplicaGroup) -> Deployment:
+        """Facts on which the rates of replicas depend."""
         return deployment(group.model, group.accelerator, group.parallelism, group.precision,
-                          self.engine, self.version)
+                          self.engine, self.version, group.step_role)
 
     @property
     def group(self) -> ReplicaGroup:
-        """The replicas."""
-        return self.fleet.replicas[0]
-
-
-@cache
-def catalog() -> Catalog:
-    """Return the catalog in which models and accelerators are looked up."""
-    return load_catalog()
+        """The replicas that decode."""
+        return self.fleet.replicas[-1]
 
 
 def express(row: Measured) -> Expressed:
@@ -90,14 +81,13 @@ def express(row: Measured) -> Expressed:
     engine = ENGINES.get(row.framework)
     if engine is None:
         raise NotExpressedError(f"engine {row.framework}")
-    found = sides(row) if row.disaggregated else None
-    if row.disaggregated and found is None:
-        raise NotExpressedError("disaggregated by an unstated number of workers")
+    found = _split(row, engine) if row.disaggregated else None
     if found is None:
         groups: tuple[ReplicaGroup, ...] = (_group(row, engine),)
     else:
-        groups = tuple(_side(_group(side.row(row), engine), role, row, engine)
-                       for side, role in zip(found, (PREFILL, DECODE), strict=True))
+        row = replace(row, version=_inside_dynamo(row, engine))
+        groups = tuple(_side(side, role, row, engine, found.drafts) for side, role in (
+            (found.prefill, PREFILL), (found.decode, DECODE)))
     first = groups[0]
     defaults = _defaults(row, engine, first.accelerator)
     settings = _settings(row, engine, first.model.name, first.accelerator.name, first.precision)
@@ -114,32 +104,57 @@ def express(row: Measured) -> Expressed:
                              memory_fraction=settings.memory_fraction
                              or defaults.memory_fraction),
         disaggregation=split)
-    return Expressed(fleet, _workload(row, first.model.name), engine, _version(row))
+    return Expressed(fleet, _workload(row, first.model.name), engine, _version(row),
+                     found is not None and found.is_inferred)
 
 
-def _side(group: ReplicaGroup, role: str, row: Measured, engine: str) -> ReplicaGroup:
-    """Return replicas of a role. Each rank of data-parallel attention fills a step of its own."""
+def _split(row: Measured, engine: str) -> Split:
+    """Return the sides of a point. Raises NotExpressedError."""
+    system = System(accelerator_of(row.hardware).name, model_of(row.model).name, precision_of(row),
+                    engine, int(row.isl or 0), int(row.osl or 0))
+    found = split_of(row, system)
+    if isinstance(found, str):
+        raise NotExpressedError(found)
+    return found
+
+
+def _inside_dynamo(row: Measured, engine: str) -> str:
+    """Return the engine's release. Rows of TensorRT-LLM state that of Dynamo's image."""
+    version = _version(row)
+    if engine == "tensorrt-llm":
+        return _IN_DYNAMO.get(".".join(version.split(".")[:2]), version)
+    return version
+
+
+def _side(side: Side, role: str, row: Measured, engine: str, drafts: int | None) -> ReplicaGroup:
+    """Return replicas of a role."""
+    drafted = role == DECODE and (row.spec_decode not in NONE if drafts is None else drafts > 0)
+    group = _group(side_row(side, row, drafts=drafted), engine, drafts)
     defaults = _defaults(row, engine, group.accelerator)
-    options = _schedule(row, defaults, RunSettings())
-    options = replace(options, chunk_tokens=options.chunk_tokens * group.parallelism.data)
-    return replace(group, role=role, schedule=options,
-                   speculation=None if role == PREFILL else group.speculation)
+    # SGLang divides a step's tokens among the ranks, other engines count each rank's own.
+    ranks = 1 if engine == "sglang" else group.parallelism.data
+    step_tokens = side.step_tokens or defaults.step_tokens * ranks
+    options = _schedule(row, defaults, RunSettings(step_tokens=step_tokens,
+                                                   max_num_seqs=side.seqs),
+                        moved_prompts=role == DECODE)
+    return replace(group, role=role, schedule=options)
 
 
-def _group(row: Measured, engine: str) -> ReplicaGroup:
-    """Return the replicas of a point, or of one side of it. Raises NotExpressedError."""
-    model, accelerator = _model(row.model), _accelerator(row.hardware)
-    speculation = None if row.spec_decode in NONE else speculation_of(row, engine, model,
-                                                                      accelerator)
+def _group(row: Measured, engine: str, drafts: int | None = None) -> ReplicaGroup:
+    """Return the replicas of a point, or of one side of it, which drafts so many tokens where that
+    is known. Raises NotExpressedError."""
+    model, accelerator = model_of(row.model), accelerator_of(row.hardware)
+    speculation = None if row.spec_decode in NONE else speculation_of(
+        row, engine, model, accelerator, drafts)
     if isinstance(speculation, str):
         raise NotExpressedError(speculation)
     parallelism = _parallelism(row, model)
     if speculation is not None and is_too_fast(row, speculation, model, accelerator, parallelism,
-                                               _precision(row)):
+                                               precision_of(row)):
         raise NotExpressedError("TPOT below that of all drafts accepted at peak bandwidth")
     if reason := model.indivisible(parallelism.tensor):
         raise NotExpressedError(reason)
-    precision = _precision(row)
+    precision = precision_of(row)
     count = max(1, round((row.num_gpus or 0) / parallelism.num_accelerators))
     if _is_squared(row):
         count = 1  # the number of GPUs is as wrong as the parallelism
@@ -226,7 +241,8 @@ def _seat_is_missing(row: Measured) -> bool:
             and row.version == "1.0.0rc3" and "Llama-3.1-8B" in row.model)
 
 
-def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) -> SchedulerOptions:
+def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings, *,
+              moved_prompts: bool = False) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, under the limits that the row's source
     sets: load tools of closed loops allow 8,192 tokens a step, and as many sequences as clients."""
     step_tokens, seqs = defaults.step_tokens, defaults.max_num_seqs
@@ -236,40 +252,7 @@ def _schedule(row: Measured, defaults: EngineDefaults, settings: RunSettings) ->
     seqs = min(seqs, settings.max_num_seqs or seqs)
     if _seat_is_missing(row):
         seqs = max(1, seqs - 1)
-    return stock_schedule(defaults, step_tokens, seqs)
-
-
-def _model(name: str) -> ModelSpec:
-    """Return the model of a repository's name, whatever format or tuning the name adds."""
-    short = name.lower().rpartition("/")[2]
-    while True:
-        for candidate in (name, short):
-            try:
-                return catalog().listed_model(candidate)
-            except InputError:
-                continue
-        name, shorter = "", _SUFFIXES.sub("", short)
-        if shorter == short:
-            raise NotExpressedError(f"model {name or short} is not in the catalog")
-        short = shorter
-
-
-def _accelerator(name: str) -> Accelerator:
-    try:
-        return catalog().accelerator(name)
-    except InputError:
-        raise NotExpressedError(f"accelerator {name} is not in the catalog") from None
-
-
-def _precision(row: Measured) -> str:
-    if row.precision in _PRECISIONS:
-        return _PRECISIONS[row.precision]
-    if row.precision:
-        raise NotExpressedError(f"weights in {row.precision}")
-    for name in ("fp8", "nvfp4", "mxfp4"):
-        if name in row.model.lower():
-            return _PRECISIONS[name]
-    return "fp8" if "deepseek" in row.model.lower() else "bf16"  # as DeepSeek publishes them
+    return stock_schedule(defaults, step_tokens, seqs, moved_prompts=moved_prompts)
 
 
 def _workload(row: Measured, model: str) -> Workload:

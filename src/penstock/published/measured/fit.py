@@ -11,11 +11,14 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.step_time.joint_fit import SPREADS, JointFit, Run
+from penstock.perf.step_time.joint_fit import SPREADS, Effects, JointFit, Run
 from penstock.perf.step_time.measured import family
-from penstock.published.measured.express import catalog
+from penstock.perf.step_time.rate_table import SIDE_GROUPS, RateTable
+from penstock.published.measured.express import express
+from penstock.published.measured.names import catalog
 from penstock.published.measured.observe import observe
-from penstock.published.measured.rows import Measured, read_measured
+from penstock.published.measured.predict import APART
+from penstock.published.measured.rows import Measured, read_measured, run_of
 from penstock.published.measured.speculation import NONE
 
 FEWEST_RUNS = 40
@@ -27,20 +30,18 @@ _SUSPECT = "SUSPECT"
 
 
 class Point(NamedTuple):
-    """A measured point and its run."""
+    """A measured point and its run, or that of one of its sides. ``curve`` is what the points of
+    one curve of loads share."""
 
     row: Measured
     run: Run
-
-    @property
-    def curve(self) -> tuple[object, ...]:
-        """Return what the points of one curve of loads share."""
-        row = self.row
-        return (row.hardware, row.model, row.framework, row.precision, row.tp, row.isl, row.osl)
+    curve: tuple[object, ...]
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have errors of their own, the widest first."""
+        if self.run.of.role:
+            return APART, f"{APART}, {self.run.of.engine}"
         known = catalog()
         kind = family(known.model(self.run.of.model), known.accelerator(self.row.hardware))
         return "all", kind, f"{kind}, {self.run.of.engine}"
@@ -56,6 +57,15 @@ class RatesFit:
     num_curves: int
 
 
+class _Stage(NamedTuple):
+    """A fit of some points: its effects, the ratios of points left out, and their curves."""
+
+    points: Sequence[Point]
+    effects: Effects
+    ratios: Mapping[str, FloatColumn]
+    num_curves: int
+
+
 def _quiet(_text: str) -> None:
     """Report nothing."""
 
@@ -64,39 +74,39 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
               on_progress: Callable[[str], None] = _quiet, where: Executor = ALONE) -> RatesFit:
     """Fit rates to the points of all ``measured*.csv.gz`` files of ``folders``.
 
-    The errors are of ``folds`` fits, each without another part of the curves. Raises InputError for
-    a folder without such files, a broken file, fewer than FEWEST_RUNS points that can be
-    expressed, or a metric that no left-out point has.
+    Points whose prompts and answers were computed apart are fitted after the others, on top of
+    their rates. The errors are of ``folds`` fits, each without another part of the curves. Raises
+    InputError for a folder without such files, a broken file, fewer than FEWEST_RUNS points that
+    can be expressed, or a metric that no left-out point has.
     """
-    points = _points(folders, on_progress, where)
-    if len(points) < FEWEST_RUNS:
-        raise InputError(f"{', '.join(map(str, folders))}: {len(points)} points with a time per "
-                         f"output token can be expressed; expected at least {FEWEST_RUNS}")
-    fit = JointFit([point.run for point in points])
-    part, num_curves = _parts(points, folds, seed)
-    ratios = _held_out(fit, points, part, folds, on_progress)
-    lacking = [metric for metric, ratio in ratios.items() if not np.isfinite(ratio).any()]
+    stages = _stages(folders, folds, seed, on_progress, where)
+    lacking = [metric for metric, ratio in stages[0].ratios.items() if not np.isfinite(ratio).any()]
     if lacking:
         raise InputError(f"{', '.join(map(str, folders))}: no point of a curve that was left out "
                          f"has {' or '.join(lacking)}, so the errors are unknown; expected points "
-                         "of several curves with all of " + ", ".join(ratios))
-    on_progress("all points")
-    effects = fit.named(fit.solve())
-    names = sorted({name for point in points for name in point.groups})
-    errors: dict[str, dict[str, list[float]]] = {metric: {} for metric in ratios}
+                         "of several curves with all of " + ", ".join(stages[0].ratios))
+    errors: dict[str, dict[str, list[float]]] = {}
     records: list[dict[str, Any]] = []
-    for name in names:
-        member = np.array([name in point.groups for point in points])
-        record: dict[str, Any] = {"group": name}
-        for metric, ratio in ratios.items():
-            found = ratio[member & np.isfinite(ratio)]
-            if len(found) >= _FEWEST_POINTS or name == "all":
-                errors[metric][name] = [round(float(q), 3) for q in np.quantile(found, _QUANTILES)]
-            record |= _errors_of(metric, found)
-        records.append(record)
-    source = f"rates fitted on {len(points):,} measured points of {num_curves:,} curves"
+    effects: Effects = {}
+    for stage in stages:
+        for rate, groups in stage.effects.items():
+            effects.setdefault(rate, {}).update(groups)
+        for name in sorted({name for point in stage.points for name in point.groups}):
+            member = np.array([name in point.groups for point in stage.points])
+            record: dict[str, Any] = {"group": name}
+            for metric, ratio in stage.ratios.items():
+                found = ratio[member & np.isfinite(ratio)]
+                if len(found) >= _FEWEST_POINTS or name == "all":
+                    errors.setdefault(metric, {})[name] = [
+                        round(float(q), 3) for q in np.quantile(found, _QUANTILES)]
+                record |= _errors_of(metric, found)
+            records.append(record)
+    num_points = len({(point.row.file, point.row.row) for stage in stages
+                      for point in stage.points})
+    num_curves = sum(stage.num_curves for stage in stages)
+    source = f"rates fitted on {num_points:,} measured points of {num_curves:,} curves"
     return RatesFit({"source": source, "errors": errors, "effects": effects}, records,
-                    len(points), num_curves)
+                    num_points, num_curves)
 
 
 def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
@@ -104,29 +114,79 @@ def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,
                     ) -> dict[tuple[str, int], dict[str, float]]:
     """Return measured over predicted by metric for each point, by file and row, each predicted by
     a fit without the point's curve. Raises InputError as ``fit_rates`` does for its folders."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for stage in _stages(folders, folds, seed, on_progress, where):
+        for place, point in enumerate(stage.points):
+            found.setdefault((point.row.file, point.row.row), {}).update({
+                metric: float(ratio[place]) for metric, ratio in stage.ratios.items()
+                if np.isfinite(ratio[place])})
+    return found
+
+
+def _stages(folders: Sequence[Path], folds: int, seed: int,
+            on_progress: Callable[[str], None], where: Executor) -> list[_Stage]:
     points = _points(folders, on_progress, where)
-    part, _ = _parts(points, folds, seed)
-    ratios = _held_out(JointFit([point.run for point in points]), points, part, folds, on_progress)
-    return {(point.row.file, point.row.row): {
-        metric: float(ratio[place]) for metric, ratio in ratios.items()
-        if np.isfinite(ratio[place])} for place, point in enumerate(points)}
+    whole = [point for point in points if not point.run.of.role]
+    if len(whole) < FEWEST_RUNS:
+        raise InputError(f"{', '.join(map(str, folders))}: {len(whole)} points with a time per "
+                         f"output token can be expressed; expected at least {FEWEST_RUNS}")
+    first = _stage(whole, JointFit([point.run for point in whole]), folds, seed, on_progress)
+    sides = [point for point in points if point.run.of.role]
+    if len(sides) < FEWEST_RUNS:
+        return [first]
+    return [first, side_stage(sides, RateTable(first.effects, {}, ""), folds, seed, on_progress)]
+
+
+def side_stage(sides: Sequence[Point], base: RateTable, folds: int, seed: int,
+               on_progress: Callable[[str], None]) -> _Stage:
+    """Fit the effects of roles on top of the rates of a table."""
+    fit = JointFit([point.run for point in sides], SIDE_GROUPS, base)
+    return _stage(sides, fit, folds, seed, on_progress)
+
+
+def _stage(points: Sequence[Point], fit: JointFit, folds: int, seed: int,
+           on_progress: Callable[[str], None]) -> _Stage:
+    part, num_curves = _parts(points, folds, seed)
+    ratios = _held_out(fit, points, part, folds, on_progress)
+    on_progress("all points")
+    return _Stage(points, fit.named(fit.solve()), ratios, num_curves)
 
 
 def _points(folders: Sequence[Path], on_progress: Callable[[str], None],
             where: Executor) -> list[Point]:
     rows = [row for row in chain.from_iterable(map(read_measured, folders))
-            if not row.disaggregated and row.spec_decode in NONE and _SUSPECT not in row.notes]
+            if (row.disaggregated or row.spec_decode in NONE) and _SUSPECT not in row.notes]
+    rows = _once_where_apart(rows)
     pieces = [rows[start:start + _PIECE] for start in range(0, len(rows), _PIECE)]
     points: list[Point] = []
     for number, runs in enumerate(where.results(_observe_all, pieces)):
         piece = pieces[number]
-        points += [Point(row, run) for row, run in zip(piece, runs, strict=True) if run is not None]
+        points += [Point(row, run, _curve(row, run)) for row, found in zip(piece, runs, strict=True)
+                   for run in found]
         if number % _PIECES_PER_NOTE == 0:
             on_progress(f"{number * _PIECE:,} of {len(rows):,} points simulated")
     return points
 
 
-def _observe_all(rows: list[Measured]) -> list[Run | None]:
+def _once_where_apart(rows: Sequence[Measured]) -> list[Measured]:
+    """Return the rows, of those whose prompts and answers were computed apart the first of each
+    run: the collections have most of them several times."""
+    found = {(row.file, row.row) if not row.disaggregated else run_of(row): row
+             for row in reversed(rows)}
+    return list(reversed(found.values()))
+
+
+def _curve(row: Measured, run: Run) -> tuple[object, ...]:
+    """Return what the points of one curve share. Models of one size had the same runs."""
+    if not run.of.role:
+        return (row.hardware, row.model, row.framework, row.precision, row.tp, row.isl, row.osl)
+    prefill, decode = express(row).fleet.replicas
+    return (row.hardware, run.of.engine, run.of.format, run.of.attention, row.isl, row.osl,
+            prefill.count, prefill.parallelism, decode.count, decode.parallelism,
+            decode.speculation is None)
+
+
+def _observe_all(rows: list[Measured]) -> list[tuple[Run, ...]]:
     return [observe(row) for row in rows]
 
 
@@ -150,7 +210,10 @@ def _held_out(fit: JointFit, points: Sequence[Point], part: Any, folds: int,
         if out.any() and not out.all():
             predicted[:, out] = fit.predicted(fit.solve(~out))[:, out]
     measured = np.array([[one.measured_s for one in point.run.sums] for point in points]).T
+    # Where prompts queue, the time to first token is a power of the steps' time.
+    power = [point.run.ttft.trust if point.run.of.role else 1.0 for point in points]
     tpot, ttft, whole = measured / predicted
+    ttft = ttft**power
     gaps = np.array([max(0.0, (point.row.osl or 1.0) - 1.0) for point in points])
     # A closed loop's throughput is inverse to the time of an answer (Little's law).
     answer = (predicted[1] + gaps * predicted[0]) / (measured[1] + gaps * measured[0])

@@ -3,46 +3,48 @@
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.joint_fit import Run, Sum
 from penstock.perf.step_time.terms import units
 from penstock.published.measured.express import (
     Expressed,
-    NotExpressedError,
     express,
     is_nvidia_sweep,
 )
+from penstock.published.measured.kinds import decoding, kinds, seen_by_statistic
+from penstock.published.measured.names import NotExpressedError
+from penstock.published.measured.observe_sides import observe_sides
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
-# Steps whose logarithms agree to this part are one kind.
-_KINDS_PER_DOUBLING = (3.0, 4.0, 4.0)
 # Lengths, statistic and number of requests of NVIDIA's own sweeps are not stated.
 _SWEEP_TRUST = 0.5
 # Part of a closed loop's clients that must have a request in flight.
 _LEAST_IN_FLIGHT = 0.4
-_MIDDLE = (0.42, 0.58)  # of times to first token, around a median
 
 
-def observe(row: Measured) -> Run | None:
-    """Return the run of a point; None where the point cannot be expressed, has several replicas,
-    has neither a time per output token nor a throughput, or contradicts itself."""
+def observe(row: Measured) -> tuple[Run, ...]:
+    """Return the runs of a point: one, or one for each side where prompts and answers were computed
+    apart. None for a point that cannot be expressed, has several replicas of one kind, has neither
+    a time per output token nor a throughput, or contradicts itself."""
     if _contradicts_itself(row):
-        return None
+        return ()
     try:
         point = express(row)
         result = simulate(point.fleet, point.workload, log_steps=True)
     except (NotExpressedError, InputError):
-        return None
+        return ()
     table = result.table
-    if len(result.steps) > 1 or not table.finished.all():
-        return None
+    if not table.finished.all():
+        return ()
+    if row.disaggregated:
+        return tuple(observe_sides(row, point, table, result.steps))
     several = table.take(table.output_tokens > 1)
     whole_s = _whole_s(row, table)
-    if not len(several) or not (row.tpot_s or np.isfinite(whole_s)):
-        return None
-    return _run(row, point, table, several, result.steps[0], whole_s)
+    if len(result.steps) > 1 or not len(several) or not (row.tpot_s or np.isfinite(whole_s)):
+        return ()
+    return (_run(row, point, table, several, result.steps[0], whole_s),)
 
 
 def _contradicts_itself(row: Measured) -> bool:
@@ -66,14 +68,10 @@ def _run(row: Measured, point: Expressed, table: RequestTable, several: RequestT
          steps: FloatColumn, whole_s: float) -> Run:
     middle_s = (steps[:, 0] + steps[:, 1]) / 2.0
     num_steps = steps[:, 2]
-    seen = table
-    if row.is_median:
-        low, high = np.quantile(table.ttft_s, _MIDDLE)
-        inside = (table.ttft_s >= low) & (table.ttft_s <= high)
-        seen = table.take(inside) if inside.any() else table
+    seen = seen_by_statistic(row, table)
     waiting = (np.searchsorted(np.sort(seen.arrival_s), middle_s, "right")
                - np.searchsorted(np.sort(seen.first_token_s), middle_s, "right"))
-    kind, chosen = _kinds(steps)
+    kind, chosen = kinds(steps)
     count = len(chosen)
     total: FloatColumn = np.zeros(count) + np.bincount(kind, num_steps, count)
     features = [np.bincount(kind, steps[:, at] * num_steps, count) / total for at in (3, 4, 5, 6)]
@@ -81,34 +79,12 @@ def _run(row: Measured, point: Expressed, table: RequestTable, several: RequestT
     unit = units(group.model, group.accelerator, group.parallelism, group.precision,
                  group.kv_precision)
     spent_s = float((waiting * (steps[:, 1] - steps[:, 0])).sum()) / len(seen)
-    decoding = _decoding(several, middle_s) * num_steps
+    gaps = decoding(several, middle_s) * num_steps
     closed = row.load_kind == "concurrency"
     return Run(
-        point.deployment, unit.parts(*features),
-        Sum(np.bincount(kind, decoding, count) / len(several), 0.0, row.tpot_s or np.nan),
+        point.deployment(group), unit.parts(*features),
+        Sum(np.bincount(kind, gaps, count) / len(several), 0.0, row.tpot_s or np.nan),
         Sum(np.bincount(kind, waiting * num_steps, count) / len(seen),
             max(0.0, float(np.mean(seen.ttft_s)) - spent_s), (closed and row.ttft_s) or np.nan,
             _SWEEP_TRUST if is_nvidia_sweep(row) else 1.0),
         Sum(total, 0.0, whole_s))
-
-
-def _decoding(table: RequestTable, middle_s: FloatColumn) -> FloatColumn:
-    """Return for each time the sum, over the requests that decode then, of the share of a token gap
-    in the request's answer."""
-    share = 1.0 / (table.output_tokens - 1)
-
-    def begun(times_s: FloatColumn) -> FloatColumn:
-        order = np.argsort(times_s)
-        sums = np.concatenate(([0.0], np.cumsum(share[order])))
-        found: FloatColumn = sums[np.searchsorted(times_s[order], middle_s, "right")]
-        return found
-
-    return begun(table.first_token_s) - begun(table.last_token_s)
-
-
-def _kinds(steps: FloatColumn) -> tuple[IntColumn, IntColumn]:
-    """Return the kind of each step, and the kinds."""
-    sizes = np.stack([np.round(np.log2(steps[:, at] + 1.0) * fine)
-                      for at, fine in zip((3, 5, 6), _KINDS_PER_DOUBLING, strict=True)], axis=1)
-    found, kind = np.unique(sizes, axis=0, return_inverse=True)
-    return kind.reshape(-1), np.arange(len(found))

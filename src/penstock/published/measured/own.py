@@ -145,7 +145,8 @@ def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
     if not known:
         raise InputError(f"{rows[0].file}: no point can be simulated "
                          f"({found[0][1].not_expressed or 'no TPOT'})")
-    of, family = express(known[0][0]).deployment, known[0][2]
+    point, family = express(known[0][0]), known[0][2]
+    of = point.deployment(point.group)
     errors = table.error("tpot_s", family, of.engine)
     prior = max(log(errors.high), -log(errors.low)) / _SIGMAS
     ratios = np.array([log((row.tpot_s or 0.0) / value) for row, value, _ in known])

@@ -11,13 +11,17 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.measured import family
 from penstock.perf.step_time.rate_table import fitted_rates
-from penstock.published.measured.express import NotExpressedError, express
+from penstock.published.measured.express import express
+from penstock.published.measured.names import NotExpressedError
 from penstock.published.measured.rows import Measured
 from penstock.sim.simulation import simulate
 
 DRAFTED = "speculative decoding"
-APART = "prefill and decode apart"
 """Family of points with drafts, whatever their accelerator: no rates were fitted on them."""
+APART = "prefill and decode apart"
+"""Family of points whose prompts and answers were computed apart."""
+
+STATED, INFERRED = "stated", "inferred"
 
 METRICS = ("ttft_s", "tpot_s", "output_tok_per_s")
 
@@ -33,12 +37,14 @@ class Interval(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """Prediction of a point, by metric; empty where the point is ``not_expressed``, for a reason.
-    ``family`` is the group of the tolerances, ``group`` a finer one for readers."""
+    ``family`` is the group of the tolerances, ``group`` a finer one for readers. ``workers`` says
+    whether the numbers of workers of a point with two sides are stated or inferred."""
 
     metrics: Mapping[str, Interval] = field(default_factory=dict)
     family: str = ""
     group: str = ""
     not_expressed: str = ""
+    workers: str = ""
 
 
 def predict(row: Measured) -> Predicted:
@@ -50,15 +56,19 @@ def predict(row: Measured) -> Predicted:
         return Predicted(not_expressed=str(error))
     group = point.group
     kind, errors = family(group.model, group.accelerator), fitted_rates()
+    told = APART if row.disaggregated else DRAFTED if group.speculation else kind
+    if row.disaggregated:
+        kind = APART
     metrics = {}
     for name, value in _observed(table, median=row.is_median).items():
         left = errors.error(name, kind, point.engine)
         metrics[name] = Interval(value, value * left.low, value * left.high)
-    told = APART if row.disaggregated else DRAFTED if group.speculation else kind
     return Predicted(
         metrics, told, f"{group.accelerator.name}, "
         f"{'mixture' if group.model.num_experts else 'dense'}, {point.engine}"
-        + ("" if group.speculation is None else ", drafts"))
+        + (", apart" if row.disaggregated else "")
+        + ("" if group.speculation is None else ", drafts"),
+        workers="" if not row.disaggregated else INFERRED if point.is_inferred else STATED)
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:

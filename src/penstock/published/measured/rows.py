@@ -3,11 +3,14 @@
 import csv
 import gzip
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
+
+UNSTATED = "workers/tp/pp/dp ?/"
+"""Part of the notes of a row that does not state the number of workers."""
 
 _PATTERN = "measured*.csv.gz"
 _TEXTS = ("hardware", "model", "precision", "kv_precision", "framework", "framework_version",
@@ -66,7 +69,27 @@ def read_measured(folder: Path) -> list[Measured]:
     files = sorted(folder.glob(_PATTERN))
     if not files:
         raise InputError(f"{folder}: holds no {_PATTERN}")
-    return [row for file in files for row in _rows(file)]
+    return _with_stated_workers([row for file in files for row in _rows(file)])
+
+
+def _with_stated_workers(rows: list[Measured]) -> list[Measured]:
+    """Return the rows, with notes and speculation of another row of the same run where a row states
+    no number of workers. Rows of one run have the same figures to the last digit."""
+    stated: dict[Any, Measured] = {}
+    for row in rows:
+        if row.disaggregated and UNSTATED not in row.notes and (
+                run_of(row) not in stated or not stated[run_of(row)].num_gpus):
+            stated[run_of(row)] = row
+    same = [stated.get(run_of(row)) if row.disaggregated and UNSTATED in row.notes else None
+            for row in rows]
+    return [row if other is None else replace(
+        row, notes=other.notes, spec_decode=other.spec_decode, num_gpus=other.num_gpus)
+            for row, other in zip(rows, same, strict=True)]
+
+
+def run_of(row: Measured) -> tuple[Any, ...]:
+    """Return the figures that tell a run from others."""
+    return row.hardware, row.isl, row.osl, row.load_value, row.ttft_s, row.tpot_s
 
 
 def _rows(file: Path) -> Iterator[Measured]:

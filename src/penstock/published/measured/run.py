@@ -12,7 +12,9 @@ from penstock.published.measured.noise import noise_table
 from penstock.published.measured.predict import (
     APART,
     DRAFTED,
+    INFERRED,
     METRICS,
+    STATED,
     Interval,
     Predicted,
     predict,
@@ -81,7 +83,8 @@ def _record(row: Measured, found: Predicted) -> dict[str, Any]:
     for metric in METRICS:
         measured = getattr(row, metric)
         record[f"measured_{metric}"] = "" if measured is None else measured
-    return {**record, "group": found.group, "not_expressed": found.not_expressed}
+    return {**record, "group": found.group, "workers": found.workers,
+            "not_expressed": found.not_expressed}
 
 
 def _known(points: Sequence[Point], metric: str) -> list[tuple[Interval, float]]:
@@ -113,18 +116,30 @@ def _figures(points: Sequence[Point]) -> Iterator[Figure]:
     if split:
         yield Figure("disaggregated points, expressed", _EXPRESSED_SPLIT_SHARE,
                      sum(bool(found.metrics) for found in split) / len(split), "at_least",
-                     note=f"{len(split):,} points")
+                     note=f"{len(split):,} points, "
+                          f"{sum(found.workers == INFERRED for found in split):,} inferred")
     for family, medians in MEDIANS.items():
         of_family = [point for point in points if point[1].family == family]
         for metric, most in medians.items():
             errors = np.abs(_errors(of_family, metric))
             if len(errors):
                 yield Figure(f"{family}, {metric}: median error", most, float(np.median(errors)),
-                             "at_most", note=f"{len(errors):,} points")
+                             "at_most", note=f"{len(errors):,} points"
+                                             + _by_workers(of_family, metric))
     for family, tolerances in TOLERANCES.items():
         of_family = [point for point in points if point[1].family == family]
         for metric, allowed in tolerances.items():
             yield from _family(f"{family}, {metric}", allowed, of_family, metric)
+
+
+def _by_workers(points: Sequence[Point], metric: str) -> str:
+    """Return the median error of points with stated and with inferred numbers of workers."""
+    told = ""
+    for workers in (STATED, INFERRED):
+        errors = np.abs(_errors([point for point in points if point[1].workers == workers], metric))
+        if len(errors):
+            told += f"; {workers} workers {np.median(errors):.1%}"
+    return told
 
 
 def _family(name: str, allowed: Tolerance, points: Sequence[Point],

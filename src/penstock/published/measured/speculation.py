@@ -26,12 +26,13 @@ _NEAREST = {"qwen3.5-9b": "qwen3.5-397b-a17b-mtp", "deepseek-v3.2": "deepseek-v3
 """Models whose acceptance is not published, and the nearest model of which it is."""
 
 
-def speculation_of(row: Measured, engine: str, model: ModelSpec,
-                   accelerator: Accelerator) -> Speculation | str:
-    """Return how the engine of a row drafts, or why that is not known."""
+def speculation_of(row: Measured, engine: str, model: ModelSpec, accelerator: Accelerator,
+                   drafts: int | None = None) -> Speculation | str:
+    """Return how the engine of a row drafts, or why that is not known. ``drafts`` are the drafted
+    tokens where another source than the row states them."""
     method = _METHODS.get(row.spec_decode)
     acceptance = None if method is None else _acceptance(model, method)
-    tokens = _tokens(row, engine, accelerator)
+    tokens = drafts or _tokens(row, engine, accelerator)
     if method is None or acceptance is None or tokens is None:
         unknown = "method" if method is None else "depth" if tokens is None else "acceptance"
         return f"speculative decoding ({row.spec_decode}) of unknown {unknown}"

@@ -16,6 +16,7 @@ from penstock.core.request import Request
 from penstock.engines.client.connectors import KEY_BITS, NIXL, Connector, Meeting
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
+from penstock.fleet.disaggregation import least_tokens
 from penstock.fleet.values import Fleet
 from penstock.policy.route.roles import BOTH, PREFILL, Roles
 from penstock.registry.engines import engine_can
@@ -45,16 +46,14 @@ LEFT = "was left, as the other engine gave no answer"
 class Pairing:
     """Which engines may take a request first, and which go on with it.
 
-    ``min_prompt_tokens`` as in ``policy.route.roles``. An engine that takes no requests now has no
-    role to play.
+    An engine that takes no requests now has no role to play.
     """
 
-    def __init__(self, engines: Sequence[EngineState], calls: EngineCalls, adapters: Adapters,
-                 min_prompt_tokens: int) -> None:
+    def __init__(self, engines: Sequence[EngineState], calls: EngineCalls, adapters: Adapters
+                 ) -> None:
         self._adapters = adapters
         self._engines = engines
         self._calls = calls
-        self._min_prompt_tokens = min_prompt_tokens
 
     @property
     def active(self) -> bool:
@@ -160,7 +159,8 @@ class Pairing:
                 and _connector(self._engines[i]) is _connector(first)]
 
     def _roles(self) -> Roles:
-        return Roles([engine.facts.role for engine in self._engines], self._min_prompt_tokens)
+        return Roles([engine.facts.role for engine in self._engines],
+                     [engine.facts.min_prompt_tokens for engine in self._engines])
 
     def _able(self, ask: Ask, tried: Collection[EngineState], now_s: float) -> list[int]:
         return [i for i, engine in enumerate(self._engines) if engine not in tried
@@ -201,10 +201,13 @@ def check_roles(fleet: Fleet) -> None:
         if not group.endpoints and options is not None and options.connector not in (None, "nixl"):
             raise InputError(f"disaggregation.connector: {options.connector}, but penstock serve "
                              f"starts the engines of {place} (vllm) with nixl; expected nixl")
-        if connector.needs_both and options is not None and options.min_prompt_tokens:
-            raise InputError(f"disaggregation.min_prompt_tokens: {options.min_prompt_tokens}, but "
-                             f"the engines of {place} ({group.engine}) cannot serve whole requests "
-                             "while they have a role; expected 0")
+        least = least_tokens(fleet, group)
+        if connector.needs_both and least and not any(
+                one.role == BOTH and one.model.name == group.model.name for one in fleet.replicas):
+            stated = "disaggregation" if group.min_prompt_tokens is None else place
+            raise InputError(f"{stated}.min_prompt_tokens: {least}, but the engines of {place} "
+                             f"({group.engine}) cannot serve whole requests while they have a "
+                             "role; expected 0, or replicas with role: both beside them")
 
 
 async def _document(answer: EngineAnswer) -> Any:

@@ -66,7 +66,7 @@ class Proxy:
                  confidential: ConfidentialCounts, isolation: PrefixIsolation, disputes: Disputes,
                  log: DecisionLog | None, model_pools: ModelPools | None,
                  overload: OverloadGuard, adapters: Adapters, scaling: Scaling | None = None,
-                 exact: ExactPrefixes | None = None, min_prompt_tokens: int = 0) -> None:
+                 exact: ExactPrefixes | None = None) -> None:
         self._chooser = chooser
         self._isolation = isolation
         self._confidential = confidential
@@ -86,7 +86,7 @@ class Proxy:
         self.silence_watches = SilenceWatches(clock)
         self._calls = EngineCalls(session, limits, isolation, clock, time_of_day,
                                   self.silence_watches)
-        self._pairing = Pairing(chooser.engines, self._calls, adapters, min_prompt_tokens)
+        self._pairing = Pairing(chooser.engines, self._calls, adapters)
         self._answers = Answers(clock, self._record_end)
         self._log = log
         self._numbers = count()

@@ -137,9 +137,7 @@ class Gateway:
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, self._isolation,
                             Disputes(self._metrics.disputed, on_bug, time.monotonic), log,
-                            model_pools, self.overload, self._adapters, scaling, exact,
-                            0 if fleet.disaggregation is None
-                            else fleet.disaggregation.min_prompt_tokens)
+                            model_pools, self.overload, self._adapters, scaling, exact)
         self._operations = Operations(engines, self._chooser, self._proxy.admission,
                                       self._metrics, self._tally, self._confidential, gate,
                                       self.overload, model_pools, self._adapters, scaling,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.perf.step_time.joint_fit import JointFit, Run, Sum
-from penstock.perf.step_time.rate_table import PRIOR, Deployment, RateTable
+from penstock.perf.step_time.rate_table import PRIOR, SIDE_GROUPS, Deployment, RateTable
 from penstock.perf.step_time.terms import Rates
 
 CHIPS = {"fast": 1.0, "slow": 1.6}
@@ -97,3 +97,21 @@ def test_a_chip_without_measurements_has_the_rates_of_all() -> None:
     assert made.rates(deployment("new")).layer_s == pytest.approx(PRIOR.layer_s * np.exp(0.5))
     assert (made.knows(deployment("fast"), "chip"), made.knows(deployment("new"), "chip")) == (
         True, False)
+
+
+def test_roles_come_on_top_of_the_rates_of_whole_replicas() -> None:
+    base = RateTable({"weights": {"chip": {"fast": log(1.5 / 1.25), "slow": log(2.4 / 1.25)}}}, {},
+                     "")
+    slower = [Run(run.of._replace(role="decode"), run.parts, *(
+        Sum(one.weights, one.rest_s, 1.3 * (one.measured_s - one.rest_s) + one.rest_s)
+        for one in run.sums)) for run in runs(np.random.default_rng(2))]
+    fit = JointFit(slower, SIDE_GROUPS, base)
+    effects = fit.solve()
+    assert fit.predicted(effects)[0] == pytest.approx(
+        [run.tpot.measured_s for run in slower], rel=0.05)
+    found = fit.named(effects)
+    assert all(group.startswith("role") for groups in found.values() for group in groups)
+    both = RateTable({rate: {**base.effects.get(rate, {}), **groups}
+                      for rate, groups in found.items()}, {}, "")
+    assert both.rates(deployment("fast")) == base.rates(deployment("fast"))
+    assert both.rates(slower[0].of).weights > base.rates(slower[0].of).weights

@@ -13,6 +13,7 @@ from penstock.core.hardware import Parallelism
 from penstock.core.step import StepFeatures
 from penstock.perf.step_time.measured import measured_step_time
 from penstock.perf.step_time.rate_table import fitted_rates, load_rates
+from penstock.perf.step_time.roofline_parts import roofline_parts
 from penstock.registry.step_times import make_step_time
 from support.scaled_examples import unit_examples
 
@@ -96,3 +97,43 @@ def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
                        CATALOG.accelerator("h100-80gb"))
     with pytest.raises(InputError, match="cannot be read"):
         load_rates(tmp_path / "none.yaml")
+
+
+def spread(data: int, expert: int = 1, tensor: int = 1, role: str = ""):
+    return measured_step_time(CATALOG.model("deepseek-r1"), CATALOG.accelerator("gb200"),
+                              Parallelism(tensor, 1, data, expert), "fp4", "fp8", engine="sglang",
+                              role=role)
+
+
+def test_a_lone_prompt_is_computed_by_one_data_rank() -> None:
+    model, length = spread(8, 8), 4096
+    one, eight = ((count * length, count * length**2 / 2, 0, 0) for count in (1, 8))
+    # Seven more prompts are on the seven other ranks: only experts and messages take longer.
+    more_s = model.seconds(*eight) - model.seconds(*one)
+    assert more_s == pytest.approx(model.expert_seconds(8 * length) - model.expert_seconds(length)
+                                   + model.communication_token_s * 7 * length)
+
+
+def test_the_fullest_data_rank_sets_the_time_of_decodes() -> None:
+    model, context = spread(8, 8), 9 * 4096
+    read_s = model.seconds(0, 0.0, 9, context) - model.seconds(0, 0.0, 9, 0)
+    assert read_s == pytest.approx(model.context_s * context * 16 / 9)  # two of nine on one rank
+    assert not model.slopes.exact
+    assert spread(1).slopes.exact
+
+
+def test_experts_of_data_ranks_get_only_tokens_that_chose_them() -> None:
+    few, many = (spread(ranks, ranks).transfers[0].token_bytes for ranks in (8, 64))
+    assert many < few / 4  # a token's eight experts are on at most eight of 64 ranks
+
+
+@unit_examples(60)
+@given(st.sampled_from([1, 4, 8, 32]), STEPS)
+def test_parts_of_data_ranks_sum_to_the_step(data: int, step: tuple[int, int, int]) -> None:
+    prompt, seqs, context = step
+    features = StepFeatures(prompt, prompt * prompt / 2.0, seqs, seqs * context)
+    model = spread(data, data)
+    assert sum(part.seconds for part in roofline_parts(model, features)) == pytest.approx(
+        model.seconds(*features))
+    assert sum(model.predict(features).parts.values()) == pytest.approx(model.seconds(*features))
+    assert model.seconds(*features) >= model.bound_seconds(features)

@@ -1,5 +1,7 @@
 """Penstock's scaler on observations written by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from penstock.core.slo import ServiceClass, Slo
@@ -70,6 +72,22 @@ def test_as_many_replicas_as_the_rate_needs() -> None:
     assert fleet.target == 6  # ceil(1.2 * 9 / 2): nothing is known of errors yet
     fleet.run(9.0, 12 * 3600.0)
     assert fleet.target == 5  # ceil(9 / 2)
+
+
+def test_each_role_is_sized_by_the_same_demand() -> None:
+    facts = GroupFacts("m", 1, 100, 2, 1.0, 60.0, 1000)
+    context = ScalerContext(
+        (replace(facts, role="prefill"), replace(facts, role="decode")), CLASSES,
+        tuple(lambda _, rate=rate: ReplicaRate(rate, 1.25 * rate) for rate in (3.0, 1.0)))
+    scaler, targets, decision = penstock({"margin": 1.0, "stay_s": 60.0}, context), (2, 2), None
+    for step in range(1, 61):
+        done = 90 * step
+        demand = SeenDemand("m", "chat", done, 0, done, 0, 0, done, 0, LENGTHS)
+        groups = tuple(SeenGroup(target, tuple(
+            SeenReplica(number, "ready", 0.0) for number in range(target))) for target in targets)
+        decision = scaler.decide(Observation(PERIOD_S * step, groups, (demand,)), PERIOD_S * step)
+        targets = decision.targets
+    assert targets == (4, 11)  # ceil(1.2 * 9 / 3), ceil(1.2 * 9 / 1)
 
 
 def test_requests_that_fill_spare_capacity_need_no_replicas() -> None:

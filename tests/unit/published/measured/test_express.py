@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from penstock.core.hardware import Parallelism
-from penstock.published.measured.express import Expressed, NotExpressedError, express
+from penstock.published.measured.express import Expressed, express
+from penstock.published.measured.names import NotExpressedError
 from penstock.published.measured.rows import read_measured
 from support.measured_rows import write_measured
 
@@ -143,3 +144,39 @@ def test_both_sides_of_a_disaggregated_point(tmp_path: Path, notes: str, first: 
             for group in groups] == [first, second]
     assert groups[0].schedule.chunk_tokens == groups[1].schedule.chunk_tokens * first[2]
     assert found.fleet.disaggregation.transfer.bytes_per_s > 0
+
+
+INFERRED = {"disaggregated": 1, "model": "deepseek-ai/DeepSeek-R1", "hardware": "gb200",
+            "precision": "nvfp4", "framework": "trtllm", "framework_version": "0.8.1.post2",
+            "isl": 1024, "osl": 1024, "tp": "", "num_gpus": "",
+            "notes": "prefill workers/tp/pp/dp ?/4/1/1, decode ?/8/1/1"}
+
+
+def test_the_one_published_recipe_that_fits_states_the_workers(tmp_path: Path) -> None:
+    found = expressed(tmp_path, **INFERRED, load_value=192)
+    prefill, decode = found.fleet.replicas
+    assert found.is_inferred
+    assert (prefill.count, prefill.parallelism) == (1, Parallelism(1, 1, 4, 4))
+    assert (decode.count, decode.parallelism) == (4, Parallelism(8, 1, 1, 8))
+    assert prefill.schedule.max_num_seqs == 64
+    assert decode.schedule.max_num_seqs == 32  # fewer seats than clients: answers wait
+    assert decode.step_time["version"] == "1.2.0"  # of the engine in Dynamo's image
+    assert decode.speculation is None
+
+
+def test_a_recipe_says_what_the_row_does_not_that_it_drafts(tmp_path: Path) -> None:
+    _, decode = expressed(tmp_path, **INFERRED, load_value=8).fleet.replicas
+    assert decode.speculation.depth.tokens == 3
+
+
+def test_where_two_recipes_fit_none_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(NotExpressedError, match="2 published recipes fit"):
+        expressed(tmp_path, **INFERRED, load_value=24)
+
+
+def test_stated_workers_are_not_inferred(tmp_path: Path) -> None:
+    stated = INFERRED | {"notes": "prefill workers/tp/pp/dp 1/4/1/1, decode 4/8/1/1"}
+    found = expressed(tmp_path, **stated, load_value=24)
+    assert not found.is_inferred
+    assert found.fleet.replicas[1].speculation is None
+    assert found.fleet.replicas[1].schedule.max_num_seqs == 24

@@ -51,3 +51,13 @@ def test_a_broken_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "measured.csv.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"measured\.csv\.gz: "):
         read_measured(tmp_path)
+
+
+def test_a_row_without_workers_takes_those_of_the_same_run(tmp_path: Path) -> None:
+    unstated = {"disaggregated": 1, "notes": "prefill workers/tp/pp/dp ?/4/1/1, decode ?/8/1/1"}
+    stated = {"disaggregated": 1, "notes": "prefill 1x tp4 ep4, decode 4x tp8 ep8", "num_gpus": 36,
+              "spec_decode": "mtp"}
+    write_measured(tmp_path, unstated, stated, {**unstated, "tpot_mean": 0.0061})
+    same, _, other = read_measured(tmp_path)
+    assert (same.notes, same.spec_decode, same.num_gpus) == (stated["notes"], "mtp", 36)
+    assert other.notes == unstated["notes"]

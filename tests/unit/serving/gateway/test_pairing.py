@@ -96,6 +96,16 @@ def test_a_short_prompt_stays_with_the_engine_that_answers() -> None:
     assert attempts[0][0] in ("replica 2", "replica 3")
 
 
+def test_whole_engines_beside_take_the_short_prompts_and_no_long_one() -> None:
+    async def work(least):
+        async with pairs(("prefill", "both", "decode"), min_prompt_tokens=least) as (session, _):
+            return [(await ask(session))[2] for _ in range(4)]
+
+    assert {attempt[0] for found in asyncio.run(work(5000)) for attempt in found} == {"replica 1"}
+    assert [[one[0] for one in found] for found in asyncio.run(work(20))] == [
+        ["replica 0", "replica 2"]] * 4
+
+
 @pytest.mark.parametrize("lost", [(0, 1), (2, 3)])
 def test_a_lost_role_loses_no_request(lost) -> None:
     async def work():
@@ -319,3 +329,7 @@ def test_roles_that_cannot_be_served(more, wanted) -> None:
         "disaggregation": {**SPLIT, "min_prompt_tokens": 9}, "replicas": groups})
     with pytest.raises(InputError, match=wanted):
         check_roles(fleet)
+    if "min_prompt_tokens" in wanted:
+        beside = {"role": "both", "endpoints": ["http://127.0.0.1:9002"], **more}
+        check_roles(parse_fleet(FLEET, overrides={
+            "disaggregation": {**SPLIT, "min_prompt_tokens": 9}, "replicas": [*groups, beside]}))
