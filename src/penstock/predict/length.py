@@ -1,7 +1,6 @@
 """How long an answer will be, judged by the answers seen before."""
 
 from bisect import bisect_left, insort
-from collections import deque
 from typing import ClassVar, Protocol
 
 
@@ -19,14 +18,16 @@ class LengthPredictor(Protocol):
 
 
 class _History:
-    """The latest outputs of one key: in order of time, in order of size, and their sum."""
+    """The latest outputs of one key: in a ring, whose oldest is at ``place`` once it is full, in
+    order of size, and their sum."""
 
-    __slots__ = ("ranked", "recent", "total")
+    __slots__ = ("place", "ranked", "recent", "total")
 
     def __init__(self, prior: list[float]) -> None:
-        self.recent = deque(prior)
+        self.recent = list(prior)
+        self.place = 0
         self.ranked = list(prior)
-        self.total = sum(prior)
+        self.total: float = sum(prior)
 
 
 class HistoryLengths(LengthPredictor):
@@ -48,13 +49,16 @@ class HistoryLengths(LengthPredictor):
         history = self._of_key.get(key)
         if history is None:
             history = self._of_key[key] = _History([self._prior_tokens] * self.PRIOR_COUNT)
-        recent, ranked = history.recent, history.ranked
-        if len(recent) >= self.WINDOW:
-            oldest = recent.popleft()
+        recent, ranked, place = history.recent, history.ranked, history.place
+        tokens = float(output_tokens)
+        if len(recent) < self.WINDOW:
+            recent.append(tokens)
+        else:
+            oldest = recent[place]
             del ranked[bisect_left(ranked, oldest)]
             history.total -= oldest
-        tokens = float(output_tokens)
-        recent.append(tokens)
+            recent[place] = tokens
+            history.place = place + 1 if place + 1 < self.WINDOW else 0
         insort(ranked, tokens)
         history.total += tokens
 

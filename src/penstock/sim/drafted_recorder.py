@@ -10,7 +10,7 @@ from penstock.core.units import PS_PER_S
 from penstock.metrics.definitions import FloatColumn, GapStatistics, IntColumn
 from penstock.metrics.windows import ragged_statistics, token_list_statistics
 from penstock.sim.drafts import TrueDrafts, segments
-from penstock.sim.recorder import ReplicaRecorder, Targets
+from penstock.sim.recorder import Life, ReplicaRecorder, Targets
 
 _AT_ONCE = 1 << 20  # turns
 
@@ -32,7 +32,8 @@ class DraftedRecorder(ReplicaRecorder):
         """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""
         assert plan.drafted is not None
         for group in plan.groups:
-            turn = self._log(group).turns
+            self._log.open(group)
+            turn = self._log.turns[group]
             while len(self._depths) <= group:
                 self._depths.append([])
                 self._depth_from.append([])
@@ -59,11 +60,11 @@ class DraftedRecorder(ReplicaRecorder):
                     of: Targets) -> GapStatistics:
         mean, p99, largest = (np.full(len(rows), np.nan) for _ in range(3))
         found = GapStatistics(mean, p99, largest, np.zeros(len(rows), dtype=np.int64))
-        for group in np.unique(rows[:, 4]).tolist():
-            chosen = np.flatnonzero(rows[:, 4] == group)
+        for group in np.unique(rows[:, 1]).tolist():
+            chosen = np.flatnonzero(rows[:, 1] == group)
             if group < 0:
                 chosen = chosen[rows[chosen, 0] > 0]
-                times = [self._token_times(int(row), rows) for row in chosen]
+                times = [self._token_times(self._ended[row]) for row in chosen.tolist()]
                 rows[chosen, 0] = [len(tokens) for tokens in times]
                 _store(found, chosen, token_list_statistics(
                     times, of.due_s[chosen], of.itl_s[chosen], of.modes[chosen]))
@@ -78,7 +79,7 @@ class DraftedRecorder(ReplicaRecorder):
     def _of_group(self, group: int, chosen: IntColumn, rows: IntColumn, ids: IntColumn,
                   first_s: FloatColumn, of: Targets) -> GapStatistics:
         """Return the gaps of requests of one group, and count their tokens in ``rows``."""
-        turns, start = rows[chosen, 0] - 1, rows[chosen, 5]
+        turns, start = rows[chosen, 0] - 1, rows[chosen, 2]
         row, place = segments(turns)
         at = start[row] + place
         given = self._given(group, ids[chosen], np.zeros_like(turns), turns, at)
@@ -86,7 +87,7 @@ class DraftedRecorder(ReplicaRecorder):
         given = _cut(given, turns, after)
         later = np.bincount(row, weights=given, minlength=len(chosen)).astype(np.int64)
         rows[chosen, 0] = later + 1
-        base, ends_s = self._logs[group].ends_s(int(start.min()))
+        base, ends_s = self._log.ends_s(group, int(start.min()))
         return ragged_statistics(first_s[chosen], np.repeat(ends_s[at - base], given), later + 1,
                                  of.due_s[chosen], of.itl_s[chosen], of.modes[chosen])
 
@@ -95,20 +96,19 @@ class DraftedRecorder(ReplicaRecorder):
         depths = self._depths_of(group, at) if len(at) else None
         return self._drafts.given(ids, done, num_turns, depths)
 
-    def _token_times(self, row: int, rows: IntColumn) -> FloatColumn:
-        pieces = self._odd.get(row)
-        if pieces is None:
-            return np.array([rows[row, 2] / PS_PER_S])
-        request_id = np.array([self._ended_requests[row].request_id])
+    def _token_times(self, life: Life) -> FloatColumn:
+        if life.pieces is None:
+            return np.array([life.first_token_ps / PS_PER_S])
+        request_id = np.array([life.request.request_id])
         parts: list[FloatColumn] = []
         done = 0
-        for token_ps, group, start_turn, turns in pieces:
+        for token_ps, group, start_turn, turns in life.pieces:
             if token_ps >= 0:
                 parts.append(np.array([token_ps / PS_PER_S]))
             if turns:
                 at = np.arange(start_turn, start_turn + turns)
                 given = self._given(group, request_id, np.array([done]), np.array([turns]), at)
-                base, ends_s = self._logs[group].ends_s(start_turn, turns)
+                base, ends_s = self._log.ends_s(group, start_turn, turns)
                 parts.append(np.repeat(ends_s[at - base], given))
                 done += turns
         times = np.concatenate(parts) if parts else np.zeros(0)

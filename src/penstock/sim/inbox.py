@@ -1,22 +1,36 @@
 """Requests that have arrived at an engine, but which its scheduler has not read yet."""
 
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from penstock.core.intake import Intake
 from penstock.core.request import Request
 from penstock.core.units import to_ps
 from penstock.sim.kernel import NEVER_PS
 
+if TYPE_CHECKING:  # whole numbers of 64 bits in native code, which multiplies others slowly
+    from mypy_extensions import i64
+
+
+def is_too_long(num_steps: int, duration_ps: int, growth_ps: int) -> bool:
+    """Return whether times of such a run of steps might not fit into 64 bits."""
+    steps = float(num_steps)
+    return steps * (float(duration_ps) + steps * float(growth_ps)) >= NEVER_PS
+
 
 def steps_until(gap_ps: int, duration_ps: int, growth_ps: int, most: int) -> int:
     """Return the fewest steps, at most ``most``, whose durations d, d+g, d+2g, ... sum to
-    ``gap_ps``."""
+    ``gap_ps``. The run of ``most`` steps must not be too long."""
     if gap_ps <= duration_ps or most <= 1:
         return 1
-    low, high = 1, min(most, gap_ps // duration_ps + 1)
+    gap: i64 = gap_ps
+    duration: i64 = duration_ps
+    growth: i64 = growth_ps
+    low: i64 = 1
+    high: i64 = min(most, gap_ps // duration_ps + 1)
     while low < high:
         middle = low + high >> 1
-        if middle * duration_ps + (middle * (middle - 1) >> 1) * growth_ps >= gap_ps:
+        if middle * duration + (middle * (middle - 1) >> 1) * growth >= gap:
             high = middle
         else:
             low = middle + 1

@@ -1,8 +1,8 @@
 """The oracle: the only part of a simulation that knows true answer lengths."""
 
-import heapq
 from array import array
 from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Final
 
 from penstock.core.step import StepPlan
@@ -77,16 +77,18 @@ class Oracle:
             turn = self._turns[group] = self._turns[group] + num_steps
             heap, later = self._heaps[group], (turn + 1) << _NUMBER_BITS
             while heap and heap[0] < later:
-                entry = heapq.heappop(heap)
+                entry = heappop(heap)
                 request_id = entry & _NUMBER
                 if self._ends[group].get(request_id, -1) == entry >> _NUMBER_BITS:
                     del self._ends[group][request_id]
                     finished.append(request_id)
         if plan.joined:
-            group_of = dict(plan.joined)
+            place = 0  # requests join in the order of their chunks, after those that moved
             for chunk in plan.chunks:
                 if chunk.last:
-                    self._first_token(chunk.request_id, group_of[chunk.request_id], finished)
+                    while plan.joined[place][0] != chunk.request_id:
+                        place += 1
+                    self._first_token(chunk.request_id, plan.joined[place][1], finished)
         return tuple(finished)
 
     def _first_token(self, request_id: int, group: int, finished: list[int]) -> None:
@@ -111,7 +113,7 @@ class Oracle:
 
     def _enter(self, request_id: int, group: int, end: int) -> None:
         self._ends[group][request_id] = end
-        heapq.heappush(self._heaps[group], end << _NUMBER_BITS | request_id)
+        heappush(self._heaps[group], end << _NUMBER_BITS | request_id)
 
     def _leave(self, request_id: int) -> None:
         # A request in no group ended in a step that was in flight when it left.
@@ -125,7 +127,7 @@ class Oracle:
             return []
         heap, ends = self._heaps[group], self._ends[group]
         while heap and ends.get(heap[0] & _NUMBER, -1) != heap[0] >> _NUMBER_BITS:
-            heapq.heappop(heap)
+            heappop(heap)
         return heap
 
     def limit(self, request_id: int, tokens: int) -> None:

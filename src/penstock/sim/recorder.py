@@ -16,14 +16,16 @@ from penstock.sim.step_log import StepLog
 from penstock.sim.timeline import BusyBins, StepSamples, TurnLog
 
 
-class _Life:
-    """A request between its first step and its end."""
+class Life:
+    """A request between its first step and the flush after its end."""
 
     __slots__ = (
+        "end_ps",
         "first_scheduled_ps",
         "first_token_ps",
         "group",
         "num_preemptions",
+        "num_relegations",
         "pieces",
         "request",
         "start_turn",
@@ -41,6 +43,8 @@ class _Life:
         self.tokens = 0  # of earlier pieces
         self.pieces: list[tuple[int, int, int, int]] | None = None
         self.num_preemptions = 0
+        self.end_ps = -1  # after a token
+        self.num_relegations = 0  # once it has ended
 
 
 class Ended(NamedTuple):
@@ -74,15 +78,14 @@ class Targets(NamedTuple):
     modes: IntColumn
 
 
-_COLUMNS = 8
 _NONE = -1
 
 
 class ReplicaRecorder:
     """Follows a replica's plans and records the times and the tokens of each request.
 
-    Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
-    of turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
+    Tokens are windows of turns: a piece is (first token's time or -1, group, first turn, number of
+    turns). Nearly every request has one piece; preempted and benched ones have more. ``steps``
     gets every step and ``busy_bins`` the computing time over time, where they are set.
     """
 
@@ -96,17 +99,15 @@ class ReplicaRecorder:
         self.last_end_ps = 0  # of the latest steps
         self.num_steps = 0
         self.cached_tokens = 0  # prompt tokens that requests found in the cache as they began
-        self._logs: list[TurnLog] = []
-        self._live: dict[int, _Life] = {}
+        self._log = TurnLog()
+        self._live: dict[int, Life] = {}
         self._relegations: dict[int, int] = {}
-        self._ended: list[int] = []  # rows of _COLUMNS
-        self._ended_requests: list[Request] = []
-        self._odd: dict[int, list[tuple[int, int, int, int]]] = {}  # row -> its pieces
+        self._ended: list[Life] = []
 
     @property
     def num_ended(self) -> int:
         """Number of requests that ended since the last flush."""
-        return len(self._ended_requests)
+        return len(self._ended)
 
     def has_begun(self, request_id: int) -> bool:
         """Whether a live request was in a step."""
@@ -119,17 +120,16 @@ class ReplicaRecorder:
 
     def scheduled_ps(self, request_id: int) -> int:
         """Return when the latest ended request of that number was in its first step."""
-        at = len(self._ended_requests) - 1
-        while self._ended_requests[at].request_id != request_id:
+        at = len(self._ended) - 1
+        while self._ended[at].request.request_id != request_id:
             at -= 1
-        return self._ended[at * _COLUMNS + 1]
+        return self._ended[at].first_scheduled_ps
 
     def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
         """Return requests that ended after the first ``count`` since the last flush: (request,
         tokens, first token, last token), times in picoseconds, -1 for none."""
-        rows, columns = self._ended, _COLUMNS
-        return [(request, rows[at * columns], rows[at * columns + 2], rows[at * columns + 3])
-                for at, request in enumerate(self._ended_requests[count:], count)]
+        return [(life.request, life.tokens, life.first_token_ps, life.end_ps)
+                for life in self._ended[count:]]
 
     def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
             end_ps: int, finished: tuple[int, ...], requests: Mapping[int, Request]) -> None:
@@ -144,12 +144,12 @@ class ReplicaRecorder:
         live = self._live
         if plan.left or plan.preempted or plan.relegated:
             self._disturbed(plan)
-        for group in plan.groups:
-            self._log(group).extend(num_steps, start_ps, duration_ps, growth_ps)
+        if plan.groups:
+            self._log.extend(plan.groups, num_steps, start_ps, duration_ps, growth_ps)
         for chunk in plan.chunks:
             life = live.get(chunk.request_id)
             if life is None:
-                life = live[chunk.request_id] = _Life(requests[chunk.request_id], start_ps)
+                life = live[chunk.request_id] = Life(requests[chunk.request_id], start_ps)
                 self.cached_tokens += max(0, chunk.past - life.request.remote_tokens)
             if chunk.last:
                 life.token_ps = end_ps
@@ -160,18 +160,13 @@ class ReplicaRecorder:
         for request_id in finished:
             self.end(request_id, end_ps)
 
-    def _log(self, group: int) -> TurnLog:
-        while group >= len(self._logs):
-            self._logs.append(TurnLog())
-        return self._logs[group]
-
     def _open(self, request_id: int, group: int, ran: tuple[int, ...], num_steps: int) -> None:
-        log = self._log(group)
+        self._log.open(group)
         life = self._live.get(request_id)
         if life is None:
             return
         life.group = group
-        life.start_turn = log.turns
+        life.start_turn = self._log.turns[group]
         if life.token_ps < 0 and group in ran:
             life.start_turn -= num_steps  # joined before the step: the step's turn is its own
 
@@ -185,10 +180,10 @@ class ReplicaRecorder:
             if request_id in self._live:
                 self._live[request_id].num_preemptions += 1
 
-    def _close(self, life: _Life) -> None:
+    def _close(self, life: Life) -> None:
         if life.group < 0:
             return
-        turns = self._logs[life.group].turns - life.start_turn
+        turns = self._log.turns[life.group] - life.start_turn
         piece = (life.token_ps, life.group, life.start_turn, turns)
         life.pieces = [piece] if life.pieces is None else [*life.pieces, piece]
         life.tokens += turns + (life.token_ps >= 0)
@@ -200,26 +195,17 @@ class ReplicaRecorder:
         life = self._live.pop(request_id, None)
         if life is None:
             return
-        group, start_turn, tokens = life.group, life.start_turn, life.tokens
         if life.pieces is not None:
             self._close(life)
-            tokens = life.tokens
-            group = _NONE
-            self._odd[len(self._ended_requests)] = life.pieces
-        elif group >= 0:
-            tokens = self._logs[group].turns - start_turn + 1
+        elif life.group >= 0:
+            life.tokens = self._log.turns[life.group] - life.start_turn + 1
         elif life.token_ps >= 0:
-            tokens = 1
-        ended = self._ended
-        ended.append(tokens)
-        ended.append(life.first_scheduled_ps)
-        ended.append(life.first_token_ps)
-        ended.append(now_ps if tokens else -1)
-        ended.append(group)
-        ended.append(start_turn)
-        ended.append(life.num_preemptions)
-        ended.append(self._relegations.pop(request_id, 0) if self._relegations else 0)
-        self._ended_requests.append(life.request)
+            life.tokens = 1
+        if life.tokens:
+            life.end_ps = now_ps
+        if self._relegations:
+            life.num_relegations = self._relegations.pop(request_id, 0)
+        self._ended.append(life)
 
     def drop(self, request_id: int) -> None:
         """Forget a live request, which begins again elsewhere."""
@@ -238,66 +224,70 @@ class ReplicaRecorder:
 
     def flush(self) -> Ended:
         """Return the requests that ended since the last flush, and forget their records."""
-        rows = packed(self._ended).reshape(-1, _COLUMNS)
-        requests = self._ended_requests
-        ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
-        first_s = _seconds(rows[:, 2])
-        stats = self._statistics(rows, ids, first_s, targets(requests))
-        lent = np.fromiter((r.lends for r in requests), dtype=np.bool_, count=len(requests))
+        ended = self._ended
+        requests = [one.request for one in ended]
+        ids = packed([one.request_id for one in requests])
+        tokens = packed([one.tokens for one in ended])
+        windows = np.stack([tokens, packed([one.group for one in ended]),
+                            packed([one.start_turn for one in ended])], axis=1)
+        first_s = _seconds([one.first_token_ps for one in ended])
+        stats = self._statistics(windows, ids, first_s, targets(requests))
+        found = Ended(ids, windows[:, 0], _seconds([one.first_scheduled_ps for one in ended]),
+                      first_s, _seconds([one.end_ps for one in ended]), *stats,
+                      packed([one.num_preemptions for one in ended]),
+                      packed([one.num_relegations for one in ended]),
+                      np.array([one.lends for one in requests], dtype=np.bool_))
         self._forget()
-        return Ended(ids, rows[:, 0], _seconds(rows[:, 1]), first_s, _seconds(rows[:, 3]),
-                     *stats, rows[:, 6], rows[:, 7], lent)
+        return found
 
     def _statistics(self, rows: IntColumn, ids: IntColumn, first_s: FloatColumn,
                     of: Targets) -> GapStatistics:
-        """Return the gaps of the requests of all rows."""
+        """Return the gaps of the requests of all rows: tokens, group (-1 for several pieces) and
+        first turn."""
         due_s, itl_s, modes = of
         mean, p99, largest = (np.full(len(rows), np.nan) for _ in range(3))
         late = np.zeros(len(rows), dtype=np.int64)
-        for group in np.unique(rows[:, 4]).tolist():
-            chosen = np.flatnonzero(rows[:, 4] == group)
+        for group in np.unique(rows[:, 1]).tolist():
+            chosen = np.flatnonzero(rows[:, 1] == group)
             if group == _NONE:
                 chosen = chosen[rows[chosen, 0] > 0]
-                tokens = [self._token_times(int(row), rows) for row in chosen]
+                tokens = [self._token_times(self._ended[row]) for row in chosen.tolist()]
                 stats = token_list_statistics(tokens, due_s[chosen], itl_s[chosen], modes[chosen])
             else:
-                base, ends_s = self._logs[group].ends_s(int(rows[chosen, 5].min()))
-                stats = window_statistics(ends_s, rows[chosen, 5] - base, first_s[chosen],
+                base, ends_s = self._log.ends_s(group, int(rows[chosen, 2].min()))
+                stats = window_statistics(ends_s, rows[chosen, 2] - base, first_s[chosen],
                                           rows[chosen, 0], due_s[chosen], itl_s[chosen],
                                           modes[chosen])
             mean[chosen], p99[chosen] = stats.itl_mean_s, stats.itl_p99_s
             largest[chosen], late[chosen] = stats.itl_max_s, stats.num_late_tokens
         return GapStatistics(mean, p99, largest, late)
 
-    def _token_times(self, row: int, rows: IntColumn) -> FloatColumn:
-        pieces = self._odd.get(row)
-        if pieces is None:
-            return np.array([rows[row, 2] / PS_PER_S])
+    def _token_times(self, life: Life) -> FloatColumn:
+        if life.pieces is None:
+            return np.array([life.first_token_ps / PS_PER_S])
         parts: list[FloatColumn] = []
-        for token_ps, group, start_turn, turns in pieces:
+        for token_ps, group, start_turn, turns in life.pieces:
             if token_ps >= 0:
                 parts.append(np.array([token_ps / PS_PER_S]))
             if turns:
-                base, ends_s = self._logs[group].ends_s(start_turn, turns)
+                base, ends_s = self._log.ends_s(group, start_turn, turns)
                 parts.append(ends_s[start_turn - base:start_turn - base + turns])
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _forget(self) -> None:
         self._ended = []
-        self._ended_requests = []
-        self._odd = {}
         self.unfinished = set()
-        oldest = [log.turns for log in self._logs]
+        oldest = list(self._log.turns)
         for life in self._live.values():
             for piece in life.pieces or ():
                 oldest[piece[1]] = min(oldest[piece[1]], piece[2])
             if life.group >= 0:
                 oldest[life.group] = min(oldest[life.group], life.start_turn)
-        for log, turn in zip(self._logs, oldest, strict=True):
-            log.forget_before(turn)
+        self._log.forget_before(oldest)
 
 
-def _seconds(column_ps: IntColumn) -> FloatColumn:
+def _seconds(times_ps: list[int]) -> FloatColumn:
+    column_ps = packed(times_ps)
     return np.where(column_ps < 0, np.nan, column_ps / PS_PER_S)
 
 

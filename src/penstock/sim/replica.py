@@ -1,6 +1,6 @@
 """One simulated replica: it runs plans and jumps over steady steps."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.core.decision import Reject
 from penstock.core.intake import DIRECT, Intake
@@ -14,11 +14,14 @@ from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
-from penstock.sim.inbox import Inbox, steps_until
+from penstock.sim.inbox import Inbox, is_too_long, steps_until
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.scaling.meter import GroupMeter
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 FAILED: Final = "the replica failed"
 """Reason of a request whose answer had begun at a replica that failed."""
@@ -53,9 +56,9 @@ class SimReplica:
         self._tiers = tiers
         self._inbox = None if intake.immediate else Inbox(intake)
         self._plan: StepPlan | None = None
-        self._start_ps = 0
-        self._duration_ps = 0
-        self._growth_ps = 0
+        self._start_ps: i64 = 0
+        self._duration_ps: i64 = 0
+        self._growth_ps: i64 = 0
         self._num_steps = 0
 
     @property
@@ -247,8 +250,9 @@ class SimReplica:
     def _end_of(self, num_steps: int) -> int:
         if num_steps == 1:
             return self._start_ps + self._duration_ps
-        growth_ps = (num_steps * (num_steps - 1) >> 1) * self._growth_ps
-        return self._start_ps + num_steps * self._duration_ps + growth_ps
+        steps: i64 = num_steps
+        growth_ps = (steps * (steps - 1) >> 1) * self._growth_ps
+        return self._start_ps + steps * self._duration_ps + growth_ps
 
     def _wake(self, now_ps: int) -> bool:
         """Let the idle scheduler read new requests. Returns whether there were any."""
@@ -292,11 +296,10 @@ class SimReplica:
             load_ps += self.adapters.settle()
         self._duration_ps += load_ps
         until_end = self._oracle.begin(plan)
-        self._num_steps = 1
+        self._num_steps, self._growth_ps = 1, 0
         if self._clock.affine and not load_ps:
             steps = min(most_steps, self.scheduler.steady_steps(plan))
-            self._num_steps = min(steps, until_end) if until_end else steps
-        self._growth_ps = self._clock.growth_ps(plan) if self._num_steps > 1 else 0
+            self._repeat(plan, min(steps, until_end) if until_end else steps)
         if self._inbox is not None and self._num_steps > 1:
             self._num_steps = self._steps_to_read(self._inbox)
         self.end_ps = self._end_of(self._num_steps)
@@ -305,6 +308,15 @@ class SimReplica:
                              if chunk.request_id in self._remote]
             self._remote.difference_update(self.fetched)
         return True
+
+    def _repeat(self, plan: StepPlan, num_steps: int) -> None:
+        """Let the present run have so many steps."""
+        if num_steps == 1:
+            return
+        growth_ps = self._clock.growth_ps(plan)
+        if not is_too_long(num_steps, self._duration_ps, growth_ps):
+            self._num_steps = num_steps
+            self._growth_ps = growth_ps
 
     def finish(self) -> tuple[int, ...]:
         """Commit the run that ends now. Returns the requests that end with it."""

@@ -5,58 +5,94 @@ from typing import ClassVar, Final
 import numpy as np
 
 from penstock.core.units import PS_PER_S
-from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.sim.int_rows import IntRows
 
 
 class TurnLog:
-    """End times of one decode group's turns.
+    """End times of the turns of a replica's decode groups.
 
-    A run is ``num`` turns whose durations grow by a constant, so five integers describe a run of
-    any length: first turn, number, start, first duration and growth, in picoseconds. Memory
-    therefore grows with scheduling events, not with tokens.
+    A run is a number of steps whose durations grow by a constant, a turn each for the groups that
+    run. So five integers describe a run of any length: number, start, first duration and growth, in
+    picoseconds, and which groups ran. Memory therefore grows with scheduling events, not with
+    tokens. ``turns`` has the turns of each group so far.
     """
 
-    __slots__ = ("_runs", "turns")
+    __slots__ = ("_forgotten", "_groups", "_of_group", "_runs", "turns")
 
     def __init__(self) -> None:
+        self.turns: list[int] = []
         self._runs = IntRows(5)
-        self.turns = 0
+        self._groups: dict[tuple[int, ...], int] = {}  # that ran together -> their number
+        self._forgotten: list[int] = []  # turns of each group
+        self._of_group: dict[int, tuple[IntColumn, IntColumn]] = {}  # known since the latest run
 
-    def extend(self, num: int, start_ps: int, duration_ps: int, growth_ps: int) -> None:
-        """Append a run of ``num`` turns."""
-        tail = self._runs.tail
-        tail.append(self.turns)
-        tail.append(num)
-        tail.append(start_ps)
-        tail.append(duration_ps)
-        tail.append(growth_ps)
-        self._runs.grown()
-        self.turns += num
+    def open(self, group: int) -> None:
+        """Make room for a group."""
+        while len(self.turns) <= group:
+            self.turns.append(0)
+            self._forgotten.append(0)
 
-    def ends_s(self, first_turn: int, num_turns: int | None = None) -> tuple[int, FloatColumn]:
-        """Return end times in seconds from the run that contains ``first_turn``, and that run's
-        first turn.
+    def extend(self, groups: tuple[int, ...], num: int, start_ps: int, duration_ps: int,
+               growth_ps: int) -> None:
+        """Append a run of ``num`` turns of these groups."""
+        number = self._groups.get(groups, -1)
+        if number < 0:
+            number = self._groups[groups] = len(self._groups)
+            self.open(max(groups))
+        runs = self._runs
+        runs.pack(runs.block, runs.end, num, start_ps, duration_ps, growth_ps, number)
+        runs.grown()
+        turns = self.turns
+        for group in groups:
+            turns[group] = turns[group] + num  # in native code faster than +=
+        if self._of_group:
+            self._of_group = {}
+
+    def _runs_of(self, group: int) -> tuple[IntColumn, IntColumn]:
+        """Return the places of a group's runs among all, and the first turn of each, with the next
+        turn at the end."""
+        found = self._of_group.get(group)
+        if found is None:
+            runs = self._runs.table()
+            its = np.array([group in groups for groups in self._groups], dtype=np.bool_)
+            places = np.flatnonzero(its[runs[:, 4]]) if len(runs) else np.zeros(0, dtype=np.int64)
+            turns = np.zeros(len(places) + 1, dtype=np.int64)
+            np.cumsum(runs[places, 0], out=turns[1:])
+            found = self._of_group[group] = places, turns + self._forgotten[group]
+        return found
+
+    def ends_s(self, group: int, first_turn: int,
+               num_turns: int | None = None) -> tuple[int, FloatColumn]:
+        """Return end times in seconds of a group's turns, from the run that contains
+        ``first_turn``, and that run's first turn.
 
         With ``num_turns``, later runs are not expanded.
         """
-        runs = self._runs.table()
-        if len(runs):
-            runs = runs[max(0, int(np.searchsorted(runs[:, 0], first_turn, side="right")) - 1):]
-        if num_turns is not None:
-            runs = runs[:int(np.searchsorted(runs[:, 0], first_turn + num_turns, side="left"))]
-        num = runs[:, 1]
-        total = int(num.sum())
-        base = int(runs[0, 0]) if len(runs) else first_turn
-        k = np.arange(1, total + 1) - np.repeat(np.cumsum(num) - num, num)
-        start, duration, growth = (np.repeat(runs[:, column], num) for column in (2, 3, 4))
+        places, turns = self._runs_of(group)
+        low = max(0, int(np.searchsorted(turns[:-1], first_turn, side="right")) - 1)
+        high = len(places) if num_turns is None else int(
+            np.searchsorted(turns[:-1], first_turn + num_turns, side="left"))
+        runs = self._runs.table()[places[low:high]]
+        num = runs[:, 0]
+        k = np.arange(1, int(num.sum()) + 1) - np.repeat(np.cumsum(num) - num, num)
+        start, duration, growth = (np.repeat(runs[:, column], num) for column in (1, 2, 3))
         ends = (start + k * duration + k * (k - 1) // 2 * growth) / PS_PER_S
-        return base, ends
+        return int(turns[low]), ends
 
-    def forget_before(self, turn: int) -> None:
-        """Drop runs that end before ``turn``."""
-        runs = self._runs.table()
-        self._runs.drop_first(int(np.searchsorted(runs[:, 0] + runs[:, 1], turn, side="right")))
+    def forget_before(self, turns: list[int]) -> None:
+        """Drop the first runs, as far as they end before the turn of each group."""
+        num = len(self._runs.table())
+        for group, turn in enumerate(turns):
+            places, firsts = self._runs_of(group)
+            kept = int(np.searchsorted(firsts[1:], turn, side="right"))
+            if kept < len(places):
+                num = min(num, int(places[kept]))
+        for group in range(len(turns)):
+            places, firsts = self._runs_of(group)
+            self._forgotten[group] = int(firsts[np.searchsorted(places, num)])
+        self._of_group = {}
+        self._runs.drop_first(num)
 
 
 BUSY_BIN_S: Final = 60.0
@@ -119,14 +155,10 @@ class StepSamples:
     def add(self, end_ps: int, duration_ps: int, prefill_tokens: int, decode_seqs: int,
             num_waiting: int, kv_used_tokens: int) -> None:
         """Record a step (or the last of a run of steps) that is due."""
-        tail = self._rows.tail
-        tail.append(end_ps)
-        tail.append(duration_ps)
-        tail.append(prefill_tokens)
-        tail.append(decode_seqs)
-        tail.append(num_waiting)
-        tail.append(kv_used_tokens)
-        self._rows.grown()
+        rows = self._rows
+        rows.pack(rows.block, rows.end, end_ps, duration_ps, prefill_tokens, decode_seqs,
+                  num_waiting, kv_used_tokens)
+        rows.grown()
         self._num_rows += 1
 
     def columns(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

@@ -5,7 +5,8 @@ from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan
 
 
 class StepDraft:
-    """Collects the decisions of a plan; ``finished`` turns them into a value."""
+    """Collects the decisions of a plan; ``finished`` turns them into a value. A scheduler clears
+    its draft for each step, since most steps need none of these lists."""
 
     __slots__ = ("chunks", "drafted", "groups", "joined", "left", "moved_context", "num_moved",
                  "preempted", "prefill_tokens", "relegated", "restored", "shed", "work")
@@ -24,6 +25,21 @@ class StepDraft:
         self.restored: list[int] = []
         self.shed: list[tuple[int, str]] = []
         self.drafted: Drafted | None = None
+
+    def cleared(self) -> "StepDraft":
+        """Forget the decisions of the step before. Returns this draft."""
+        self.groups, self.prefill_tokens, self.work, self.drafted = (), 0, 0.0, None
+        if self.chunks:
+            self.chunks = []
+        if self.joined:
+            self.joined = []
+        if self.left:
+            self.left = []
+        if self.preempted:
+            self.preempted = []
+        if self.relegated or self.restored or self.shed:
+            self.relegated, self.restored, self.shed = [], [], []
+        return self
 
     @property
     def empty(self) -> bool:

@@ -1,6 +1,6 @@
 """Decode groups: sequences with equal targets that gain one token together at every turn."""
 
-import heapq
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from penstock.policy.schedule.sequence import Sequence
@@ -148,11 +148,11 @@ class DecodeGroup:
         self._hold(next_due_s - self.itl_s * self.turns, sequence)
 
     def _hold(self, base_s: float, sequence: Sequence) -> None:
-        heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+        heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
         # Where turns are faster than the pace, departed members never come to the top.
         if len(self._due) > 2 * len(self.members) + _FEW_ENTRIES:
             self._due = [entry for entry in self._due if self._is_live(entry)]
-            heapq.heapify(self._due)
+            heapify(self._due)
 
     def _is_live(self, entry: tuple[float, int, int, Sequence]) -> bool:
         """Whether the entry's sequence is a member from the same joining."""
@@ -162,7 +162,7 @@ class DecodeGroup:
     def _drop_departed(self) -> None:
         due = self._due
         while self._watches_departed and due and not self._is_live(due[0]):
-            heapq.heappop(due)
+            heappop(due)
         self._watches_departed = False
 
     def next_due_s(self) -> float | None:
@@ -187,4 +187,4 @@ class DecodeGroup:
     def give_up_tightest(self) -> Sequence:
         """Stop holding the tightest watched member to its pace (it is late beyond repair)."""
         self._watches_departed = True  # the next one may have left
-        return heapq.heappop(self._due)[3]
+        return heappop(self._due)[3]

@@ -98,30 +98,41 @@ class PenstockPacing(PlainPacing):
         groups = all_groups(every)
         if not self._may_wait or len(groups) < 2:
             return groups
-        allowed = [self._allowed_s(every[index], now_s, self._decode_s(every, (index,)))
-                   for index in groups]
-        least_s = allowed[0]
-        for allowed_s in allowed:
-            if allowed_s < least_s:
-                least_s = allowed_s
+        least_s = _ENDLESS_S
+        for group in every:
+            if group.members:
+                allowed_s = self._allowed_alone_s(group, now_s)
+                if allowed_s < least_s:
+                    least_s = allowed_s
         if self._decode_s(every, groups) <= least_s:
             return groups
-        return tuple([index for index, allowed_s in zip(groups, allowed, strict=True)
-                      if allowed_s <= least_s or allowed_s < AMPLE * least_s])
+        chosen: list[int] = []
+        for index in groups:
+            allowed_s = self._allowed_alone_s(every[index], now_s)
+            if allowed_s <= least_s or allowed_s < AMPLE * least_s:
+                chosen.append(index)
+        return tuple(chosen)
+
+    def _allowed_alone_s(self, group: DecodeGroup, now_s: float) -> float:
+        """Return how long the next step may take without making a group late that runs alone."""
+        return self._allowed_s(group, now_s, self._correction.factor * self._decodes.seconds(
+            len(group.members), group.context_tokens))
 
     def steady_turns(self, groups: list[DecodeGroup], now_s: float) -> int:
-        running = all_groups(groups)
+        running = [group for group in groups if group.members]
         if not self._may_wait or len(running) < 2:
             return UNBOUNDED
         # Durations grow with context. As long as they do not double, these bounds hold.
-        decode_s = self._decode_s(groups, running)
+        seqs = context_tokens = 0
         grown = 0.0
-        for index in running:
-            grown += float(len(groups[index].members)) * groups[index].turn_tokens
+        for group in running:
+            seqs += len(group.members)
+            context_tokens += group.context_tokens
+            grown += float(len(group.members)) * group.turn_tokens
+        decode_s = self._correction.factor * self._decodes.seconds(seqs, context_tokens)
         growth_s = self._correction.factor * self._context_s * grown
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
-        for index in running:
-            group = groups[index]
+        for group in running:
             if group.itl_s == 0.0:
                 allowed_s = self._allowed_by_end_s(group, now_s, decode_s)
                 turns = min(turns, self._turns_to_spare(group, now_s, allowed_s, decode_s))

@@ -1,7 +1,7 @@
 """Prompts that are not fully computed, best first."""
 
-import heapq
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush, heapreplace
 
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.programs import Programs
@@ -34,7 +34,7 @@ class PromptQueue:
         """A sequence without KV enters, or changed rank."""
         if sequence.attained < 0.0:
             sequence.attained = self._programs.attained(sequence.request)
-        heapq.heappush(self._waiting, self._entry(sequence))
+        heappush(self._waiting, self._entry(sequence))
 
     def end(self, sequence: Sequence) -> None:
         """A sequence is over: its service counts for its session's next requests."""
@@ -43,24 +43,24 @@ class PromptQueue:
 
     def begin(self, sequence: Sequence) -> None:
         """The best waiting sequence got its KV."""
-        heapq.heappop(self._waiting)
-        heapq.heappush(self._started, self._entry(sequence))
+        heappop(self._waiting)
+        heappush(self._started, self._entry(sequence))
 
     def advance(self, sequence: Sequence) -> None:
         """The best started sequence computed a part of its prompt, which may change its rank."""
-        heapq.heapreplace(self._started, self._entry(sequence))
+        heapreplace(self._started, self._entry(sequence))
 
     def complete(self) -> None:
         """The best started sequence computed the rest of its prompt."""
-        heapq.heappop(self._started)
+        heappop(self._started)
 
     def rebuild(self, sequences: Iterable[Sequence]) -> None:
         """Rebuild both heaps from these sequences after arbitrary changes of rank or state."""
         unfinished = [s for s in sequences if s.join_turn < 0]
         self._waiting = [self._entry(s) for s in unfinished if not s.started]
         self._started = [self._entry(s) for s in unfinished if s.started]
-        heapq.heapify(self._waiting)
-        heapq.heapify(self._started)
+        heapify(self._waiting)
+        heapify(self._started)
 
     def _entry(self, sequence: Sequence) -> Rank:
         found = self.rank(sequence)
@@ -90,5 +90,5 @@ def live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
         if (not sequence.ended and sequence.started is started
                 and sequence.relegated is relegated and sequence.key == key):
             return sequence
-        heapq.heappop(heap)
+        heappop(heap)
     return None

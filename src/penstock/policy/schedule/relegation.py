@@ -1,9 +1,9 @@
 """Relegation of waiting requests that can no longer meet their deadline: they go behind all
 others."""
 
-import heapq
-from bisect import bisect_right, insort
+from bisect import insort
 from collections import deque
+from heapq import heappop, heappush
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
@@ -81,13 +81,13 @@ class AgedRelegation(NeverRelegate):
 
     def admitted(self, sequence: Sequence) -> None:
         due_s = sequence.request.arrival_s + self._starvation_s
-        heapq.heappush(self._due, (due_s, sequence.serial, sequence))
+        heappush(self._due, (due_s, sequence.serial, sequence))
         self.next_review_s = self._due[0][0]
 
     def review(self, now_s: float, prefill_share: float) -> Review:
         found: list[Sequence] = []
         while self._due and self._due[0][0] <= now_s:
-            sequence = heapq.heappop(self._due)[2]
+            sequence = heappop(self._due)[2]
             waits = not (sequence.ended or sequence.started) and sequence.remaining > 0
             if waits and sequence.attained > 0.0:
                 sequence.attained = 0.0
@@ -203,10 +203,17 @@ class FeasibleRelegation(NeverRelegate):
 
     def _due_soon(self, now_s: float) -> list[Sequence]:
         """Return unstarted requests due within the horizon, and forget those that have gone."""
-        entries = self._by_deadline
-        end = bisect_right(entries, now_s + self.HORIZON_S, key=_deadline)
-        waiting = [entry for entry in entries[:end] if _unstarted(entry[2])]
-        entries[:end] = waiting
+        entries, end_s = self._by_deadline, now_s + self.HORIZON_S
+        waiting: list[tuple[float, int, Sequence]] = []
+        end = 0
+        for entry in entries:
+            if entry[0] > end_s:
+                break
+            end += 1
+            if _unstarted(entry[2]):
+                waiting.append(entry)
+        if len(waiting) < end:
+            entries[:end] = waiting
         return [entry[2] for entry in waiting]
 
     def _set_aside(self, by_deadline: list[Sequence], now_s: float, share: float) -> set[int]:
@@ -225,10 +232,10 @@ class FeasibleRelegation(NeverRelegate):
             work_s = sequence.work_s / share
             free_at_s += work_s
             value = weight * (1.0 + self.AGEING * (now_s - arrival_s) / allowed_s)
-            heapq.heappush(kept, (-work_s / value, sequence.serial, work_s))
+            heappush(kept, (-work_s / value, sequence.serial, work_s))
             due_s = sequence.deadline_s - min(self.MARGIN_S, self.MARGIN_SHARE * allowed_s)
             while kept and free_at_s > due_s:
-                _, serial, freed_s = heapq.heappop(kept)
+                _, serial, freed_s = heappop(kept)
                 free_at_s -= freed_s
                 aside.add(serial)
                 self._pressed_until_s = now_s + self.PRESSED_S
@@ -249,10 +256,6 @@ class FeasibleRelegation(NeverRelegate):
                     self._sustained = size
                     break
         return self._sustained
-
-
-def _deadline(entry: tuple[float, int, Sequence]) -> float:
-    return entry[0]
 
 
 def _weight(sequence: Sequence) -> float:

@@ -62,15 +62,14 @@ class ReplicaScheduler:
         self._num_started = 0
         self._num_decoding = 0
         self._serial = 0
-        self._step = 0
-        self._in_flight = 0
+        self._step = self._in_flight = 0
         self._closed = False  # no unstarted prompt may start in the step being planned
         self._blocked: Sequence | None = None  # unstarted prompt that found no room in this plan
         self._pending_prompt_tokens = 0
-        self._last_plan_s = 0.0
-        self._last_commit_s = 0.0
+        self._last_plan_s = self._last_commit_s = 0.0
         self._planned_s: list[float] = []  # plan times of the steps in flight, which are few
         self._last_prefill_tokens = 0
+        self._draft = StepDraft()
 
     # -- observable state -----------------------------------------------------------------------
 
@@ -176,7 +175,7 @@ class ReplicaScheduler:
         """The next step, or None when nothing can run (or the pipeline is full)."""
         if self._in_flight >= self._max_in_flight or not self._can_plan():
             return None
-        draft = StepDraft()
+        draft = self._draft.cleared()
         self._review(now_s, draft)
         draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
         if self._drafting is not None:
@@ -423,7 +422,8 @@ class ReplicaScheduler:
         for chunk in plan.chunks:
             self._chunk_done(chunk, result.num_steps, now_s)
         # Sorted, so that learning and caching do not depend on a driver's order.
-        for request_id in sorted(result.finished):
+        finished = result.finished if len(result.finished) < 2 else tuple(sorted(result.finished))
+        for request_id in finished:
             sequence = self._sequences.get(request_id)
             if sequence is not None:
                 self._end(sequence, late=holdings.late)
