@@ -29,6 +29,7 @@ class StepDraft:
     def cleared(self) -> "StepDraft":
         """Forget the decisions of the step before. Returns this draft."""
         self.groups, self.prefill_tokens, self.work, self.drafted = (), 0, 0.0, None
+        self.num_moved = self.moved_context = 0
         if self.chunks:
             self.chunks = []
         if self.joined:
