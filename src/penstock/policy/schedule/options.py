@@ -60,7 +60,7 @@ class SchedulerOptions:
     starvation_s: float = 300.0
     # How long a request waits before the next free place for adapters is kept for its own; None for
     # no such promise, as in vLLM and, by default, in SGLang.
-    adapter_wait_s: float | None = 10.0
+    adapter_wait_s: float | None = 30.0
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
