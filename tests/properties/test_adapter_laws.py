@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import orjson
 from hypothesis import given
-from hypothesis import strategies as st
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
@@ -18,7 +17,7 @@ from penstock.journal.replay import scheduler_of as replayed
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.route.simple import RoundRobin
-from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.policy.schedule.sequence import Sequence
@@ -29,31 +28,13 @@ from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
 from penstock.sim.upcoming import InOrder
+from support.adapter_cases import NAMES, ROOMS, adapted, store_of
 from support.reference_driver import Trace, assert_same_tokens, run_reference
 from support.scaled_examples import examples
 from support.scheduler_runs import header, make_kv
 from support.strategies import EVIDENCE, POLICIES, Case, cases, linear_step_times
 
-NAMES = ("", "a", "b", "c", "d", "e")
-COSTS = {name: AdapterCost(7_000_000_001 * place, 1_300_000_003 * place, 90_000_007 * place)
-         for place, name in enumerate(NAMES) if name}
-
-
-def adapted(case: Case, names: list[str], wait_s: float | None) -> Case:
-    """The same case with adapters, in turn, which wait so long for a place."""
-    return replace(case, options=replace(case.options, adapter_wait_s=wait_s),
-                   requests=tuple(one._replace(adapter=names[place % len(names)])
-                                  for place, one in enumerate(case.requests)))
-
-
-CASES = st.builds(adapted, cases(POLICIES, linear_step_times()),
-                  st.lists(st.sampled_from(NAMES), min_size=1, max_size=7),
-                  st.sampled_from((None, 0.0, 0.03, 0.2, 1.0)))
-ROOMS = st.tuples(st.integers(1, 3), st.integers(0, 4))
-
-
-def store_of(room: tuple[int, int]) -> AdapterStore:
-    return AdapterStore(*room, 2_000_000_000, COSTS)
+CASES = adapted(cases(POLICIES, linear_step_times()))
 
 
 def scheduler_of(case: Case, store: AdapterStore) -> ReplicaScheduler:
@@ -149,8 +130,8 @@ def test_no_younger_request_keeps_a_late_one_waiting_for_a_place(case: Case, roo
 
 
 def busy_and_rare(wait_s: float | None) -> tuple[Trace, int]:
-    """Two busy adapters for two places, with two new requests each every fifth of a second, each for
-    a second, and one request of a fifth adapter. Returns the trace and the rare request."""
+    """Two busy adapters for two places, with two new requests each every 0.2 s, each for a
+    second, and one request of a third adapter. Returns the trace and the rare request."""
     step = LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE)
     busy = [Request(4 * turn + place, 0.2 * turn, 16, 100, ServiceClass("any"), "m", adapter=name)
             for turn in range(150) for place, name in enumerate("aabb")]
