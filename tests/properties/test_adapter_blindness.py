@@ -7,6 +7,7 @@ adapters take to load: a step that loads some ends sooner or later in the other 
 from collections.abc import Sequence
 from io import BytesIO
 from random import Random
+from typing import Any
 
 import orjson
 from hypothesis import given
@@ -46,7 +47,7 @@ CASES = adapted(cases(SCHEDULES.names()))
 Room = tuple[int, int]
 
 
-class SeenRouter(Router):
+class SeenRouter:
     """A router whose choices are noted, with the replicas among which it chose."""
 
     def __init__(self, router: Router, world: World) -> None:
@@ -57,6 +58,9 @@ class SeenRouter(Router):
         route = self._router.route(request, replicas, now_s)
         self._world.decided(now_s, (request.request_id, replicas, route))
         return route
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._router, name)
 
 
 def ran(case: Case, lengths: dict[int, int], twist: Twist, loads: int, rooms: Sequence[Room],
