@@ -82,6 +82,9 @@ class ScheduleSection(Section):
     starvation_s: Positive | None = described(
         "Seconds for which a request may wait behind those of sessions with less service "
         "(relegation aged).", 300.0)
+    adapter_wait_s: NotNegative | None = described(
+        "Seconds for which a request waits for its adapter's place before the next free one is "
+        "kept for it.", 30.0)
     decodes_may_wait: bool | None = described(
         "Whether decodes with banked slack may skip a step.", True)
 

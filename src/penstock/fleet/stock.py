@@ -43,11 +43,11 @@ def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
     seqs = max_num_seqs or defaults.max_num_seqs
     if defaults.batching == "whole":
         return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
-                                 kv_watermark=0.0)
+                                 kv_watermark=0.0, adapter_wait_s=None)
     return scheduler_options(
         "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
         prefill_first=defaults.batching == "alone" and not moved_prompts,
-        kv_reserve=defaults.admission, late_results=defaults.overlaps)
+        kv_reserve=defaults.admission, late_results=defaults.overlaps, adapter_wait_s=None)
 
 
 def stock_intake(defaults: EngineDefaults, every_steps: int = 1) -> Intake:

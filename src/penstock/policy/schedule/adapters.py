@@ -1,12 +1,7 @@
-"""Adapters (LoRA) of one replica: which may start, and which are loaded."""
+"""Adapters (LoRA) of one replica: which are in use, and which are loaded."""
 
-import heapq
 from collections.abc import Mapping
 from typing import NamedTuple
-
-from penstock.policy.schedule.order import OrderKey
-from penstock.policy.schedule.prompts import PromptQueue, Rank, live_head
-from penstock.policy.schedule.sequence import Sequence
 
 
 class AdapterCost(NamedTuple):
@@ -55,9 +50,10 @@ class AdapterStore:
         """How much longer a step takes with the adapters that are in use now."""
         return self._overhead_ps + self._reads_ps if self.users else 0
 
-    def admits(self, adapter: str) -> bool:
-        """Whether a sequence of this adapter may start; a sequence without one always may."""
-        return not adapter or adapter in self.users or len(self.users) < self.max_loras
+    @property
+    def has_place(self) -> bool:
+        """Whether one more adapter may be in use."""
+        return len(self.users) < self.max_loras
 
     def start(self, adapter: str) -> bool:
         """A sequence starts, and what it needs is loaded. Returns whether it is the first of its
@@ -124,75 +120,3 @@ class AdapterStore:
         assert len(self.host) <= self.most_loaded
         assert all(num > 0 for num in self.users.values())
         assert all(num <= self.requests[one] for one, num in self.users.items())
-
-
-class AdapterPrompts(PromptQueue):
-    """Prompts of which one starts only when its adapter is in use or a place is free. A prompt that
-    may not start is passed over: it waits apart, so that later ones may start, as in vLLM
-    (docs/reference/schedule.md)."""
-
-    __slots__ = ("_holding", "_passed", "_store")
-
-    def __init__(self, order: OrderKey, store: AdapterStore) -> None:
-        super().__init__(order)
-        self._store = store
-        self._holding: set[int] = set()  # serial numbers of started sequences with an adapter
-        self._passed: dict[str, list[Rank]] = {}  # heaps by adapter
-
-    def wait(self, sequence: Sequence) -> None:
-        adapter = sequence.request.adapter
-        if adapter:
-            if sequence.attained < 0.0:  # it is new
-                requests = self._store.requests
-                requests[adapter] = requests.get(adapter, 0) + 1
-            self._release(sequence)
-        super().wait(sequence)
-
-    def end(self, sequence: Sequence) -> None:
-        super().end(sequence)
-        adapter = sequence.request.adapter
-        if adapter:
-            self._release(sequence)
-            num = self._store.requests[adapter] - 1
-            if num:
-                self._store.requests[adapter] = num
-            else:
-                del self._store.requests[adapter]
-
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.serial in self._holding:
-            self._holding.remove(sequence.serial)
-            self._store.leave(sequence.request.adapter)
-
-    def begin(self, sequence: Sequence) -> None:
-        super().begin(sequence)
-        adapter = sequence.request.adapter
-        if adapter:
-            self._holding.add(sequence.serial)
-            if self._store.start(adapter):
-                for rank in self._passed.pop(adapter, ()):
-                    heapq.heappush(self._waiting, rank)
-
-    def best_waiting(self) -> Sequence | None:
-        store = self._store
-        while True:
-            best = live_head(self._waiting, started=False)
-            if self._passed and len(store.users) < store.max_loras:
-                best = self._recall(best)
-            if best is None or store.admits(best.request.adapter):
-                return best
-            rank = heapq.heappop(self._waiting)
-            heapq.heappush(self._passed.setdefault(best.request.adapter, []), rank)
-
-    def _recall(self, best: Sequence | None) -> Sequence | None:
-        """Return the better of ``best``, which heads the waiting prompts, and those passed over."""
-        adapter, least = "", None
-        for name, heap in list(self._passed.items()):
-            if live_head(heap, started=False) is None:
-                del self._passed[name]
-            elif least is None or heap[0] < least:
-                adapter, least = name, heap[0]
-        if least is None or (best is not None and not least < self._waiting[0]):
-            return best
-        heapq.heappush(self._waiting, heapq.heappop(self._passed[adapter]))
-        return least[3]

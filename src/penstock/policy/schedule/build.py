@@ -7,7 +7,8 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.kv.retained import RetainingKv
 from penstock.policy.kv.tiers import KvTiers
 from penstock.policy.schedule.adaptable import AdaptableScheduler
-from penstock.policy.schedule.adapters import AdapterPrompts, AdapterStore
+from penstock.policy.schedule.adapter_prompts import AdapterPrompts
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.chunking import (
     Chunking,
     FixedChunks,
@@ -41,7 +42,8 @@ def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
     order, chunking, relegation, pacing = parts
     order = order_key(options) if order is None else order
     return AdaptableScheduler(
-        prompts=PromptQueue(order) if adapters is None else AdapterPrompts(order, adapters),
+        prompts=(PromptQueue(order) if adapters is None
+                 else AdapterPrompts(order, adapters, options.adapter_wait_s)),
         chunking=_chunking(options, context.step_time) if chunking is None else chunking,
         relegation=_relegation(options) if relegation is None else relegation,
         pacing=_pacing(context) if pacing is None else pacing, kv=kv,

@@ -58,6 +58,9 @@ class SchedulerOptions:
     decodes_may_wait: bool = True
     # Plas: how long a request may wait behind those of sessions with less service.
     starvation_s: float = 300.0
+    # How long a request waits before the next free place for adapters is kept for its own; None for
+    # no such promise, as in vLLM and, by default, in SGLang.
+    adapter_wait_s: float | None = 30.0
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property

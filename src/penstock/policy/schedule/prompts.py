@@ -30,6 +30,14 @@ class PromptQueue:
         age."""
         return sequence.relegated, self._order(sequence), sequence.serial, sequence
 
+    def at(self, now_s: float) -> None:
+        """A step is planned at this time."""
+
+    @property
+    def awaits_time(self) -> bool:
+        """Whether another prompt may be the best later on, though nothing else has changed."""
+        return False
+
     def wait(self, sequence: Sequence) -> None:
         """A sequence without KV enters, or changed rank."""
         if sequence.attained < 0.0:

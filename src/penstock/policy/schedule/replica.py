@@ -177,6 +177,7 @@ class ReplicaScheduler:
             return None
         draft = self._draft.cleared()
         self._review(now_s, draft)
+        self._prompts.at(now_s)
         draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
         if self._drafting is not None:
             self._depth = set_depth(self._drafting, self.groups, draft.groups)
@@ -490,7 +491,7 @@ class ReplicaScheduler:
         if best is None:  # none waits, or all for an adapter's place, which only an end gives
             return UNBOUNDED
         # An arrival that may fit may outrank the prompt that did not.
-        if best is not self._blocked or self._kv_accounting.num_late:
+        if best is not self._blocked or self._kv_accounting.num_late or self._prompts.awaits_time:
             return 1
         return self._kv_accounting.turns_without_room(best, plan.groups)
 
@@ -502,8 +503,7 @@ class ReplicaScheduler:
         sequence = self._sequences.get(chunk.request_id)
         if sequence is None or self._prompts.best() is not sequence:
             return 1
-        # The last chunk is planned separately, since the rest of its budget goes to the next
-        # prompt.
+        # The last chunk is planned apart, since the rest of its budget goes to the next prompt.
         whole = max(0, (sequence.remaining - 1) // chunk.tokens)
         return 1 + min(whole, self._kv_accounting.chunks_with_room(chunk.tokens, plan.groups))
 
