@@ -105,7 +105,7 @@ def test_confidential_requests_are_held(tmp_path: Path) -> None:
 
 
 def _held() -> tuple[int, int]:
-    """Requests, and rows of tables, that the process holds."""
+    """Requests, and rows of tables, that the process holds beside frozen objects."""
     found = gc.get_objects()
     return (sum(isinstance(one, Request) for one in found),
             sum(len(one) for one in found if isinstance(one, RequestTable)))
@@ -121,13 +121,16 @@ def test_what_a_run_holds_does_not_grow_with_its_requests(
         one = fleet(tmp_path, text.replace("seed: 3", f"seed: 3, num_requests: {num_requests}"))
         held: list[tuple[int, int]] = []
         gc.collect()
-        of_others = _held()
-        with RequestWriter(tmp_path / f"{num_requests}.parquet", rows_per_group=100) as writer:
-            def over(table: RequestTable) -> None:
-                writer.write(table)
-                held.append((_held()[0] - of_others[0], _held()[1] - of_others[1]))
+        gc.freeze()  # what other tests left
+        try:
+            with RequestWriter(tmp_path / f"{num_requests}.parquet", rows_per_group=100) as writer:
+                def over(table: RequestTable) -> None:
+                    writer.write(table)
+                    held.append(_held())
 
-            simulate(one, fleet_traffic(one), on_over=over)
+                simulate(one, fleet_traffic(one), on_over=over)
+        finally:
+            gc.unfreeze()
         assert len(held) >= num_requests // 200
         requests, rows = map(max, zip(*held, strict=True))
         return requests, rows
