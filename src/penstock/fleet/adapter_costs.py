@@ -57,7 +57,7 @@ def adapter_store(fleet: Fleet, model: ModelSpec, accelerator: Accelerator,
             times = _times(model, accelerator, parallelism, lora, rank)
             by_rank[rank] = AdapterCost(to_ps(times.fetch_s), to_ps(times.copy_s),
                                         to_ps(times.read_s))
-        costs[one.name] = by_rank[rank]
+        costs[one.name] = costs[one.served_name] = by_rank[rank]
     return AdapterStore(lora.max_loras, lora.most_loaded, to_ps(lora.step_overhead_s), costs)
 
 
