@@ -301,14 +301,18 @@ class TenantGate:
                 self.ledger.put(record)
 
     def _on_written(self, records: list[Record]) -> None:
+        charged: dict[str, int] = {}
         for record in records:
-            self.idempotency.claims.written(record)
             if isinstance(record, Settlement):
-                account = self._quotas[record.tenant].account
-                account.unwritten -= record.charged_nanos
-                account.written += record.charged_nanos
-                if self.holdings is not None:
-                    self.holdings.spent(record.tenant, record.charged_nanos)
+                charged[record.tenant] = charged.get(record.tenant, 0) + record.charged_nanos
+                if record.keyed:
+                    self.idempotency.claims.written(record)
+        for tenant, nanos in charged.items():
+            account = self._quotas[tenant].account
+            account.unwritten -= nanos
+            account.written += nanos
+            if self.holdings is not None:
+                self.holdings.spent(tenant, nanos)
 
     def _on_totals(self, totals: "LedgerTotals") -> None:
         self._keyring = totals.keyring
