@@ -80,6 +80,7 @@ class TenantGate:
         self._keyring = Keyring()
         self._quotas: dict[str, TenantQuota] = {}
         self._open: dict[str, Lease] = {}
+        self._listed: dict[str, Tenant] = {}
         self.adopt(config)
         if ledger is not None:
             ledger.on_written = self._on_written
@@ -114,7 +115,7 @@ class TenantGate:
         self.issuers.adopt(config.options.issuers)
         self._config = config
         self._close_if_needed()
-        listed = {tenant.name: tenant for tenant in config.options.tenants}
+        self._listed = listed = {tenant.name: tenant for tenant in config.options.tenants}
         for name, quota in self._quotas.items():
             quota.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
         for tenant in listed.values():
@@ -139,8 +140,7 @@ class TenantGate:
             raise _unknown("this API key has expired", "expired_key")
         if not key.tenant:
             return Identity(None, key.admin, key)
-        tenants = self._config.options.tenants
-        tenant = next((one for one in tenants if one.name == key.tenant), None)
+        tenant = self._listed.get(key.tenant)
         if tenant is None:
             if self._needs_listing:
                 raise ServiceError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
