@@ -31,7 +31,7 @@ COMPILED = (
     "core/units.py", "core/value.py",
     "engines/client/sse.py",
     "perf/step_time/calibration.py", "perf/step_time/decode_times.py",
-    "perf/step_time/knee.py", "perf/step_time/linear.py", "perf/step_time/roofline.py",
+    "perf/step_time/knee.py", "perf/step_time/linear.py",
     "perf/loading/host_loads.py", "perf/loading/host_memory.py",
     "policy/multiplex/beliefs.py", "policy/multiplex/device.py", "policy/multiplex/drains.py",
     "policy/multiplex/evict.py", "policy/multiplex/fairness.py", "policy/multiplex/infeasible.py",

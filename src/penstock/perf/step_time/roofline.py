@@ -19,12 +19,11 @@ has up to that many times the throughput; whoever schedules the batches accounts
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures, StepTime
-from penstock.core.value import made_again
 from penstock.perf.evidence import Evidence
 from penstock.perf.memory import (
     ONE_ACCELERATOR,
@@ -120,9 +119,6 @@ class RooflineStepTime:
     state_s: float
     expert_sharpness: float = 1.0
     data_ranks: int = 1
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return made_again(self)
 
     @property
     def slopes(self) -> Slopes:
