@@ -2,7 +2,8 @@
 
 The modules are plain typed Python and run as they are; mypyc makes the same files about three times
 faster. Without a compiler, or with PENSTOCK_PURE=1, the wheel simply holds Python. With
-PENSTOCK_NATIVE=1 a wheel that cannot be compiled is an error.
+PENSTOCK_NATIVE=1 a wheel that cannot be compiled is an error, and where no C compiler is installed
+pip brings one (ziglang, a wheel of 80 MB).
 
 The C compiler runs once per core at a time. What was built is kept in the user's cache folder and
 taken from there while sources, Python, mypy and compiler are the same; PENSTOCK_BUILD_CACHE=0
@@ -12,6 +13,7 @@ turns that off.
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version as version_of
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +72,17 @@ COMPILED = (
 
 
 KEPT_BUILDS = 4  # about 5 MB each
+# Zig compiles C for the processor at hand unless told; a wheel may go to another one.
+ZIG = (sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline")
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Adds native modules to the wheel, or nothing."""
+
+    def dependencies(self) -> list[str]:
+        """Return the C compiler that pip has to bring, where native code is demanded."""
+        wanted = os.environ.get("PENSTOCK_NATIVE") and not os.environ.get("PENSTOCK_PURE")
+        return ["ziglang>=0.15"] if wanted and _compiler() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel" or version == "editable" or os.environ.get("PENSTOCK_PURE"):
@@ -83,6 +93,8 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         folder = Path(tempfile.mkdtemp(prefix="penstock-build-"))
         try:
+            if compiler == list(ZIG):
+                os.environ["CC"] = shlex.join(ZIG)
             library = _built(Path(self.root), folder, compiler)
         except (Exception, SystemExit) as error:
             self._done_without(f"compiling failed ({error})")
@@ -105,8 +117,10 @@ def _compiler() -> list[str] | None:
     usual = (sysconfig.get_config_var("CC") or "cc").split()
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return None
-    return next((names for names in (usual, ["cc"], ["gcc"], ["clang"]) if shutil.which(names[0])),
-                None)
+    for names in (usual, ["cc"], ["gcc"], ["clang"]):
+        if shutil.which(names[0]):
+            return names
+    return list(ZIG) if find_spec("ziglang") else None
 
 
 def _built(root: Path, folder: Path, compiler: Sequence[str]) -> Path:

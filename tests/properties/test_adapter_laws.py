@@ -16,35 +16,23 @@ from penstock.journal.replay import replay
 from penstock.journal.replay import scheduler_of as replayed
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.policy.schedule.sequence import Sequence
-from penstock.registry.make import build_scheduler
-from penstock.sim.cluster import Cluster
-from penstock.sim.dispatch import Dispatcher, ReplicaSpec
-from penstock.sim.oracle import Oracle
-from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from penstock.sim.upcoming import InOrder
-from support.adapter_cases import NAMES, ROOMS, adapted, store_of
+from support.adapter_cases import ROOMS, adapted, store_of
 from support.reference_driver import Trace, assert_same_tokens, run_reference
 from support.scaled_examples import examples
-from support.scheduler_runs import header, make_kv
+from support.scheduler_runs import driven, header, make_scheduler
 from support.strategies import EVIDENCE, POLICIES, Case, cases, linear_step_times
 
 CASES = adapted(cases(POLICIES, linear_step_times()))
 
 
-def scheduler_of(case: Case, store: AdapterStore) -> ReplicaScheduler:
-    return build_scheduler(case.options, case.step_time, make_kv(case), adapters=store,
-                           max_in_flight=case.max_in_flight)
-
-
 def stepped(case: Case, store: AdapterStore) -> Trace:
     """The trace of the plain driver, which checks the limits after each step."""
-    scheduler = scheduler_of(case, store)
+    scheduler = make_scheduler(case, store)
     adapter_of = {one.request_id: one.adapter for one in case.requests}
 
     def check(_: StepPlan) -> None:
@@ -124,7 +112,7 @@ def test_no_younger_request_keeps_a_late_one_waiting_for_a_place(case: Case, roo
                                                                  ) -> None:
     store = store_of(room)
     wait_s = case.options.adapter_wait_s
-    watched = Watched(scheduler_of(case, store), store, 1e9 if wait_s is None else wait_s)
+    watched = Watched(make_scheduler(case, store), store, 1e9 if wait_s is None else wait_s)
     run_reference(cast("ReplicaScheduler", watched), StepClock(case.step_time), case.requests,
                   case.output_tokens, adapters=store)
 
@@ -141,7 +129,7 @@ def busy_and_rare(wait_s: float | None) -> tuple[Trace, int]:
                 10_000, False, tuple(requests), {one.request_id: one.max_tokens
                                                  for one in requests})
     store = AdapterStore(2)
-    scheduler = scheduler_of(case, store)
+    scheduler = make_scheduler(case, store)
     if wait_s is None:
         return run_reference(scheduler, StepClock(step), case.requests, case.output_tokens,
                              adapters=store), rare.request_id
@@ -171,21 +159,10 @@ def test_the_same_calls_give_the_same_plans(case: Case, room: tuple[int, int]) -
     assert first.token_ps == second.token_ps
 
 
-def jumped(case: Case, store: AdapterStore, stream: BytesIO | None = None
-           ) -> tuple[ReplicaRecorder, SimReplica]:
-    recorder = ReplicaRecorder(to_ps(1.0))
+def jumped(case: Case, store: AdapterStore, stream: BytesIO | None = None) -> SimReplica:
     journal = None if stream is None else Journal(stream, {**header(case),
                                                            "max_loras": store.max_loras})
-    replica = SimReplica(0, scheduler_of(case, store), StepClock(case.step_time),
-                         Oracle(case.output_tokens), recorder, journal, adapters=store)
-
-    def refuse(request: Request, reason: str) -> None:
-        """Do nothing."""
-
-    spec = ReplicaSpec("m", adapters=frozenset(NAMES))
-    Cluster([replica], Dispatcher(RoundRobin(), [replica], [spec], refuse),
-            refuse).run(InOrder(case.requests))
-    return recorder, replica
+    return driven(case, journal, adapters=store)[0]
 
 
 @examples(250)
@@ -194,8 +171,8 @@ def test_jumps_equal_steps(case: Case, room: tuple[int, int]) -> None:
     case = replace(case, aborts=(), max_in_flight=1)
     stores = store_of(room), store_of(room)
     trace = stepped(case, stores[0])
-    recorder, replica = jumped(case, stores[1])
-    ended = recorder.flush()
+    replica = jumped(case, stores[1])
+    ended = replica.recorder.flush()
     assert trace.token_ps.keys() - trace.shed.keys() <= set(ended.request_id.tolist())
     assert {request.request_id: reason for request, reason, _ in replica.shed} == trace.shed
     assert_same_tokens(trace, ended)
@@ -223,7 +200,7 @@ def test_jumps_last_while_a_request_waits_for_a_place() -> None:
                      for number, name in enumerate("ab"))
     case = Case(options, step, 16, 100, False, requests, {0: 90, 1: 90})
     stream = BytesIO()
-    recorder, _ = jumped(case, store_of((1, 2)), stream)
+    recorder = jumped(case, store_of((1, 2)), stream).recorder
     assert recorder.num_steps == 180
     assert stream.getvalue().count(b'"kind":"commit"') < 8
 
@@ -238,5 +215,5 @@ def test_a_jump_ends_before_a_request_is_late() -> None:
                 False, requests, {number: row[2] for number, row in enumerate(rows)})
     trace = stepped(case, AdapterStore(1))
     assert trace.first_scheduled_ps[3] == to_ps(0.2), "when the second request is late"
-    recorder, _ = jumped(case, AdapterStore(1))
+    recorder = jumped(case, AdapterStore(1)).recorder
     assert_same_tokens(trace, recorder.flush())

@@ -18,6 +18,7 @@ from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import MultiplexRun
+from support.adapter_cases import NAMES, ROOMS, store_of
 from support.multiplexing_cases import POLICIES, multiplexing
 from support.scaled_examples import examples
 from support.strategies import step_times
@@ -38,6 +39,7 @@ class Instance:
     failing: frozenset[int]
     requests: tuple[Queued, ...]
     output_tokens: tuple[int, ...]
+    adapters: tuple[str, ...]
 
 
 @st.composite
@@ -49,7 +51,9 @@ def instances(draw: st.DrawFn) -> Instance:
         draw(st.sampled_from((0.0, 0.0, 0.3)))) for one in range(num_models))
     specs = tuple(EngineSpec(draw(step_times()), draw(st.sampled_from((24, 48, 400))),
                              PRESETS[draw(st.sampled_from(("sarathi", "penstock", "fcfs")))], 4,
-                             draw(st.booleans())) for _ in models)
+                             draw(st.booleans()),
+                             adapters=draw(st.none() | st.builds(store_of, ROOMS)))
+                  for _ in models)
     least = max(model.size_bytes + model.request_bytes for model in models)
     num = draw(st.integers(1, 12))
     gaps = draw(st.lists(st.sampled_from((0.0, 0.0, 0.03, 0.4, 3.0)), min_size=num, max_size=num))
@@ -60,10 +64,13 @@ def instances(draw: st.DrawFn) -> Instance:
                                at_s + draw(st.sampled_from((0.3, 2.0, 20.0, inf))),
                                draw(st.integers(1, 20)), 0))
     outputs = tuple(draw(st.lists(st.integers(1, 12), min_size=num, max_size=num)))
+    adapters = tuple("" if specs[one.model].adapters is None else draw(st.sampled_from(NAMES))
+                     for one in requests)
     return Instance(draw(st.sampled_from(POLICIES)), draw(st.booleans()), models, specs,
                     least + draw(st.sampled_from((0, 1, 5, 12, 30))), draw(st.integers(1, 2)),
                     draw(st.sampled_from((1, 1, 3))), draw(st.sampled_from((0.0, 0.25, 2.0))),
-                    draw(st.frozensets(st.integers(0, 5), max_size=3)), tuple(requests), outputs)
+                    draw(st.frozensets(st.integers(0, 5), max_size=3)), tuple(requests), outputs,
+                    adapters)
 
 
 class Loads:
@@ -116,8 +123,9 @@ class Watched:
 
 def simulated(case: Instance) -> tuple[MultiplexRun, list[Residents]]:
     slo = ServiceClass("due", Slo(e2e_s=2.0))
-    requests = [Request(one.request_id, one.arrival_s, one.prompt_tokens, 12, slo)
-                for one in case.requests]
+    requests = [Request(one.request_id, one.arrival_s, one.prompt_tokens, 12, slo,
+                        adapter=adapter)
+                for one, adapter in zip(case.requests, case.adapters, strict=True)]
     devices = [Device(index, case.memory_bytes, case.models, continuous=True)
                for index in range(case.num_devices)]
     residents = [Residents(case.specs, requests, case.output_tokens, turn_steps=case.turn_steps)
@@ -151,6 +159,7 @@ def test_every_request_ends_once_and_no_book_is_ever_wrong(case: Instance) -> No
                     # Loads end at any moment, steps at whole picoseconds.
                     assert run.begin_s[request_id] - 1e-12 <= ended.first_scheduled_s[row]
     a_device_runs_one_step_at_a_time(case, run, residents)
+    a_model_that_is_loaded_again_loads_its_adapters_again(case, run, residents)
 
 
 def a_device_runs_one_step_at_a_time(case: Instance, run: MultiplexRun,
@@ -159,6 +168,17 @@ def a_device_runs_one_step_at_a_time(case: Instance, run: MultiplexRun,
     for one in residents:
         busy_s = sum(one.busy_s(model) for model in range(len(case.models)))
         assert busy_s <= ends_s.max() - run.arrival_s[0] + 1e-9
+
+
+def a_model_that_is_loaded_again_loads_its_adapters_again(
+        case: Instance, run: MultiplexRun, residents: list[Residents]) -> None:
+    for model, spec in enumerate(case.specs):
+        stores = [one.stores[model] for one in residents if model in one.stores]
+        assert not stores or spec.adapters is not None
+        used = {adapter for request, adapter in zip(case.requests, case.adapters, strict=True)
+                if request.model == model and adapter and run.served[request.request_id]}
+        assert sum(one.num_copies for one in stores) >= len(used)
+        assert all(one.num_fetches <= one.num_copies for one in stores)
 
 
 @examples(60)

@@ -39,6 +39,8 @@ class SleepingVllm:
     dev_mode: bool = True
     stays_awake: bool = False
     asked: list = field(default_factory=list)
+    adapters: dict = field(default_factory=dict)
+    """Paths of loaded adapters by name, which are lost while it sleeps."""
 
     @property
     def sleeps(self):
@@ -52,13 +54,27 @@ class SleepingVllm:
             app.router.add_get("/is_sleeping", self._is_sleeping)
             app.router.add_post("/collective_rpc", self._rpc)
         app.router.add_post("/v1/completions", self._answer)
+        app.router.add_post("/v1/load_lora_adapter", self._load_adapter)
+        app.router.add_get("/v1/models", self._models)
         return app
+
+    async def _load_adapter(self, request):
+        body = await request.json()
+        self.asked.append(f"load {body['lora_name']}")
+        self.adapters[body["lora_name"]] = body["lora_path"]
+        return web.Response(text="Success")
+
+    async def _models(self, _):
+        return web.json_response({"data": [{"id": self.name, "parent": None}, *(
+            {"id": name, "root": path, "parent": self.name}
+            for name, path in self.adapters.items())]})
 
     async def _sleep(self, request):
         level = int(request.query.get("level", 1))
         self.asked.append(f"sleep {level}")
         if not self.stays_awake:
             self.awake.clear()
+            self.adapters.clear()
             self.discarded = level == 2
         return web.json_response({"status": "sleeping", "level": level})
 
@@ -78,10 +94,12 @@ class SleepingVllm:
         self.discarded = False
         return web.json_response({"results": [None]})
 
-    async def _answer(self, _):
+    async def _answer(self, request):
         if self.sleeps or self.discarded:
             return web.json_response({"error": {"message": "asleep"}}, status=503)
-        return completion(f"from {self.name}")
+        asked = (await request.json())["model"]
+        adapter = f" with {asked}" if asked in self.adapters else ""
+        return completion(f"from {self.name}{adapter}")
 
 
 @dataclass

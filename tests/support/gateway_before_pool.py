@@ -16,17 +16,21 @@ ENGINE = str(Path(__file__).resolve().parent / "small_engine.py")
 MODELS = ("llama-3-8b", "llama-2-7b", "mistral-7b")
 
 
-def fleet_of(engines, models=MODELS, **pool):
-    """A fleet whose models take turns on one device that holds one of them."""
+def fleet_of(engines, models=MODELS, adapters=(), **pool):
+    """A fleet whose models take turns on one device that holds one of them; the first has the
+    adapters."""
+    first = {"adapters": list(adapters)} if adapters else {}
+    lora = {"lora": {"max_loras": 2}} if adapters else {}
     return parse_fleet(FLEET, overrides={
-        "models": [{"name": name} for name in models],
+        "models": [{"name": name, **(first if name == models[0] else {})} for name in models],
         "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
         "replicas": None,
         "multiplexing": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", **pool,
                           "models": [
             {"model": name, "size_gib": 15, "batch": {"fixed_s": 0.1, "per_request_s": 0.01},
-             "load_s": 1, **({} if engine is None else {"engine": engine})}
+             "load_s": 1, **({} if engine is None else {"engine": engine}),
+             **(lora if name == models[0] else {})}
             for name, engine in zip(models, engines, strict=True)]}]})
 
 

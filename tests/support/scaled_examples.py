@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import settings
 
 _ASKED = os.environ.get("PENSTOCK_EXAMPLES")
-EXAMPLES = float(_ASKED or 0.2)
+EXAMPLES = float(_ASKED or 0.1)
 """Factor for laws of tests/properties and tests/parity: ``.ci/run`` draws them again on the native
 build with a factor of 1, and a nightly run with 10."""
 

@@ -16,6 +16,7 @@ from penstock.journal.journal import Journal, read_plan
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import RoundRobin
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
@@ -33,9 +34,9 @@ def make_kv(case: Case) -> KvAllocator:
     return build_kv(case.options, case.total_blocks, case.block_tokens, case.prefix_caching)
 
 
-def make_scheduler(case: Case) -> ReplicaScheduler:
+def make_scheduler(case: Case, adapters: AdapterStore | None = None) -> ReplicaScheduler:
     return build_scheduler(case.options, case.step_time, make_kv(case),
-                           max_in_flight=case.max_in_flight)
+                           max_in_flight=case.max_in_flight, adapters=adapters)
 
 
 def step_by_step(case: Case, scheduler: ReplicaScheduler | None = None,
@@ -144,20 +145,30 @@ class Jumps:
         return [orjson.loads(line) for line in self.journal.splitlines()]
 
 
-def jump(case: Case, intake: Intake = DIRECT) -> Jumps:
-    """The simulator's own driver on one replica, with its journal."""
-    recorder, stream, refused = ReplicaRecorder(to_ps(1.0)), BytesIO(), {}
-    replica = SimReplica(0, make_scheduler(case), StepClock(case.step_time),
-                         Oracle(case.output_tokens), recorder, Journal(stream, header(case)),
-                         intake)
+def driven(case: Case, journal: Journal | None = None, intake: Intake = DIRECT,
+           adapters: AdapterStore | None = None) -> tuple[SimReplica, dict[int, str]]:
+    """The simulator's own driver on one replica: the replica after its run, and the reasons of
+    refused requests."""
+    refused: dict[int, str] = {}
+    replica = SimReplica(0, make_scheduler(case, adapters), StepClock(case.step_time),
+                         Oracle(case.output_tokens), ReplicaRecorder(to_ps(1.0)), journal, intake,
+                         adapters=adapters)
 
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason
 
-    dispatcher = Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], refuse)
-    Cluster([replica], dispatcher, refuse).run(InOrder(case.requests))
+    spec = ReplicaSpec("m", adapters=frozenset([one.adapter for one in case.requests]))
+    Cluster([replica], Dispatcher(RoundRobin(), [replica], [spec], refuse),
+            refuse).run(InOrder(case.requests))
+    return replica, refused
+
+
+def jump(case: Case, intake: Intake = DIRECT) -> Jumps:
+    """The run of ``driven``, with its journal."""
+    stream = BytesIO()
+    replica, refused = driven(case, Journal(stream, header(case)), intake)
     shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()
     records = [orjson.loads(line) for line in journal.splitlines()]
-    return Jumps(watch(records, StepClock(case.step_time)), replica.scheduler, recorder.flush(),
-                 shed, refused, journal)
+    return Jumps(watch(records, StepClock(case.step_time)), replica.scheduler,
+                 replica.recorder.flush(), shed, refused, journal)

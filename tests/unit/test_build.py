@@ -99,6 +99,22 @@ def test_a_wheel_that_cannot_be_compiled_is_pure_unless_native_code_is_demanded(
         Hook().initialize("standard", data)
 
 
+@pytest.mark.parametrize(("found", "demanded", "pure", "needed"), [
+    (None, "1", None, ["ziglang>=0.15"]),
+    (None, None, None, []),
+    (None, "1", "1", []),
+    (["cc"], "1", None, []),
+])
+def test_pip_brings_a_compiler_where_native_code_is_demanded_and_none_is_installed(
+        repository: Path, monkeypatch, found, demanded, pure, needed) -> None:
+    hook = hook_module(repository / "hatch_build.py")
+    monkeypatch.setattr(hook, "_compiler", lambda: found)
+    for name, value in (("PENSTOCK_NATIVE", demanded), ("PENSTOCK_PURE", pure)):
+        monkeypatch.setenv(name, value or "")
+    builder = hook.CustomBuildHook(str(repository), {}, None, None, str(repository), "wheel")
+    assert builder.dependencies() == needed
+
+
 def test_compiled_dataclasses_have_no_class_variables(repository: Path) -> None:
     """mypyc drops what ``ClassVar`` says, and the dataclass takes the variable for a field."""
     hook = hook_module(repository / "hatch_build.py")

@@ -48,8 +48,10 @@ NAMED = re.compile(r"# (fleet|file): (\S+)\n")
 SHELL = re.compile(r"[|&;<>$`*?~]")
 IN_PROCESSES = {Path("README.md"), Path("docs/tutorial.md")}
 LONG = ("README.md", "docs/tutorial.md", "docs/howto/choose-an-autoscaler.md",
-        "docs/howto/first-questions.md", "docs/howto/how-many-gpus.md",
-        "docs/howto/your-own-model.md", "docs/howto/your-own-trace.md")
+        "docs/howto/first-questions.md", "docs/howto/how-many-gpus.md", "docs/howto/many-cores.md",
+        "docs/howto/run-on-kubernetes.md", "docs/howto/size-a-fleet.md",
+        "docs/howto/split-prefill-and-decode.md", "docs/howto/your-own-model.md",
+        "docs/howto/your-own-trace.md", "docs/reference/cli.md")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 LINKING = [*PAGES, *map(Path, ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
                                "benchmarks/README.md"))]

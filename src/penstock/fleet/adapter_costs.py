@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from penstock.core.hardware import Parallelism
+from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, to_ps
 from penstock.fleet.values import Fleet, ModelChoice, ReplicaGroup
@@ -27,9 +27,10 @@ def rank_of(adapter: Adapter, lora: LoraOptions) -> int:
     return lora.max_rank if adapter.rank is None else adapter.rank
 
 
-def takes(lora: LoraOptions | None, adapter: Adapter) -> bool:
-    """Whether replicas with this room take an adapter."""
-    return lora is not None and (adapter.rank is None or adapter.rank <= lora.max_rank)
+def taken_adapters(fleet: Fleet, model: str, lora: LoraOptions | None) -> frozenset[str]:
+    """Return the adapters of a model that an engine with this room takes."""
+    return frozenset() if lora is None else frozenset([
+        one.name for one in adapters_of_model(fleet, model) if lora.takes(one)])
 
 
 def adapters_of_model(fleet: Fleet, name: str) -> tuple[Adapter, ...]:
@@ -37,27 +38,26 @@ def adapters_of_model(fleet: Fleet, name: str) -> tuple[Adapter, ...]:
     return next((one.adapters for one in fleet.models if one.spec.name == name), ())
 
 
-def _times(group: ReplicaGroup, lora: LoraOptions, rank: int) -> AdapterTimes:
+def _times(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism,
+           lora: LoraOptions, rank: int) -> AdapterTimes:
     copy = None if lora.copy_gb_per_s is None else lora.copy_gb_per_s * GB
-    return adapter_times(group.model, group.accelerator, group.parallelism, rank,
-                         lora.disk_gb_per_s * GB, copy)
+    return adapter_times(model, accelerator, parallelism, rank, lora.disk_gb_per_s * GB, copy)
 
 
-def adapter_store(fleet: Fleet, group: ReplicaGroup) -> AdapterStore | None:
-    """Return the empty store of adapters of one of the group's replicas, None where they take
-    none."""
-    lora = group.lora
+def adapter_store(fleet: Fleet, model: ModelSpec, accelerator: Accelerator,
+                  parallelism: Parallelism, lora: LoraOptions | None) -> AdapterStore | None:
+    """Return the empty store of adapters of an engine of a model, None without room for them."""
     if lora is None:
         return None
     by_rank: dict[int, AdapterCost] = {}
     costs: dict[str, AdapterCost] = {}
-    for one in adapters_of_model(fleet, group.model.name):
+    for one in adapters_of_model(fleet, model.name):
         rank = rank_of(one, lora)
         if rank not in by_rank:
-            times = _times(group, lora, rank)
+            times = _times(model, accelerator, parallelism, lora, rank)
             by_rank[rank] = AdapterCost(to_ps(times.fetch_s), to_ps(times.copy_s),
                                         to_ps(times.read_s))
-        costs[one.name] = by_rank[rank]
+        costs[one.name] = costs[one.served_name] = by_rank[rank]
     return AdapterStore(lora.max_loras, lora.most_loaded, to_ps(lora.step_overhead_s), costs)
 
 
@@ -67,7 +67,7 @@ def with_adapters(fleet: Fleet, group: ReplicaGroup, model: StepTimeModel) -> St
     lora = group.lora
     if lora is None or group.model.name not in adapted_models(fleet):
         return model
-    read_s = _times(group, lora, lora.max_rank).read_s
+    read_s = _times(group.model, group.accelerator, group.parallelism, lora, lora.max_rank).read_s
     num = min(lora.max_loras, len(adapters_of_model(fleet, group.model.name)))
     return longer(model, lora.step_overhead_s + num * read_s)
 
@@ -82,9 +82,18 @@ def usual_lora(fleet: Fleet, model: ModelChoice) -> LoraOptions | None:
     or an assumed one; None for a model without adapters."""
     if not model.adapters:
         return None
-    stated = [group.lora for group in (*fleet.replicas, *fleet.sizing.groups)
-              if group.model.name == model.spec.name and group.lora is not None]
+    stated = [lora for lora in (*rooms_of(fleet, model.spec.name), *(
+        group.lora for group in fleet.sizing.groups if group.model.name == model.spec.name))
+        if lora is not None]
     return stated[0] if stated else assumed_lora(model.adapters)
+
+
+def rooms_of(fleet: Fleet, model: str) -> list[LoraOptions | None]:
+    """Return the room for adapters of each group of a model's replicas and of the model in each
+    pool of devices, None where that engine takes none."""
+    return [*(group.lora for group in fleet.replicas if group.model.name == model),
+            *(one.lora for pool in fleet.multiplexing for one in pool.models
+              if one.spec.name == model)]
 
 
 def assumed_lora(adapters: tuple[Adapter, ...]) -> LoraOptions | None:
@@ -107,8 +116,9 @@ def lora_assumptions(fleet: Fleet) -> list[str]:
         if lora is None or model.spec.name not in adapted_models(fleet):
             continue
         unknown = [one for one in model.adapters if one.rank is None]
-        says = [f"at most {lora.max_loras} adapters in a batch and {lora.most_loaded} in host "
-                f"memory, up to rank {lora.max_rank}"] if not fleet.replicas else []
+        says = [] if rooms_of(fleet, model.spec.name) else [
+            f"at most {lora.max_loras} adapters in a batch and {lora.most_loaded} in host memory, "
+            f"up to rank {lora.max_rank}"]
         if unknown:
             says.append(f"rank {lora.max_rank} for {len(unknown)} adapters without one")
         if lora.step_overhead_s == LoraOptions().step_overhead_s:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from penstock.core.errors import InputError
+from penstock.fleet.adapter_costs import rooms_of
 from penstock.fleet.document import ModelSection
 from penstock.fleet.document_adapters import AdapterSection, TrafficAdaptersSection
 from penstock.fleet.files import FileFinder, read_text
@@ -89,8 +90,8 @@ def adapter_problems(fleet: Fleet) -> Iterator[Problem]:
     taken |= dict.fromkeys(fleet.gateway.aliases, "an alias")
     classes = {one.name for one in fleet.service_classes}
     for i, model in enumerate(fleet.models):
-        groups = [group for group in fleet.replicas if group.model.name == model.spec.name]
-        ranks = [group.lora.max_rank for group in groups if group.lora is not None]
+        rooms = rooms_of(fleet, model.spec.name)
+        ranks = [lora.max_rank for lora in rooms if lora is not None]
         for j, adapter in enumerate(model.adapters):
             place: Path = ("models", i, "adapters", j)
             if adapter.name in taken:
@@ -100,13 +101,13 @@ def adapter_problems(fleet: Fleet) -> Iterator[Problem]:
             if adapter.service_class is not None and adapter.service_class not in classes:
                 yield Problem((*place, "service_class"),
                               f"unknown service class {quote(adapter.service_class)}")
-            if groups and not ranks:
-                yield Problem(place, f"no replicas of {model.spec.name} take adapters; expected "
-                                     "replicas[].lora")
+            if rooms and not ranks:
+                yield Problem(place, f"no engine of {model.spec.name} takes adapters; expected "
+                                     "replicas[].lora or multiplexing[].models[].lora")
                 return
             if ranks and adapter.rank is not None and adapter.rank > max(ranks):
                 yield Problem((*place, "rank"), f"{adapter.rank} is more than the {max(ranks)} of "
-                                                "any replica (replicas[].lora.max_rank)")
+                                                "any engine (lora.max_rank)")
     known = taken.keys()
     for i, tenant in enumerate(fleet.gateway.tenants):
         for j, name in enumerate(tenant.models or ()):

@@ -71,5 +71,5 @@ class LoraRoomSection(Section):
     """Part of a replica's section: its room for adapters."""
 
     lora: LoraSection | None = described(
-        "Room for adapters (LoRA); left out, the replicas take none.",
+        "Room for adapters (LoRA) of the engine; left out, no adapters are taken.",
         {"max_loras": 4, "max_cpu_loras": 16})

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from penstock.fleet.document_adapters import LoraRoomSection
 from penstock.fleet.fields import (
     Count,
     CountOrZero,
@@ -57,7 +58,7 @@ class BatchTimeSection(Section):
     per_request_s: NotNegative = described("Seconds that each request adds.", 0.09, default=...)
 
 
-class HostedModelSection(Section):
+class HostedModelSection(LoraRoomSection):
     """A model of a pool of devices."""
 
     model: Name = described("Model, from `models`.", "llama-3-8b", default=...)
@@ -65,7 +66,7 @@ class HostedModelSection(Section):
         "Number format of its weights; left out, the model's first.", "bf16")
     size_gib: Positive | None = described(
         "Device memory of the loaded model, GiB, including its engine's own memory; left out, "
-        "its weights.", 25.1)
+        "its weights and its places for adapters.", 25.1)
     request_gib: NotNegative = described(
         "Additional memory of each running request, GiB.", 0.1, default=0.0)
     max_batch: Count = described("Most requests that it runs at once on a device.", 64, default=64)

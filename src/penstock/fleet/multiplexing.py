@@ -1,15 +1,18 @@
 """The section ``multiplexing`` of a fleet file: its problems, and conversion to values and back."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import nearest
-from penstock.core.hardware import Accelerator
+from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
+from penstock.fleet.adapter_costs import slot_bytes
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, quote
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
@@ -54,6 +57,9 @@ def multiplexing_problems(pools: "list[DevicePoolSection] | None",
                 yield Problem((*place, "model"), f"{quote(one.model)} has replicas with endpoints, "
                                                  "too; expected it in one place")
             seen.add(one.model)
+            if one.lora is not None and pool.batching != "continuous":
+                yield Problem((*place, "lora"), "static batches have no adapters; expected it with "
+                                                "batching: continuous")
             if one.engine is not None:
                 yield from _engine_problems((*place, "engine"), one.engine, pool.count)
         if (shares := sum(one.min_share for one in pool.models)) > 1.0 + 1e-9:
@@ -166,8 +172,10 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
     if precision not in choice.precisions:
         raise PlacedError((*path, "precision"), f"{quote(precision)} is not among the model's "
                                                 f"precisions: {', '.join(choice.precisions)}")
-    size = (choice.spec.weight_bytes(precision) if section.size_gib is None
-            else round(section.size_gib * GIB))
+    lora = None if section.lora is None else LoraOptions(**section.lora.given())
+    least = choice.spec.weight_bytes(precision) + round(
+        slot_bytes(choice.spec, Parallelism(), lora))
+    size = least if section.size_gib is None else round(section.size_gib * GIB)
     each = round(section.request_gib * GIB)
     if size + each > memory_bytes:
         raise PlacedError(path, f"{section.model} needs {(size + each) / GIB:.4g} GiB with one "
@@ -179,7 +187,8 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
         else BatchTime(batch.fixed_s, batch.per_request_s),
         section.load_s or size / accelerator.pcie_bytes_per_s, each, section.max_batch,
         section.e2e_s, section.min_share,
-        None if section.engine is None else _engine((*path, "engine"), section.engine, have.files))
+        None if section.engine is None else _engine((*path, "engine"), section.engine, have.files),
+        lora)
 
 
 def usual_batch(model: ModelSpec, accelerator: Accelerator, precision: str) -> BatchTime:
@@ -230,7 +239,7 @@ def _model_section(model: SwappedModel) -> dict[str, Any]:
             "size_gib": model.size_bytes / GIB, "request_gib": model.request_bytes / GIB,
             "max_batch": model.max_batch, "load_s": model.load_s, "e2e_s": model.e2e_s,
             "batch": {"fixed_s": model.batch.fixed_s, "per_request_s": model.batch.per_request_s},
-            "min_share": model.min_share,
+            "min_share": model.min_share, "lora": model.lora and asdict(model.lora),
             "engine": model.engine and _engine_section(model.engine)}
 
 

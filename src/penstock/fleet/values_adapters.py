@@ -47,6 +47,10 @@ class LoraOptions:
         """The most adapters that are loaded."""
         return max(self.max_loras, self.max_cpu_loras or 0)
 
+    def takes(self, adapter: Adapter) -> bool:
+        """Whether an adapter's rank is not too high."""
+        return adapter.rank is None or adapter.rank <= self.max_rank
+
 
 @dataclass(frozen=True, slots=True)
 class TrafficAdapters:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from penstock.core.attestation import Confidentiality
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_attestation import PoolEvidence, Window, in_simulation
 from penstock.policy.multiplex.values import BatchTime, HostedModel
 
@@ -36,7 +37,8 @@ class SwappedModel:
 
     ``size_bytes`` is its memory on a device while loaded, ``request_bytes`` the additional memory
     of each running request. ``batch`` and ``load_s`` are beliefs before any observation. ``e2e_s``
-    narrows the objective of its requests. ``engine`` is None for simulation only.
+    narrows the objective of its requests. ``engine`` is None for simulation only, ``lora`` where
+    the engine takes no adapters.
     """
 
     spec: ModelSpec
@@ -49,6 +51,7 @@ class SwappedModel:
     e2e_s: float | None = None
     min_share: float = 0.0
     engine: SwapEngine | None = None
+    lora: LoraOptions | None = None
 
     def hosted(self) -> HostedModel:
         """The model as policies see it."""

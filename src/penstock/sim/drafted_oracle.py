@@ -63,6 +63,7 @@ class DraftedOracle(Oracle):
     def _leave(self, request_id: int) -> None:
         for group, ends in enumerate(self._ends):
             if ends.pop(request_id, -1) >= 0:
+                self._num_gone += 1
                 self._remaining[request_id] = self._part(request_id, group)
 
     def _part(self, request_id: int, group: int) -> int:
@@ -77,6 +78,7 @@ class DraftedOracle(Oracle):
         members = list(self._ends[group])
         left = [self._part(request_id, group) for request_id in members]
         self._depths[group] = depth
+        self._num_gone -= len(self._heaps[group]) - len(members)
         self._heaps[group] = []
         turns = self._drafts.turns(members, [self._done[one] for one in members], left, depth)
         for request_id, remaining, num_turns in zip(members, left, turns, strict=True):

@@ -74,7 +74,8 @@ class SimulatedEngines:
                                                                          replica_id)))
         lengths, warmup_ps = self.lengths[group.model.name], to_ps(fleet.run.warmup_s)
         drafts, tiers = self.drafts[number], self._tiers(number)
-        adapters = adapter_store(fleet, group)
+        adapters = adapter_store(fleet, group.model, group.accelerator, group.parallelism,
+                                 group.lora)
         oracle = (Oracle(lengths) if drafts is None or group.speculation is None
                   else DraftedOracle(lengths, drafts, group.speculation.depth.tokens))
         recorder = (ReplicaRecorder(self._period_ps, warmup_ps) if drafts is None
@@ -87,10 +88,8 @@ class SimulatedEngines:
         """Give a slot a fresh engine. A first life needs none."""
         self._num_lives[replica.replica_id] += 1
         replica_id = replica.replica_id
-        tiers, adapters = self._tiers(number), adapter_store(self._fleet,
-                                                             self._fleet.replicas[number])
-        if adapters is not None and replica.adapters is not None:
-            adapters.follow(replica.adapters)
+        tiers = self._tiers(number)
+        adapters = None if replica.adapters is None else replica.adapters.emptied()
         replica.renew(self._scheduler(number, replica_id, tiers, adapters),
                       self._journal(number, replica_id), tiers, adapters)
 

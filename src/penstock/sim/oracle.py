@@ -47,6 +47,7 @@ class Oracle:
         self._ends: list[dict[int, int]] = []  # of each group: member -> turn of its last token
         self._heaps: list[list[int]] = []
         self._turns: list[int] = []
+        self._num_gone = 0  # entries of heaps whose member has gone without an end
 
     def begin(self, plan: StepPlan) -> int:
         """Follow a plan that is about to run. Returns how many copies of it run until one ends a
@@ -79,7 +80,9 @@ class Oracle:
             while heap and heap[0] < later:
                 entry = heappop(heap)
                 request_id = entry & _NUMBER
-                if self._ends[group].get(request_id, -1) == entry >> _NUMBER_BITS:
+                if self._num_gone and self._has_gone(group, entry):
+                    self._num_gone -= 1
+                else:
                     del self._ends[group][request_id]
                     finished.append(request_id)
         if plan.joined:
@@ -120,15 +123,20 @@ class Oracle:
         for group, ends in enumerate(self._ends):
             end = ends.pop(request_id, -1)
             if end >= 0:
+                self._num_gone += 1
                 self._remaining[request_id] = end - self._turns[group]
 
     def _live_heap(self, group: int) -> list[int]:
         if group >= len(self._heaps):
             return []
-        heap, ends = self._heaps[group], self._ends[group]
-        while heap and ends.get(heap[0] & _NUMBER, -1) != heap[0] >> _NUMBER_BITS:
+        heap = self._heaps[group]
+        while self._num_gone and heap and self._has_gone(group, heap[0]):
             heappop(heap)
+            self._num_gone -= 1
         return heap
+
+    def _has_gone(self, group: int, entry: int) -> bool:
+        return self._ends[group].get(entry & _NUMBER, -1) != entry >> _NUMBER_BITS
 
     def limit(self, request_id: int, tokens: int) -> None:
         """Let a request that has not begun end after so many tokens."""
@@ -137,5 +145,6 @@ class Oracle:
     def forget(self, request_id: int) -> None:
         """Forget a request that was aborted or shed."""
         for ends in self._ends:
-            ends.pop(request_id, None)
+            if ends.pop(request_id, -1) >= 0:
+                self._num_gone += 1
         self._remaining.pop(request_id, None)

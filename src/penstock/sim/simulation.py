@@ -12,7 +12,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO, Request
 from penstock.core.units import PS_PER_S, to_ps
-from penstock.fleet.adapter_costs import adapters_of_model, takes
+from penstock.fleet.adapter_costs import taken_adapters
 from penstock.fleet.disaggregation import roles_of
 from penstock.fleet.replica_factory import (
     believed_step_time,
@@ -164,11 +164,13 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
               if replica.recorder.steps is not None),
         len(traffic) - len(upcoming.arrived_s) if isinstance(upcoming, Dependent) else 0,
         scaled, parts.busy_bins, None if parts.handover is None else parts.handover.moved,
-        _adapter_loads(replicas))
+        _adapter_loads(replicas, parts.pools))
 
 
-def _adapter_loads(replicas: Sequence[SimReplica]) -> AdapterLoads | None:
+def _adapter_loads(replicas: Sequence[SimReplica], pools: Sequence[SimulatedPool]
+                   ) -> AdapterLoads | None:
     stores = [one.adapters for one in replicas if one.adapters is not None]
+    stores += [store for pool in pools for store in pool.stores]
     return AdapterLoads(
         from_disk=sum(one.num_fetches for one in stores),
         to_device=sum(one.num_copies for one in stores),
@@ -308,8 +310,7 @@ def _replica_specs(fleet: Fleet, relative_speed: list[float]) -> list[ReplicaSpe
     return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
                  next(speeds), group.confidentiality,
-                 frozenset([one.name for one in adapters_of_model(fleet, group.model.name)
-                            if takes(group.lora, one)]))
+                 taken_adapters(fleet, group.model.name, group.lora))
             for group in fleet.replicas for _ in range(group.count)]
 
 

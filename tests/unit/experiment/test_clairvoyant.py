@@ -13,9 +13,9 @@ accelerators: [{name: a100-80gb, count: 8}]
 models: [{name: llama-3-8b}]
 service_classes: [{name: chat, slo: {ttft_s: 2, itl_s: 0.05, percentile: 99}}]
 traffic:
-  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 5, duration_s: 100}
-  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 30, duration_s: 100,
-     start_s: 100}
+  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 5, duration_s: 40}
+  - {lengths: {prompt: {fixed: 1000}, output: {fixed: 100}}, rate_per_s: 30, duration_s: 40,
+     start_s: 40}
 replicas: [{count: 1, max_replicas: 8}]
 scaling: {start_s: 20}
 policies: {schedule: penstock, scale: static}

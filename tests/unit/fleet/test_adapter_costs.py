@@ -7,7 +7,7 @@ import pytest
 from penstock.fleet.adapter_costs import (
     adapter_store,
     lora_assumptions,
-    takes,
+    taken_adapters,
     usual_lora,
     with_adapters,
 )
@@ -64,7 +64,8 @@ def test_places_that_leave_no_memory_are_one_clear_error() -> None:
 def test_the_store_has_the_times_of_each_rank() -> None:
     found = fleet(lora={"max_loras": 2, "max_cpu_loras": 3, "max_rank": 32, "disk_gb_per_s": 1,
                         "copy_gb_per_s": 10, "step_overhead_s": 0.001})
-    store = adapter_store(found, found.replicas[0])
+    group = found.replicas[0]
+    store = adapter_store(found, group.model, group.accelerator, group.parallelism, group.lora)
     assert store is not None
     assert (store.max_loras, store.most_loaded) == (2, 3)
     model, accelerator = found.models[0].spec, found.replicas[0].accelerator
@@ -77,12 +78,16 @@ def test_the_store_has_the_times_of_each_rank() -> None:
         store.leave(name)
 
 
-def test_replicas_take_ranks_up_to_theirs() -> None:
+def test_engines_take_ranks_up_to_theirs() -> None:
     room = LoraOptions(max_rank=16)
-    assert takes(room, Adapter("a", rank=16))
-    assert takes(room, Adapter("a"))
-    assert not takes(room, Adapter("a", rank=17))
-    assert not takes(None, Adapter("a"))
+    assert room.takes(Adapter("a", rank=16))
+    assert room.takes(Adapter("a"))
+    assert not room.takes(Adapter("a", rank=17))
+    found = fleet()
+    name = found.models[0].spec.name
+    assert taken_adapters(found, name, LoraOptions(max_rank=8)) == {"a", "c"}
+    assert taken_adapters(found, name, room) == {"a", "b", "c"}
+    assert not taken_adapters(found, name, None)
 
 
 def test_estimates_have_all_places_in_use() -> None:

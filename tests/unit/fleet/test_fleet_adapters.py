@@ -50,8 +50,8 @@ def test_hundreds_come_from_a_folder_or_from_a_file(tmp_path):
     ([{"name": "a"}, {"name": "a"}], {}, "models[0].adapters[1].name: 'a' is already the name of"),
     ([{"name": "llama-3-8b"}], {}, "is already the name of a model"),
     ([{"name": "a", "service_class": "chit"}], {}, "unknown service class 'chit'"),
-    ([{"name": "a"}], None, "no replicas of llama-3-8b take adapters; expected replicas[].lora"),
-    ([{"name": "a", "rank": 64}], {"max_rank": 32}, "64 is more than the 32 of any replica"),
+    ([{"name": "a"}], None, "no engine of llama-3-8b takes adapters; expected replicas[].lora"),
+    ([{"name": "a", "rank": 64}], {"max_rank": 32}, "64 is more than the 32 of any engine"),
     ([{"name": "a", "rank": 0}], {}, "models[0].adapters[0].rank"),
     ([{"path": "x"}], {}, "models[0].adapters[0]"), ([{"name": "a", "file": "x"}], {}, "file")])
 def test_wrong_adapters_are_one_clear_error(adapters, lora, said):

@@ -5,7 +5,10 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.fleet.load import load_fleet, parse_fleet
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_multiplexing import DevicePool
+from penstock.fleet.write import to_yaml
+from penstock.perf.adapters import adapter_bytes
 from penstock.policy.multiplex.values import BatchTime, HostedModel
 from support.small_fleet import FLEET
 
@@ -60,6 +63,28 @@ def test_everything_said_is_kept() -> None:
     assert model.engine.endpoints == ("http://a:1", "http://b:1")
 
 
+def test_room_for_adapters_is_memory_of_the_model() -> None:
+    one, other = pools({"models": [{"model": "llama-3-8b", "lora": {"max_loras": 4}},
+                                   {"model": "llama-2-7b"}]})[0].models
+    assert (one.lora, other.lora) == (LoraOptions(4), None)
+    places = 4 * adapter_bytes(one.spec, 16)
+    assert one.size_bytes == one.spec.weight_bytes("bf16") + round(places)
+    assert other.size_bytes == other.spec.weight_bytes("bf16")
+
+
+def test_a_pool_with_room_for_adapters_is_written_back() -> None:
+    overrides = {**TWO, "replicas": None, "multiplexing": [
+        {"models": [{"model": "llama-3-8b", "lora": {"max_loras": 2, "max_cpu_loras": 5}}]}]}
+    overrides["models"] = [{"name": "llama-3-8b", "adapters": [{"name": "sql", "rank": 8}]}]
+    overrides["traffic"] = [{**TWO["traffic"][0], "adapters": {"zipf": 1}}]
+    fleet = parse_fleet(FLEET, overrides=overrides)
+    assert parse_fleet(to_yaml(fleet), "small") == fleet
+    overrides["multiplexing"] = [{"models": [{"model": "llama-3-8b"}]}]
+    with pytest.raises(InputError, match=r"no engine of llama-3-8b takes adapters; expected "
+                                         r"replicas\[\].lora or multiplexing\[\].models\[\].lora"):
+        parse_fleet(FLEET, overrides=overrides)
+
+
 def test_models_that_take_turns_need_no_replicas() -> None:
     fleet = parse_fleet(FLEET, overrides={**TWO, "replicas": None, "multiplexing": [both()]})
     assert fleet.replicas == fleet.sizing.groups == ()
@@ -74,6 +99,8 @@ def test_models_that_take_turns_need_no_replicas() -> None:
     (both(policy="penstok"), "did you mean 'penstock'?"),
     (both(policy={"name": "penstock", "nonsense": 1}), "no setting of this name"),
     (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
+    (both(batching="static", models=[{"model": "llama-3-8b", "lora": {}}]),
+     "multiplexing[0].models[0].lora: static batches have no adapters"),
     (both(memory_gib=10), "multiplexing[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
     (both(count=5), "5 is more than the 4 a100-80gb"),
     (both(policy="sincere-best-batch"), "expected it with batching: static"),

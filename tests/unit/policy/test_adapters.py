@@ -108,6 +108,5 @@ def test_the_least_recently_used_makes_way() -> None:
 def test_a_fresh_engine_goes_on_counting() -> None:
     store = AdapterStore(1)
     store.start("a")
-    fresh = AdapterStore(1)
-    fresh.follow(store)
+    fresh = store.emptied()
     assert (fresh.num_copies, fresh.num_fetches, list(fresh.device)) == (1, 1, [])

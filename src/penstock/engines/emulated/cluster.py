@@ -19,6 +19,7 @@ from penstock.engines.http import listening
 from penstock.engines.server.loras import Loras
 from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
+from penstock.fleet.adapter_costs import adapter_store
 from penstock.fleet.replica_factory import (
     belief_factor,
     journal_header,
@@ -158,13 +159,14 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
     kv = kv_cache(fleet, group, kv_tokens(fleet, group))
     belief = belief_factor(fleet, group, options.seed)
     truth = true_step_time(fleet, model, random_stream(options.seed, "truth", index))
-    scheduler = build_scheduler(schedule, biased(model, belief), kv)
+    adapters = adapter_store(fleet, group.model, group.accelerator, group.parallelism, group.lora)
+    scheduler = build_scheduler(schedule, biased(model, belief), kv, adapters=adapters)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)
     noise = step_noise(fleet, random_stream(options.seed, "step-time", index))
     publisher, stepped = _publisher(kv, sockets)
     engine = EmulatedEngine(scheduler, StepClock(truth, noise), clock, metrics,
                             _journal(fleet, group, index, belief, options.journal_dir, stack),
-                            stepped)
+                            stepped, adapters)
     metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
                   lambda: scheduler.num_running)
     metrics.watch("vllm:num_requests_waiting", "Requests that hold none.",
@@ -183,8 +185,8 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
                               if fleet.engine.prefix_caching else 0, publisher, loans,
                               f"replica-{index}")
     loras = None
-    if group.lora is not None:
-        loras = Loras(group.model.name, group.lora.max_loras)
+    if adapters is not None:
+        loras = Loras(group.model.name, adapters)
         metrics.registry.register(loras)
     return engine, EngineServer(backend, service, metrics, on_bug, loras)
 

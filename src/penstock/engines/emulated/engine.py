@@ -20,6 +20,7 @@ from penstock.engines.server.live import LiveRequest, LiveRequests
 from penstock.engines.server.stream import TokenStream
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.clock import StepClock
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.replica import ReplicaScheduler
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class EmulatedEngine(LiveRequests[_Live]):
     """Serves requests on one scheduler. ``run`` must be running for anything to happen.
 
     A request's ``output_tokens`` are hidden from the scheduler, like the length of a real answer:
-    it sees only ``max_tokens``.
+    it sees only ``max_tokens``. ``adapters`` are those of the scheduler, None where it knows none;
+    a step waits for the loads of those that it starts.
     """
 
     def __init__(self, scheduler: ReplicaScheduler, step_clock: StepClock, clock: EngineClock,
                  metrics: "EngineMetrics | None" = None, journal: Journal | None = None,
-                 stepped: Callable[[], None] | None = None) -> None:
+                 stepped: Callable[[], None] | None = None,
+                 adapters: AdapterStore | None = None) -> None:
         super().__init__(metrics)
         self.scheduler = scheduler
         self.lag_s = 0.0  # engine time from the end of a step until the event loop processed it
@@ -52,6 +55,7 @@ class EmulatedEngine(LiveRequests[_Live]):
         self._clock = clock
         self._journal = journal
         self._stepped = stepped  # called after every change of the scheduler's books
+        self._adapters = adapters
         self._plan: StepPlan | None = None
         self._end_ps = _NEVER_PS
 
@@ -157,6 +161,8 @@ class EmulatedEngine(LiveRequests[_Live]):
         if self._stepped:
             self._stepped()
         self._end_ps = now_ps + self._step_clock.duration_ps(plan)
+        if self._adapters is not None:
+            self._end_ps += self._adapters.step_ps + self._adapters.settle()
         self._planned(plan, now_s)
 
     def _commit(self, now_ps: int) -> None:

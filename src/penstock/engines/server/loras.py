@@ -1,9 +1,7 @@
 """Adapters (LoRA) of an engine that Penstock drives, with vLLM's endpoints and its metric."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -13,19 +11,20 @@ from prometheus_client.registry import Collector
 
 from penstock.engines.http_body import read_body, read_json
 from penstock.engines.server.errors import ApiError
+from penstock.policy.schedule.adapters import AdapterStore
 
 
 class Loras(Collector):
-    """Adapters that are loaded at run time. Of those with requests, ``max_loras`` run and the
-    others wait, in the order of their first request."""
+    """Adapters that are loaded at run time, by their names and paths. ``store`` has those that the
+    engine's requests use. As in vLLM, an adapter that is unloaded keeps its memory until another
+    needs that."""
 
-    def __init__(self, model: str, max_loras: int,
+    def __init__(self, model: str, store: AdapterStore,
                  wall_s: Callable[[], float] = time.time) -> None:
         self._model = model
-        self._max_loras = max_loras
+        self._store = store
         self._wall_s = wall_s
         self._paths: dict[str, str] = {}
-        self._users: Counter[str] = Counter()
 
     def __contains__(self, name: object) -> bool:
         return name in self._paths
@@ -38,20 +37,6 @@ class Loras(Collector):
     def paths(self) -> dict[str, str]:
         """Return the paths of the loaded adapters by their names."""
         return dict(self._paths)
-
-    @contextmanager
-    def used(self, name: str) -> Iterator[None]:
-        """Count a request for an adapter. A name that is not an adapter's does not count."""
-        if name not in self._paths:
-            yield
-            return
-        self._users[name] += 1
-        try:
-            yield
-        finally:
-            self._users[name] -= 1
-            if not self._users[name]:
-                del self._users[name]
 
     async def _load(self, http: web.Request) -> web.Response:
         name, path = await _fields(http, "lora_name", "lora_path")
@@ -72,12 +57,13 @@ class Loras(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return vLLM's metric of adapters with requests; its value is the time of day."""
-        names = list(self._users)
+        store = self._store
+        waiting = [name for name in store.requests if name not in store.users]
         info = GaugeMetricFamily("vllm:lora_requests_info", "Running stats on lora requests.",
                                  labels=("max_lora", "waiting_lora_adapters",
                                          "running_lora_adapters"))
-        info.add_metric((str(self._max_loras), ",".join(names[self._max_loras:]),
-                         ",".join(names[:self._max_loras])), self._wall_s())
+        info.add_metric((str(store.max_loras), ",".join(waiting), ",".join(store.users)),
+                        self._wall_s())
         yield info
 
 

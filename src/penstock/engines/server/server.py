@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
@@ -161,11 +160,6 @@ class EngineServer:
         if self._loras is not None and ask.model in self._loras:
             name = str(ask.model)
             ask = replace(ask, adapter=name)
-        with nullcontext() if self._loras is None else self._loras.used(name):
-            return await self._answered(http, ask, name, chat=chat)
-
-    async def _answered(self, http: web.Request, ask: Ask, name: str, *, chat: bool
-                        ) -> web.StreamResponse:
         prompt = self._engine.read(ask)
         request = self._request(ask, prompt)._replace(
             session=http.headers.get(SESSION_HEADER, "")[:_MOST_SESSION])
@@ -200,7 +194,7 @@ class EngineServer:
         return Request(next(self._ids), 0.0, prompt.num_tokens, ask.max_tokens or room,
                        service.service_class(ask), service.model,
                        prefix_hashes=prompt.prefix_hashes,
-                       hash_block_tokens=prompt.hash_block_tokens)
+                       hash_block_tokens=prompt.hash_block_tokens, adapter=ask.adapter)
 
     async def _whole(self, answer: Answer, frames: Frames) -> web.Response:
         text, reason, num = [], "", 0

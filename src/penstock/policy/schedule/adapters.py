@@ -107,10 +107,13 @@ class AdapterStore:
         self.loaded_ps += load_ps
         return load_ps
 
-    def follow(self, stopped: "AdapterStore") -> None:
-        """Go on counting where the store of an engine that has stopped ended."""
-        self.num_copies, self.num_fetches = stopped.num_copies, stopped.num_fetches
-        self.loaded_ps = stopped.loaded_ps
+    def emptied(self) -> "AdapterStore":
+        """Return an empty store of the same room, for the next engine after one that has stopped,
+        which goes on counting loads."""
+        found = AdapterStore(self.max_loras, self.most_loaded, self._overhead_ps, self._costs)
+        found.num_copies, found.num_fetches = self.num_copies, self.num_fetches
+        found.loaded_ps = self.loaded_ps
+        return found
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless the limits hold and all that is in use is on the device."""

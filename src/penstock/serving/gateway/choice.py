@@ -367,9 +367,7 @@ def _unfit_for_adapter(lora: LoraOptions | None, adapter: Adapter) -> str | None
     """Return why an engine with that room can never have an adapter, None where it can."""
     if lora is None:
         return "takes no adapters"
-    if adapter.rank is not None and adapter.rank > lora.max_rank:
-        return f"takes adapters up to rank {lora.max_rank}"
-    return None
+    return None if lora.takes(adapter) else f"takes adapters up to rank {lora.max_rank}"
 
 
 def _admission_document(admit: Admit) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from penstock.core.request import Request
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.engines.engine import engine_of
 from penstock.fleet.multiplex_factory import deadline_after_s
+from penstock.fleet.values_adapters import Adapter
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.policy.route.pools import PooledModel, choose_pooled
 from penstock.serving.attest.evidence import pool_facts
@@ -62,6 +63,11 @@ class _Place:
     def name(self) -> str:
         return self.pool.models[self.model].spec.name
 
+    def takes(self, adapter: Adapter | None) -> bool:
+        """Whether the model's engine may have an adapter."""
+        lora = self.pool.models[self.model].lora
+        return adapter is None or (lora is not None and lora.takes(adapter))
+
     def seen(self, number: int) -> PooledModel:
         """Return the model's present state under the caller's number."""
         resident = any(self.model in device.residents for device in self.driver.devices)
@@ -88,7 +94,7 @@ class ModelPools:
 
     def can_serve(self, ask: Ask) -> bool:
         """Whether any multiplexed model may answer a request."""
-        return ask.adapter is None and any(self._fitting(ask))
+        return any(self._fitting(ask))
 
     def attestable(self, ask: Ask) -> bool:
         """Whether a device that may answer a request can be attested, now or later."""
@@ -133,7 +139,7 @@ class ModelPools:
 
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
-            if ask.models is None or place.name in ask.models:
+            if (ask.models is None or place.name in ask.models) and place.takes(ask.adapter):
                 yield place
 
     def _trusted(self, ask: Ask) -> list[_Place]:
@@ -187,13 +193,16 @@ def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
     engine = model.engine
     kind = "auto" if engine is None else engine_of(engine.kind).called_as or engine.kind
     return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0, kind,
-                       None if engine is None else engine.served_as, pool.accelerator.confidential)
+                       None if engine is None else engine.served_as, pool.accelerator.confidential,
+                       lora=model.lora)
 
 
 def _slot(ticket: Ticket, place: _Place) -> PoolSlot:
     engine = place.engines[ticket.device]
     if engine.facts.url != ticket.url:  # a restarted process has another port
         engine.facts = replace(engine.facts, url=ticket.url)
+    # A model that was loaded again may have lost its adapters.
+    engine.num_losses = place.driver.devices[ticket.device].num_loads
     return PoolSlot(ticket, place, engine)
 
 

@@ -15,6 +15,7 @@ from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.http import METRICS_HEADERS, json_response
 from penstock.engines.http_body import read_body
+from penstock.fleet.adapter_costs import rooms_of
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, Tenant
 from penstock.policy.route.protocol import Router
@@ -61,7 +62,7 @@ def offer_of(fleet: Fleet) -> Offer:
     """Return the offer of a fleet: its served models and its service classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints or fleet.scales}
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
-    able = {group.model.name for group in fleet.replicas if group.lora is not None} & served
+    able = {name for name in served if any(lora is not None for lora in rooms_of(fleet, name))}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
                   if m.spec.name in served}, fleet.gateway.aliases,

@@ -14,6 +14,7 @@ from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.build import build_kv
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.policy.schedule.pacing import UNBOUNDED
@@ -34,7 +35,8 @@ class EngineSpec:
     ``step_time`` gives true step durations, ``believed`` those that the scheduler assumes (default:
     the same). The KV cache of ``kv_tokens`` is allocated from load to eviction, as engines do: it
     is part of ``HostedModel.size_bytes``, besides the weights. So memory is divided at load time,
-    and no schedule can exceed it.
+    and no schedule can exceed it. ``adapters`` is an empty store with the room of the model's
+    engine, None where the engine takes no adapters; with the model, its adapters go.
     """
 
     step_time: StepTimeModel
@@ -43,6 +45,7 @@ class EngineSpec:
     block_tokens: int = 16
     prefix_caching: bool = False
     believed: StepTimeModel | None = None
+    adapters: AdapterStore | None = None
 
     def __post_init__(self) -> None:
         if self.block_tokens < 1 or self.kv_tokens < self.block_tokens:
@@ -79,6 +82,8 @@ class Residents:
         self._requests = requests
         self._outputs = output_tokens
         self._turn_steps = turn_steps
+        self.stores: dict[int, AdapterStore] = {}
+        """The latest store of adapters of each model with room for them."""
         self._lengths = [HistoryLengths() for _ in specs]
         self._recorders: dict[int, ReplicaRecorder] = {}
         self._replicas: dict[int, SimReplica] = {}
@@ -98,11 +103,14 @@ class Residents:
         spec = self._specs[model]
         kv = build_kv(spec.schedule, spec.kv_tokens // spec.block_tokens, spec.block_tokens,
                       spec.prefix_caching)
+        adapters = self.stores.get(model, spec.adapters)
+        if adapters is not None:
+            adapters = self.stores[model] = adapters.emptied()
         scheduler = build_scheduler(spec.schedule, spec.believed or spec.step_time, kv,
-                                    self._lengths[model], lists_decodes=False)
+                                    self._lengths[model], lists_decodes=False, adapters=adapters)
         recorder = self._recorders.setdefault(model, ReplicaRecorder(_SAMPLE_PS))
         self._replicas[model] = SimReplica(model, scheduler, StepClock(spec.step_time),
-                                           Oracle(self._outputs), recorder)
+                                           Oracle(self._outputs), recorder, adapters=adapters)
         self._circle.insert(1, model)
 
     def drop(self, models: Sequence[int]) -> None:

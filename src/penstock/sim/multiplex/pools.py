@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from penstock.core.hardware import Parallelism
 from penstock.core.request import AUTO, Request
+from penstock.fleet.adapter_costs import adapter_store, slot_bytes, taken_adapters
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
 from penstock.fleet.multiplexing import usual_batch
@@ -23,6 +25,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.values import Queued
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.registry.step_times import make_step_time
 from penstock.sim.columns import Outcomes
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
@@ -51,13 +54,14 @@ class SimulatedPool:
 
     Requests are identified by their rows of the workload; ``secret`` are the confidential ones.
     ``first_device`` is the number of the pool's first device among all replicas and devices of the
-    fleet. ``requests`` are filled in as they arrive, for ``residents``.
+    fleet. ``requests`` are filled in as they arrive, for ``residents``. ``adapters`` are those that
+    each model's engine takes.
     """
 
     def __init__(self, pool: DevicePool, first_device: int, source: MultiplexedPool,
                  record: Recorder, machine: SteppedMachine, residents: Sequence[Residents],
                  requests: dict[int, Request], gate: OnlyAttested | None,
-                 secret: Collection[int]) -> None:
+                 secret: Collection[int], adapters: Sequence[frozenset[str]]) -> None:
         self.pool = pool
         self.source = source
         self.record = record
@@ -67,7 +71,12 @@ class SimulatedPool:
         self._requests = requests
         self._gate = gate
         self._secret = secret
+        self._adapters = adapters
         self._due_after_s: dict[tuple[int, str], float] = {}
+
+    def takes(self, request: Request, model: int) -> bool:
+        """Whether the engine of a model may have a request's adapter."""
+        return not request.adapter or request.adapter in self._adapters[model]
 
     def arrive(self, request: Request, model: int, now_ps: int) -> None:
         """Take a request for one of the pool's models."""
@@ -88,6 +97,11 @@ class SimulatedPool:
                                                               request.service_class)
         return Queued(request.request_id, model, request.arrival_s, request.arrival_s + due_s,
                       request.prompt_tokens, request.max_tokens)
+
+    @property
+    def stores(self) -> list[AdapterStore]:
+        """Stores of adapters of all devices and models."""
+        return [store for one in self._residents for store in one.stores.values()]
 
     def settle(self, outcomes: Outcomes) -> PoolRun:
         """Write the pool's requests to the fleet's table and return the pool's result."""
@@ -145,12 +159,13 @@ def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Leng
     record = Recorder(len(workload))
     source = MultiplexedPool(number, gate or policy, devices_of(pool), machine, residents, record)
     return SimulatedPool(pool, first_device, source, record, machine, residents, requests, gate,
-                         secret)
+                         secret, [taken_adapters(fleet, model.spec.name, model.lora)
+                                  for model in pool.models])
 
 
 def _engines(fleet: Fleet, pool: DevicePool, workload: Workload, seed: int) -> list[EngineSpec]:
-    """Return the engine settings of each model. Its KV cache is ``size_bytes`` less the weights; if
-    that holds no request, the cache is unlimited."""
+    """Return the engine settings of each model. Its KV cache is ``size_bytes`` less the weights and
+    the places for adapters; if that holds no request, the cache is unlimited."""
     names = {model.spec.name for model in pool.models}
     asked = np.array([name in names or name == AUTO for name in workload.models], dtype=np.bool_)
     tokens = (workload.prompt_tokens + workload.max_tokens)[asked[workload.model_index]]
@@ -158,8 +173,9 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload, seed: int) -> l
     specs = []
     rng = random_stream(seed, f"belief {pool.name}", 0)
     for model in pool.models:
-        weights = model.spec.weight_bytes(model.precision)
-        room = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
+        fixed = model.spec.weight_bytes(model.precision) + round(
+            slot_bytes(model.spec, Parallelism(), model.lora))
+        room = (model.size_bytes - fixed) // model.spec.kv_bytes_per_token("bf16")
         if room < longest:
             room = (longest + fleet.engine.block_tokens) * model.max_batch
         most = fleet.policies.schedule.max_num_seqs
@@ -167,7 +183,8 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload, seed: int) -> l
         specs.append(EngineSpec(
             believed, room,
             replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most)),
-            fleet.engine.block_tokens, fleet.engine.prefix_caching, believed))
+            fleet.engine.block_tokens, fleet.engine.prefix_caching, believed,
+            adapter_store(fleet, model.spec, pool.accelerator, Parallelism(), model.lora)))
     return specs
 
 

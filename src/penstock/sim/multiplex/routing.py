@@ -45,7 +45,7 @@ class PoolDoor:
     def deliver(self, request: Request, now_ps: int) -> int:
         """Deliver a request to a pool and return its source's number, NO_SOURCE where replicas must
         serve the request."""
-        places = self._places.get(request.model)
+        places = self._fitting(request)
         confidential, now_s = request.needs.confidential, now_ps / PS_PER_S
         if not places or not goes_to_pool(
                 self._dispatcher.availability(request, now_s), confidential=confidential,
@@ -59,9 +59,15 @@ class PoolDoor:
         chosen.pool.arrive(request, chosen.model, now_ps)
         return chosen.pool.source.number
 
+    def _fitting(self, request: Request) -> Sequence[_Place]:
+        """Return the models that may answer a request."""
+        places = self._places.get(request.model, ())
+        return places if not request.adapter else [
+            place for place in places if place.pool.takes(request, place.model)]
+
     def missed(self, request: Request) -> None:
         """Record a request that arrives after the end of the run and that a pool would have
         served."""
-        places = self._places.get(request.model)
+        places = self._fitting(request)
         if places and not self._dispatcher.availability(request, request.arrival_s).ever:
             places[0].pool.missed(request, places[0].model)

@@ -127,6 +127,40 @@ def test_a_session_reaches_the_scheduler_by_its_header(tmp_path) -> None:
         tmp_path / "journal-0.jsonl") if record["kind"] == "add"] == [None, "talk-1"]
 
 
+def test_an_adapter_waits_for_a_place(tmp_path) -> None:
+    fleet = FLEET.replace("replicas: [{count: 1}]", "replicas: [{lora: {max_loras: 1}}]").replace(
+        "{name: llama-3-8b}", "{name: llama-3-8b, adapters: [{name: a}, {name: b, served_as: c}]}")
+
+    async def info(session, url):
+        async with session.get(f"{url}/metrics") as answer:
+            line, = (line for line in (await answer.text()).splitlines()
+                     if line.startswith("vllm:lora_requests_info{"))
+        return line.partition(" ")[0]
+
+    async def work(cluster):
+        one = cluster.replicas[0]
+        async with aiohttp.ClientSession() as session:
+            for name in ("a", "c"):
+                async with session.post(f"{one.url}/v1/load_lora_adapter", json={
+                        "lora_name": name, "lora_path": f"hub/{name}"}) as answer:
+                    assert answer.status == 200
+            asked = [asyncio.create_task(ask(one, model=name, max_tokens=40))
+                     for name in ("a", "c")]
+            while one.engine.num_live < 2 or one.engine.scheduler.num_running < 1:
+                await asyncio.sleep(0.001)
+            seen = await info(session, one.url)
+            assert await asyncio.gather(*asked) == [200, 200]
+            assert 'running_lora_adapters="",waiting_lora_adapters=""' in await info(session,
+                                                                                     one.url)
+        return seen
+
+    assert ('{max_lora="1",running_lora_adapters="a",waiting_lora_adapters="c"}'
+            in served(work, fleet, journal_dir=tmp_path, speed=1.0))
+    adds = [one["request"] for one in read_journal(tmp_path / "journal-0.jsonl")
+            if one["kind"] == "add"]
+    assert [one["adapter"] for one in adds] == ["a", "c"]
+
+
 @pytest.mark.parametrize("noise", ["", "run: {step_time_noise: 0.3}\n",
                                    "run: {beliefs: exact}\n", "run: {beliefs: model}\n"])
 def test_journals_replay(noise, tmp_path) -> None:

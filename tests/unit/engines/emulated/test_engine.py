@@ -20,9 +20,12 @@ from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
+from support.adapter_cases import ROOMS, adapted, store_of
 from support.fake_clock import FakeLoop, play, settle
+from support.reference_driver import Trace, run_reference
 from support.scaled_examples import unit_examples
 from support.scheduler_runs import header, make_scheduler, step_by_step
 from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
@@ -44,16 +47,18 @@ class Seen:
     lags_s: list[float] = field(default_factory=list)
 
 
-def emulate(case: Case, speed: float = 1.0, late_s=lambda: 0.0) -> Seen:
+def emulate(case: Case, speed: float = 1.0, late_s=lambda: 0.0,
+            adapters: AdapterStore | None = None) -> Seen:
     """The case on an emulated engine, in no time at all."""
-    return asyncio.run(_emulate(case, speed, late_s))
+    return asyncio.run(_emulate(case, speed, late_s, adapters))
 
 
-async def _emulate(case: Case, speed: float, late_s) -> Seen:
+async def _emulate(case: Case, speed: float, late_s, adapters: AdapterStore | None) -> Seen:
     loop, stream, tasks = FakeLoop(late_s), BytesIO(), []
-    seen = Seen(make_scheduler(case))
+    seen = Seen(make_scheduler(case, adapters))
+    room = {} if adapters is None else {"max_loras": adapters.max_loras}
     engine = EmulatedEngine(seen.scheduler, StepClock(case.step_time), EngineClock(loop, speed),
-                            journal=Journal(stream, header(case)))
+                            journal=Journal(stream, header(case) | room), adapters=adapters)
 
     async def client(request: Request) -> None:
         number = request.request_id
@@ -100,8 +105,8 @@ def on_the_clock(case: Case) -> Case:
         requests=tuple(r._replace(arrival_s=to_ps(r.arrival_s) / PS_PER_S) for r in case.requests))
 
 
-def assert_same(case: Case, seen: Seen) -> None:
-    trace = step_by_step(case)
+def assert_same(case: Case, seen: Seen, trace: Trace | None = None) -> None:
+    trace = trace or step_by_step(case)
     assert seen.token_ps == {number: times for number, times in trace.token_ps.items() if times}
     assert seen.refused == trace.refused
     assert sorted(seen.blamed) == sorted(seen.refused)
@@ -117,6 +122,22 @@ def assert_same(case: Case, seen: Seen) -> None:
 def test_tokens_come_when_the_plain_simulator_says(case: Case) -> None:
     case = on_the_clock(case)
     assert_same(case, emulate(case))
+
+
+@unit_examples(200)
+@given(adapted(cases(aborts=True)), ROOMS)
+def test_so_they_come_with_adapters(case: Case, room: tuple[int, int]) -> None:
+    case = on_the_clock(case)
+    real, plain = store_of(room), store_of(room)
+    trace = run_reference(make_scheduler(case, plain), StepClock(case.step_time), case.requests,
+                          case.output_tokens, aborts=case.aborts, adapters=plain)
+    seen = emulate(case, adapters=real)
+    assert_same(case, seen, trace)
+    assert (real.num_fetches, real.num_copies, real.loaded_ps) == (
+        plain.num_fetches, plain.num_copies, plain.loaded_ps)
+    assert list(real.device) == list(plain.device)
+    records = [orjson.loads(line) for line in seen.journal.splitlines()]
+    assert replay(records, scheduler_of(records[0], case.step_time)).mismatch is None
 
 
 @unit_examples(200)

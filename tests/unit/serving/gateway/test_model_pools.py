@@ -188,6 +188,25 @@ def test_vllm_servers_take_turns_by_sleeping(tmp_path) -> None:
     assert servers[1].asked == ["wake weights,kv_cache", "sleep 1"]
 
 
+def test_an_adapter_is_loaded_again_where_its_model_was_asleep(tmp_path) -> None:
+    servers = [SleepingVllm(name) for name in ("one", "two")]
+
+    async def run():
+        async with serving(servers[0].app()) as first, serving(servers[1].app()) as second:
+            fleet = fleet_of([{"kind": "vllm", "endpoints": [url]} for url in (first, second)],
+                             MODELS[:2], adapters=[{"name": "sql", "path": "/adapters/sql"}])
+            async with gateway(fleet, tmp_path) as client:
+                for _ in range(2):
+                    assert await text(client, "sql") == "from one with sql"
+                assert await text(client, MODELS[0]) == "from one"
+                assert await text(client, MODELS[1]) == "from two"
+                assert await text(client, "sql") == "from one with sql"
+
+    asyncio.run(run())
+    assert servers[0].asked == ["wake weights,kv_cache", "load sql", "sleep 1",
+                                "wake weights,kv_cache", "load sql"]
+
+
 def test_ollama_holds_what_the_policy_says_whatever_clients_ask(tmp_path) -> None:
     server = SwappingOllama()
 

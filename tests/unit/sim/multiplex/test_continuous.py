@@ -17,14 +17,16 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.simple import Sequential, first_come
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
+from penstock.policy.schedule.adapters import AdapterStore
 from penstock.policy.schedule.options import PRESETS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import MultiplexRun
+from support.adapter_cases import ROOMS, adapted, store_of
 from support.multiplexing_cases import multiplexing
 from support.scaled_examples import unit_examples
-from support.scheduler_runs import jump
+from support.scheduler_runs import driven
 from support.strategies import EVIDENCE, Case, cases
 
 ANY = ServiceClass("any")
@@ -72,10 +74,20 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
 @unit_examples(150)
 @given(cases())
 def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) -> None:
-    alone = jump(case)
+    does_what_a_replica_does(case, None)
+
+
+@unit_examples(150)
+@given(adapted(cases()), ROOMS)
+def test_so_does_one_with_adapters(case: Case, room: tuple[int, int]) -> None:
+    does_what_a_replica_does(case, store_of(room))
+
+
+def does_what_a_replica_does(case: Case, adapters: AdapterStore | None) -> None:
+    alone, refused = driven(case, adapters=None if adapters is None else adapters.emptied())
     model = HostedModel("m", 1, BatchTime(1.0, 0.0), max_batch=1000)
     spec = EngineSpec(case.step_time, case.total_blocks * case.block_tokens, case.options,
-                      case.block_tokens, case.prefix_caching)
+                      case.block_tokens, case.prefix_caching, adapters=adapters)
     residents = Residents([spec], case.requests, case.output_tokens)
     queued = [Queued(request.request_id, 0, request.arrival_s) for request in case.requests]
     run = MultiplexSimulation(Sequential([model], first_come),
@@ -83,10 +95,10 @@ def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) 
                               FixedLoads(0.0), [residents]).run(queued)
     residents.check_integrity()
     mine = residents.answers()[0]
-    for column, same in zip(mine, alone.ended, strict=True):
+    for column, same in zip(mine, alone.recorder.flush(), strict=True):
         np.testing.assert_array_equal(column, same)
     reasons = {place: run.reasons[reason] for place, reason in enumerate(run.reason) if reason >= 0}
-    assert reasons == {**alone.shed, **alone.refused}
+    assert reasons == {**{one.request_id: why for one, why, _ in alone.shed}, **refused}
     answered = ~np.isin(mine.request_id, list(reasons))
     assert np.array_equal(run.end_s[mine.request_id[answered]], mine.last_token_s[answered])
     assert run.num_waiting == 0

@@ -73,6 +73,43 @@ def test_answers_of_continuous_devices_begin_before_they_end() -> None:
         sum(run.result.pools[0].computing_s))
 
 
+def adapted(rank: int = 8, replicas: list[dict[str, Any]] | None = None) -> Fleet:
+    """Two models that take turns, one with adapters, of which the first has a ``rank``."""
+    return fleet({"batching": "continuous", "max_residents": 1, "models": [
+        {"model": NAMES[0], "load_s": 1, "lora": {"max_loras": 2, "max_cpu_loras": 3}},
+        {"model": NAMES[1], "load_s": 1}]},
+        models=[{"name": NAMES[0], "adapters": [{"name": f"a{place}", "rank": 8 if place else rank}
+                                                for place in range(4)]}, {"name": NAMES[1]}],
+        traffic=[{"model": NAMES[0], "lengths": LENGTHS, "rate_per_s": 1, "num_requests": 60,
+                  "adapters": {"base_share": 0.2}},
+                 {"model": NAMES[1], "lengths": LENGTHS, "rate_per_s": 0.2, "num_requests": 10}],
+        replicas=replicas)
+
+
+def test_adapters_come_and_go_with_their_model() -> None:
+    file = adapted()
+    run = run_fleet(file, fleet_workload(file), 0)
+    assert run.result.table.finished.all()
+    document = run.summary.document()
+    loads, named = document["adapters"]["loads"], document["adapters"]["num_adapters"]
+    model, = (one for one in document["multiplexing"][0]["models"] if one["model"] == NAMES[0])
+    assert model["loads"] > 1
+    assert named == 4
+    # Host memory for three of four adapters, and none is left of a model that was evicted.
+    assert 4 + model["loads"] - 1 <= loads["from_disk"] <= loads["to_device"]
+    assert loads["waited_s"] > 0
+
+
+def test_an_adapter_of_a_higher_rank_goes_to_the_engine_that_takes_it() -> None:
+    file = adapted(64, [{"model": NAMES[0], "lora": {"max_rank": 64}, "count": 1}])
+    workload = fleet_workload(file)
+    table = simulate(file, workload).table
+    assert table.finished.all()
+    high = np.array([workload.adapters[place] == "a0" for place in workload.adapter_index])
+    assert high.any()
+    assert (table.replica[high] == 0).all()
+
+
 def test_memory_beside_the_weights_is_the_kv_cache() -> None:
     def preempted(size_gib: float) -> int:
         file = fleet({"batching": "continuous", "memory_gib": 70, "models": [
