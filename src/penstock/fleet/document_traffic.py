@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Tag
+from pydantic import Field, Tag
 
 from penstock.fleet.document_adapters import TrafficAdaptersSection
 from penstock.fleet.fields import (
@@ -141,6 +141,9 @@ class ClientsSection(Section):
                                     86_400, default=0.0)
 
 
+ReasoningShare = Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)]
+
+
 class AgentsSection(Section):
     """Sessions of agents, each turn after the answer to the turn before and a tool's or a person's
     time. Prompts grow, and share their beginnings."""
@@ -158,6 +161,9 @@ class AgentsSection(Section):
     human_share: ShareOrZero | None = described(
         "Share of turns that a person sends; the others follow a tool. Left out, the profile's.",
         0.3)
+    reasoning_share: ReasoningShare = described(
+        "Share of output tokens that is reasoning before the answer, which later prompts omit; "
+        "answers keep the profile's lengths.", 0.7, default=0.0)
 
 
 class TrafficSection(Section):

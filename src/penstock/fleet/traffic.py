@@ -172,7 +172,8 @@ def _agents(path: Path, entry: TrafficSection, agents: str | AgentsSection) -> A
         raise PlacedError((*path[:-1], "rate_per_s"),
                           "stands beside agents; set agents.sessions_per_s instead")
     found = AgentSessions(agents.profile, agents.sessions_per_s, agents.num_sessions,
-                          agents.token_scale, agents.mean_turns, agents.human_share)
+                          agents.token_scale, agents.mean_turns, agents.human_share,
+                          agents.reasoning_share)
     try:
         agent_traffic(found).check()
     except InputError as error:
@@ -182,7 +183,8 @@ def _agents(path: Path, entry: TrafficSection, agents: str | AgentsSection) -> A
 
 def agent_traffic(found: AgentSessions) -> AgentTraffic:
     """Return the sessions of the workload package."""
-    profile = PROFILES[found.profile].scaled(found.token_scale)
+    profile = replace(PROFILES[found.profile].scaled(found.token_scale),
+                      reasoning_share=found.reasoning_share)
     if found.mean_turns is not None:
         profile = replace(profile, mean_turns=found.mean_turns)
     if found.human_share is not None:

@@ -35,7 +35,7 @@ class ClientFiles:
 @dataclass(frozen=True, slots=True)
 class AgentSessions:
     """Sessions of agents, drawn by a profile of ``workload.agents`` with every length times
-    ``token_scale``. Without ``mean_turns`` the profile's counts."""
+    ``token_scale``. Without ``mean_turns`` or ``human_share`` the profile's count."""
 
     profile: str
     sessions_per_s: float
@@ -43,6 +43,7 @@ class AgentSessions:
     token_scale: float = 1.0
     mean_turns: float | None = None
     human_share: float | None = None
+    reasoning_share: float = 0.0
 
 
 Lengths = TraceFile | ClientFiles | AgentSessions | LengthDistribution | str

@@ -38,7 +38,9 @@ class AgentProfile:
     answer before and ``new`` tokens. The context falls back to a summary with probability
     ``reset_probability`` / (1 - context / limit), surely at the limit. ``restart_share`` of the
     sessions begin again at a turn within ``restart_turns``. ``human_share`` of the waits between
-    turns are a person's, the others a tool's.
+    turns are a person's, the others a tool's. ``output`` is the answer that later prompts have.
+    Reasoning comes before the answer, as ``reasoning_share`` of all output tokens; later prompts
+    omit it, as chat templates of reasoning models do.
     """
 
     new: LogNormal
@@ -56,6 +58,7 @@ class AgentProfile:
     restart_share: float
     restart_turns: tuple[int, int]
     mean_turns: float
+    reasoning_share: float = 0.0
 
     def scaled(self, factor: float) -> "AgentProfile":
         """Return the profile with all lengths times ``factor``."""
@@ -158,7 +161,8 @@ class _Drawing:
             if turn > 1:
                 human = rng.random() < profile.human_share
                 delay_s = (profile.human_s if human else profile.tool_s).draw(rng)
-            new, output = self._tokens(profile.new), self._tokens(profile.output)
+            new, answer = self._tokens(profile.new), self._tokens(profile.output)
+            output = round(answer / (1.0 - profile.reasoning_share))
             if turn == restart:
                 context = first
             elif self._resets(context.tokens + new + output):
@@ -171,7 +175,7 @@ class _Drawing:
             turns.prompt.append(context.tokens)
             turns.output.append(output)
             turns.hashes.append(context.hashes)
-            context = self._longer(context, output)
+            context = self._longer(context, answer)
 
     def trace(self) -> Trace:
         """Return all turns in order of their earliest times."""

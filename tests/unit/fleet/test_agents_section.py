@@ -8,6 +8,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.traffic import check_open
 from penstock.fleet.values_traffic import AgentSessions
+from penstock.fleet.write import to_yaml
 from penstock.sim.simulation import simulate
 
 FLEET = """\
@@ -32,6 +33,14 @@ def test_a_name_alone_takes_the_profile_s_figures():
         "inference-day-2026", 0.1, 100)
 
 
+def test_reasoning_is_read_and_written_back():
+    fleet = fleet_of(SETTINGS.replace("}", ", reasoning_share: 0.7}"))
+    assert fleet.traffic[0].lengths.reasoning_share == 0.7
+    assert parse_fleet(to_yaml(fleet)) == fleet
+    plain, longer = (fleet_workload(one).output_tokens.sum() for one in (fleet_of(), fleet))
+    assert longer == pytest.approx(plain / 0.3, rel=0.05)
+
+
 def test_sessions_run_to_their_end():
     fleet = fleet_of()
     workload = fleet_workload(fleet)
@@ -52,6 +61,7 @@ def test_sessions_run_to_their_end():
     (SETTINGS, ", arrivals: poisson", "stands beside agents, which have arrivals of their own"),
     (SETTINGS, ", lengths: azure-2023-code", "states lengths and agents; expected one of"),
     ("{mean_turns: 0.2}", "", "mean_turns is 0.2; expected at least 1"),
+    ("{reasoning_share: 0.95}", "", "reasoning_share: expected at most 0.9, found 0.95"),
     ("{token_scale: 0.001}", "", "raise token_scale")])
 def test_what_cannot_be_drawn_is_refused(agents, more, said):
     with pytest.raises(InputError, match=said):

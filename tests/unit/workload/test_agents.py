@@ -52,6 +52,15 @@ def test_a_day_has_the_figures_of_its_source():
     assert trace.prompt_tokens[first].mean() == pytest.approx(42_000 + 15_000 + 6_000, rel=0.1)
 
 
+def test_reasoning_lengthens_outputs_and_no_later_prompt():
+    # Where a context is reset depends on whole outputs; without resets prompts are the same.
+    never = replace(TENTH, reset_probability=0.0, context_limit=10_000_000)
+    plain, reasoning = (drawn(replace(never, reasoning_share=share)) for share in (0.0, 0.75))
+    np.testing.assert_array_equal(reasoning.output_tokens, 4 * plain.output_tokens)
+    np.testing.assert_array_equal(reasoning.prompt_tokens, plain.prompt_tokens)
+    np.testing.assert_array_equal(reasoning.prefixes.values, plain.prefixes.values)
+
+
 def test_a_prompt_contains_the_prompt_and_the_answer_before_it():
     trace = drawn(replace(TENTH, reset_probability=0.0, restart_share=0.0,
                           context_limit=10_000_000))
