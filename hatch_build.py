@@ -32,6 +32,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "core/decision.py", "core/request.py", "core/slo.py", "core/snapshot.py", "core/step.py",
     "core/units.py", "core/value.py",
+    "engines/client/sse.py",
     "perf/step_time/calibration.py", "perf/step_time/decode_times.py",
     "perf/step_time/knee.py", "perf/step_time/linear.py",
     "perf/loading/host_loads.py", "perf/loading/host_memory.py",
@@ -58,6 +59,7 @@ COMPILED = (
     "policy/schedule/pacing_penstock.py", "policy/schedule/programs.py",
     "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
+    "serving/gateway/relay.py",
     "policy/route/roles.py",
     "sim/cluster.py", "sim/dispatch.py", "sim/drafted_oracle.py", "sim/drafted_recorder.py",
     "sim/flusher.py", "sim/handover.py", "sim/inbox.py", "sim/int_rows.py",

@@ -9,7 +9,7 @@ from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import Answers
 from penstock.serving.gateway.proxy import Proxy
-from penstock.serving.tenants import lease, repeats, slice_store, store
+from penstock.serving.tenants import batch_writer, lease, repeats, slice_store, store
 from penstock.serving.tenants.holdings import TenantSlices
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.ledger import Ledger
@@ -39,12 +39,12 @@ def _waits_for_nothing(_):
 
 
 def _charges_again(charge):
-    def broken(connection, one, gateway, *, resolved):
-        if store._charge_of(connection, one.decision_id) is None:
-            charge(connection, one, gateway, resolved=resolved)
+    def broken(self, connection, one, gateway, *, resolved):
+        if batch_writer._charge_of(connection, one.decision_id) is None:
+            charge(self, connection, one, gateway, resolved=resolved)
         elif not resolved:
-            store._add(connection, {(one.tenant, store.day_of(one.at_s), one.model):
-                                    store.amounts(one)})
+            self._add(connection, (one.tenant, batch_writer.day_of(one.at_s), one.model),
+                      batch_writer.amounts(one))
     return broken
 
 
@@ -53,7 +53,7 @@ def _writes_once(write):
     def broken(self, batch, gateway):
         try:
             with self._engine.begin() as connection:
-                store._write_new(connection, batch, gateway)
+                self._writer.write_new(connection, batch, gateway)
         except store.IntegrityError:
             return
         except store.SQLAlchemyError as error:
@@ -177,7 +177,7 @@ BROKEN = {
     "ends twice": Fault(Proxy, "_settle", _ends_twice, "ends"),
     "forgets the end of who leaves": Fault(Proxy, "_settle", _forgets_the_end, "ends"),
     "does not wait for the charge": Fault(Ledger, "written", _waits_for_nothing, "lost"),
-    "charges again": Fault(store, "_charge", _charges_again, "sums"),
+    "charges again": Fault(batch_writer.BatchWriter, "charge", _charges_again, "sums"),
     "takes a batch for written": Fault(Store, "write", _writes_once, "lost", first=300),
     "charges above the hold": Fault(lease, "judge", _charges_more_than_the_hold, "charges"),
     "forgets repeated requests": Fault(repeats, "claim", _forgets_repeats, "repeats"),

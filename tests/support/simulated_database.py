@@ -102,6 +102,7 @@ class _FaultyEngine:
 
     def __init__(self, database):
         self.begin = self.connect = database.transaction
+        self.dialect = database._engine.dialect
 
     def dispose(self):
         pass

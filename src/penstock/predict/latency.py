@@ -94,7 +94,8 @@ class LatencyPrior:
         alone_s = self._decodes.seconds(1, 0)
         tpot_s = max(_LEAST_S, seconds(0, 0.0, together + 1,
                                        context + replica.queued_prompt_tokens))
-        context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
+        slopes = self.step.slopes
+        context_s = slopes.context_s if slopes is not None else 0.0
         seq_s = max(0.0, self._decodes.seconds(together + 2, 0) - alone_s) / (together + 1)
         wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)
         return Pace(wait_s + 0.5 * chunk_s * (running > 0),

@@ -10,7 +10,7 @@ import yaml
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from penstock.serving.gateway.metrics import OUTCOMES
+from penstock.serving.gateway.request_metrics import OUTCOMES
 from penstock.serving.gateway.tally import _JUDGED
 from penstock.serving.scaling.loop import STATES
 from support.exposed_metrics import controller_series, gateway_series

@@ -370,7 +370,8 @@ class EngineState:
 
     def _seen(self, now_s: float, *, with_queue: bool) -> ReplicaSnapshot:
         facts, load = self.facts, self._load
-        waiting, running, queued, held, pending = self.own_load().plus(self._peers)
+        own, peers = self.own_load(), self._peers
+        waiting, running, queued, held, pending = own if peers is NO_PEERS else own.plus(peers)
         share = load.kv_used_share
         return ReplicaSnapshot(
             facts.replica_id, facts.model, self.observed_at_s,

@@ -149,21 +149,15 @@ class Account:
         pick.decision.outcome = {
             "outcome": outcome, "e2e_s": duration_s, "ttft_s": ttft_s, "met_targets": is_met,
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
-        own = self._books.gateway.of(ask.name or "", ask.service_class.name)
-        own.outcomes[outcome].inc()
-        own.prompt_tokens.inc(prompt_tokens)
-        own.output_tokens.inc(output_tokens)
-        if is_met:
-            own.met.inc()
+        self._books.gateway.of(ask.name or "", ask.service_class.name).add(
+            outcome, prompt_tokens, output_tokens, ttft_s, duration_s, is_met=is_met)
         if outcome == "cancelled":
             self._books.metrics.cancelled.inc()
         elif outcome != "finished":
             self._books.metrics.error(self._flow, str(self.status))
         else:
-            own.e2e.observe(duration_s)
             self._measure(counts, prompt_tokens, output_tokens, ttft_s, duration_s)
         if ttft_s is not None:
-            own.ttft.observe(ttft_s)
             counts.ttft_s.observe(ttft_s)
         self._learn(output_tokens, ttft_s, duration_s, finished=outcome == "finished")
 

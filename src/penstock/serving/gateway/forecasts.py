@@ -103,6 +103,8 @@ def prompt_text(parts: Iterable[Part]) -> str:
 def opening(text: str) -> tuple[int, ...]:
     """Return hashes of the text's full blocks. Each hash covers all text before its end."""
     content = text.encode(errors="replace")
+    if len(content) < BLOCK_BYTES:
+        return ()
     found: list[int] = []
     so_far = blake2b(digest_size=8)
     for start in range(0, len(content) - BLOCK_BYTES + 1, BLOCK_BYTES):

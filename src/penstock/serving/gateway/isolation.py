@@ -26,8 +26,7 @@ class PrefixIsolation:
     def domain(self, ask: Ask) -> str:
         """Return the domain of a request's prefixes; empty where all tenants share. A salt of the
         client's own divides the domain further."""
-        domain, own = self._options.prefix_domain(ask.tenant), ask.body.get(CACHE_SALT)
-        return f"{domain}\0{own}" if isinstance(own, str) and own else domain
+        return _divided(self._options.prefix_domain(ask.tenant), ask)
 
     def cache(self, ask: Ask) -> str:
         """Return the domain of a request's blocks: prompts for an adapter have blocks of their
@@ -44,7 +43,7 @@ class PrefixIsolation:
         tenants = self._options.prefix_domain(ask.tenant)
         if tenants in ("", ANYBODY.name):
             return None
-        domain = self.domain(ask)
+        domain = _divided(tenants, ask)
         if domain != tenants:
             return self._salt(domain)
         found = self._salts.get(domain)
@@ -63,3 +62,9 @@ class PrefixIsolation:
     def _hashed(self, text: str) -> str:
         named = text.encode(errors="replace")
         return urlsafe_b64encode(digest(self._secret, named, sha256)).rstrip(b"=").decode()
+
+
+def _divided(domain: str, ask: Ask) -> str:
+    """Return the part of a domain that a request may use."""
+    own = ask.body.get(CACHE_SALT)
+    return f"{domain}\0{own}" if isinstance(own, str) and own else domain

@@ -2,32 +2,15 @@
 
 from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
 from penstock.core.attestation import attestation_violation
 from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
-
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
-"""Outcomes of valid requests: the answer was complete; the engine refused; no engine could answer;
-the answer broke off after its first byte; the client disconnected; no place was free in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassMetrics:
-    """The metrics of one model and class, looked up once."""
-
-    outcomes: dict[str, Counter]
-    prompt_tokens: Counter
-    output_tokens: Counter
-    met: Counter
-    ttft: Histogram
-    e2e: Histogram
+from penstock.serving.gateway.request_metrics import ClassCounts, RequestMetrics
 
 
 class GatewayMetrics:
@@ -37,24 +20,12 @@ class GatewayMetrics:
     def __init__(self, confidential: ConfidentialCounts) -> None:
         self._confidential = confidential
         self._registry = CollectorRegistry()
-        names = ("model_name", "service_class")
-        self._classes: dict[tuple[str, str], ClassMetrics] = {}
-        self.requests = Counter("penstock:requests", "Requests by how they ended",
-                                (*names, "outcome"), registry=self._registry)
-        self.prompt_tokens = Counter("penstock:prompt_tokens", "Prompt tokens of answered requests",
-                                     names, registry=self._registry)
-        self.output_tokens = Counter("penstock:generation_tokens", "Output tokens passed on", names,
-                                     registry=self._registry)
-        self.met = Counter("penstock:requests_in_time", "Requests that met every target of their "
-                           "class", names, registry=self._registry)
+        self._requests = RequestMetrics()
+        self._registry.register(self._requests)
         self.retries = Counter("penstock:retries", "Attempts that failed before the first byte",
                                ("url",), registry=self._registry)
         self.disputed = Counter("penstock:usage_disputed", "Answers whose engine counted tokens "
                                 "that cannot be true", ("url",), registry=self._registry)
-        self.ttft = Histogram("penstock:time_to_first_token_seconds", "At the gateway", names,
-                              buckets=_SECONDS, registry=self._registry)
-        self.e2e = Histogram("penstock:e2e_request_latency_seconds", "At the gateway", names,
-                             buckets=_SECONDS, registry=self._registry)
         self.in_flight = Gauge("penstock:num_requests_in_flight", "Requests on an engine",
                                ("url",), registry=self._registry)
         self.waiting = Gauge("penstock:num_requests_waiting", "Requests that wait for a place",
@@ -72,16 +43,9 @@ class GatewayMetrics:
         self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
                                ("url",), registry=self._registry)
 
-    def of(self, model: str, service_class: str) -> ClassMetrics:
-        """Return the metrics of a model and a class."""
-        found = self._classes.get((model, service_class))
-        if found is None:
-            labels = (model, service_class)
-            found = self._classes[labels] = ClassMetrics(
-                {outcome: self.requests.labels(*labels, outcome) for outcome in OUTCOMES},
-                self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
-                self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
-        return found
+    def of(self, model: str, service_class: str) -> ClassCounts:
+        """Return the counts of a model and a class."""
+        return self._requests.of(model, service_class)
 
     def show(self, engines: Sequence[EngineState], num_waiting: int, now_s: float,
              wall_s: float) -> None:

@@ -334,23 +334,15 @@ class Proxy:
             self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
             self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
             return
-        metrics = self._metrics.of(ask.name or "", ask.service_class.name)
-        metrics.outcomes[outcome].inc()
-        metrics.output_tokens.inc(output_tokens)
-        metrics.prompt_tokens.inc(prompt_tokens)
-        if ttft_s is not None:
-            metrics.ttft.observe(ttft_s)
-        if outcome == "finished":
-            metrics.e2e.observe(now_s - exchange.begun_s)
         is_met = self.tally.add(end, now_s)
+        self._metrics.of(ask.name or "", ask.service_class.name).add(
+            outcome, prompt_tokens, output_tokens, ttft_s, end.e2e_s, is_met=is_met)
         exchange.decision.outcome["met_targets"] = is_met
         exchange.ending = outcome, {
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
             "gen_ai.usage.input_tokens": prompt_tokens,
             "gen_ai.usage.output_tokens": output_tokens,
             "gen_ai.response.finish_reasons": end_reason and [end_reason]}
-        if is_met:
-            metrics.met.inc()
         self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
         if self._log is not None:
             self._log.add({**exchange.decision.document(), **exchange.lease.origin})

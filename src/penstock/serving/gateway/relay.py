@@ -237,22 +237,24 @@ class _EventTemplate(NamedTuple):
         """Return how many such events follow from ``start`` on, at most ``most``, and the bytes of
         their texts. A text is the whole, non-empty inside of a JSON string."""
         opening, ending, between = self
+        find, begins = stream.find, stream.startswith
         num_events = num_bytes = 0
-        if not stream.startswith(opening, start):
+        if not begins(opening, start):
             return 0, 0
-        at = start + len(opening)
+        at, to_next = start + len(opening), len(between)
         while num_events < most:
             # A search for all of ``between`` would prepare itself anew for every event.
-            end = stream.find(b'"', at)
-            is_last = not stream.startswith(between, end)
-            if end <= at or stream[end - 1] == _BACKSLASH or stream.find(b"\n", at, end) >= 0 or (
-                    is_last and not stream.startswith(ending, end)):
+            end = find(b'"', at)
+            if end <= at or stream[end - 1] == _BACKSLASH or find(b"\n", at, end) >= 0:
+                break
+            is_last = not begins(between, end)
+            if is_last and not begins(ending, end):
                 break
             num_events += 1
             num_bytes += end - at
             if is_last:
                 break
-            at = end + len(between)
+            at = end + to_next
         return num_events, num_bytes
 
 

@@ -80,6 +80,7 @@ class TenantGate:
         self._keyring = Keyring()
         self._quotas: dict[str, TenantQuota] = {}
         self._open: dict[str, Lease] = {}
+        self._listed: dict[str, Tenant] = {}
         self.adopt(config)
         if ledger is not None:
             ledger.on_written = self._on_written
@@ -114,7 +115,7 @@ class TenantGate:
         self.issuers.adopt(config.options.issuers)
         self._config = config
         self._close_if_needed()
-        listed = {tenant.name: tenant for tenant in config.options.tenants}
+        self._listed = listed = {tenant.name: tenant for tenant in config.options.tenants}
         for name, quota in self._quotas.items():
             quota.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
         for tenant in listed.values():
@@ -139,8 +140,7 @@ class TenantGate:
             raise _unknown("this API key has expired", "expired_key")
         if not key.tenant:
             return Identity(None, key.admin, key)
-        tenants = self._config.options.tenants
-        tenant = next((one for one in tenants if one.name == key.tenant), None)
+        tenant = self._listed.get(key.tenant)
         if tenant is None:
             if self._needs_listing:
                 raise ServiceError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
@@ -301,14 +301,18 @@ class TenantGate:
                 self.ledger.put(record)
 
     def _on_written(self, records: list[Record]) -> None:
+        charged: dict[str, int] = {}
         for record in records:
-            self.idempotency.claims.written(record)
             if isinstance(record, Settlement):
-                account = self._quotas[record.tenant].account
-                account.unwritten -= record.charged_nanos
-                account.written += record.charged_nanos
-                if self.holdings is not None:
-                    self.holdings.spent(record.tenant, record.charged_nanos)
+                charged[record.tenant] = charged.get(record.tenant, 0) + record.charged_nanos
+                if record.keyed:
+                    self.idempotency.claims.written(record)
+        for tenant, nanos in charged.items():
+            account = self._quotas[tenant].account
+            account.unwritten -= nanos
+            account.written += nanos
+            if self.holdings is not None:
+                self.holdings.spent(tenant, nanos)
 
     def _on_totals(self, totals: "LedgerTotals") -> None:
         self._keyring = totals.keyring

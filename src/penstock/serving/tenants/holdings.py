@@ -202,10 +202,10 @@ class TenantSlices:
     def _is_short(self, resource: Resource, wants: Wants, now_s: float) -> bool:
         """Whether the slice of a resource is too small for a request."""
         amount, local = wants.of(resource), self._slices.get(resource)
-        if local is None or now_s >= local.expires_s:
-            return amount > 0
-        free = local.amount if resource in RATES else local.amount - self._in_use(resource)
-        return free < amount and amount > 0
+        if amount <= 0:
+            return False
+        return local is None or now_s >= local.expires_s \
+            or local.amount - self._in_use(resource) < amount
 
 
 class Holdings:

@@ -11,7 +11,7 @@ from penstock.core.money import to_money
 from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.answer_store import AnswerStore, KeptAnswer
 from penstock.serving.tenants.claims import KEPT_S, Claim, Earlier
-from penstock.serving.tenants.records import Record, Settlement
+from penstock.serving.tenants.records import Settlement
 
 if TYPE_CHECKING:  # not imported at run time: a gateway without a ledger needs no SQLAlchemy
     from penstock.serving.tenants.ledger import Ledger
@@ -36,8 +36,8 @@ class Claims(Protocol):
     def settled(self, one: Settlement) -> None:
         """Take the end of a request with a key, before it is written."""
 
-    def written(self, record: Record) -> None:
-        """Take a record that is in the ledger."""
+    def written(self, one: Settlement) -> None:
+        """Take the end of a request with a key that is in the ledger."""
 
 
 class LocalClaims:
@@ -70,7 +70,7 @@ class LocalClaims:
         at_s, earlier = self._found[digest]
         self._found[digest] = at_s, earlier._replace(charged_nanos=one.charged_nanos)
 
-    def written(self, record: Record) -> None:
+    def written(self, one: Settlement) -> None:
         pass
 
     def _forget(self, now_s: float) -> None:
@@ -117,9 +117,8 @@ class LedgerClaims:
     def settled(self, one: Settlement) -> None:
         pass
 
-    def written(self, record: Record) -> None:
-        if isinstance(record, Settlement) and record.keyed:
-            self._active.discard(record.decision_id)
+    def written(self, one: Settlement) -> None:
+        self._active.discard(one.decision_id)
 
 
 class Kept(NamedTuple):

@@ -23,17 +23,17 @@ class Bucket:
         the bucket."""
         if amount > self.per_minute:
             return inf
-        self._fill(now_s)
+        if now_s > self._at_s:
+            self._fill(now_s)
         # The small term absorbs rounding of sums, which would cause a wait of 1e-12 s.
         return max(0.0, (amount - self._level - 1e-9) * 60.0 / self.per_minute)
 
     def take(self, amount: float, now_s: float) -> None:
         """Take an amount, or give back where it is negative."""
-        self._fill(now_s)
+        if now_s > self._at_s:
+            self._fill(now_s)
         self._level = min(self._level - amount, self._most)
 
     def _fill(self, now_s: float) -> None:
-        if now_s > self._at_s:
-            self._level = min(self._most,
-                              self._level + (now_s - self._at_s) * self._most / 60.0)
-            self._at_s = now_s
+        self._level = min(self._most, self._level + (now_s - self._at_s) * self._most / 60.0)
+        self._at_s = now_s

@@ -5,6 +5,10 @@ from typing import Any
 from penstock.serving.tenants.budgets import day_of
 from penstock.serving.tenants.records import Opening, Progress, Settlement
 
+CHARGE_COLUMNS = ("decision_id", "tenant", "model", "day", "at_s", "prompt_tokens",
+                  "output_tokens", "charged_nanos", "resolved", "disputed", "gateway")
+"""Order of the values of a charge's row."""
+
 
 def amounts(one: Any) -> list[int]:
     """Return what a settlement, or a row of a charge, adds to the sums."""
@@ -25,9 +29,7 @@ def advance(one: Progress) -> dict[str, Any]:
             "new_output_tokens": one.output_tokens, "new_charged_nanos": one.charged_nanos}
 
 
-def charge_row(one: Settlement, gateway: str) -> dict[str, Any]:
-    """Return the row of a charge."""
-    return {"decision_id": one.decision_id, "tenant": one.tenant, "model": one.model,
-            "day": day_of(one.at_s), "at_s": one.at_s, "prompt_tokens": one.prompt_tokens,
-            "output_tokens": one.output_tokens, "charged_nanos": one.charged_nanos,
-            "resolved": False, "disputed": one.disputed, "gateway": gateway}
+def charge_row(one: Settlement, gateway: str, resolved: int, disputed: int) -> tuple[Any, ...]:
+    """Return the row of a charge, with booleans as the database has them."""
+    return (one.decision_id, one.tenant, one.model, day_of(one.at_s), one.at_s, one.prompt_tokens,
+            one.output_tokens, one.charged_nanos, resolved, disputed, gateway)

@@ -1,7 +1,6 @@
 """The ledger in a database: SQLite in WAL mode, or any database that SQLAlchemy supports."""
 
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -25,11 +24,10 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 from penstock.core.errors import InputError
 from penstock.serving.tenants import repeats, slice_store
 from penstock.serving.tenants.administration import key_of, key_row
-from penstock.serving.tenants.budgets import day_of
+from penstock.serving.tenants.batch_writer import SUMS, BatchWriter
 from penstock.serving.tenants.claims import Claim, Earlier
 from penstock.serving.tenants.keys import Key
 from penstock.serving.tenants.records import Batch, Settlement
-from penstock.serving.tenants.rows import advance, amounts, charge_row, open_row
 from penstock.serving.tenants.schema import NewerLedgerError, bring_up_to_date, stated
 from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, OPEN, SPEND
 
@@ -38,7 +36,6 @@ DEAD_AFTER_S = 60.0
 
 _BUSY_S, _TRIES = 2.0, 5
 T = TypeVar("T")
-_SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos", "num_disputed")
 
 
 class StoreError(Exception):
@@ -70,6 +67,7 @@ class Store:
         self.name = name
         self._file = file
         self._identity = _identity(file)
+        self._writer = BatchWriter(engine.dialect)
 
     def close(self) -> None:
         """Close the database."""
@@ -139,12 +137,12 @@ class Store:
         self._check_file()
         try:
             with self._engine.begin() as connection:
-                _write_new(connection, batch, gateway)
+                self._writer.write_new(connection, batch, gateway)
         except IntegrityError:
             # Some rows exist: the confirmation of a commit was lost, or another gateway took this
             # one for dead and resolved its requests. Write one by one, then.
             with self._transaction() as connection:
-                _write_each(connection, batch, gateway)
+                self._writer.write_each(connection, batch, gateway)
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
 
@@ -156,7 +154,7 @@ class Store:
             with self._transaction() as connection:
                 rows = connection.execute(select(OPEN).where(OPEN.c.gateway == gateway)).all()
                 for row in rows:
-                    _charge(connection, Settlement(
+                    self._writer.charge(connection, Settlement(
                         row.decision_id, row.tenant, row.model, now_s, row.prompt_tokens,
                         row.output_tokens, row.charged_nanos), gateway, resolved=True)
                 connection.execute(delete(OPEN).where(OPEN.c.gateway == gateway))
@@ -232,14 +230,14 @@ class Store:
 
     def report(self, since_day: int, tenant: str | None = None) -> list[Spent]:
         """Return the spending of each tenant, or of one, by model, since a day, inclusive."""
-        sums = [func.sum(SPEND.c[name]).label(name) for name in _SUMS]
+        sums = [func.sum(SPEND.c[name]).label(name) for name in SUMS]
         query = select(SPEND.c.tenant, SPEND.c.model, *sums).where(SPEND.c.day >= since_day)
         if tenant is not None:
             query = query.where(SPEND.c.tenant == tenant)
         with self._transaction() as connection:
             rows = connection.execute(query.group_by(SPEND.c.tenant, SPEND.c.model)
                                       .order_by(SPEND.c.tenant, SPEND.c.model)).all()
-        return [Spent(row.tenant, row.model, *(int(getattr(row, name)) for name in _SUMS))
+        return [Spent(row.tenant, row.model, *(int(getattr(row, name)) for name in SUMS))
                 for row in rows]
 
     def prune_keys(self, now_s: float) -> None:
@@ -258,81 +256,7 @@ class Store:
         return len(names) == most
 
 
-# Built once, so that SQLAlchemy's cache of compiled statements applies.
-_CLOSE = delete(OPEN).where(OPEN.c.decision_id == bindparam("name"))
 _FORGET = delete(CHARGES).where(CHARGES.c.decision_id == bindparam("name"))
-_ADVANCE = update(OPEN).where(OPEN.c.decision_id == bindparam("name")).values(
-    {column: bindparam(f"new_{column}") for column in
-     ("model", "prompt_tokens", "output_tokens", "charged_nanos")})
-_ADD = update(SPEND).where(
-    SPEND.c.tenant == bindparam("t"), SPEND.c.day == bindparam("d"),
-    SPEND.c.model == bindparam("m")).values(
-        {name: SPEND.c[name] + bindparam(f"more_{name}") for name in _SUMS})
-
-
-def _write_new(connection: Connection, batch: Batch, gateway: str) -> None:
-    settled = repeats.settle(connection, batch.settlements)
-    if openings := [open_row(one, gateway) for one in batch.openings.values()]:
-        connection.execute(insert(OPEN), openings)
-    if batch.progresses:
-        connection.execute(_ADVANCE, [advance(one) for one in batch.progresses.values()])
-    if closing := [{"name": name} for name, one in settled.items() if one.opened]:
-        connection.execute(_CLOSE, closing)
-    if charges := [charge_row(one, gateway) for one in settled.values() if one.delivered]:
-        connection.execute(insert(CHARGES), charges)
-    sums: defaultdict[tuple[str, int, str], list[int]] = defaultdict(lambda: [0] * len(_SUMS))
-    for one in settled.values():
-        if one.delivered:
-            total = sums[one.tenant, day_of(one.at_s), one.model]
-            for number, more in enumerate(amounts(one)):
-                total[number] += more
-    _add(connection, sums)
-
-
-def _write_each(connection: Connection, batch: Batch, gateway: str) -> None:
-    for name, opening in batch.openings.items():
-        known = connection.execute(select(OPEN.c.decision_id).where(OPEN.c.decision_id == name))
-        if known.first() is None and _charge_of(connection, name) is None:
-            connection.execute(insert(OPEN), open_row(opening, gateway))
-    for progress in batch.progresses.values():
-        connection.execute(_ADVANCE, advance(progress))
-    for name, settlement in repeats.settle(connection, batch.settlements).items():
-        connection.execute(_CLOSE, {"name": name})
-        _charge(connection, settlement, gateway, resolved=False)
-
-
-def _charge(connection: Connection, one: Settlement, gateway: str, *, resolved: bool) -> None:
-    """Charge a request unless it was charged. A settlement by its own gateway replaces a resolved
-    charge."""
-    before = _charge_of(connection, one.decision_id)
-    counts, row = one.delivered, {**charge_row(one, gateway), "resolved": resolved}
-    if before is None:
-        if counts or resolved:
-            connection.execute(insert(CHARGES), row)
-        if counts:
-            _add(connection, {(one.tenant, day_of(one.at_s), one.model): amounts(one)})
-        return
-    if resolved or not before.resolved:
-        return
-    connection.execute(update(CHARGES).where(CHARGES.c.decision_id == one.decision_id), row)
-    old = (before.tenant, before.day, before.model)
-    if before.prompt_tokens or before.output_tokens or before.charged_nanos:
-        _add(connection, {old: [-amount for amount in amounts(before)]})
-    if counts:
-        _add(connection, {(one.tenant, day_of(one.at_s), one.model): amounts(one)})
-
-
-def _charge_of(connection: Connection, name: str) -> Any:
-    return connection.execute(select(CHARGES).where(CHARGES.c.decision_id == name)).first()
-
-
-def _add(connection: Connection, sums: Mapping[tuple[str, int, str], list[int]]) -> None:
-    for (tenant, day, model), more in sums.items():
-        done = connection.execute(_ADD, {"t": tenant, "d": day, "m": model, **{
-            f"more_{name}": number for name, number in zip(_SUMS, more, strict=True)}})
-        if done.rowcount == 0:
-            connection.execute(insert(SPEND), {"tenant": tenant, "day": day, "model": model,
-                                               **dict(zip(_SUMS, more, strict=True))})
 
 
 # -- opening ------------------------------------------------------------------------------------

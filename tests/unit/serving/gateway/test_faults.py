@@ -18,7 +18,7 @@ import orjson
 
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.limits import Limits
-from penstock.serving.gateway.metrics import OUTCOMES
+from penstock.serving.gateway.request_metrics import OUTCOMES
 from support import misbehaving_engines as odd
 
 JSON_TYPE = {"Content-Type": "application/json"}
