@@ -5,8 +5,10 @@ from penstock.core.slo import ServiceClass
 from penstock.core.step import StepResult
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
+from penstock.policy.schedule.adapter_prompts import AdapterPrompts
 from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
 from penstock.policy.schedule.options import scheduler_options
+from penstock.policy.schedule.sequence import Sequence
 from penstock.registry.make import build_scheduler
 from support.strategies import EVIDENCE
 
@@ -110,3 +112,21 @@ def test_a_fresh_engine_goes_on_counting() -> None:
     store.start("a")
     fresh = store.emptied()
     assert (fresh.num_copies, fresh.num_fetches, list(fresh.device)) == (1, 1, [])
+
+
+def test_prompts_that_were_passed_over_wait_once_after_a_rebuild() -> None:
+    prompts = AdapterPrompts(lambda one: one.request.arrival_s, AdapterStore(1))
+    first, passed = (Sequence(Request(number, 0.0, 16, 100, ANY, adapter=name), number, 0.0, 0)
+                     for number, name in enumerate("ab"))
+    for one in (first, passed):
+        prompts.wait(one)
+    first.started = True
+    prompts.begin(first)
+    for _ in range(3):
+        assert prompts.best_waiting() is None
+        prompts.rebuild([first, passed])
+    prompts.end(first)
+    assert prompts.best_waiting() is passed
+    passed.started = True
+    prompts.begin(passed)
+    assert not prompts._waiting, "no entry was left twice"

@@ -1,5 +1,6 @@
 """Prompts of a replica with adapters (LoRA): which may start, and who gets the next free place."""
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from penstock.policy.schedule.adapters import AdapterStore
@@ -89,6 +90,10 @@ class AdapterPrompts(PromptQueue):
             self._recall(adapter)
             self._changed = True
             self.at(self._now_s)
+
+    def rebuild(self, sequences: Iterable[Sequence]) -> None:
+        self._passed.clear()  # all of them are among the sequences
+        super().rebuild(sequences)
 
     def at(self, now_s: float) -> None:
         if self._wait_s is None:
