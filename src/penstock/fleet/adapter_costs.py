@@ -46,19 +46,21 @@ def _times(model: ModelSpec, accelerator: Accelerator, parallelism: Parallelism,
 
 def adapter_store(fleet: Fleet, model: ModelSpec, accelerator: Accelerator,
                   parallelism: Parallelism, lora: LoraOptions | None) -> AdapterStore | None:
-    """Return the empty store of adapters of an engine of a model, None without room for them."""
+    """Return the empty store of adapters of an engine of a model, None without room for them. An
+    adapter that the fleet does not have counts with the highest rank."""
     if lora is None:
         return None
-    by_rank: dict[int, AdapterCost] = {}
-    costs: dict[str, AdapterCost] = {}
-    for one in adapters_of_model(fleet, model.name):
-        rank = rank_of(one, lora)
-        if rank not in by_rank:
-            times = _times(model, accelerator, parallelism, lora, rank)
-            by_rank[rank] = AdapterCost(to_ps(times.fetch_s), to_ps(times.copy_s),
-                                        to_ps(times.read_s))
-        costs[one.name] = costs[one.served_name] = by_rank[rank]
-    return AdapterStore(lora.max_loras, lora.most_loaded, to_ps(lora.step_overhead_s), costs)
+    adapters = adapters_of_model(fleet, model.name)
+    ranks = {lora.max_rank, *(rank_of(one, lora) for one in adapters)}
+    by_rank = {rank: _cost(_times(model, accelerator, parallelism, lora, rank)) for rank in ranks}
+    costs = {name: by_rank[rank_of(one, lora)] for one in adapters
+             for name in (one.name, one.served_name)}
+    return AdapterStore(lora.max_loras, lora.most_loaded, to_ps(lora.step_overhead_s), costs,
+                        by_rank[lora.max_rank])
+
+
+def _cost(times: AdapterTimes) -> AdapterCost:
+    return AdapterCost(to_ps(times.fetch_s), to_ps(times.copy_s), to_ps(times.read_s))
 
 
 def with_adapters(fleet: Fleet, group: ReplicaGroup, model: StepTimeModel) -> StepTimeModel:

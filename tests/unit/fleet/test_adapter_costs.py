@@ -69,7 +69,7 @@ def test_the_store_has_the_times_of_each_rank() -> None:
     assert store is not None
     assert (store.max_loras, store.most_loaded) == (2, 3)
     model, accelerator = found.models[0].spec, found.replicas[0].accelerator
-    for name, rank in (("a", 8), ("b", 16), ("c", 32)):
+    for name, rank in (("a", 8), ("b", 16), ("c", 32), ("not in the file", 32)):
         size = adapter_bytes(model, rank)
         store.start(name)
         assert store.settle() / 1e12 == pytest.approx(size / 1e9 + size / 1e10)

@@ -23,18 +23,21 @@ class AdapterStore:
     The least recently used makes way, never one in use: ``users`` counts started sequences by
     adapter, at most ``max_loras`` adapters. ``requests`` counts all requests. ``load_ps`` is the
     time to load what has started since ``settle``; ``overhead_ps`` is that of a step with any
-    adapter.
+    adapter. Adapters without ``costs`` of their own have the ``usual`` one.
     """
 
-    __slots__ = ("_costs", "_overhead_ps", "_reads_ps", "device", "host", "load_ps", "loaded_ps",
-                 "max_loras", "most_loaded", "num_copies", "num_fetches", "requests", "users")
+    __slots__ = ("_costs", "_overhead_ps", "_reads_ps", "_usual", "device", "host", "load_ps",
+                 "loaded_ps", "max_loras", "most_loaded", "num_copies", "num_fetches", "requests",
+                 "users")
 
     def __init__(self, max_loras: int, most_loaded: int = 0, overhead_ps: int = 0,
-                 costs: Mapping[str, AdapterCost] | None = None) -> None:
+                 costs: Mapping[str, AdapterCost] | None = None,
+                 usual: AdapterCost = _FREE) -> None:
         self.max_loras = max_loras
         self.most_loaded = max(max_loras, most_loaded)
         self._overhead_ps = overhead_ps
         self._costs = {} if costs is None else costs
+        self._usual = usual
         self._reads_ps = 0
         self.users: dict[str, int] = {}
         self.requests: dict[str, int] = {}
@@ -62,7 +65,7 @@ class AdapterStore:
         self.users[adapter] = num + 1
         if num:
             return False
-        cost = self._costs.get(adapter, _FREE)
+        cost = self._costs.get(adapter, self._usual)
         self._reads_ps += cost.read_ps
         if adapter not in self.device:
             self._load(adapter, cost)
@@ -75,7 +78,7 @@ class AdapterStore:
             self.users[adapter] = num
             return
         del self.users[adapter]
-        self._reads_ps -= self._costs.get(adapter, _FREE).read_ps
+        self._reads_ps -= self._costs.get(adapter, self._usual).read_ps
         for place in (self.device, self.host):
             del place[adapter]
             place[adapter] = None
@@ -110,7 +113,8 @@ class AdapterStore:
     def emptied(self) -> "AdapterStore":
         """Return an empty store of the same room, for the next engine after one that has stopped,
         which goes on counting loads."""
-        found = AdapterStore(self.max_loras, self.most_loaded, self._overhead_ps, self._costs)
+        found = AdapterStore(self.max_loras, self.most_loaded, self._overhead_ps, self._costs,
+                             self._usual)
         found.num_copies, found.num_fetches = self.num_copies, self.num_fetches
         found.loaded_ps = self.loaded_ps
         return found
