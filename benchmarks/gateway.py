@@ -89,8 +89,7 @@ def gateway(folder: Path, upstream: str, num_workers: int = 1, most: int = 4096)
     fleet = folder / f"{upstream.rpartition(':')[2]}.yaml"
     fleet.write_text(FLEET.format(upstream=upstream))
     with process(sys.executable, "-m", "penstock", "serve", str(fleet), "--port", "0",
-                 "--workers", str(num_workers), "--max-in-flight", str(most),
-                 environment={"PYTHONPATH": str(REPOSITORY / "src")}) as found:
+                 "--workers", str(num_workers), "--max-in-flight", str(most)) as found:
         yield f"http://127.0.0.1:{port_of(found)}", found.pid
 
 
@@ -101,11 +100,10 @@ def keyed(folder: Path, upstream: str):
     text = FLEET.replace("{{name: llama-3-8b}}", "{{name: llama-3-8b, price: {{input_per_million: "
                          "0.15, output_per_million: 0.6}}}}") + KEYS
     fleet.write_text(text.format(upstream=upstream))
-    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
     penstock = [sys.executable, "-m", "penstock"]
     key = subprocess.run([*penstock, "keys", "create", str(fleet), "shop"], check=True, text=True,
-                         capture_output=True, env={**os.environ, **environment}).stdout.strip()
-    with process(*penstock, "serve", str(fleet), "--port", "0", environment=environment) as found:
+                         capture_output=True).stdout.strip()
+    with process(*penstock, "serve", str(fleet), "--port", "0") as found:
         yield f"http://127.0.0.1:{port_of(found)}", found.pid, key
 
 
