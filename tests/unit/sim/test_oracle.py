@@ -101,3 +101,53 @@ def test_endings_equal_brute_force(rows: list[tuple[int, int]],
         expected = {i for i in members if left[i] == steps}
         assert set(oracle.settle(plan, steps)) == expected
         left = {i: n - steps * (i in members) for i, n in left.items() if i not in expected}
+
+
+CHANGES = st.tuples(st.sampled_from(["run", "run", "move", "preempt", "forget"]),
+                    st.integers(0, 7), st.integers(0, 1), st.integers(1, 9))
+
+
+@unit_examples(300)
+@given(st.lists(st.tuples(st.integers(2, 12), st.integers(0, 1)), min_size=4, max_size=8),
+       st.lists(CHANGES, min_size=4, max_size=40))
+def test_members_that_go_and_come_back_end_on_time(rows: list[tuple[int, int]],
+                                                   changes: list[tuple[str, int, int, int]]
+                                                   ) -> None:
+    oracle = Oracle(dict(enumerate(output for output, _ in rows)))
+    left = {}
+    group_of = {}  # of those that decode
+    for number, (output, group) in enumerate(rows):
+        assert oracle.settle(prompt(number, number, group), 1) == ()
+        left[number], group_of[number] = output - 1, group
+    for change, number, group, most in changes:
+        if change == "run":
+            members = [i for i, own in group_of.items() if own == group]
+            if not members:
+                continue
+            plan = decode(0, group)
+            assert oracle.begin(plan) == min(left[i] for i in members)
+            steps = min(most, min(left[i] for i in members))
+            ended = {i for i in members if left[i] == steps}
+            assert set(oracle.settle(plan, steps)) == ended
+            left.update({i: left[i] - steps for i in members})
+            for i in ended:
+                del left[i], group_of[i]
+        elif number not in left:
+            continue
+        elif change == "forget":
+            oracle.forget(number)
+            del left[number]
+            group_of.pop(number, None)
+        elif number not in group_of:  # its prompt is computed once more
+            left[number] -= 1
+            ends = () if left[number] else (number,)
+            assert oracle.settle(prompt(0, number, group), 1) == ends
+            group_of[number] = group
+            if ends:
+                del left[number], group_of[number]
+        elif change == "move":
+            oracle.begin(decode(0, joined=((number, group),), left=(number,)))
+            group_of[number] = group
+        else:
+            oracle.begin(decode(0, left=(number,)))
+            del group_of[number]
