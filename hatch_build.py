@@ -36,6 +36,7 @@ COMPILED = (
     "perf/step_time/calibration.py", "perf/step_time/decode_times.py",
     "perf/step_time/knee.py", "perf/step_time/linear.py",
     "perf/loading/host_loads.py", "perf/loading/host_memory.py",
+    "policy/keep.py",
     "policy/multiplex/beliefs.py", "policy/multiplex/device.py", "policy/multiplex/drains.py",
     "policy/multiplex/evict.py", "policy/multiplex/fairness.py", "policy/multiplex/infeasible.py",
     "policy/multiplex/joining.py", "policy/multiplex/options.py", "policy/multiplex/penstock.py",

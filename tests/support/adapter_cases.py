@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from penstock.policy.keep import Demand
 from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
 from support.strategies import Case
 
@@ -30,4 +31,4 @@ def store_of(room: tuple[int, int], factor: int = 1) -> AdapterStore:
     """An empty store, whose loads take ``factor`` times as long."""
     costs = {name: AdapterCost(factor * one.fetch_ps, factor * one.copy_ps, one.read_ps)
              for name, one in COSTS.items()}
-    return AdapterStore(*room, OVERHEAD_PS, costs)
+    return AdapterStore(*room, OVERHEAD_PS, costs, demand=Demand())

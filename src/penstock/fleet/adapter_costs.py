@@ -10,6 +10,7 @@ from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.perf.adapters import AdapterTimes, adapter_bytes_per_accelerator, adapter_times
 from penstock.perf.step_time.longer import longer
 from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.keep import Demand
 from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
 
 _MOST_ASSUMED, _MOST_ASSUMED_IN_HOST = 8, 100
@@ -56,7 +57,7 @@ def adapter_store(fleet: Fleet, model: ModelSpec, accelerator: Accelerator,
     costs = {name: by_rank[rank_of(one, lora)] for one in adapters
              for name in (one.name, one.served_name)}
     return AdapterStore(lora.max_loras, lora.most_loaded, to_ps(lora.step_overhead_s), costs,
-                        by_rank[lora.max_rank])
+                        by_rank[lora.max_rank], Demand() if lora.evict == "demand" else None)
 
 
 def _cost(times: AdapterTimes) -> AdapterCost:

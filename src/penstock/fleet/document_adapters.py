@@ -10,6 +10,7 @@ from penstock.fleet.fields import (
     ShareOrZero,
     described,
 )
+from penstock.fleet.values_adapters import Evict
 
 
 class AdapterSection(Section):
@@ -53,6 +54,10 @@ class LoraSection(Section):
     copy_gb_per_s: Positive | None = described(
         "Copying of adapters to each accelerator in simulations, 10^9 bytes per second; left out, "
         "the accelerator's PCIe link.", 20)
+    evict: Evict = described(
+        "Which loaded adapter without requests makes way for another: `demand`, the one for whose "
+        "load the fewest requests would wait, by their recent rates; or `lru`, the least recently "
+        "used.", "lru", default="demand")
 
 
 class TrafficAdaptersSection(Section):

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Evict: TypeAlias = Literal["demand", "lru"]
 
 STEP_OVERHEAD_S = 0.002
 """Punica adds about 2 ms to a step of decodes, whatever the adapters are (arXiv 2310.18547)."""
@@ -33,7 +36,9 @@ class LoraOptions:
     """Room of a replica for adapters: ``max_loras`` in one batch, ``max_cpu_loras`` loaded (None:
     as many as in one batch), each of at most ``max_rank``. In simulations a step with any adapter
     takes ``step_overhead_s`` longer, and adapters come from disk and over the accelerators' links
-    at these rates; ``copy_gb_per_s`` is None where the catalog's rate of the link counts."""
+    at these rates; ``copy_gb_per_s`` is None where the catalog's rate of the link counts. Of the
+    loaded ones without requests makes way, by ``evict``, the one that the fewest requests would
+    wait for, or the least recently used."""
 
     max_loras: int = 1
     max_cpu_loras: int | None = None
@@ -41,6 +46,7 @@ class LoraOptions:
     step_overhead_s: float = STEP_OVERHEAD_S
     disk_gb_per_s: float = DISK_GB_PER_S
     copy_gb_per_s: float | None = None
+    evict: Evict = "demand"
 
     @property
     def most_loaded(self) -> int:

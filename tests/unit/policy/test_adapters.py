@@ -4,6 +4,7 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.core.step import StepResult
 from penstock.perf.step_time.linear import LinearStepTime
+from penstock.policy.keep import Demand
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.adapter_prompts import AdapterPrompts
 from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
@@ -105,6 +106,25 @@ def test_the_least_recently_used_makes_way() -> None:
     store.start("e")
     assert list(store.device) == ["c", "e"], "one in use stays"
     assert "c" in store.host
+
+
+def test_the_one_that_the_fewest_requests_would_wait_for_leaves_host_memory() -> None:
+    costs = dict.fromkeys("abcd", AdapterCost(500, 50, 0)) | {"c": AdapterCost(50_000, 50, 0)}
+    store = AdapterStore(1, 3, 0, costs, demand=Demand())
+    for moment, adapter in enumerate("aaaacbcbd"):
+        store.arrived(adapter, float(moment))
+        store.start(adapter)
+        store.leave(adapter)
+    assert set(store.host) == {"a", "c", "d"}, "b came later than a, but less often"
+    store.arrived("b", 9.0)
+    store.start("b")
+    assert set(store.host) == {"a", "b", "c"}, "d came once"
+    fresh = store.emptied()
+    assert not fresh.host
+    for adapter in ("a", "b", "d", "c"):
+        fresh.start(adapter)
+        fresh.leave(adapter)
+    assert set(fresh.host) == {"a", "b", "c"}, "the next engine knows the demand"
 
 
 def test_a_fresh_engine_goes_on_counting() -> None:

@@ -11,11 +11,11 @@ from math import inf
 from typing import Any, NamedTuple
 
 from penstock.core.value import made_again
+from penstock.policy.keep import ArrivalRate
 from penstock.policy.multiplex.values import BatchTime, Queued
 
 _STRICTLY_S = 1e-6  # an answer at its deadline is late
 _LEARNING = 0.02  # about the last fifty arrivals
-_LEAST_GAP_S = 1e-9  # keeps the rate finite after thousands of arrivals at one instant
 
 
 class Visit(NamedTuple):
@@ -32,34 +32,19 @@ class Visit(NamedTuple):
         return self.num_in_time / max(self.end_s - since_s, 1e-9)
 
 
-class Pace:
-    """Recent arrival rate of a model's requests, and their time from arrival to deadline.
+class Pace(ArrivalRate):
+    """Recent arrival rate of a model's requests, and their time from arrival to deadline."""
 
-    The rate is 0 until two requests have arrived at different moments.
-    """
-
-    __slots__ = ("_gap_s", "_last_s", "slack_s")
+    __slots__ = ("slack_s",)
 
     def __init__(self) -> None:
-        self._gap_s = inf
-        self._last_s = -inf
+        super().__init__(_LEARNING)
         self.slack_s = inf
 
     def arrived(self, request: Queued, now_s: float) -> None:
         """Record an arrival."""
-        gap_s, self._last_s = now_s - self._last_s, now_s
-        if self._gap_s < inf:
-            self._gap_s += _LEARNING * (gap_s - self._gap_s)
-        elif gap_s > 0.0:
-            self._gap_s = gap_s
+        self.note(now_s)
         self.slack_s = request.deadline_s - request.arrival_s
-
-    def rate_per_s(self, now_s: float) -> float:
-        """Return requests per second, which falls while none arrives."""
-        gap_s = _LEARNING * 10.0 * (now_s - self._last_s)
-        if gap_s < self._gap_s:
-            gap_s = self._gap_s
-        return 1.0 / gap_s if gap_s > _LEAST_GAP_S else 1.0 / _LEAST_GAP_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import NamedTuple
 
+from penstock.policy.keep import reload_wait
 from penstock.policy.multiplex.beliefs import Correction, LoadBelief
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import MultiplexOptions
@@ -107,8 +108,8 @@ class Worth:
 
     def keep(self, device: Device, model: int, now_s: float) -> float:
         """Return the requests that would wait for a reload of a model, per byte that it holds."""
-        return (self._paces[model].rate_per_s(now_s) * self.load_s(device, model)
-                / (self._models[model].size_bytes + 1))
+        return reload_wait(self._paces[model].rate_per_s(now_s), self.load_s(device, model),
+                           self._models[model].size_bytes + 1)
 
     # ---- learning
 

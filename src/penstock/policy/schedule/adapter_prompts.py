@@ -40,8 +40,7 @@ class AdapterPrompts(PromptQueue):
         adapter = sequence.request.adapter
         if adapter:
             if sequence.attained < 0.0:  # it is new
-                requests = self._store.requests
-                requests[adapter] = requests.get(adapter, 0) + 1
+                self._store.arrived(adapter, sequence.request.arrival_s)
             self._release(sequence)
             if self._wait_s is not None:
                 self._age(sequence, self._wait_s)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from penstock.core.units import PS_PER_S
+from penstock.policy.keep import Demand
+
 
 class AdapterCost(NamedTuple):
     """Times of one adapter, picoseconds: from disk to host memory, from there to the device, and
@@ -20,24 +23,27 @@ class AdapterStore:
     """Adapters of one replica on its device, at most ``max_loras``, and in its host memory, at most
     ``most_loaded``, those on the device included.
 
-    The least recently used makes way, never one in use: ``users`` counts started sequences by
-    adapter, at most ``max_loras`` adapters. ``requests`` counts all requests. ``load_ps`` is the
-    time to load what has started since ``settle``; ``overhead_ps`` is that of a step with any
-    adapter. Adapters without ``costs`` of their own have the ``usual`` one.
+    An adapter in use never makes way: ``users`` counts started sequences by adapter, at most
+    ``max_loras`` adapters. On the device the least recently used makes way, as engines do it. In
+    host memory it is the one for whose load the fewest requests would wait, by their recent
+    ``demand``, or without that the least recently used. ``requests`` counts all requests.
+    ``load_ps`` is the time to load what has started since ``settle``; ``overhead_ps`` is that of a
+    step with any adapter. Adapters without ``costs`` of their own have the ``usual`` one.
     """
 
-    __slots__ = ("_costs", "_overhead_ps", "_reads_ps", "_usual", "device", "host", "load_ps",
-                 "loaded_ps", "max_loras", "most_loaded", "num_copies", "num_fetches", "requests",
-                 "users")
+    __slots__ = ("_costs", "_demand", "_overhead_ps", "_reads_ps", "_usual", "device", "host",
+                 "load_ps", "loaded_ps", "max_loras", "most_loaded", "num_copies", "num_fetches",
+                 "requests", "users")
 
     def __init__(self, max_loras: int, most_loaded: int = 0, overhead_ps: int = 0,
                  costs: Mapping[str, AdapterCost] | None = None,
-                 usual: AdapterCost = _FREE) -> None:
+                 usual: AdapterCost = _FREE, demand: Demand | None = None) -> None:
         self.max_loras = max_loras
         self.most_loaded = max(max_loras, most_loaded)
         self._overhead_ps = overhead_ps
         self._costs = {} if costs is None else costs
         self._usual = usual
+        self._demand = demand
         self._reads_ps = 0
         self.users: dict[str, int] = {}
         self.requests: dict[str, int] = {}
@@ -57,6 +63,12 @@ class AdapterStore:
     def has_place(self) -> bool:
         """Whether one more adapter may be in use."""
         return len(self.users) < self.max_loras
+
+    def arrived(self, adapter: str, now_s: float) -> None:
+        """A request for an adapter has come."""
+        self.requests[adapter] = self.requests.get(adapter, 0) + 1
+        if self._demand is not None:
+            self._demand.note(adapter, now_s)
 
     def start(self, adapter: str) -> bool:
         """A sequence starts, and what it needs is loaded. Returns whether it is the first of its
@@ -86,7 +98,7 @@ class AdapterStore:
     def _load(self, adapter: str, cost: AdapterCost) -> None:
         if adapter not in self.host:
             if len(self.host) >= self.most_loaded:
-                victim = self._oldest_idle(self.host)
+                victim = self._least_wanted(self._demand)
                 del self.host[victim]
                 self.device.pop(victim, None)
             self.host[adapter] = None
@@ -104,6 +116,21 @@ class AdapterStore:
                 return adapter
         raise AssertionError("no more than max_loras adapters are in use")
 
+    def _least_wanted(self, demand: Demand | None) -> str:
+        """Return the adapter that makes way in host memory; of equals the least recently used."""
+        if demand is None:
+            return self._oldest_idle(self.host)
+        found, least = "", 0.0
+        for adapter in self.host:
+            if adapter in self.users:
+                continue
+            cost = self._costs.get(adapter, self._usual)
+            value = demand.keep(adapter, (cost.fetch_ps + cost.copy_ps) / PS_PER_S)
+            if not found or value < least:
+                found, least = adapter, value
+        assert found, "no more than max_loras adapters are in use"
+        return found
+
     def settle(self) -> int:
         """Return the time of the loads since the last call, picoseconds."""
         load_ps, self.load_ps = self.load_ps, 0
@@ -112,9 +139,9 @@ class AdapterStore:
 
     def emptied(self) -> "AdapterStore":
         """Return an empty store of the same room, for the next engine after one that has stopped,
-        which goes on counting loads."""
+        which goes on counting loads and demand."""
         found = AdapterStore(self.max_loras, self.most_loaded, self._overhead_ps, self._costs,
-                             self._usual)
+                             self._usual, self._demand)
         found.num_copies, found.num_fetches = self.num_copies, self.num_fetches
         found.loaded_ps = self.loaded_ps
         return found

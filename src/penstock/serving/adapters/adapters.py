@@ -38,9 +38,10 @@ class _InUseError(AdapterError):
 
 
 class Adapters(Collector):
-    """Loads adapters before requests need them, one at a time on each engine, and unloads the least
-    recently used where an engine has no room. Where all are in use, one gets no more requests until
-    those that use it have ended. An adapter in use is never unloaded.
+    """Loads adapters before requests need them, one at a time on each engine. Where an engine has
+    no room, the adapter makes way for whose load the fewest requests would wait, or the least
+    recently used one. Where all are in use, one gets no more requests until those that use it have
+    ended. An adapter in use is never unloaded.
 
     ``offered`` are the fleet's adapters by the engines' names; only those with a path can be loaded
     again, and so may be unloaded. ``note`` is told of failures. ``claims`` are those of all
@@ -110,7 +111,7 @@ class Adapters(Collector):
         if failure is not None and failure.until_s > self._clock():
             return failure.reason
         if shelf.loaded is not None and adapter.path is not None \
-                and not shelf.has_room(engine) and shelf.spare(self._movable) is None:
+                and not shelf.has_room(engine) and shelf.spare(engine, self._movable) is None:
             return _no_room(adapter)
         return None
 
@@ -130,7 +131,7 @@ class Adapters(Collector):
         """Hold an adapter on an engine, which has it loaded until the returned function is called.
         Raises AdapterError where it cannot be loaded."""
         shelf, name = self._shelf(engine), adapter.served_name
-        shelf.want(name)
+        shelf.want(name, self._clock())
         try:
             while not self._taken(engine, shelf, name):
                 await self._bring(engine, shelf, adapter)
@@ -199,7 +200,8 @@ class Adapters(Collector):
                 self._counts[url, "failed"] += 1
                 self._note(f"engine {url} {error}{error.said and ': '}{error.said}")
                 raise AdapterError(failure.reason, failure.until_s - self._clock()) from error
-            self._record(url, self._clock() - begun_s)
+            shelf.load_s[name] = self._clock() - begun_s
+            self._record(url, shelf.load_s[name])
             shelf.failures.pop(name, None)
             if shelf.loaded is not None:
                 shelf.loaded[name] = adapter.path
@@ -213,14 +215,14 @@ class Adapters(Collector):
     async def _make_room(self, engine: EngineState, shelf: Shelf, adapter: Adapter) -> None:
         busy: set[str] = set()  # in other processes
         while not shelf.has_room(engine):
-            spare = shelf.spare(self._movable - busy)
+            spare = shelf.spare(engine, self._movable - busy)
             if spare is not None and not spare[1]:
                 try:
                     await self._evict(engine, shelf, spare[0], adapter, 0.0)
                 except _InUseError:
                     busy.add(spare[0])
                 continue
-            spare = spare or shelf.spare(self._movable)
+            spare = spare or shelf.spare(engine, self._movable)
             if spare is None:
                 raise AdapterError(_no_room(adapter))
             await self._evict(engine, shelf, spare[0], adapter, _LEAVE_S)

@@ -5,9 +5,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from statistics import fmean
 
 from penstock.engines.client.state import EngineState
 from penstock.fleet.values_adapters import Adapter
+from penstock.policy.keep import Demand
 from penstock.policy.route.near_adapter import (
     ACTIVE,
     BUSY,
@@ -56,13 +58,16 @@ class Shelf:
     """Adapters of one engine, by the engine's names.
 
     ``loaded`` has the least recently used first, each with its path as far as the engine tells, and
-    is None where the engine must be asked. ``users`` counts requests that hold an adapter,
+    is None where the engine must be asked. ``demand`` has the recent requests for each adapter, and
+    ``load_s`` how long its latest load took. ``users`` counts requests that hold an adapter,
     ``wanted`` those that wait for it. An adapter that is ``leaving``, or ``stale`` (loaded from
     another path), gets no more requests, and ``released`` is set whenever one has ended.
     ``num_losses`` is that of the engine when it was asked.
     """
 
     loaded: OrderedDict[str, str | None] | None = None
+    demand: Demand = field(default_factory=Demand)
+    load_s: dict[str, float] = field(default_factory=dict)
     loading: dict[str, Task[None]] = field(default_factory=dict)
     users: Counter[str] = field(default_factory=Counter)
     wanted: Counter[str] = field(default_factory=Counter)
@@ -95,21 +100,35 @@ class Shelf:
         _take_one(self.users, name)
         self.released.set()
 
-    def want(self, name: str) -> None:
+    def want(self, name: str, now_s: float) -> None:
         """Count one more request that waits for an adapter."""
         self.wanted[name] += 1
+        self.demand.note(name, now_s)
 
     def unwant(self, name: str) -> None:
         """Count one less."""
         _take_one(self.wanted, name)
 
-    def spare(self, movable: frozenset[str]) -> tuple[str, bool] | None:
-        """Return the adapter that makes way for another, and whether it is in use: the least
-        recently used, if possible one without requests. ``movable`` are those that can be loaded
-        again; None where there is none."""
+    def spare(self, engine: EngineState, movable: frozenset[str]) -> tuple[str, bool] | None:
+        """Return the adapter that makes way for another by the engine's rule, and whether it is in
+        use: if possible one without requests. ``movable`` are those that can be loaded again; None
+        where there is none."""
+        names, in_use = self._candidates(movable)
+        if not names:
+            return None
+        lora = engine.facts.lora
+        if lora is None or lora.evict == "lru":
+            return names[0], in_use
+        usual_s = fmean(self.load_s.values()) if self.load_s else 1.0
+        return min(names, key=lambda name: self.demand.keep(
+            name, self.load_s.get(name, usual_s))), in_use
+
+    def _candidates(self, movable: frozenset[str]) -> tuple[Sequence[str], bool]:
+        """Return the adapters that may make way, the least recently used first, and whether they
+        are in use."""
         found = [name for name in self.loaded or () if name in movable]
         idle = [name for name in found if not self.users[name] and not self.is_claimed(name)]
-        return ((idle or found)[0], not idle) if found else None
+        return idle or found, not idle
 
     def is_claimed(self, name: str) -> bool:
         """Whether requests waited for an adapter that is loaded now, and are about to hold it."""
@@ -134,8 +153,8 @@ class Shelf:
             return LOADED
         if self.has_room(engine):
             return PLACE_FREE
-        spare = self.spare(movable)
-        return FULL if spare is not None and not spare[1] else BUSY
+        names, in_use = self._candidates(movable)
+        return FULL if names and not in_use else BUSY
 
     def nearness(self, engine: EngineState, adapter: Adapter,
                  movable: frozenset[str]) -> tuple[float, int]:

@@ -27,12 +27,14 @@ class FakeCalls:
         self.there: dict[str, OrderedDict[str, None]] = {}
         self.most, self.broken, self.orders, self.pause_s = most, set(), [], 0.0
         self.overfull = False
+        self.tick = lambda: None  # a load takes time
 
     def of(self, engine):
         return self.there.setdefault(engine.facts.url, OrderedDict())
 
     async def load(self, engine, adapter):
         self.orders.append(("load", adapter.name))
+        self.tick()
         await asyncio.sleep(self.pause_s)
         if adapter.name in self.broken:
             raise AdapterError(f"could not load {adapter.name}")
@@ -87,6 +89,21 @@ def test_the_least_recently_used_makes_way_and_one_in_use_never():
             async with adapters.held(one, offered["c"]):
                 assert set(calls.of(one)) == {"a", "c"}, "a is older, and in use"
         assert not calls.overfull
+
+    run(test)
+
+
+@pytest.mark.parametrize(("evict", "stay"), [("demand", {"a", "c"}), ("lru", {"b", "c"})])
+def test_the_adapter_of_the_least_demand_makes_way(evict, stay):
+    async def test():
+        calls, one = FakeCalls(2), engine(max_loras=1, max_cpu_loras=2, evict=evict)
+        adapters, offered, clock, _ = made(calls, "a", "b", "c")
+        calls.tick = lambda: clock.__setitem__(0, clock[0] + 1.0)
+        for name in ("a", "a", "a", "b", "c"):
+            calls.tick()
+            async with adapters.held(one, offered[name]):
+                pass
+        assert set(calls.of(one)) == stay
 
     run(test)
 
