@@ -159,7 +159,7 @@ class _Worlds:
             return True
         most_per_s = saturation_per_s(self._fleet, self._choice, counts,
                                       lambda group: self._slowdown(group, sigmas))
-        return most_per_s is None or most_per_s >= self._choice.demand.rate_per_s
+        return most_per_s is None or most_per_s >= self._choice.demand.lasting_per_s
 
     def _slowdown(self, group: ReplicaGroup, sigmas: float) -> float:
         """Step times at a deviation over those that the plan believed."""

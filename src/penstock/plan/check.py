@@ -125,12 +125,24 @@ class Search:
                     self._best = proposal
                 key = tuple(proposal.counts.values())
                 if (key in held or not self._lean(proposal)) and not self._bettered(self._best):
-                    return self._checked(self._best, holds=True)
+                    if self._lasts(self._best):
+                        return self._checked(self._best, holds=True)
+                    self._best = None
                 held.add(key)
             self._trials.round += 1
             if self._trials.round == last_round:
                 best = self._best or self._known()
                 return self._checked(best or proposal, holds=best is not None)
+
+    def _lasts(self, best: _Proposal) -> bool:
+        """Whether the fleets of demands that are served in full hold with another seed, too. What
+        does not is no longer confirmed."""
+        wrong = [choice for choice in self._choices for name in (choice.demand.name,)
+                 if best.counts[name] and best.solution.served[name] >= _WHOLE
+                 and not self._trials.lasts(choice, best.counts[name])]
+        for choice in wrong:
+            self._confirmed[choice.demand.name].pop(best.counts[choice.demand.name], None)
+        return not wrong
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
         verdicts = {choice.demand.name: self._trials.whole(

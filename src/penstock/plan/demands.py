@@ -23,7 +23,8 @@ class Demand:
 
     ``workloads`` has one workload per seed that has such requests; ``classes`` are the classes with
     traffic. Where ``exclusive``, the replicas take only these classes. ``lasting`` traffic states a
-    rate and is meant to go on without end. Every request of the ``confidential_tenants`` is
+    rate and is meant to go on without end; the stated rate is ``growth`` times that of the first
+    seed, or less. Every request of the ``confidential_tenants`` is
     confidential.
     """
 
@@ -33,6 +34,7 @@ class Demand:
     exclusive: bool
     workloads: tuple[Workload, ...]
     lasting: bool = True
+    growth: float = 1.0
     confidential_tenants: frozenset[str] = frozenset()
 
     @property
@@ -53,6 +55,12 @@ class Demand:
         """Mean arrival rate of the first seed; that of a burst is its size per second."""
         least_s = 0.0 if self.lasting and self.sample.duration_s > 0.0 else SHORTEST_S
         return len(self.sample) / max(self.sample.duration_s, least_s)
+
+    @property
+    def lasting_per_s(self) -> float:
+        """Rate that lasting traffic goes on with: the stated rate, or the first seed's if that is
+        higher by chance."""
+        return self.growth * self.rate_per_s
 
     @property
     def priority(self) -> int:
@@ -89,11 +97,21 @@ def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, .
         together = Demand(model.spec.name, model, classes, exclusive=False, workloads=of_model,
                           lasting=lasting,
                           confidential_tenants=fleet.gateway.confidential_tenants)
+        together = replace(together, growth=_growth(fleet, together))
         if fleet.plan.pooling == "model" or len(classes) == 1:
             found.append(together)
             continue
         found += [part_of(together, (service_class,)) for service_class in classes]
     return tuple(sorted(found, key=lambda demand: demand.name))
+
+
+def _growth(fleet: Fleet, demand: Demand) -> float:
+    """Return the stated rate over that of the first seed, at least 1; 1 where parts of the traffic
+    follow one another."""
+    specs = [spec for spec in fleet.traffic if spec.model == demand.model.spec.name]
+    if not demand.lasting or any(spec.start_s for spec in specs):
+        return 1.0
+    return max(1.0, sum(spec.rate_per_s or 0.0 for spec in specs) / demand.rate_per_s)
 
 
 def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
@@ -102,6 +120,7 @@ def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
     workloads = _with_requests(_of_classes(w, names) for w in demand.workloads)
     return Demand(f"{demand.model.spec.name}/{'+'.join(names)}", demand.model, classes,
                   exclusive=True, workloads=workloads, lasting=demand.lasting,
+                  growth=demand.growth,
                   confidential_tenants=demand.confidential_tenants)
 
 

@@ -60,6 +60,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None,
         "trials": [{"round": t.round, "demand": t.demand, "replicas": dict(t.counts),
                     "share": t.share, "meets": t.verdict.meets,
                     "only_faster_missed": t.verdict.only_faster_missed,
+                    "does_not_last": t.verdict.does_not_last,
                     "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
                    for t in plan.checked.trials],
         "timing": {"solver_s": solution.time_s},  # nothing else differs from run to run
@@ -254,7 +255,7 @@ def _of_bound(plan: FleetPlan, choice: Choice, served: float) -> dict[str, float
     where a variant has no bound."""
     most_per_s = saturation_per_s(plan.before, choice, plan.checked.counts[choice.demand.name])
     return {"throughput_bound_per_s": most_per_s, "bound_share": None if not most_per_s else
-            served * choice.demand.rate_per_s / most_per_s}
+            served * choice.demand.lasting_per_s / most_per_s}
 
 
 def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:

@@ -57,4 +57,4 @@ def most_growth(fleet: Fleet, choice: Choice, counts: Counts) -> float:
     most_per_s = saturation_per_s(fleet, choice, counts)
     if not choice.demand.lasting or most_per_s is None:
         return MOST
-    return min(MOST, max(0.0, most_per_s / choice.demand.rate_per_s - 1.0))
+    return min(MOST, max(0.0, most_per_s / choice.demand.lasting_per_s - 1.0))

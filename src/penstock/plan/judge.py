@@ -42,14 +42,17 @@ class Verdict:
     """Whether every class met its objective with every seed, and the outcome of each class.
 
     Seeds after the first that misses are not simulated. With ``only_faster_missed``, every seed met
-    the objectives and only the check with faster arrivals missed. ``tokens`` were computed with the
-    first seed between ``began_s``, the first arrival, and ``ended_s``, the last token.
+    the objectives and only the check with faster arrivals missed. With ``does_not_last``, lasting
+    traffic would saturate the replicas, or only a second look with another seed missed. ``tokens``
+    were computed with the first seed between ``began_s``, the first arrival, and ``ended_s``, the
+    last token.
     """
 
     meets: bool
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
     only_faster_missed: bool = False
+    does_not_last: bool = False
     began_s: float = 0.0
     ended_s: float = 0.0
     tokens: int = 0
@@ -114,7 +117,7 @@ def _judged(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], seed
         for number, workload in enumerate(workloads))
     return Verdict(meets and lasts, len(tables),
                    tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes),
-                   not lasts, *_observed_s(tables[0]), computed_tokens(tables[0]))
+                   not lasts, False, *_observed_s(tables[0]), computed_tokens(tables[0]))
 
 
 def _observed_s(table: RequestTable) -> tuple[float, float]:

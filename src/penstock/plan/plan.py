@@ -11,8 +11,9 @@ from penstock.fleet.traffic import check_open
 from penstock.fleet.values import Fleet
 from penstock.plan.check import Checked, Search, Solve
 from penstock.plan.choices import Dropped, choices_of
-from penstock.plan.demands import demands_of, redrawn
+from penstock.plan.demands import demands_of
 from penstock.plan.headroom import headroom, most_growth
+from penstock.plan.other_seed import OtherSeed
 from penstock.plan.propose import (
     Choice,
     considered,
@@ -20,7 +21,7 @@ from penstock.plan.propose import (
     groups_of,
     whole_fleet,
 )
-from penstock.plan.split import AGAIN, Splits
+from penstock.plan.split import Splits
 from penstock.plan.trials import Trial, Trials
 from penstock.workload.workload import Workload
 
@@ -111,7 +112,8 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
                          "none would count; expected less than the traffic's length")
     say(f"estimating variants for {', '.join(demand.name for demand in demands)}")
     found = [found for demand in demands for found in choices_of(fleet, demand)]
-    trials = Trials(fleet, seed, lambda trial: say(format_trial(trial)))
+    trials = Trials(fleet, seed, lambda trial: say(format_trial(trial)),
+                    OtherSeed(fleet, workloads).of)
     search = Search(fleet, [choice for choice, _ in found], solve, trials)
     checked, whole = search.run(), None
     if fleet.disaggregation is not None and _offer_splits(fleet, search, checked, trials, solve,
@@ -133,9 +135,7 @@ def _offer_splits(fleet: Fleet, search: Search, checked: Checked, trials: Trials
                   say: Callable[[str], None]) -> bool:
     """Offer the search replicas with roles for the demands that they serve at less cost, or in full
     where whole replicas do not. Returns whether there are any."""
-    used, seed = Counter(checked.solution.accelerators), fleet.run.seed
-    others = tuple(fleet_workload(fleet, seed + AGAIN + number)
-                   for number in range(fleet.plan.num_seeds))
+    used = Counter(checked.solution.accelerators)
     offered = False
     for choice in search.choices:
         name = choice.demand.name
@@ -144,7 +144,7 @@ def _offer_splits(fleet: Fleet, search: Search, checked: Checked, trials: Trials
         used.subtract(whole.accelerators)
         free = {pool.accelerator.name: pool.count - used[pool.accelerator.name]
                 for pool in fleet.accelerators if pool.count is not None}
-        splits = Splits(fleet, choice, redrawn(choice.demand, others), free, trials, solve, seed)
+        splits = Splits(fleet, choice, free, trials, solve, fleet.run.seed)
         taken = whole
         for counts in splits.found(whole.cost_per_hour if checked.serves(name) else inf):
             search.offer(splits.choice, counts)

@@ -34,7 +34,7 @@ def sides(fleet: Fleet, demand: Demand, variants: Sequence[Variant], role: str,
     for variant in variants:
         per_s = _requests_per_s(fleet, demand, variant, role, served)
         if per_s > 0.0:
-            count = max(1, fleet.plan.min_replicas, ceil(demand.rate_per_s / per_s - 1e-9))
+            count = max(1, fleet.plan.min_replicas, ceil(demand.lasting_per_s / per_s - 1e-9))
             found.append(Candidate(with_role(variant, role, least_tokens), per_s, count,
                                    "prompts" if role == PREFILL else "answers", None, ()))
     return sorted(found, key=lambda side: (side.cost_per_hour, side.variant.name))[:MOST_KINDS]

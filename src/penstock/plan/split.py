@@ -11,20 +11,15 @@ from itertools import product
 import numpy as np
 
 from penstock.fleet.values import Fleet
-from penstock.plan.carried import saturation_per_s
 from penstock.plan.check import Solve, check
 from penstock.plan.choices import allowed_variants, choice_of
-from penstock.plan.demands import Demand, in_part
+from penstock.plan.demands import in_part
 from penstock.plan.estimate import Candidate
-from penstock.plan.judge import judge
 from penstock.plan.neighbours import within
-from penstock.plan.propose import Choice, Counts, groups_of, whole_fleet
+from penstock.plan.propose import Choice, Counts, whole_fleet
 from penstock.plan.sides import sides
 from penstock.plan.trials import Trials
 from penstock.policy.route.roles import DECODE, PREFILL
-
-AGAIN = 1000
-"""Distance from the plan's seeds to those with which its finds are tried again."""
 
 _STEPS = range(4)  # of replicas of a role beyond the fewest
 _STEP_PART = 8  # the fewest replicas over those of a step, rounded up
@@ -37,16 +32,15 @@ _NOTHING: Counts = ()
 class Splits:
     """Searches the cheapest replicas with roles for one demand.
 
-    ``again`` is the demand with other seeds: few replicas of a role have no others to fall back on,
-    so what holds with the plan's seeds must hold with these, too. ``free`` has the accelerators of
-    the limited kinds that the demand may take.
+    Few replicas of a role have no others to fall back on, so what holds with the plan's seeds must
+    hold with others, too. ``free`` has the accelerators of the limited kinds that the demand may
+    take.
     """
 
-    def __init__(self, fleet: Fleet, choice: Choice, again: Demand, free: Mapping[str, int],
-                 trials: Trials, solve: Solve, seed: int) -> None:
+    def __init__(self, fleet: Fleet, choice: Choice, free: Mapping[str, int], trials: Trials,
+                 solve: Solve, seed: int) -> None:
         self._fleet = replace(fleet, accelerators=tuple(
             replace(pool, count=free.get(pool.accelerator.name)) for pool in fleet.accelerators))
-        self._again = again
         self._trials = trials
         self._solve = solve
         self._seed = seed
@@ -167,19 +161,11 @@ class Splits:
 
     def _holds(self, counts: Counts) -> bool:
         if counts not in self._held:
-            groups = groups_of(self.choice, counts)
             self._held[counts] = (
-                self._sustained(counts) and self._trials.judge(self.choice, counts).meets
-                and judge(self._fleet, self._again, groups, seed=self._seed + AGAIN,
-                          whole=False).meets)
+                self._trials.sustains(self.choice, counts)
+                and self._trials.judge(self.choice, counts).meets
+                and self._trials.lasts(self.choice, counts))
         return self._held[counts]
-
-    def _sustained(self, counts: Counts) -> bool:
-        """Whether lasting traffic saturates no part of the replicas. A run that ends might hold
-        while a queue only grows."""
-        demand = self.choice.demand
-        most_per_s = saturation_per_s(self._fleet, self.choice, counts) if demand.lasting else None
-        return most_per_s is None or most_per_s >= demand.rate_per_s * _NEARLY
 
     def _cost(self, counts: Counts) -> float:
         return whole_fleet(self.choice, counts).cost_per_hour

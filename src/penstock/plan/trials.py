@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
 from penstock.plan.bisection import largest_count, largest_part
-from penstock.plan.judge import Verdict, judge, spaced
+from penstock.plan.carried import saturation_per_s
+from penstock.plan.demands import Demand
+from penstock.plan.judge import Verdict, holds, judge, spaced
+from penstock.plan.other_seed import AGAIN
 from penstock.plan.propose import Choice, Counts, groups_of
 
 _SHARE_STEPS = 5
+_NEARLY = 1.0 - 1e-9
 _LONGEST_S = 1e6  # well within what the simulator's clock counts
 
 LEAST_SHARE = 0.5**_SHARE_STEPS
@@ -26,30 +30,67 @@ class Trial:
     verdict: Verdict
 
 
-class Trials:
-    """Simulates fleets and remembers each verdict. ``round`` is recorded with each trial."""
+def _no_others(_demand: Demand) -> None:
+    """Return no requests of another seed."""
+    return
 
-    def __init__(self, fleet: Fleet, seed: int, on_trial: Callable[[Trial], None] | None) -> None:
+
+class Trials:
+    """Simulates fleets and remembers each verdict. ``round`` is recorded with each trial.
+
+    ``again`` returns a demand with its requests of another seed, None where there are no others.
+    """
+
+    def __init__(self, fleet: Fleet, seed: int, on_trial: Callable[[Trial], None] | None,
+                 again: Callable[[Demand], Demand | None] = _no_others) -> None:
         self.round = 0
         self.done: list[Trial] = []
         self._fleet = fleet
         self._seed = seed
         self._on_trial = on_trial
+        self._again = again
+        self._lasting: set[tuple[str, Counts]] = set()
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
         self._idle_meets: dict[tuple[str, str], bool] = {}
 
     def judge(self, choice: Choice, counts: Counts, share: float = 1.0) -> Verdict:
         """The verdict on these replicas with a share of the demand."""
+        share = min(share, 1.0)  # a solver may round up
         key = (choice.demand.name, counts, round(share, 6))
         if key not in self._known:
-            verdict = judge(self._fleet, choice.demand, groups_of(choice, counts),
-                            seed=self._seed, share=share, whole=False)
-            self._known[key] = verdict
-            trial = Trial(self.round, choice.demand.name, counts, share, verdict)
-            self.done.append(trial)
-            if self._on_trial is not None:
-                self._on_trial(trial)
+            self._note(choice, counts, share, judge(
+                self._fleet, choice.demand, groups_of(choice, counts), seed=self._seed,
+                share=share, whole=False))
         return self._known[key]
+
+    def lasts(self, choice: Choice, counts: Counts) -> bool:
+        """Whether replicas that carry the requests of the plan's seeds do so for lasting traffic,
+        and for that of another seed. If not, the demand counts as missed from now on."""
+        key = choice.demand.name, counts
+        if key in self._lasting:
+            return True
+        demand = self._again(choice.demand)
+        if self.sustains(choice, counts) and (demand is None or holds(
+                self._fleet, demand, groups_of(choice, counts), seed=self._seed + AGAIN)):
+            self._lasting.add(key)
+            return True
+        self._note(choice, counts, 1.0, replace(self.judge(choice, counts), meets=False,
+                                                does_not_last=True))
+        return False
+
+    def sustains(self, choice: Choice, counts: Counts) -> bool:
+        """Whether lasting traffic saturates no part of the replicas. A run that ends might hold
+        while a queue only grows."""
+        demand = choice.demand
+        most_per_s = saturation_per_s(self._fleet, choice, counts) if demand.lasting else None
+        return most_per_s is None or most_per_s >= demand.lasting_per_s * _NEARLY
+
+    def _note(self, choice: Choice, counts: Counts, share: float, verdict: Verdict) -> None:
+        self._known[choice.demand.name, counts, round(share, 6)] = verdict
+        trial = Trial(self.round, choice.demand.name, counts, share, verdict)
+        self.done.append(trial)
+        if self._on_trial is not None:
+            self._on_trial(trial)
 
     def whole(self, choice: Choice, counts: Counts, share: float) -> Verdict:
         """The verdict with every request of its seeds, also where too many have missed."""

@@ -296,7 +296,7 @@ def test_a_real_plan_holds_and_one_replica_less_does_not():
     assert judge(found, choices[0].demand, groups_of(choices[0], ((variant, count),)),
                  seed=0).meets
     bound_per_s = choices[0].candidate(variant).bound_per_s
-    assert (count - 1) * bound_per_s < choices[0].demand.rate_per_s or not judge(
+    assert (count - 1) * bound_per_s < choices[0].demand.lasting_per_s or not judge(
         found, choices[0].demand, groups_of(choices[0], ((variant, count - 1),)), seed=0).meets
 
 

@@ -68,14 +68,15 @@ def test_cost_per_million_tokens_is_that_of_the_simulated_run(document, plan):
         summary.overall.cost.per_million_tokens)
 
 
-def test_the_share_of_the_throughput_bound_is_what_is_served_of_it(document):
+def test_the_share_of_the_throughput_bound_is_what_is_served_of_it(plan, document):
+    lasting = {choice.demand.name: choice.demand.lasting_per_s for choice in plan.choices}
     for demand in document["demands"]:
         bounds = {c["variant"]: c["bound_per_s"] for c in document["candidates"]
                   if c["demand"] == demand["name"]}
         bound_per_s = sum(n * bounds[variant] for variant, n in demand["replicas"].items())
         assert demand["throughput_bound_per_s"] == pytest.approx(bound_per_s)
         assert demand["bound_share"] == pytest.approx(
-            demand["served_share"] * demand["rate_per_s"] / bound_per_s)
+            demand["served_share"] * lasting[demand["name"]] / bound_per_s)
         assert 0.0 < demand["bound_share"] < 1.0
 
 

@@ -178,6 +178,8 @@ def trial_verdict(trial: Mapping[str, Any]) -> str:
     """Whether a trial held and, where its own attainment does not show it, why not."""
     if trial.get("meets"):
         return "holds"
+    if trial.get("does_not_last"):
+        return "does not last"
     return "misses with faster arrivals" if trial.get("only_faster_missed") else "misses"
 
 
