@@ -8,11 +8,10 @@ from penstock.core.errors import nearest
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
-from penstock.fleet.adapter_costs import slot_bytes
+from penstock.fleet.adapter_costs import resolve_lora, slot_bytes
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, quote
-from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
@@ -172,7 +171,7 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
     if precision not in choice.precisions:
         raise PlacedError((*path, "precision"), f"{quote(precision)} is not among the model's "
                                                 f"precisions: {', '.join(choice.precisions)}")
-    lora = None if section.lora is None else LoraOptions(**section.lora.given())
+    lora = resolve_lora(path, section.lora)
     least = choice.spec.weight_bytes(precision) + round(
         slot_bytes(choice.spec, Parallelism(), lora))
     size = least if section.size_gib is None else round(section.size_gib * GIB)

@@ -138,6 +138,9 @@ def notes_of(group: Group) -> list[str]:
         if at_start:
             found.append(f"adapters without a path are not loaded by this command line: "
                          f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
+    if group.options.kv_tiers:
+        found.append("engine.kv_tiers is simulated alone: this command line starts no tiers below "
+                     "the KV cache")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
