@@ -19,6 +19,7 @@ from penstock.registry.policies import MULTIPLEXERS
 from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
+    from penstock.fleet.document import FleetDocument
     from penstock.fleet.document_multiplexing import (
         DevicePoolSection,
         HostedModelSection,
@@ -31,6 +32,20 @@ USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 """The request of which batches consist where the file states no batch time."""
 
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
+
+
+def problems_of_pools_alone(document: "FleetDocument", models: Iterable[str]) -> Iterator[Problem]:
+    """Yield what the file states for replicas though all ``models`` share devices."""
+    pooled = {one.model for pool in document.multiplexing or () for one in pool.models}
+    if document.replicas or not pooled >= {*models}:
+        return
+    for key in ("kv_tokens", "kv_tiers"):
+        if getattr(document.engine, key):
+            yield Problem(("engine", key), "counts for replicas, and all models share devices, "
+                          "where multiplexing[].models[].size_gib has room for keys and values")
+    if document.disaggregation is not None:
+        yield Problem(("disaggregation",), "counts for replicas with a role, and all models share "
+                                           "devices")
 
 
 def multiplexing_problems(pools: "list[DevicePoolSection] | None",
