@@ -56,7 +56,7 @@ def test_hundreds_come_from_a_folder_or_from_a_file(tmp_path):
     ([{"name": "a", "rank": 0}], {}, "models[0].adapters[0].rank"),
     ([], {"max_loras": 4, "max_cpu_loras": 2},
      "replicas[0].lora.max_cpu_loras: 2 is less than the 4 of max_loras"),
-    ([], {"copy_gb_per_s": 1e-300}, "lora.copy_gb_per_s: expected at least 1e-06"),
+    ([], {"copy_gb_per_s": 1e-300}, "lora.copy_gb_per_s: expected at least 0.0001"),
     ([{"path": "x"}], {}, "models[0].adapters[0]"), ([{"name": "a", "file": "x"}], {}, "file")])
 def test_wrong_adapters_are_one_clear_error(adapters, lora, said):
     with pytest.raises(InputError) as error:
