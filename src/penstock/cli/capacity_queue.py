@@ -9,9 +9,17 @@ if TYPE_CHECKING:
 
 
 def queue_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
-    """The highest rate of one replica and of each group, by the model that a plan starts from."""
-    from penstock.plan.demands import demands_of
+    """The highest rate of one replica and of each group, by the model that a plan starts from.
 
+    Raises InputError for replicas with a role, of which a queue tells nothing.
+    """
+    from penstock.core.errors import InputError
+    from penstock.plan.demands import demands_of
+    from penstock.policy.route.roles import BOTH
+
+    if any(group.role != BOTH for group in fleet.replicas):
+        raise InputError("--method queue: a queue is a replica that serves whole requests; "
+                         "expected replicas without a role, or another method")
     groups = [_entry(fleet, demand, group) for demand in demands_of(fleet, (workload,))
               for group in fleet.replicas if group.model.name == demand.model.spec.name]
     return {"traffic_rate_per_s": workload.rate_per_s,

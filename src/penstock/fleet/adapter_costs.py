@@ -5,6 +5,9 @@ from dataclasses import replace
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, to_ps
+from penstock.fleet.document_adapters import LoraSection
+from penstock.fleet.marked_yaml import Path
+from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import Fleet, ModelChoice, ReplicaGroup
 from penstock.fleet.values_adapters import Adapter, LoraOptions
 from penstock.perf.adapters import AdapterTimes, adapter_bytes_per_accelerator, adapter_times
@@ -14,6 +17,17 @@ from penstock.policy.keep import Demand
 from penstock.policy.schedule.adapters import AdapterCost, AdapterStore
 
 _MOST_ASSUMED, _MOST_ASSUMED_IN_HOST = 8, 100
+
+
+def resolve_lora(path: Path, section: LoraSection | None) -> LoraOptions | None:
+    """Return a replica's room for adapters. Raises PlacedError."""
+    if section is None:
+        return None
+    lora = LoraOptions(**section.given())
+    if lora.max_cpu_loras is not None and lora.max_cpu_loras < lora.max_loras:
+        raise PlacedError((*path, "lora", "max_cpu_loras"),
+                          f"{lora.max_cpu_loras} is less than the {lora.max_loras} of max_loras")
+    return lora
 
 
 def slot_bytes(model: ModelSpec, parallelism: Parallelism, lora: LoraOptions | None) -> float:

@@ -99,8 +99,8 @@ def adapter_problems(fleet: Fleet) -> Iterator[Problem]:
                                                 f"{taken[adapter.name]}")
             taken[adapter.name] = "an adapter"
             if adapter.service_class is not None and adapter.service_class not in classes:
-                yield Problem((*place, "service_class"),
-                              f"unknown service class {quote(adapter.service_class)}")
+                yield unknown((*place, "service_class"), "service class",
+                              adapter.service_class, classes)
             if rooms and not ranks:
                 yield Problem(place, f"no engine of {model.spec.name} takes adapters; expected "
                                      "replicas[].lora or multiplexing[].models[].lora")

@@ -13,6 +13,7 @@ from penstock.perf.kv_transfer import FLOOR_S, KvTransfer
 from penstock.policy.route.roles import BOTH, DECODE, PREFILL, Roles
 
 _GIGA = 1e9
+_ANY = "auto"
 _BY_OWN_LOAD = ("none", "static", "hpa", "keda", "kpa", "aibrix-apa", "ray")
 """Scale policies that look at the load of each group alone, not at the rate of whole requests."""
 _BY_RATE = "penstock"
@@ -106,6 +107,12 @@ def _partner_problems(path: tuple[str | int, ...], group: ReplicaGroup,
     if not others:
         yield Problem(path, f"{group.role}, but no replicas of {group.model.name} have role: "
                             f"{wanted}")
+    engines = {other.engine for other in others}
+    if engines and _ANY not in engines and group.engine not in (_ANY, *engines):
+        yield Problem((*path[:-1], "engine"),
+                      f"{group.engine}, but replicas of the role {wanted} have "
+                      f"{', '.join(sorted(engines))}; a KV cache moves between engines of one kind")
+        return
     for other in others:
         if other.kv_precision != group.kv_precision:
             yield Problem((*path[:-1], "kv_precision"),

@@ -3,9 +3,9 @@
 from penstock.fleet.fields import (
     Count,
     FilePath,
+    GbPerS,
     Name,
     NotNegative,
-    Positive,
     Section,
     ShareOrZero,
     described,
@@ -49,9 +49,9 @@ class LoraSection(Section):
     step_overhead_s: NotNegative = described(
         "How much longer a simulated step with any adapter takes, beside the reading of adapters' "
         "weights, seconds.", 0.001, default=0.002)
-    disk_gb_per_s: Positive = described(
+    disk_gb_per_s: GbPerS = described(
         "Reading of adapters from disk in simulations, 10^9 bytes per second.", 2, default=5)
-    copy_gb_per_s: Positive | None = described(
+    copy_gb_per_s: GbPerS | None = described(
         "Copying of adapters to each accelerator in simulations, 10^9 bytes per second; left out, "
         "the accelerator's PCIe link.", 20)
     evict: Evict = described(

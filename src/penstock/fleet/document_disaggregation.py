@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from penstock.fleet.fields import CountOrZero, NotNegative, Positive, Section, described
+from penstock.fleet.fields import CountOrZero, GbPerS, NotNegative, Section, described
 
 RoleName = Literal["both", "prefill", "decode"]
 ConnectorName = Literal["nixl", "mooncake", "ucx"]
@@ -11,7 +11,7 @@ ConnectorName = Literal["nixl", "mooncake", "ucx"]
 class TransferSection(Section):
     """Path of a KV cache from one replica to another."""
 
-    gb_per_s: Positive = described(
+    gb_per_s: GbPerS = described(
         "Rate at which one replica sends or receives, GB/s (1e9 bytes): of all its network cards "
         "together, as measured.", 87, default=...)
     latency_s: NotNegative | None = described(

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from penstock.fleet.fields import NotNegative, Positive, Section, described
+from penstock.fleet.fields import GbPerS, NotNegative, Positive, Section, described
 
 
 class KvTierSection(Section):
@@ -11,7 +11,7 @@ class KvTierSection(Section):
     name: Literal["host", "disk", "remote"] = described("Which tier.", "host", default=...)
     gib: Positive = described("Room for keys and values of one replica, or of all replicas of the "
                               "model where the tier is shared, GiB.", 1024, default=...)
-    read_gb_per_s: Positive = described("Rate of loading blocks into a replica's KV cache, GB/s.",
+    read_gb_per_s: GbPerS = described("Rate of loading blocks into a replica's KV cache, GB/s.",
                                         50, default=...)
     latency_s: NotNegative = described("Time before the first byte of a load, seconds.", 0.001,
                                        default=0.0)

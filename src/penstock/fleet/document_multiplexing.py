@@ -10,6 +10,7 @@ from penstock.fleet.fields import (
     CountOrZero,
     Endpoint,
     FilePath,
+    GbPerS,
     Name,
     NamedChoice,
     NotNegative,
@@ -91,9 +92,9 @@ class HostSection(Section):
 
     memory_gib: NotNegative = described("Host memory for files of models, GiB.", 200,
                                         default=...)
-    disk_gb_per_s: Positive = described("Reading from disk, 10^9 bytes per second.", 5,
+    disk_gb_per_s: GbPerS = described("Reading from disk, 10^9 bytes per second.", 5,
                                         default=...)
-    copy_gb_per_s: Positive | None = described(
+    copy_gb_per_s: GbPerS | None = described(
         "From host memory to a device, 10^9 bytes per second; left out, the accelerator's bus.", 6)
     fixed_s: NotNegative = described("Additional fixed time of every load, seconds.", 2,
                                     default=0.0)

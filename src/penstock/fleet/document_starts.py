@@ -8,8 +8,8 @@ from penstock.fleet.fields import (
     NAME_TAG,
     SETTINGS_TAG,
     FilePath,
+    GbPerS,
     NotNegative,
-    Positive,
     Section,
     described,
 )
@@ -21,7 +21,7 @@ class StartWeightsSection(Section):
     source: Literal["remote", "disk", "host"] = described(
         "Where the weights lie when a start begins. remote: in a store behind the network; disk: "
         "on a disk of the machine; host: in its memory.", "disk", default=...)
-    gb_per_s: Positive | None = described(
+    gb_per_s: GbPerS | None = described(
         "Rate at which each accelerator gets its share of the weights, 10^9 bytes per second.", 2)
     loading: FilePath | None = described(
         "Loading model that `penstock profile fit loading` wrote, in the place of gb_per_s; of "

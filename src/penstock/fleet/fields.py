@@ -17,6 +17,8 @@ MOST = 1_000_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+# 10^9 bytes per second. The least, 100 kB per second, keeps the time of any load finite.
+GbPerS = Annotated[float, Field(ge=0.0001, le=MOST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

@@ -9,7 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
-from penstock.fleet.adapter_costs import slot_bytes, without_room
+from penstock.fleet.adapter_costs import resolve_lora, slot_bytes, without_room
 from penstock.fleet.attestation import confidential_models, resolve_evidence
 from penstock.fleet.document import (
     FleetDocument,
@@ -206,7 +206,7 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
     parallelism = None
     if section.parallelism is not None:
         parallelism = Parallelism(**section.parallelism.model_dump())
-    lora = None if section.lora is None else LoraOptions(**section.lora.given())
+    lora = resolve_lora(path, section.lora)
     accelerator, spread = _first_fit(path, model.spec, candidates, parallelism, precision,
                                      section.kv_precision, have.engine, lora)
     group = ReplicaGroup(
@@ -288,7 +288,7 @@ def spread_problem(model: ModelSpec, accelerator: Accelerator,
     for name, value, most, why in (
             ("tensor", spread.tensor, accelerator.max_per_node,
              f"{accelerator.name} accelerators share a node"),
-            ("pipeline", spread.pipeline, model.num_layers, f"layers has {model.name}")):
+            ("pipeline", spread.pipeline, model.num_layers, f"layers of {model.name}")):
         if value > most:
             return name, f"{value} is more than the {most} {why}"
     if spread.data > 1 and not model.num_moe_layers:

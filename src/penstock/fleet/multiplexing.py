@@ -8,11 +8,10 @@ from penstock.core.errors import nearest
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
-from penstock.fleet.adapter_costs import slot_bytes
+from penstock.fleet.adapter_costs import resolve_lora, slot_bytes
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, quote
-from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
@@ -20,6 +19,7 @@ from penstock.registry.policies import MULTIPLEXERS
 from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
+    from penstock.fleet.document import FleetDocument
     from penstock.fleet.document_multiplexing import (
         DevicePoolSection,
         HostedModelSection,
@@ -32,6 +32,20 @@ USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 """The request of which batches consist where the file states no batch time."""
 
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
+
+
+def problems_of_pools_alone(document: "FleetDocument", models: Iterable[str]) -> Iterator[Problem]:
+    """Yield what the file states for replicas though all ``models`` share devices."""
+    pooled = {one.model for pool in document.multiplexing or () for one in pool.models}
+    if document.replicas or not pooled >= {*models}:
+        return
+    for key in ("kv_tokens", "kv_tiers"):
+        if getattr(document.engine, key):
+            yield Problem(("engine", key), "counts for replicas, and all models share devices, "
+                          "where multiplexing[].models[].size_gib has room for keys and values")
+    if document.disaggregation is not None:
+        yield Problem(("disaggregation",), "counts for replicas with a role, and all models share "
+                                           "devices")
 
 
 def multiplexing_problems(pools: "list[DevicePoolSection] | None",
@@ -172,7 +186,7 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
     if precision not in choice.precisions:
         raise PlacedError((*path, "precision"), f"{quote(precision)} is not among the model's "
                                                 f"precisions: {', '.join(choice.precisions)}")
-    lora = None if section.lora is None else LoraOptions(**section.lora.given())
+    lora = resolve_lora(path, section.lora)
     least = choice.spec.weight_bytes(precision) + round(
         slot_bytes(choice.spec, Parallelism(), lora))
     size = least if section.size_gib is None else round(section.size_gib * GIB)

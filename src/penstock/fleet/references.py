@@ -24,7 +24,7 @@ from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.kubernetes import kubernetes_problems
 from penstock.fleet.marked_yaml import Path
-from penstock.fleet.multiplexing import multiplexing_problems
+from penstock.fleet.multiplexing import multiplexing_problems, problems_of_pools_alone
 from penstock.fleet.objectives import objective_problems
 from penstock.fleet.problems import Problem, nearest_key, quote
 from penstock.fleet.scaler_file import stated_scaler
@@ -199,6 +199,7 @@ def _multiplexing_problems(document: FleetDocument, names: Names) -> Iterator[Pr
     only = next(iter(names.models))
     fixed = [replica.model or only for replica in document.replicas or () if replica.endpoints]
     yield from multiplexing_problems(document.multiplexing, fixed)
+    yield from problems_of_pools_alone(document, names.models)
     for i, pool in enumerate(document.multiplexing or ()):
         path: Path = ("multiplexing", i)
         if pool.accelerator is not None and pool.accelerator not in names.accelerators:

@@ -172,12 +172,12 @@ LONGEST_S = 4.0e6
 
 def _check_times(workload: Workload) -> None:
     if workload.arrival_s[0] > LONGEST_S:
-        raise InputError(f"traffic: the first request arrives after {workload.arrival_s[0]:,.0f} "
+        raise InputError(f"traffic: the first request arrives after {workload.arrival_s[0]:,.10g} "
                          f"s; a run covers at most {LONGEST_S:,.0f} s (raise the rate; where these "
                          "are a trace's own times, subtract the first from all, since they count "
                          "from the start of the run)")
     if workload.duration_s > LONGEST_S:
-        raise InputError(f"traffic: the last request arrives after {workload.duration_s:,.0f} s; "
+        raise InputError(f"traffic: the last request arrives after {workload.duration_s:,.10g} s; "
                          f"a run covers at most {LONGEST_S:,.0f} s (raise the rate or cut the "
                          "trace with duration_s)")
 

@@ -57,7 +57,7 @@ def repeated_links(found: Links, num: int, length: int) -> Links:
     """Return the links of ``num`` requests that come again round by round, ``length`` in all.
     Requests of different rounds do not wait for each other."""
     parts = [Links(found.row + first, found.after + first, found.delay_s, found.on_dispatch)
-             for first in range(0, length, num)]
+             for first in range(0, max(length, 1), num)]
     whole = all_links(parts)
     kept = whole.row < length
     return Links(whole.row[kept], whole.after[kept], whole.delay_s[kept], whole.on_dispatch[kept])

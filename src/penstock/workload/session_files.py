@@ -21,7 +21,8 @@ _FIELDS: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("bailian", frozenset({"chat_id", "parent_chat_id"})),
     ("llmservingsim", frozenset({"sub_requests"})),
     ("weka", frozenset({"requests", "models"})), ("weka", frozenset({"requests", "block_size"})))
-_OF_AGENTS = frozenset({"wait_for", "branches", "tool_wait_ms", "prefix_reset", "dependencies"})
+_OF_SECOND = ("dependencies", "not_before_ms")
+_OF_AGENTS = frozenset({"wait_for", "branches", "tool_wait_ms", "prefix_reset", *_OF_SECOND})
 
 
 def session_form(path: Path, first: Mapping[str, object]) -> str | None:
@@ -82,17 +83,30 @@ def _derived(rows: Iterator[Fields]) -> SessionFile:
 
 def _bailian(rows: Iterator[Fields]) -> SessionFile:
     """Bailian's chats: a chat goes on with its parent."""
-    turns: list[Turn] = []
-    roots: dict[str, str] = {}
-    for row in rows:
-        name, parent = row.text("chat_id"), row.text("parent_chat_id", "-1")
-        roots[name] = name if parent == "-1" else roots.get(parent, name)
-        prompt = row.tokens("input_length", least=1)
-        # A log may begin in the midst of a chat, whose parent is then not in the file.
-        waits = (Wait(parent),) if parent in roots and parent != name else ()
-        turns.append(Turn(row.row, name, roots[name], row.seconds(1.0, "timestamp"), prompt,
-                          row.tokens("output_length"), row.hashes(prompt, _BAILIAN_TOKENS), waits))
+    found = list(rows)
+    # A log may begin in the midst of a chat, whose parent is then not in the file.
+    known = {row.text("chat_id") for row in found}
+    parents = {row.text("chat_id"): parent for row in found
+               if (parent := row.text("parent_chat_id", "-1")) != "-1" and parent in known}
+    turns = []
+    for row in found:
+        name, prompt = row.text("chat_id"), row.tokens("input_length", least=1)
+        waits = (Wait(parents[name]),) if name in parents else ()
+        turns.append(Turn(
+            row.row, name, _root(name, parents), row.seconds(1.0, "timestamp"), prompt,
+            row.tokens("output_length"), row.hashes(prompt, _BAILIAN_TOKENS), waits))
     return SessionFile(turns, _BAILIAN_TOKENS, timed=True)
+
+
+def _root(name: str, parents: Mapping[str, str]) -> str:
+    """The first chat before, the chat itself where the parents go in a circle."""
+    first, seen = name, {name}
+    while first in parents:
+        first = parents[first]
+        if first in seen:
+            return name
+        seen.add(first)
+    return first
 
 
 def _aiperf(rows: Iterator[Fields]) -> SessionFile:
@@ -131,8 +145,14 @@ def _agentic(rows: Iterator[Fields]) -> SessionFile:
             second = version == 2
             if "block_size" in row.given:
                 block_tokens = row.tokens("block_size", least=1)
-            local = row.given.get("hash_id_scope") == "local"
+            scope = row.given.get("hash_id_scope", "global")
+            if scope not in ("local", "global"):
+                raise row.fault(f"hash_id_scope is {str(scope)[:40]!r}; expected local or global")
+            local = scope == "local"
             continue
+        if not second and (unknown := row.first_of(_OF_SECOND)) is not None:
+            raise row.fault(f"{unknown} without a header of version 2; expected a first line with "
+                            f"schema {_SCHEMA}, version and block_size")
         prompt = row.tokens("input_length", least=1)
         name = row.text("request_id")
         session = row.text("play_id" if second else "session_id", row.text("session_id", name))
@@ -191,8 +211,9 @@ def _wait_for(row: Fields) -> tuple[Wait, ...]:
 def _llmservingsim(rows: Iterator[Fields]) -> SessionFile:
     """LLMServingSim's sessions: requests in order, a tool's time between two of them."""
     turns: list[Turn] = []
+    names: set[str] = set()
     for row in rows:
-        session = row.text("session_id", str(row.row))
+        session = _session_of_line(row, "session_id", names)
         waits: tuple[Wait, ...] = ()
         at_s: float | None = row.seconds(1e9, "arrival_time_ns")
         for number, one in enumerate(row.items("sub_requests"), 1):
@@ -206,23 +227,34 @@ def _llmservingsim(rows: Iterator[Fields]) -> SessionFile:
     return SessionFile(turns, _MOONCAKE_TOKENS, timed=False)
 
 
+def _session_of_line(row: Fields, field: str, names: set[str]) -> str:
+    """The name of a session that is one line, put into the ``names`` before. Raises RowFaultError
+    for a name that another line has."""
+    name = row.text(field, str(row.row))
+    if name in names:
+        raise row.fault(f"the session {name[:60]!r} appears twice; expected one line for each")
+    names.add(name)
+    return name
+
+
 def _weka(rows: Iterator[Fields]) -> SessionFile:
     """AgentX's sessions in Weka's form, one a line. Sub-agents are entries with requests of their
     own, which begin after the request before and which the next request waits for."""
     turns: list[Turn] = []
+    names: set[str] = set()
     for row in rows:
         size = row.tokens("block_size", least=1) if "block_size" in row.given else _WEKA_TOKENS
         if size != _WEKA_TOKENS:
             raise row.fault(f"block_size is {size}; expected {_WEKA_TOKENS}")
-        _WekaSession(row, turns).add(row, (), f"{row.row}/", None)
+        _WekaSession(_session_of_line(row, "id", names), turns).add(row, (), f"{row.row}/", None)
     return SessionFile(turns, _WEKA_TOKENS, timed=False)
 
 
 class _WekaSession:
     """The requests of one session, put into ``turns``."""
 
-    def __init__(self, row: Fields, turns: list[Turn]) -> None:
-        self._session = row.text("id", str(row.row))
+    def __init__(self, session: str, turns: list[Turn]) -> None:
+        self._session = session
         self._turns = turns
 
     def add(self, found: Fields, waits: tuple[Wait, ...], prefix: str, end_s: float | None

@@ -16,6 +16,8 @@ from penstock.workload.mooncake import spread
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes, offsets_of
 from penstock.workload.workload import FloatColumn, IntColumn, Links
 
+_MOST_S = 1e11
+
 
 class Wait(NamedTuple):
     """A turn that is waited for, by its name: ``delay_s`` after the turn has ended, or was sent.
@@ -216,8 +218,9 @@ class Fields:
         name = self._needed(names)
         value = self.given[name]
         if isinstance(value, bool) or not isinstance(value, int | float) \
-                or not 0 <= value / per_s < 1e11:
-            raise self.fault(f"{name} is {str(value)[:40]!r}; expected a number from 0")
+                or not 0 <= value / per_s < _MOST_S:
+            raise self.fault(f"{name} is {str(value)[:40]!r}; expected a number from 0 to "
+                             f"{_MOST_S * per_s:g}")
         return value / per_s
 
     def text(self, name: str, usual: str | None = None) -> str:

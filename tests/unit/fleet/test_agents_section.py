@@ -55,6 +55,11 @@ def test_sessions_run_to_their_end():
     assert {*workload.class_index.tolist()} == {0, 1}
 
 
+def test_a_run_that_ends_before_the_first_session_is_refused():
+    with pytest.raises(InputError, match="no request arrives within"):
+        fleet_workload(fleet_of(more=", duration_s: 0.000001"))
+
+
 @pytest.mark.parametrize(("agents", "more", "said"), [
     ("inference-night", "", "unknown profile 'inference-night'.*inference-day-2026"),
     (SETTINGS, ", rate_per_s: 2", "stands beside agents; set agents.sessions_per_s instead"),

@@ -46,8 +46,13 @@ def test_replicas_that_prefill_state_their_own_least_length():
     ("role: prefill", "count: 1", "replicas[1].role: decode, but no replicas of llama-3-8b"),
     ("{role: decode,", "{role: decode, kv_precision: fp8,",
      "replicas[0].kv_precision: bf16, but replicas of the role decode have fp8"),
+    ("role: prefill}\n  - {role: decode,", "role: prefill, engine: vllm}\n"
+     "  - {role: decode, engine: sglang,",
+     "replicas[0].engine: vllm, but replicas of the role decode have sglang; a KV cache moves"),
     ("role: prefill", "role: prefil", "replicas[0].role"),
     ("gb_per_s: 50", "gb_per_s: 0", "disaggregation.transfer.gb_per_s"),
+    ("gb_per_s: 50", "gb_per_s: 1e-300",
+     "disaggregation.transfer.gb_per_s: expected at least 0.0001, found 1e-300"),
     ("name: split", "name: split\nscaling: {start_s: 9}\npolicies: {scale: dynamo}",
      "dynamo expects replicas that serve whole requests; expected one of penstock, none"),
     ("  - {role: decode, count: 2}\n", "  - {role: decode, count: 2}\n  - {count: 1}\n"

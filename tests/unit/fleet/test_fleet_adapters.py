@@ -49,10 +49,14 @@ def test_hundreds_come_from_a_folder_or_from_a_file(tmp_path):
 @pytest.mark.parametrize(("adapters", "lora", "said"), [
     ([{"name": "a"}, {"name": "a"}], {}, "models[0].adapters[1].name: 'a' is already the name of"),
     ([{"name": "llama-3-8b"}], {}, "is already the name of a model"),
-    ([{"name": "a", "service_class": "chit"}], {}, "unknown service class 'chit'"),
+    ([{"name": "a", "service_class": "chit"}], {},
+     "unknown service class 'chit'; did you mean 'chat'?"),
     ([{"name": "a"}], None, "no engine of llama-3-8b takes adapters; expected replicas[].lora"),
     ([{"name": "a", "rank": 64}], {"max_rank": 32}, "64 is more than the 32 of any engine"),
     ([{"name": "a", "rank": 0}], {}, "models[0].adapters[0].rank"),
+    ([], {"max_loras": 4, "max_cpu_loras": 2},
+     "replicas[0].lora.max_cpu_loras: 2 is less than the 4 of max_loras"),
+    ([], {"copy_gb_per_s": 1e-300}, "lora.copy_gb_per_s: expected at least 0.0001"),
     ([{"path": "x"}], {}, "models[0].adapters[0]"), ([{"name": "a", "file": "x"}], {}, "file")])
 def test_wrong_adapters_are_one_clear_error(adapters, lora, said):
     with pytest.raises(InputError) as error:

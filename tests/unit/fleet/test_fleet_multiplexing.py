@@ -63,6 +63,18 @@ def test_everything_said_is_kept() -> None:
     assert model.engine.endpoints == ("http://a:1", "http://b:1")
 
 
+@pytest.mark.parametrize(("key", "value"), [
+    ("engine.kv_tokens", 100), ("disaggregation", {"transfer": {"gb_per_s": 9}}),
+    ("engine", {"prefix_caching": True, "kv_tiers": [
+        {"name": "host", "gib": 9, "read_gb_per_s": 9}]})])
+def test_what_counts_for_replicas_is_refused_where_all_models_share_devices(key, value):
+    given = {**TWO, "multiplexing": [both()], key: value}
+    with pytest.raises(InputError, match=r"counts for replicas.* all models share devices"):
+        parse_fleet(FLEET, overrides={**given, "replicas": None})
+    if key != "disaggregation":
+        parse_fleet(FLEET, overrides={**given, "replicas": [{"model": "llama-2-7b"}]})
+
+
 def test_room_for_adapters_is_memory_of_the_model() -> None:
     one, other = pools({"models": [{"model": "llama-3-8b", "lora": {"max_loras": 4}},
                                    {"model": "llama-2-7b"}]})[0].models

@@ -54,7 +54,7 @@ def test_kernel_tables_are_those_of_the_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("spread", "words"), [
     (Parallelism(3), "tensor: 3 ranks do not divide the 32 attention heads of llama-3-8b"),
     (Parallelism(16), "tensor: 16 is more than the 8 h100-80gb accelerators share a node"),
-    (Parallelism(1, 40), "pipeline: 40 is more than the 32 layers has llama-3-8b"),
+    (Parallelism(1, 40), "pipeline: 40 is more than the 32 layers of llama-3-8b"),
     (Parallelism(1, 1, 2), "data: llama-3-8b has no experts, so only whole replicas can"),
     (Parallelism(2, expert=2), "expert: 2; expected a divisor of the 2 ranks, of a model with")])
 def test_impossible_parallelism_names_the_degree(spread: Parallelism, words: str) -> None:

@@ -7,6 +7,7 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.metrics.run_summary import Fewest, Sizing, Trial
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
+from penstock.metrics.transfer_summary import Transfers
 from penstock.report.model import wording
 
 
@@ -143,3 +144,12 @@ def test_a_planned_fleet_of_many_groups_is_counted():
     assert wording.headline(found).startswith("Planned as 8 replicas in 4 groups:")
     three = summary({}, fleet={"replicas": groups[:3]})
     assert wording.fleet_phrase(three).count(" and ") == 2
+
+
+@pytest.mark.parametrize(("number", "size", "said"), [
+    (1, 16_384_000.0, "; 1 prompt moved to the replicas that decoded them, 0.0164 GB, in "),
+    (1200, 3.2e12, "; 1,200 prompts moved to the replicas that decoded them, 3,200 GB, in ")])
+def test_few_bytes_that_moved_are_not_none(number, size, said):
+    moved = Transfers(num_transfers=number, num_bytes=size, held_tokens=0, mean_s=0.1,
+                      longest_s=0.2)
+    assert said in wording.arrivals(summary({}, transfers=moved))

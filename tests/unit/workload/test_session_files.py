@@ -192,6 +192,12 @@ def test_bailian_s_chats_go_on_with_their_parents(read):
     assert trace.prefixes.block_tokens == 16
 
 
+def test_bailian_s_chats_find_parents_that_stand_later(read):
+    trace = read([BAILIAN[1], BAILIAN[0], BAILIAN[2]])
+    assert waits(trace) == [(1, 0, 0.0, False), (1, 0, 1.5, True)]
+    assert sessions_of(trace).tolist() == [0, 0, 2]
+
+
 def test_azure_s_log_of_images_is_read_as_its_others(tmp_path):
     path = tmp_path / "lmm.csv"
     path.write_text("TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n"
@@ -248,6 +254,14 @@ BROKEN = [
     (changed(LLMSERVINGSIM, 1, sub_requests=[{"input_toks": 1.5}]),
      "jsonl:2: sub_requests 1: input_toks is '1.5'; expected a whole number from 1"),
     (changed(BAILIAN, 1, chat_id=True), "jsonl:2: chat_id is 'True'; expected a name"),
+    (changed(DERIVED, 3, t_ms=1e30), r"jsonl:4: t_ms is '1e\+30'; expected a number from 0 to 1e"),
+    (changed(AGENTIC, 0, hash_id_scope="play"), "jsonl:1: hash_id_scope is 'play'; expected local"),
+    (AGENTIC[1:], "jsonl:1: not_before_ms without a header of version 2"),
+    ([FIRST[0], *AGENTIC[2:]], "jsonl:2: dependencies without a header of version 2"),
+    ([*WEKA, WEKA[0]], "jsonl:3: the session 'one' appears twice"),
+    (changed(LLMSERVINGSIM, 1, session_id="a"), "jsonl:2: the session 'a' appears twice"),
+    (changed(BAILIAN, 0, parent_chat_id=6), "the request '(5|6)' waits for itself"),
+    (changed(BAILIAN, 0, parent_chat_id=5), "jsonl:1: the request '5' waits for itself"),
     ([HEADER], "trace.jsonl: no requests"),
     (changed(DERIVED[:1], 0, out=0), "no requests; every row has 0 output tokens"),
 ]

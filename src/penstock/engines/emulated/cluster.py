@@ -143,6 +143,9 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
     if any(group.speculation is not None for group in fleet.replicas):
         raise InputError(f"fleet {fleet.name}: replicas: an emulated engine gives one token a "
                          "step; expected no speculation")
+    if fleet.engine.kv_tiers:
+        raise InputError(f"fleet {fleet.name}: engine.kv_tiers: an emulated engine has no tiers "
+                         "below its KV cache; expected none")
     for index in indexes:
         if not 0 <= index < num:
             raise InputError(f"no replica {index}: fleet {fleet.name} has {num}, counted from 0")

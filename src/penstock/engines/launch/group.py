@@ -8,7 +8,7 @@ from re import compile as pattern
 from typing import Any
 
 from penstock.catalog.catalog import Catalog
-from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_facts
+from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_facts, since
 from penstock.core.errors import InputError
 from penstock.engines.launch import tensorrt_llm
 from penstock.engines.launch.statements import Statements
@@ -138,9 +138,15 @@ def notes_of(group: Group) -> list[str]:
         if at_start:
             found.append(f"adapters without a path are not loaded by this command line: "
                          f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
+    if group.options.kv_tiers:
+        found.append("engine.kv_tiers is simulated alone: this command line starts no tiers below "
+                     "the KV cache")
     if group.options.version is None:
         found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
                      f"{group.defaults().version}, the newest described")
+    elif not since(newest := engine_facts(group.engine).version, group.options.version):
+        found.append(f"{group.options.version} is not described yet, so flags and defaults are "
+                     f"those of {group.engine} {newest}")
     return found
 
 

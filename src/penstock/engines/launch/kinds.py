@@ -65,7 +65,6 @@ def check_engine(name: str, field: str) -> str:
     ``field``, for an engine without a command line."""
     name = base_engine(name)
     if name not in KINDS:
-        raise InputError(f"{field}: {name or 'no engine'!r} has no command line"
-                         f"{nearest(name, KINDS) if name else ''}; expected one of "
-                         f"{', '.join(KINDS)}")
+        expected = nearest(name, KINDS) if name else f"; expected one of {', '.join(KINDS)}"
+        raise InputError(f"{field}: {name or 'no engine'!r} has no command line{expected}")
     return name

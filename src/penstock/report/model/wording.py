@@ -318,8 +318,9 @@ def _transfers(found: "Transfers | None") -> str:
         return ""
     if found.mean_s is None:
         return "; no prompt moved to another replica"
-    return (f"; {count(found.num_transfers)} prompts moved to the replicas that decoded them, "
-            f"{found.num_bytes / 1e9:,.0f} GB, in {seconds(found.mean_s)} on average and "
+    prompts = f"{count(found.num_transfers)} prompt{'' if found.num_transfers == 1 else 's'}"
+    return (f"; {prompts} moved to the replicas that decoded them, "
+            f"{_significant(found.num_bytes / 1e9)} GB, in {seconds(found.mean_s)} on average and "
             f"{seconds(found.longest_s)} at most")
 
 

@@ -95,6 +95,8 @@ def test_a_port_that_is_taken() -> None:
 @pytest.mark.parametrize(("fleet", "options", "message"), [
     (FLEET.replace("replicas: [{count: 1}]\n", ""), {}, "fleet small states no replicas"),
     (FLEET, {"indexes": (1,)}, "no replica 1: fleet small has 1, counted from 0"),
+    (FLEET + "engine: {prefix_caching: true, kv_tiers: [{name: host, gib: 1, read_gb_per_s: 9}]}\n",
+     {}, "engine.kv_tiers: an emulated engine has no tiers"),
     (TWO_KINDS, {"port": 65534}, "3 replicas from port 65534 on go beyond port 65535"),
 ])
 def test_what_cannot_be_served(fleet, options, message) -> None:

@@ -200,7 +200,7 @@ def test_stated_arguments_replace_ours():
 
 def test_engines_without_command_lines_are_refused():
     assert check_engine("penstock-in-vllm", "x") == "vllm"
-    with pytest.raises(InputError, match="x: 'atom' has no command line"):
+    with pytest.raises(InputError, match=r"x: 'atom' has no command line; expected one of: [^;]*$"):
         check_engine("atom", "x")
 
 

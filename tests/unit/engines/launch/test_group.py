@@ -166,6 +166,18 @@ def test_what_an_engine_cannot_do_is_noted():
     assert notes(*_on(FLEET)) == []
 
 
+def test_a_version_after_the_newest_described_is_noted():
+    fleet, said = read(FLEET, "vllm:9.9.9", None)
+    note, = notes(fleet, CATALOG, said, "f.yaml")
+    assert note.startswith("replicas[0]: 9.9.9 is not described yet, so flags and defaults are")
+
+
+def test_tiers_are_no_part_of_a_command_line():
+    note, = notes(*_on(FLEET.replace("name: vllm", "name: vllm, prefix_caching: true, "
+                                     "kv_tiers: [{name: host, gib: 9, read_gb_per_s: 9}]")))
+    assert note.startswith("replicas[0]: engine.kv_tiers is simulated alone")
+
+
 def _on(text):
     fleet, said = read(text, "vllm:0.32.0", None)
     return fleet, CATALOG, said, "f.yaml"
