@@ -58,3 +58,17 @@ def test_a_drafted_turn_counts_as_its_mean_tokens() -> None:
     assert totals.output_tokens == 20  # 2.5 of each sequence in each turn
     assert sum(totals.tpot) == 20
     assert totals.tpot_sum_s == pytest.approx(20 * 0.01)
+
+
+def test_a_prompt_that_goes_on_elsewhere_is_no_answer_to_the_gateway() -> None:
+    """The engine has finished its part; the gateway's client has its first token."""
+    demand = DemandMeter()
+    meter = GroupMeter(demand)
+    demand.arrived("m", "any", 100)
+    whole = request(0)
+    meter.finished(whole._replace(max_tokens=1, lends=True), 1, to_ps(0.1), to_ps(0.1))
+    seen, = demand.seen()
+    assert (meter.totals().num_finished, seen.num_finished, seen.recent) == (1, 0, ())
+    meter.finished(whole, 20, to_ps(0.1), to_ps(0.3))
+    seen, = demand.seen()
+    assert (seen.num_finished, seen.output_tokens, seen.recent) == (1, 20, ((100, 20),))
