@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Footprint, Infeasible
@@ -171,10 +172,16 @@ def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
     if not model:
         raise InputError(f"replicas: {group.model.name}: served_as: found nothing; expected the "
                          f"folder, file or name of the weights that {group.engine} is to load")
-    if group.engine == "vllm":
-        return {"model": model, "max_model_len": group.model.max_context_tokens,
-                **({} if group.role == BOTH else {"role": group.role}), **_seqs(fleet)}
-    return {"model": model, **_seqs(fleet)}
+    if group.engine == "llamacpp":
+        return {"model": model, **_seqs(fleet)}
+    return {"model": model, "max_model_len": group.model.max_context_tokens,
+            **({} if group.role == BOTH else {"role": group.role}), **_seqs(fleet),
+            **_room(group.lora)}
+
+
+def _room(lora: LoraOptions | None) -> dict[str, int]:
+    return {} if lora is None else {"max_loras": lora.max_loras, "max_cpu_loras": lora.most_loaded,
+                                    "max_rank": lora.max_rank}
 
 
 def _seqs(fleet: Fleet) -> dict[str, int]:
