@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
     "emulate": {"speed": float},
     "llamacpp": {"model": str, "kv_tokens": int, "max_num_seqs": int, "threads": int},
     vllm.NAME: {**_OF_SERVERS, "role": str},
-    sglang.NAME: _OF_SERVERS,
+    sglang.NAME: {**_OF_SERVERS, "adapter_wait_s": float},
 })
 """Kinds of engines, with the options of each that ``--with`` may state."""
 
@@ -208,8 +208,13 @@ def lora_of(options: Mapping[str, Any]) -> LoraOptions | None:
 
 def _adapters(one: Deployment) -> dict[Key, Any]:
     lora = lora_of(one.options)
-    return {} if lora is None else {
+    if lora is None:
+        return {}
+    found: dict[Key, Any] = {
         "adapters": AdapterRoom(lora.max_loras, lora.most_loaded, lora.max_rank)}
+    if "adapter_wait_s" in one.options:
+        found["adapter_wait_s"] = one.options["adapter_wait_s"]
+    return found
 
 
 def _side_channel(one: Deployment) -> dict[Key, Any]:

@@ -114,6 +114,15 @@ def test_engines_start_with_the_words_of_penstock_commands(tmp_path, engine, wor
     assert (room.max_loras, room.most_loaded, room.max_rank) == (1, 2, 12)
 
 
+def test_a_started_sglang_bounds_the_wait_for_adapters_where_the_file_does(tmp_path) -> None:
+    fleet = parse_fleet(FLEET.replace("ENGINE", "sglang") + (
+        "engine: {name: sglang}\npolicies: {schedule: {name: stock, adapter_wait_s: 9}}\n"))
+    options = checked_options("sglang", options_of(fleet, fleet.replicas[0]))
+    argv = command_of(site_in(tmp_path), placed("sglang", options, 1 << 30), 1).argv
+    assert argv[argv.index("--lora-drain-wait-threshold") + 1] == "9"
+    assert "adapter_wait_s" not in options_of(fleet_of("sglang"), fleet_of("sglang").replicas[0])
+
+
 def test_an_adapter_without_a_path_needs_an_engine_that_has_it() -> None:
     fleet = fleet_of("vllm", "{name: sql, path: hub/sql}", "{name: sql}")
     with pytest.raises(InputError, match=(
