@@ -30,7 +30,7 @@ from penstock.workload.workload import Workload
 
 _DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
-_SAMPLE_ROWS = 12_000
+_SAMPLE_ROWS, _ADAPTED_ROWS = 12_000, 4_000  # requests for adapters are followed one by one
 _NUM_RUNS = 6
 _MOST_OF_MESSAGE = 200
 
@@ -160,12 +160,12 @@ def request_mix(demand: Demand) -> RequestMix:
               rate_per_s * np.diff(w.arrival_s, prepend=w.arrival_s[0] - 1.0 / rate_per_s))
              for w in demand.workloads]
     prompts, outputs, classes, gaps = (np.concatenate(c) for c in zip(*parts, strict=True))
-    rows = np.arange(len(classes))
-    if len(classes) > _SAMPLE_ROWS:
-        rows = np.union1d(_runs(len(classes)), np.unique(classes, return_index=True)[1])
+    adapters, rows = _adapter_numbers(demand.workloads), np.arange(len(classes))
+    most = _SAMPLE_ROWS if adapters is None else _ADAPTED_ROWS
+    if len(classes) > most:
+        rows = np.union1d(_runs(len(classes), most), np.unique(classes, return_index=True)[1])
     if all(w.arrival_s[0] == w.arrival_s[-1] for w in demand.workloads):
         gaps = np.ones(len(gaps))  # one burst: the rate alone spaces the arrivals
-    adapters = _adapter_numbers(demand.workloads)
     return RequestMix(prompts[rows].astype(np.float64), outputs[rows].astype(np.float64),
                       classes[rows], gaps[rows],
                       adapter_index=None if adapters is None else adapters[rows])
@@ -186,9 +186,9 @@ def _adapter_numbers(workloads: Sequence[Workload]) -> NDArray[np.int64] | None:
         for w in workloads])
 
 
-def _runs(num_rows: int) -> NDArray[np.int64]:
-    """``_NUM_RUNS`` runs of consecutive rows, evenly spaced."""
-    length = _SAMPLE_ROWS // _NUM_RUNS
+def _runs(num_rows: int, most: int) -> NDArray[np.int64]:
+    """``_NUM_RUNS`` runs of consecutive rows, evenly spaced, of ``most`` rows together."""
+    length = most // _NUM_RUNS
     starts = np.linspace(0, num_rows - length, _NUM_RUNS).astype(np.int64)
     return np.unique((starts[:, None] + np.arange(length)).ravel())
 
