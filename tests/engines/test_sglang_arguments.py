@@ -109,3 +109,4 @@ def test_sglang_takes_room_for_adapters(engine: str, parser: argparse.ArgumentPa
     assert found.enable_lora
     assert (found.max_loras_per_batch, found.max_loaded_loras, found.max_lora_rank) == (3, 3, 24)
     assert found.lora_target_modules == ["all"]
+    assert found.lora_drain_wait_threshold == 30.0  # as sarathi has it

@@ -55,19 +55,22 @@ def engine_names() -> tuple[str, ...]:
 
 
 class EngineFacts(NamedTuple):
-    """Defaults of an engine's version that are the same on all accelerators."""
+    """Defaults of an engine's version that are the same on all accelerators. ``drains_adapters``
+    says whether its scheduler can make an adapter leave the batch for one that waits."""
 
     version: str
     block_tokens: int
     memory_fraction: float
     prefix_caching: bool
+    drains_adapters: bool = False
 
 
 def engine_facts(engine: str, version: str | None = None) -> EngineFacts:
     """Return what an engine's version does on every accelerator. Raises as ``engine_defaults``."""
     merged = _merged(engine, version)
     return EngineFacts(version or str(_table()[engine]["newest"]), merged["block_tokens"],
-                       merged["memory_fraction"], merged["prefix_caching"])
+                       merged["memory_fraction"], merged["prefix_caching"],
+                       merged.get("drains_adapters", False))
 
 
 def engine_defaults(engine: str, accelerator: Accelerator,

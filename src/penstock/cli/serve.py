@@ -91,8 +91,8 @@ def serve(
     """Serve OpenAI's API in front of a fleet's engines until interrupted.
 
     The engines are the `endpoints` of `replicas`; replicas without endpoints, whose engine
-    (emulated, llamacpp, vllm) is started; and the models of `multiplexing`, which are loaded on
-    demand. The fleet's routing policy chooses the engine of each request. The header
+    (emulated, llamacpp, sglang, vllm) is started; and the models of `multiplexing`, which are
+    loaded on demand. The fleet's routing policy chooses the engine of each request. The header
     X-Penstock-Class states a request's service class; default: the fleet's first.
     /v1/penstock/decisions/ID explains a decision; the answer's header X-Penstock-Decision has the
     ID. /metrics is for Prometheus. If the fleet file has tenants, or keys exist (`penstock keys`),
@@ -101,7 +101,7 @@ def serve(
     are one gateway to clients, administrators and Prometheus.
     """
     from penstock.engines.http import run_server
-    from penstock.serving.deployments.startable import is_started
+    from penstock.serving.deployments.startable import NAMES, is_started
     from penstock.serving.gateway.limits import Limits
     from penstock.serving.gateway.pairing import check_roles
     from penstock.serving.gateway.running import Access
@@ -115,7 +115,7 @@ def serve(
             group.endpoints or is_started(group) for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
-                         "an engine that can be started: emulated, llamacpp or vllm")
+                         f"an engine that can be started: {NAMES}")
     check_roles(fleet)
     if workers > 1:
         check_workers(fleet, deployments)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.engines.client.connectors import Connector
 from penstock.engines.client.dialects import Dialect, OpenAiDialect
 from penstock.engines.client.metrics_text import EngineLoad, read_load
+from penstock.engines.client.state import EngineState
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_adapters import Adapter
 from penstock.fleet.values_multiplexing import DevicePool, SwapEngine, SwappedModel
 from penstock.registry.engines import ENGINES
 
@@ -85,7 +87,8 @@ class Engine:
     ``while_multiplexed`` has fields that are added to every request to a multiplexed model.
     ``connector`` is how two of them share a request, None where they cannot. ``called_as`` is the
     kind whose dialect is used, for an engine that is only a way to load models; empty for the
-    engine's own. ``session_header`` is the header of a request's session.
+    engine's own. ``session_header`` is the header of a request's session. ``prefixes_adapters`` is
+    whether a request for an adapter names the model before it, as in ``model:adapter``.
     """
 
     dialect: Dialect = field(default_factory=lambda: OpenAiDialect(tells_class=False))
@@ -97,6 +100,7 @@ class Engine:
     called_as: str = ""
     connector: Connector | None = None
     session_header: str = SESSION_HEADER
+    prefixes_adapters: bool = False
 
 
 @cache
@@ -104,3 +108,12 @@ def engine_of(kind: str) -> Engine:
     """Return the engine of that kind. Raises InputError for an unknown kind."""
     made: Engine = ENGINES.load(kind)()
     return made
+
+
+def name_in_requests(engine: EngineState, adapter: Adapter | None) -> str:
+    """Return the engine's name for its model, or for an adapter of the model, in requests."""
+    model = engine.facts.served_as or engine.facts.model
+    if adapter is None:
+        return model
+    prefixes = engine_of(engine.kind).prefixes_adapters
+    return f"{model}:{adapter.served_name}" if prefixes else adapter.served_name

@@ -229,7 +229,7 @@ class ReplicaSection(VariantSection):
     engine: Name = described(
         "Engine software of these replicas: vllm, sglang, llamacpp, ollama or openai (any server "
         "of OpenAI's API); auto is the fleet's in simulation, and detects it at endpoints by its "
-        "metrics. Without endpoints, `penstock serve` starts emulated, llamacpp and vllm. "
+        "metrics. Without endpoints, `penstock serve` starts emulated, llamacpp, sglang and vllm. "
         "Simulations also take tensorrt-llm and atom.",
         "ollama", default="auto")
     version: Name | None = described(

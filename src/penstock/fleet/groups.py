@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.catalog import Catalog
+from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -26,7 +27,7 @@ from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.speculation import resolve_speculation
 from penstock.fleet.starts import resolve_start
 from penstock.fleet.step_times import resolve_step_time
-from penstock.fleet.stock import STOCK, defaults_of, stock_intake
+from penstock.fleet.stock import STOCK, base_engine, defaults_of, stock_intake
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -325,7 +326,9 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         changes["max_num_seqs"] = engine.max_num_seqs
     name = choice
     if named_stock(choice):
-        return SchedulerOptions(STOCK)
+        wait_s = choice.adapter_wait_s if isinstance(choice, ScheduleSection) else None
+        _check_adapter_wait((*path, "adapter_wait_s"), wait_s, engine)
+        return SchedulerOptions(STOCK, adapter_wait_s=wait_s)
     if isinstance(choice, ScheduleSection):
         name = choice.name
         changes |= choice.given()
@@ -334,6 +337,18 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         return schedule_options(str(name), **changes)
     except InputError as error:
         raise PlacedError(path, str(error)) from None
+
+
+def _check_adapter_wait(path: Path, wait_s: float | None, engine: EngineOptions) -> None:
+    """Raise PlacedError for a bound of waits that the engine's own scheduler cannot keep."""
+    if wait_s is None or engine.name is None:
+        return
+    if not engine_facts(base_engine(engine.name), engine.version).drains_adapters:
+        raise PlacedError(path, f"{engine.name} lets a request wait for its adapter's place "
+                                "without bound; expected no adapter_wait_s, or sglang 0.5.12 or "
+                                "later")
+    if not wait_s:
+        raise PlacedError(path, f"0 means no bound to {engine.name}; expected more than 0")
 
 
 def _check_step_time(path: Path, group: ReplicaGroup) -> None:

@@ -23,7 +23,7 @@ class RegisterOrder(Order):
     name: str = described("Name of the deployment.", "chat", default=...)
     model: str = described("A model of the fleet file.", "llama-2-7b", default=...)
     engine: str = described(
-        "Engine: vllm, transformers, llamacpp, emulate, or sim (a simulated engine).",
+        "Engine: vllm, sglang, transformers, llamacpp, emulate, or sim (a simulated engine).",
         "vllm", default="sim")
     options: dict[str, Any] = described(
         "Engine option, such as model=FILE, threads=2 or speed=10; repeatable.",

@@ -1,12 +1,20 @@
 """Stock engines in simulation: their scheduler, their path of requests and their step times."""
 
-from penstock.catalog.engines import EngineDefaults, engine_defaults, engine_names
+from penstock.catalog.engines import (
+    EngineDefaults,
+    engine_defaults,
+    engine_facts,
+    engine_names,
+)
 from penstock.core.hardware import Accelerator
 from penstock.core.intake import Intake
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 
 STOCK = "stock"
 """Name of the scheduling policy that is the engine's own."""
+
+CHUNKED, WHOLE = "sarathi", "orca"
+"""Scheduling policies that are settings of stock engines: prompts in chunks, and whole prompts."""
 
 INSIDE = "penstock-in-"
 """Beginning of the name of an engine in which Penstock's scheduler runs."""
@@ -34,8 +42,8 @@ def defaults_of(engine: str, version: str | None, accelerator: Accelerator) -> E
 
 
 def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
-                   max_num_seqs: int | None = None, *,
-                   moved_prompts: bool = False) -> SchedulerOptions:
+                   max_num_seqs: int | None = None, *, moved_prompts: bool = False,
+                   adapter_wait_s: float | None = None) -> SchedulerOptions:
     """Return how the engine's own scheduler plans steps, with limits other than the defaults where
     they are stated. ``moved_prompts`` come with the KV cache of another replica: their requests
     join the running decodes."""
@@ -43,11 +51,21 @@ def stock_schedule(defaults: EngineDefaults, step_tokens: int | None = None,
     seqs = max_num_seqs or defaults.max_num_seqs
     if defaults.batching == "whole":
         return scheduler_options("orca", max_step_tokens=step_tokens, max_num_seqs=seqs,
-                                 kv_watermark=0.0, adapter_wait_s=None)
+                                 kv_watermark=0.0, adapter_wait_s=adapter_wait_s)
     return scheduler_options(
         "sarathi", chunk_tokens=step_tokens, max_num_seqs=seqs, kv_watermark=0.0,
         prefill_first=defaults.batching == "alone" and not moved_prompts,
-        kv_reserve=defaults.admission, late_results=defaults.overlaps, adapter_wait_s=None)
+        kv_reserve=defaults.admission, late_results=defaults.overlaps,
+        adapter_wait_s=adapter_wait_s)
+
+
+def engine_adapter_wait_s(options: SchedulerOptions, engine: str,
+                          version: str | None) -> float | None:
+    """Return how long a request waits before the engine's own scheduler makes an adapter leave the
+    batch for its own, by a policy that is the engine's own or a setting of it. None means for ever,
+    as in engines that never do so."""
+    drains = engine_facts(base_engine(engine), version).drains_adapters
+    return options.adapter_wait_s if drains and options.policy in (STOCK, CHUNKED, WHOLE) else None
 
 
 def stock_intake(defaults: EngineDefaults, every_steps: int = 1) -> Intake:

@@ -16,7 +16,7 @@ from penstock.core.power import CarbonIntensity, PowerCurve
 from penstock.core.prices import OWNERSHIP, YOURS, HourlyPrice, Ownership
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
-from penstock.fleet.stock import STOCK, defaults_of, stock_schedule
+from penstock.fleet.stock import STOCK, defaults_of, engine_adapter_wait_s, stock_schedule
 from penstock.fleet.values_adapters import Adapter, LoraOptions, TrafficAdapters
 from penstock.fleet.values_attestation import (
     NO_EVIDENCE,
@@ -389,7 +389,9 @@ class Fleet:
             return found
         defaults = defaults_of(engine.name, engine.version, group.accelerator)
         most_seqs = engine.max_num_seqs or drafted_seqs(group.speculation, defaults.engine)
-        return stock_schedule(defaults, None, most_seqs, moved_prompts=group.role == DECODE)
+        return stock_schedule(
+            defaults, None, most_seqs, moved_prompts=group.role == DECODE,
+            adapter_wait_s=engine_adapter_wait_s(found, engine.name, engine.version))
 
     def engine_of(self, group: ReplicaGroup) -> EngineOptions:
         """Return the engine of a group's replicas: its own, or the fleet's."""

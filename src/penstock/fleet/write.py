@@ -236,7 +236,8 @@ def _choice(choice: Choice) -> str | dict[str, Any]:
 def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any]:
     """Return the policy's name, with the settings that differ from it."""
     if options.policy == STOCK:
-        return {"name": STOCK}
+        return {"name": STOCK, **({} if options.adapter_wait_s is None else
+                                  {"adapter_wait_s": options.adapter_wait_s})}
     preset = schedule_options(options.policy)
     changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
                if getattr(options, field.name) != getattr(preset, field.name)}

@@ -1,7 +1,7 @@
 """Estimates of each variant for a demand, and the variants worth considering."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from penstock.workload.workload import Workload
 
 _DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
-_SAMPLE_ROWS = 12_000
+_SAMPLE_ROWS, _ADAPTED_ROWS = 12_000, 4_000  # requests for adapters are followed one by one
 _NUM_RUNS = 6
 _MOST_OF_MESSAGE = 200
 
@@ -130,8 +130,10 @@ def class_estimates(queue: ReplicaQueue, classes: Sequence[ServiceClass], rate_p
 
 def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueue:
     """The analytic model of a variant's replicas under a demand."""
-    schedule = fleet.schedule_of(variant.group)
+    schedule, lora = fleet.schedule_of(variant.group), variant.group.lora
     engine = engine_limits(schedule, variant.kv_tokens)
+    if lora is not None:
+        engine = replace(engine, max_loras=lora.max_loras, adapter_wait_s=schedule.adapter_wait_s)
     return drafting_queue(variant.group, believed_step_time(fleet, variant), engine,
                           request_mix(demand), demand.classes,
                           [class_targets(c) for c in demand.classes])
@@ -158,18 +160,35 @@ def request_mix(demand: Demand) -> RequestMix:
               rate_per_s * np.diff(w.arrival_s, prepend=w.arrival_s[0] - 1.0 / rate_per_s))
              for w in demand.workloads]
     prompts, outputs, classes, gaps = (np.concatenate(c) for c in zip(*parts, strict=True))
-    rows = np.arange(len(classes))
-    if len(classes) > _SAMPLE_ROWS:
-        rows = np.union1d(_runs(len(classes)), np.unique(classes, return_index=True)[1])
+    adapters, rows = _adapter_numbers(demand.workloads), np.arange(len(classes))
+    most = _SAMPLE_ROWS if adapters is None else _ADAPTED_ROWS
+    if len(classes) > most:
+        rows = np.union1d(_runs(len(classes), most), np.unique(classes, return_index=True)[1])
     if all(w.arrival_s[0] == w.arrival_s[-1] for w in demand.workloads):
         gaps = np.ones(len(gaps))  # one burst: the rate alone spaces the arrivals
     return RequestMix(prompts[rows].astype(np.float64), outputs[rows].astype(np.float64),
-                      classes[rows], gaps[rows])
+                      classes[rows], gaps[rows],
+                      adapter_index=None if adapters is None else adapters[rows])
 
 
-def _runs(num_rows: int) -> NDArray[np.int64]:
-    """``_NUM_RUNS`` runs of consecutive rows, evenly spaced."""
-    length = _SAMPLE_ROWS // _NUM_RUNS
+def _adapter_numbers(workloads: Sequence[Workload]) -> NDArray[np.int64] | None:
+    """A number for each request's adapter, -1 for the model itself; None where no request names
+    an adapter."""
+    numbers = {"": -1}
+    for workload in workloads:
+        for name in workload.adapters:
+            numbers.setdefault(name, len(numbers) - 1)
+    if len(numbers) == 1:
+        return None
+    return np.concatenate([
+        np.full(len(w), -1, np.int64) if w.adapter_index is None else
+        np.array([numbers[name] for name in w.adapters], np.int64)[w.adapter_index]
+        for w in workloads])
+
+
+def _runs(num_rows: int, most: int) -> NDArray[np.int64]:
+    """``_NUM_RUNS`` runs of consecutive rows, evenly spaced, of ``most`` rows together."""
+    length = most // _NUM_RUNS
     starts = np.linspace(0, num_rows - length, _NUM_RUNS).astype(np.int64)
     return np.unique((starts[:, None] + np.arange(length)).ravel())
 

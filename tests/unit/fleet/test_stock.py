@@ -73,7 +73,14 @@ def test_the_fleet_is_written_and_read_back() -> None:
     ("{name: vlm}", "", "vllm"), ("{name: vllm, version: 0.0.1}", "", "older than"),
     ("{name: vllm, version: new}", "", "expected a version"),
     ("{version: 0.19.0}", "", "engine.name"),
-    ("{}", "policies: {schedule: stock}\n", "engine.name states none")])
+    ("{}", "policies: {schedule: stock}\n", "engine.name states none"),
+    ("{name: vllm}", "policies: {schedule: {name: stock, adapter_wait_s: 9}}\n",
+     "policies.schedule.adapter_wait_s: vllm lets a request wait"),
+    ("{name: sglang, version: 0.5.11}",
+     "policies: {schedule: {name: stock, adapter_wait_s: 9}}\n",
+     "expected no adapter_wait_s, or sglang 0.5.12 or later"),
+    ("{name: sglang}", "policies: {schedule: {name: stock, adapter_wait_s: 0}}\n",
+     "0 means no bound to sglang; expected more than 0")])
 def test_bad_engines_are_one_clear_error(engine: str, more: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         fleet_of(engine, more)
@@ -88,3 +95,17 @@ def test_moved_prompts_do_not_hold_decodes_up() -> None:
     sglang = engine_defaults("sglang", load_catalog().accelerator("h200"))
     assert stock_schedule(sglang).prefill_first
     assert not stock_schedule(sglang, moved_prompts=True).prefill_first
+
+
+def test_sglangs_own_scheduler_bounds_the_wait_for_an_adapter_where_the_file_says_so() -> None:
+    text = FLEET.replace("count: 2", "count: 1, lora: {max_loras: 1}").replace(
+        "{name: llama-3.1-8b}", "{name: llama-3.1-8b, adapters: [{name: a}, {name: b}]}").replace(
+        "num_requests: 40", "num_requests: 200, adapters: {weights: {a: 9, b: 1}}").replace(
+        "fixed: 30", "fixed: 150").replace('vllm, version: "0.19.0"', "sglang")
+    bound = parse_fleet(text + "policies: {schedule: {name: stock, adapter_wait_s: 2}}\n")
+    assert parse_fleet(yaml.safe_dump(resolved(bound))) == bound
+    assert bound.schedule_of(bound.replicas[0]).adapter_wait_s == 2.0
+    assert parse_fleet(text).schedule_of(parse_fleet(text).replicas[0]).adapter_wait_s is None
+    longest = [float(simulate(fleet, fleet_workload(fleet)).table.ttft_s.max())
+               for fleet in (bound, parse_fleet(text))]
+    assert longest[0] < 5.0 < longest[1]

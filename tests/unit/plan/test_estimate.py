@@ -56,6 +56,24 @@ def test_a_candidate_carries_the_demand_with_its_replicas():
     assert found["a100-80gb-bf16"].num_replicas > found["a100-80gb-tp4-bf16"].num_replicas
 
 
+def test_places_for_adapters_bind_the_estimate_of_a_candidate():
+    adapters = [{"name": f"a{number}", "rank": 8} for number in range(30)]
+    models = [{"name": "llama-3-8b", "adapters": adapters}]
+    entry = traffic(mix={"chat": 1.0}, rate_per_s=4, num_requests=400, adapters={"zipf": 0.5},
+                    lengths=lengths(200, 200))
+
+    def found(max_loras):
+        room = {"max_loras": max_loras, "max_cpu_loras": 30, "max_rank": 8}
+        return able(entry, models=models, accelerators=cards(a100_80gb=None), num_seeds=1,
+                    replicas=[{"count": 1, "lora": room}])["a100-80gb-bf16"]
+
+    tight, roomy = found(2), found(30)
+    assert (tight.binding, roomy.num_replicas) == ("chat adapters", 1)
+    assert tight.num_replicas > 2
+    assert roomy.rate_per_s > 3 * tight.rate_per_s
+    assert tight.classes[0].ttft_p99_s > roomy.classes[0].ttft_p99_s
+
+
 @pytest.mark.parametrize(("accelerator", "model", "precision", "slo", "rate_per_s"), [
     ("mi325x", "llama-3.3-70b", "bf16", {"ttft_s": 1, "itl_s": 0.05}, 5),
     ("l40s", "qwen3-30b-a3b", "fp8", {"ttft_s": 1, "itl_s": 0.02}, 10)])

@@ -75,14 +75,18 @@ class OpenAiDialect:
     ``tells_class``: the engine's scheduler takes a service class, its targets and the session
     (``vllm_xargs``).
     ``salts_cache``: only requests with the same ``cache_salt`` share the engine's cached prefixes.
+    ``leaves_out``: a field by which a client could ask for another adapter than its model's name.
     """
 
-    def __init__(self, *, tells_class: bool, salts_cache: bool = False) -> None:
+    def __init__(self, *, tells_class: bool, salts_cache: bool = False,
+                 leaves_out: str = "") -> None:
         self._tells_class = tells_class
         self.salts_cache = salts_cache
+        self._leaves_out = leaves_out
 
     def call(self, question: Question) -> tuple[str, dict[str, Any]]:
         body = {**question.body, "model": question.model}
+        body.pop(self._leaves_out, None)
         if self._tells_class:
             extra, slo = body.get("vllm_xargs"), question.service_class.slo
             body["vllm_xargs"] = {

@@ -15,16 +15,21 @@ from penstock.engines.launch.statements import Statements
 from penstock.engines.launch.values import AdapterRoom, Drafts, Key, Launch, Nodes, Setting
 from penstock.fleet.adapter_costs import adapters_of_model
 from penstock.fleet.resolve import kv_tokens
-from penstock.fleet.stock import INSIDE, STOCK, base_engine
+from penstock.fleet.stock import (
+    CHUNKED,
+    INSIDE,
+    STOCK,
+    WHOLE,
+    base_engine,
+    engine_adapter_wait_s,
+)
 from penstock.fleet.values import EngineOptions, Fleet, ReplicaGroup
 from penstock.policy.route.roles import BOTH
+from penstock.policy.schedule.options import SchedulerOptions
 
 _REPOSITORY = pattern(r"([\w.-]+/[\w.-]+) config\.json")
 _OWN_DRAFTS = ("mtp", "ngram")
 """Methods of drafting that need no weights besides the model's."""
-
-_CHUNKED, _WHOLE = "sarathi", "orca"
-"""Scheduling policies that are settings of stock engines: prompts in chunks, and whole prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def notes_of(group: Group) -> list[str]:
         if group.engine != "vllm" or group.fleet_file is None:
             found.append(f"Penstock's scheduler inside {group.engine} is not started by this "
                          "command line; the engine's own scheduler runs")
-    elif policy not in (STOCK, _CHUNKED, _WHOLE):
+    elif policy not in (STOCK, CHUNKED, WHOLE):
         found.append(f"{group.engine} has no schedule {policy}: its own scheduler runs (engine: "
                      f"{{name: {INSIDE}vllm}} runs Penstock's inside vLLM)")
     elif policy != STOCK and group.fleet.schedule_of(group.replicas).prefill_first and \
@@ -138,6 +143,11 @@ def notes_of(group: Group) -> list[str]:
         if at_start:
             found.append(f"adapters without a path are not loaded by this command line: "
                          f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
+        wait_s = _schedule(group).adapter_wait_s
+        if policy in (STOCK, CHUNKED, WHOLE) and wait_s is not None and not group.is_inside and \
+                _adapter_wait_s(group) is None:
+            found.append(f"{group.engine} {group.defaults().version} has no adapter_wait_s: busy "
+                         f"adapters may keep a request waiting for longer than {wait_s:g} s")
     if group.options.kv_tiers:
         found.append("engine.kv_tiers is simulated alone: this command line starts no tiers below "
                      "the KV cache")
@@ -180,9 +190,22 @@ def _adapters(group: Group) -> dict[Key, Setting]:
     lora = group.replicas.lora
     if lora is None:
         return {}
-    return {"adapters": Setting(AdapterRoom(lora.max_loras, lora.most_loaded, lora.max_rank),
-                                group.said.reason("replicas", group.number, "lora")
-                                or "the room for adapters that the plan counted on")}
+    found: dict[Key, Setting] = {
+        "adapters": Setting(AdapterRoom(lora.max_loras, lora.most_loaded, lora.max_rank),
+                            group.said.reason("replicas", group.number, "lora")
+                            or "the room for adapters that the plan counted on")}
+    wait_s = _adapter_wait_s(group)
+    if wait_s is not None:
+        found["adapter_wait_s"] = Setting(wait_s, group.said.reason(
+            *_schedule_path(group), "adapter_wait_s") or _other(group.defaults(), "none"))
+    return found
+
+
+def _adapter_wait_s(group: Group) -> float | None:
+    """Return the wait for an adapter's place that the engine is to bound, None without a bound."""
+    if group.is_inside:
+        return None
+    return engine_adapter_wait_s(_schedule(group), group.engine, group.options.version)
 
 
 def _unnamed_head(group: Group) -> bool:
@@ -193,7 +216,17 @@ def _unnamed_head(group: Group) -> bool:
 
 
 def _policy(group: Group) -> str:
-    return (group.replicas.schedule or group.fleet.policies.schedule).policy
+    return _schedule(group).policy
+
+
+def _schedule(group: Group) -> SchedulerOptions:
+    return group.replicas.schedule or group.fleet.policies.schedule
+
+
+def _schedule_path(group: Group) -> tuple[str | int, ...]:
+    """Return the place of the group's schedule in the fleet file."""
+    return ("policies", "schedule") if group.replicas.schedule is None else \
+        ("replicas", group.number, "schedule")
 
 
 def _model(group: Group) -> tuple[Setting, bool]:
@@ -284,21 +317,20 @@ def _steps(group: Group, defaults: EngineDefaults) -> dict[Key, Setting]:
     """Return the limits of steps, as far as a stock engine's scheduler has them."""
     replicas, said, policy = group.replicas, group.said, _policy(group)
     schedule = group.fleet.schedule_of(replicas)
-    path: tuple[str | int, ...] = ("policies", "schedule") if replicas.schedule is None else \
-        ("replicas", group.number, "schedule")
+    path = _schedule_path(group)
     found: dict[Key, Setting] = {}
     most = group.options.max_num_seqs
     if most is not None:
         reason = said.reason("engine", "max_num_seqs")
         if reason is not None or most != defaults.max_num_seqs:
             found["max_num_seqs"] = Setting(most, reason or _other(defaults, defaults.max_num_seqs))
-    if policy not in (_CHUNKED, _WHOLE) or group.is_inside:
+    if policy not in (CHUNKED, WHOLE) or group.is_inside:
         return found
-    step_tokens = schedule.chunk_tokens if policy == _CHUNKED else schedule.max_step_tokens
+    step_tokens = schedule.chunk_tokens if policy == CHUNKED else schedule.max_step_tokens
     values: dict[Key, tuple[Any, Any]] = {
         "max_num_seqs": (schedule.max_num_seqs, defaults.max_num_seqs),
         "step_tokens": (step_tokens, defaults.step_tokens),
-        "chunked": (policy == _CHUNKED, defaults.batching != "whole"),
+        "chunked": (policy == CHUNKED, defaults.batching != "whole"),
         "mixed": (not schedule.prefill_first, defaults.batching != "alone")}
     for key, (value, usual) in values.items():
         reason = said.reason(*path)

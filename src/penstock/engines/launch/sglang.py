@@ -5,6 +5,7 @@ srt/arg_groups).
 """
 
 from penstock.catalog.engines import since
+from penstock.core.errors import InputError
 from penstock.engines.launch.values import (
     PLAIN_FORMATS,
     Argument,
@@ -149,7 +150,12 @@ def _adapters(launch: Launch) -> list[Argument]:
     values = {"--enable-lora": None, "--max-loras-per-batch": str(room.max_loras),
               "--max-loaded-loras": str(room.most_loaded), "--max-lora-rank": str(room.max_rank),
               "--lora-target-modules": "all"}
-    return [Argument(flag, value, reason) for flag, value in values.items()]
+    wait = launch.settings.get("adapter_wait_s")
+    if wait is not None and not wait.value:
+        raise InputError(f"{launch.place}: sglang takes an adapter_wait_s of 0 for no bound at "
+                         "all; expected more than 0")
+    return [*(Argument(flag, value, reason) for flag, value in values.items()),
+            *stated(launch, {"adapter_wait_s": "--lora-drain-wait-threshold"})]
 
 
 def _nodes(launch: Launch) -> list[Argument]:

@@ -15,7 +15,8 @@ PLAIN_FORMATS: Mapping[str, str] = MappingProxyType({
 Key = Literal["served_name", "host", "port", "metrics", "precision", "kv_precision", "tensor",
               "pipeline", "data", "expert", "context_tokens", "max_num_seqs", "step_tokens",
               "chunked", "mixed", "prefix_caching", "memory_fraction", "block_tokens", "eager",
-              "scheduler", "role", "connector", "side_host", "side_port", "drafts", "adapters"]
+              "scheduler", "role", "connector", "side_host", "side_port", "drafts", "adapters",
+              "adapter_wait_s"]
 """``role`` is prefill or decode. ``connector`` names the software that moves KV caches, and
 ``side_host`` and ``side_port`` are where it, or SGLang's bootstrap, is reached."""
 

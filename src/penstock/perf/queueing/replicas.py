@@ -10,6 +10,9 @@ Under a schedule by deadline, prompts of a class that is due earlier go first. W
 cannot be in time go behind all others, the others no longer wait for them: a late share P becomes
 P (1 - rho) / (1 - rho P) (impatient customers: Boots and Tijms 1999).
 
+A request for an adapter waits for a place of the adapter, too (``adapter_places``). This wait is
+added to the others, since other requests start meanwhile.
+
 Approximations: replicas share one queue, as if routing were perfect, and preemption for lack of KV
 cache is left out. A plan is always checked by simulation.
 """
@@ -21,6 +24,7 @@ from math import ceil, inf, isinf, nan
 import numpy as np
 
 from penstock.core.slo import ItlMode
+from penstock.perf.queueing.adapter_places import place_waits_s
 from penstock.perf.queueing.steps import (
     Array,
     EngineLimits,
@@ -62,12 +66,14 @@ class ClassTargets:
 class _Path:
     """The times of every request in seconds: ``first_s`` from arrival to first token, ``rest_s``
     from first to last token. ``load`` is, by class, the load of the requests that are due no later
-    than the class."""
+    than the class. ``place_s`` is the part of ``first_s`` that a request waits for a place of its
+    adapter."""
 
     state: Operation
     first_s: Array
     rest_s: Array
     load: tuple[float, ...]
+    place_s: Array
 
 
 class ReplicaQueue:
@@ -165,7 +171,17 @@ class ReplicaQueue:
                 first_s[rows] = delay_s
         if wants_room:  # relegation gives up a turn, but frees no room
             load = [0.0] * len(load)
-        return _Path(state, first_s + self._step_ends_s(state), rest_s, tuple(load))
+        place_s = self._place_wait_s(at_s, prefill_s + rest_s, num_replicas)
+        return _Path(state, first_s + self._step_ends_s(state) + place_s, rest_s, tuple(load),
+                     place_s)
+
+    def _place_wait_s(self, at_s: Array, stay_s: Array, num_replicas: int) -> Array:
+        """Waits for places of adapters."""
+        index, places = self._mix.adapter_index, self._engine.max_loras
+        if index is None or places is None:
+            return np.zeros_like(at_s)
+        return place_waits_s(at_s, stay_s, index, places, num_replicas,
+                             self._engine.adapter_wait_s)
 
     def _early_share(self, first_s: Array) -> float:
         """The mean part of the TTFT target by which first tokens of paced classes are early."""
@@ -257,6 +273,12 @@ class ReplicaQueue:
             level = 1.0 - late + late * (share - 1.0 + still_late) / still_late
         return float(first_s[min(max(ceil(level * len(rows) - 1e-9), 1), len(rows)) - 1])
 
+    def adapter_waits_s(self, rate_per_s: float, num_replicas: int = 1) -> Array | None:
+        """Return how long each request waits for a place of its adapter, None without a steady
+        state."""
+        path = self._path(rate_per_s, num_replicas)
+        return None if path is None else path.place_s
+
     def _still_late(self, late: float, load: float) -> float:
         """The share that is still late once late requests go behind all others."""
         if not self._engine.relegates or late <= 0.0 or late >= 1.0:
@@ -283,7 +305,10 @@ class ReplicaQueue:
         if not isinf(target.e2e_s):
             late["e2e"] = float((first_s + path.rest_s[rows] > target.e2e_s).mean())
         binding = max(late, key=lambda name: late[name])
-        return self._still_late(late[binding], path.load[index]), binding
+        missed = self._still_late(late[binding], path.load[index])
+        due_s = target.ttft_s if binding == "ttft" else target.e2e_s - path.rest_s[rows]
+        without = float((first_s - path.place_s[rows] > due_s).mean())
+        return missed, binding if 2.0 * without >= late[binding] else "adapters"
 
     def _gap_misses(self, index: int, state: Operation) -> bool:
         target = self._targets[index]

@@ -31,7 +31,8 @@ class RequestMix:
 
     ``gaps`` are the times since the previous arrival in units of the mean gap; a rate scales them.
     ``turn_tokens`` is the mean number of tokens of a decode's turn, of all requests or of each:
-    more than 1 under speculative decoding.
+    more than 1 under speculative decoding. ``adapter_index`` numbers the adapters, -1 for the model
+    itself; None where no request names one.
     """
 
     prompt_tokens: Array
@@ -39,6 +40,7 @@ class RequestMix:
     class_index: NDArray[np.int64]
     gaps: Array
     turn_tokens: Array | float = 1.0
+    adapter_index: NDArray[np.int64] | None = None
 
     @property
     def decodes(self) -> Array:
@@ -58,7 +60,9 @@ class EngineLimits:
     A step holds at most ``step_tokens``. With ``by_pace``, it holds fewer where decodes would fall
     behind their pace, and may spend ``slack_spend_fraction`` of the time by which decodes are
     ahead. With ``by_deadline``, prompts go by deadline instead of arrival. With ``relegates``,
-    prompts that cannot be in time go behind all others.
+    prompts that cannot be in time go behind all others. At most ``max_loras`` adapters have started
+    requests, None without a limit; a request waits ``adapter_wait_s`` for its adapter before
+    another makes way, None for ever.
     """
 
     step_tokens: int
@@ -68,6 +72,8 @@ class EngineLimits:
     by_deadline: bool
     relegates: bool = False
     slack_spend_fraction: float = 0.0
+    max_loras: int | None = None
+    adapter_wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

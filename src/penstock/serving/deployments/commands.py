@@ -10,9 +10,10 @@ from typing import Any
 from penstock.catalog.engines import engine_facts
 from penstock.core.errors import InputError, nearest
 from penstock.engines import process
-from penstock.engines.launch import vllm
-from penstock.engines.launch.values import Key, Launch, Setting
+from penstock.engines.launch import kinds, sglang, vllm
+from penstock.engines.launch.values import AdapterRoom, Key, Launch, Setting
 from penstock.fleet.values import Policies, ReplicaGroup, ScalingOptions
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.write import to_yaml
 from penstock.policy.route.roles import DECODE, PREFILL
 from penstock.serving.deployments.cluster import Cluster
@@ -30,23 +31,31 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+_OF_SERVERS: Mapping[str, type] = MappingProxyType({
+    "model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool,
+    "max_loras": int, "max_cpu_loras": int, "max_rank": int})
+
 # Kind of engine -> its options -> kind of value.
 OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
     SIMULATED: {"load_s": float},
     "emulate": {"speed": float},
     "llamacpp": {"model": str, "kv_tokens": int, "max_num_seqs": int, "threads": int},
-    "vllm": {"model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool, "role": str},
+    vllm.NAME: {**_OF_SERVERS, "role": str},
+    sglang.NAME: {**_OF_SERVERS, "adapter_wait_s": float},
 })
 """Kinds of engines, with the options of each that ``--with`` may state."""
 
-_NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
+_NEEDED = {"llamacpp": ("model",), vllm.NAME: ("model",), sglang.NAME: ("model",)}
 _OF_FILES = {"llamacpp"}
 _WORDS = {"role": (PREFILL, DECODE)}
-_VLLM_OPTIONS: Mapping[Key, str] = MappingProxyType({
+_LAYERS = {vllm.NAME: "VLLM_PP_LAYER_PARTITION", sglang.NAME: "SGLANG_PP_LAYER_PARTITION"}
+"""Variables of the number of layers of each pipeline stage."""
+
+_STATED_OPTIONS: Mapping[Key, str] = MappingProxyType({
     "context_tokens": "max_model_len", "max_num_seqs": "max_num_seqs", "eager": "eager"})
 ONE_ACCELERATOR = frozenset({"llamacpp"})
 """Kinds of engines that run a model on one accelerator only."""
-ON_GPUS = frozenset({"vllm"})
+ON_GPUS = frozenset({vllm.NAME, sglang.NAME})
 """Kinds of engines that take the memory of this machine's accelerators."""
 
 
@@ -98,7 +107,7 @@ def command_of(cluster: Cluster, one: Deployment, port: int) -> Command:
     Raises InputError for a configuration that this kind of engine does not support.
     """
     makers: Mapping[str, Callable[[Cluster, Deployment, int], Command]] = {
-        "emulate": _emulate, "llamacpp": _llamacpp, "vllm": _vllm}
+        "emulate": _emulate, "llamacpp": _llamacpp, vllm.NAME: _server, sglang.NAME: _server}
     return makers[one.engine](cluster, one, port)
 
 
@@ -152,33 +161,60 @@ def _llamacpp(_: Cluster, one: Deployment, port: int) -> Command:
                                     "--port", str(port), *more), one.name)
 
 
-def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
+def _server(cluster: Cluster, one: Deployment, port: int) -> Command:
     configuration, placement = one.configuration, one.placement
     assert configuration is not None
     assert placement is not None
-    spread = configuration.parallelism
-    share = max(placement.bytes_by_device.values()) / cluster.accelerator.memory_bytes
+    spread, version = configuration.parallelism, engine_facts(one.engine).version
     values: dict[Key, Any] = {
         "served_name": one.name, "host": "127.0.0.1", "port": port, "tensor": spread.tensor,
-        "pipeline": spread.pipeline, "memory_fraction": f"{min(1.0, share):.3f}",
+        "pipeline": spread.pipeline, **_share(cluster, one),
         "precision": configuration.precision.partition("_")[0],
         "kv_precision": configuration.kv_precision,
         **({"data": spread.data} if spread.data > 1 else {}),
         **({"expert": spread.expert} if spread.expert > 1 else {}),
-        **{key: one.options[option] for key, option in _VLLM_OPTIONS.items()
-           if option in one.options}, **_side_channel(one)}
+        **{key: one.options[option] for key, option in _STATED_OPTIONS.items()
+           if option in one.options}, **_side_channel(one), **_adapters(one)}
+    if one.engine == sglang.NAME:
+        values["metrics"] = True
     reason = "the deployment's configuration"
-    line = vllm.command_line(Launch(
-        f"configuration: {configuration.name}", engine_facts(vllm.NAME).version,
-        Setting(one.options["model"], reason), spread,
-        {key: Setting(value, reason) for key, value in values.items()}, own_weights=True))
+    line = kinds.KINDS[one.engine].command_line(Launch(
+        f"configuration: {configuration.name}", version, Setting(one.options["model"], reason),
+        spread, {key: Setting(value, reason) for key, value in values.items()}, own_weights=True))
     visible = ",".join(str(cluster.ordinal(device)) for device in placement.device_ids)
     # Device numbers in NVML's order, by PCI bus; CUDA's default order is by speed.
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible,
                    **{name: str(found.value) for name, found in line.environment.items()}}
     if spread.pipeline > 1:
-        environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, placement.layer_map))
+        environment[_LAYERS[one.engine]] = ",".join(map(str, placement.layer_map))
     return Command(tuple(line.argv), one.name, environment)
+
+
+def _share(cluster: Cluster, one: Deployment) -> dict[Key, Any]:
+    """Return the engine's share of its devices' memory. SGLang's does not count activations, so
+    where it has a device to itself, by its usual share, SGLang works out its own."""
+    assert one.placement is not None
+    share = max(one.placement.bytes_by_device.values()) / cluster.accelerator.memory_bytes
+    stated, usual = f"{min(1.0, share):.3f}", f"{engine_facts(one.engine).memory_fraction:.3f}"
+    return {} if one.engine == sglang.NAME and stated == usual else {"memory_fraction": stated}
+
+
+def lora_of(options: Mapping[str, Any]) -> LoraOptions | None:
+    """Return the room for adapters that an engine's options state, None without one."""
+    names = ("max_loras", "max_cpu_loras", "max_rank")
+    stated = {name: options[name] for name in names if name in options}
+    return LoraOptions(**stated) if stated else None
+
+
+def _adapters(one: Deployment) -> dict[Key, Any]:
+    lora = lora_of(one.options)
+    if lora is None:
+        return {}
+    found: dict[Key, Any] = {
+        "adapters": AdapterRoom(lora.max_loras, lora.most_loaded, lora.max_rank)}
+    if "adapter_wait_s" in one.options:
+        found["adapter_wait_s"] = one.options["adapter_wait_s"]
+    return found
 
 
 def _side_channel(one: Deployment) -> dict[Key, Any]:

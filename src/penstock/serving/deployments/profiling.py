@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.core.errors import InputError
 from penstock.engines import process
 from penstock.serving.deployments.choice import profile_runs
 from penstock.serving.deployments.cluster import Cluster
@@ -54,7 +55,10 @@ class Profiler:
 
     def _command(self, one: Deployment, options: Mapping[str, Any], folder: Path) -> Command:
         choice = self._cluster.model(one.model)
-        engine = options.get("engine") or _PROFILERS[one.engine]
+        engine = options.get("engine") or _PROFILERS.get(one.engine)
+        if engine is None:
+            raise InputError(f"engine: {one.engine} is not measured; expected the engine of the "
+                             f"measurements, one of {', '.join(sorted({*_PROFILERS.values()}))}")
         settings = dict(options.get("settings") or {})
         if engine == "sim":
             settings.setdefault("accelerator", self._cluster.accelerator.name)

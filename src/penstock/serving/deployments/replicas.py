@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.fleet.stock import engine_adapter_wait_s
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.values_adapters import LoraOptions
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Footprint, Infeasible
@@ -171,10 +173,18 @@ def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
     if not model:
         raise InputError(f"replicas: {group.model.name}: served_as: found nothing; expected the "
                          f"folder, file or name of the weights that {group.engine} is to load")
-    if group.engine == "vllm":
-        return {"model": model, "max_model_len": group.model.max_context_tokens,
-                **({} if group.role == BOTH else {"role": group.role}), **_seqs(fleet)}
-    return {"model": model, **_seqs(fleet)}
+    if group.engine == "llamacpp":
+        return {"model": model, **_seqs(fleet)}
+    return {"model": model, "max_model_len": group.model.max_context_tokens,
+            **({} if group.role == BOTH else {"role": group.role}), **_seqs(fleet),
+            **({} if group.lora is None else _room(fleet, group, group.lora))}
+
+
+def _room(fleet: Fleet, group: ReplicaGroup, lora: LoraOptions) -> dict[str, Any]:
+    wait_s = engine_adapter_wait_s(group.schedule or fleet.policies.schedule, group.engine, None)
+    return {"max_loras": lora.max_loras, "max_cpu_loras": lora.most_loaded,
+            "max_rank": lora.max_rank,
+            **({} if wait_s is None else {"adapter_wait_s": wait_s})}
 
 
 def _seqs(fleet: Fleet) -> dict[str, int]:

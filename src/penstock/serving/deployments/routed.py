@@ -88,9 +88,12 @@ async def routed_deployments(folder: Path | None, note: Callable[[str], None]
 
 
 def _group(cluster: Cluster, one: Deployment, instance: Instance) -> ReplicaGroup:
+    from penstock.serving.deployments.commands import ON_GPUS, lora_of
+
     assert one.configuration is not None
     configuration = one.configuration
     return ReplicaGroup(
         cluster.model(one.model).spec, cluster.accelerator, 1, configuration.parallelism,
         configuration.precision.partition("_")[0], configuration.kv_precision,
-        endpoints=(instance.url,), served_as=instance.served_as)
+        endpoints=(instance.url,), served_as=instance.served_as,
+        engine=one.engine if one.engine in ON_GPUS else "auto", lora=lora_of(one.options))

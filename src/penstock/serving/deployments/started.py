@@ -18,6 +18,7 @@ from penstock.serving.deployments.startable import (
     is_started,
     num_places,
     to_start,
+    with_adapters,
 )
 from penstock.serving.deployments.supervision import supervise
 
@@ -37,7 +38,7 @@ async def started_replicas(fleet: Fleet, folder: Path, note: Callable[[str], Non
     them. Raises InputError where another process has the folder open, and for a replica that does
     not start.
     """
-    replicas = to_start(fleet)
+    replicas, fleet = to_start(fleet), with_adapters(fleet)
     if not replicas:
         yield Started([], [])
         return
@@ -72,7 +73,8 @@ class Started:
         if to_start(fleet) != self._replicas:
             raise InputError("replicas: the replicas that penstock starts have changed, which "
                              "needs a restart of penstock serve")
-        return replace(fleet, replicas=tuple(_with_endpoints(fleet, self._instances())))
+        return replace(with_adapters(fleet),
+                       replicas=tuple(_with_endpoints(fleet, self._instances())))
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Supervise the replicas until cancelled. ``changed`` is called when addresses change."""

@@ -7,6 +7,7 @@ from secrets import token_hex
 
 from penstock.core.request import Request
 from penstock.engines.client.state import EngineState
+from penstock.engines.engine import name_in_requests
 from penstock.serving.adapters.adapters import Adapters
 from penstock.serving.adapters.shelf import AdapterError, unavailable
 from penstock.serving.endpoint_picker.addresses import address_of, ip_of
@@ -44,8 +45,7 @@ class Pick:
     @property
     def model(self) -> str:
         """The engine's name for its model, or for the adapter of the request."""
-        adapter = self.wish.ask.adapter
-        return served_name(self.engine) if adapter is None else adapter.served_name
+        return name_in_requests(self.engine, self.wish.ask.adapter)
 
 
 class Picker:
@@ -167,4 +167,4 @@ class Picker:
 
 def served_name(engine: EngineState) -> str:
     """Return the engine's name for its model."""
-    return engine.facts.served_as or engine.facts.model
+    return name_in_requests(engine, None)

@@ -9,7 +9,7 @@ import aiohttp
 from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question
 from penstock.engines.client.state import EngineState
-from penstock.engines.engine import engine_of
+from penstock.engines.engine import engine_of, name_in_requests
 from penstock.serving.gateway.engine_http import EngineAnswer, EngineHttp
 from penstock.serving.gateway.exchange import FAULTS, Exchange, body_within_budget, failure_of
 from penstock.serving.gateway.isolation import PrefixIsolation
@@ -32,9 +32,9 @@ class EngineCalls:
 
     def question(self, exchange: Exchange, engine: EngineState) -> Question:
         """Return the client's request as the engine gets it."""
-        ask, facts = exchange.ask, engine.facts
+        ask = exchange.ask
         return Question(exchange.path, {**body_within_budget(exchange), **exchange.more},
-                        exchange.called(facts), ask.service_class, ask.stream,
+                        name_in_requests(engine, ask.adapter), ask.service_class, ask.stream,
                         exchange.decision.decision_id, ask.prompt_tokens,
                         int(self._time_of_day()), self._isolation.salt(ask),
                         self._isolation.session(ask))

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from penstock.core.request import Request
 from penstock.engines.client.dialects import UnsupportedError
-from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.engines.client.state import EngineState
 from penstock.serving.adapters.shelf import unavailable
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
@@ -102,11 +102,6 @@ class Exchange:
     def answering(self, model: str) -> str:
         """Return the name to charge where an engine of a model answers."""
         return model if self.ask.adapter is None else self.ask.adapter.name
-
-    def called(self, facts: EngineFacts) -> str:
-        """Return an engine's name for what the request asks for."""
-        adapter = self.ask.adapter
-        return facts.served_as or facts.model if adapter is None else adapter.served_name
 
     def failed(self, engine: EngineState, error: Exception) -> str:
         """Forget a relayed part of which nothing has reached the client, and keep the fault for the

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 from penstock.fleet.values import Fleet
-from penstock.serving.deployments.startable import is_started
+from penstock.serving.deployments.startable import NAMES, is_started
 from penstock.serving.deployments.started import Started
 
 
@@ -30,7 +30,7 @@ def check_scaling(fleet: Fleet, *, advise: bool) -> None:
             continue
         raise InputError(f"replicas[{number}]: policies.scale is {fleet.policies.scale.name}, and "
                          "penstock cannot start these replicas; expected an engine that can be "
-                         "started (emulated, llamacpp or vllm, without endpoints), "
+                         f"started ({NAMES}, without endpoints), "
                          "scaling.webhook, or --advise")
 
 

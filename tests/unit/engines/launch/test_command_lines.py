@@ -93,6 +93,10 @@ def test_room_for_adapters():
     assert line("sglang", None, adapters=ROOM)[0].endswith(
         "me/model --enable-lora --max-loras-per-batch 4 --max-loaded-loras 32 --max-lora-rank 20 "
         "--lora-target-modules all")
+    assert line("sglang", None, adapters=ROOM, adapter_wait_s=20.0)[0].endswith(
+        "--lora-target-modules all --lora-drain-wait-threshold 20")
+    with pytest.raises(InputError, match="0 for no bound at all; expected more than 0"):
+        line("sglang", None, adapters=ROOM, adapter_wait_s=0.0)
     with pytest.raises(InputError, match=r"replicas\[0\]: vllm 0.33.0 has no adapters of rank 513; "
                                          r"expected lora: \{max_rank: 512\} or less"):
         line("vllm", None, adapters=AdapterRoom(1, 1, 513))

@@ -181,3 +181,29 @@ def test_tiers_are_no_part_of_a_command_line():
 def _on(text):
     fleet, said = read(text, "vllm:0.32.0", None)
     return fleet, CATALOG, said, "f.yaml"
+
+
+ADAPTED = FLEET.replace("count: 1", "count: 1, lora: {max_loras: 2}")
+FLAG = "--lora-drain-wait-threshold"
+
+
+@pytest.mark.parametrize(("schedule", "version", "expected"), [
+    ("{name: stock, adapter_wait_s: 20}", "0.5.23", (f"{FLAG} 20", "stated by fleet.yaml:9")),
+    ("{name: stock, adapter_wait_s: 20}", "0.5.11", None), ("stock", "0.5.23", None),
+    ("sarathi", "0.5.23", (f"{FLAG} 30", "differs from the default of sglang 0.5.23, none")),
+    ("penstock", "0.5.23", None)])
+def test_the_wait_for_an_adapter_is_a_setting_of_sglangs(schedule, version, expected):
+    text = ADAPTED.replace("vllm, version: 0.32.0", "sglang, version: 0.5.23") + \
+        f"policies: {{schedule: {schedule}}}\n"
+    engine = f"sglang:{version}"
+    found = [one for one in arguments(text, engine).items() if FLAG in one[0]]
+    assert found == ([] if expected is None else [expected])
+    fleet, said = read(text, engine, None)
+    noted = [one for one in notes(fleet, CATALOG, said, "f.yaml") if "adapter_wait_s" in one]
+    assert len(noted) == (version == "0.5.11")
+
+
+def test_an_engine_that_never_drains_an_adapter_is_noted():
+    fleet, said = read(ADAPTED + "policies: {schedule: sarathi}\n", "vllm:0.32.0", None)
+    assert "replicas[0]: vllm 0.32.0 has no adapter_wait_s: busy adapters may keep a request " \
+        "waiting for longer than 30 s" in notes(fleet, CATALOG, said, "f.yaml")

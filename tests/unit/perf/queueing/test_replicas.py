@@ -75,6 +75,27 @@ def test_bursts_and_unequal_prompts_wait_about_as_kingman_says(gap_scv):
     assert np.mean(waits) - 0.1 == pytest.approx(mean_s, rel=0.2)
 
 
+def test_the_wait_for_a_place_of_an_adapter_is_part_of_the_first_token():
+    requests = mix([400.0], 40)
+    index = np.arange(NUM_REQUESTS) % 12 - 1  # a twelfth for the model itself
+    named = replace(requests, adapter_index=index)
+    few = replace(FIFO, max_loras=2)
+    targets = (ClassTargets("chat", ttft_s=1.0),)
+    with_places = queue(requests=named, engine=replace(FIFO, max_loras=11), targets=targets)
+    tight = queue(requests=named, engine=few, targets=targets)
+    alone = queue(requests=requests, engine=few, targets=targets)
+    assert with_places.ttft_quantile_s(0, 0.99, 3.0) == alone.ttft_quantile_s(0, 0.99, 3.0)
+    assert tight.ttft_quantile_s(0, 0.99, 3.0) > 1.0 > alone.ttft_quantile_s(0, 0.99, 3.0)
+    waits_s = tight.adapter_waits_s(3.0)
+    assert not waits_s[index < 0].any()
+    assert waits_s[index >= 0].mean() > 0.05
+    assert tight.first_miss(3.0) == ("chat", "adapters")
+    assert tight.first_miss(3.0 / 5, 5) is None, "five replicas have ten places"
+    rate_per_s, binding = tight.capacity_per_s()
+    assert binding == "chat adapters"
+    assert rate_per_s < 3.0 < alone.capacity_per_s()[0]
+
+
 def test_equal_requests_at_equal_distances_never_wait():
     one = queue(PROMPTS_ONLY, SMALL_STEPS, requests=mix([1000.0], 1, gap_scv=0.0))
     assert one.ttft_quantile_s(0, 0.99, 9.0) == pytest.approx(0.1, rel=1e-2)
