@@ -6,6 +6,7 @@ from penstock.metrics.table import RequestTable
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.drafts import TrueDrafts
+from penstock.sim.kernel import Observer
 from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
@@ -21,7 +22,7 @@ class Lost(Exception):  # noqa: N818 - no error: it ends a run that needs no mor
     """The caller knows enough."""
 
 
-class Flusher:
+class Flusher(Observer):
     """Moves ended requests from the recorders to the columns, to limit memory and to show them."""
 
     def __init__(self, cluster: Cluster, replicas: Sequence[SimReplica],
