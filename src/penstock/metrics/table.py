@@ -155,12 +155,13 @@ class RequestTable:
     def judged(self, slos: Mapping[str, Slo]) -> "RequestTable":
         """Return the same rows with ``met_slo`` computed from the targets of each class."""
         met = np.zeros(len(self), dtype=np.bool_)
-        columns = (self.finished, self.ttft_s, self.e2e_s, self.output_tokens,
-                   self.num_late_tokens)
+        finished, ttft_s, e2e_s = self.finished, self.ttft_s, self.e2e_s
         for index, name in enumerate(self.service_classes):
             rows = np.flatnonzero(self.class_index == index)
             if len(rows):
-                met[rows] = definitions.met_slo(slos[name], *(column[rows] for column in columns))
+                met[rows] = definitions.met_slo(
+                    slos[name], finished[rows], ttft_s[rows], e2e_s[rows],
+                    self.output_tokens[rows], self.num_late_tokens[rows])
         return replace(self, met_slo=met)
 
 

@@ -303,10 +303,9 @@ def targets(requests: list[Request]) -> Targets:
             place = places[id(slo)] = len(kinds)
             kinds.append(_numbers(slo))
         kind.append(place)
-    rows = packed(kind)
-    ttft_s, pace_s, modes = (np.array(column)[rows] for column in zip(*kinds, strict=True))
+    numbers = np.array(kinds, dtype=np.float64).reshape(-1, 3)[packed(kind)]
     arrival_s = np.fromiter([one.arrival_s for one in requests], np.float64, len(requests))
-    return Targets(arrival_s + ttft_s, pace_s, modes)
+    return Targets(arrival_s + numbers[:, 0], numbers[:, 1], numbers[:, 2].astype(np.int64))
 
 
 def _numbers(slo: Slo) -> tuple[float, float, int]:

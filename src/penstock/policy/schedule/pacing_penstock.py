@@ -214,7 +214,7 @@ class PenstockPacing(PlainPacing):
         self._lengths.observe(sequence.request.service_class.name, sequence.generated)
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
-        prefill, work, seqs, context_tokens = plan.features
+        prefill, work, seqs, context_tokens = plan.numbers
         observed_s = now_s - planned_s
         # A driver may report many steps without prompts at once, so they are not learned from: the
         # estimate must not depend on how a driver groups steps.

@@ -475,7 +475,8 @@ class ReplicaScheduler:
         if (self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed
                 or plan.preempted or (self.prompts_wait and self._relegation.time_dependent)):
             return 1
-        if plan.features.decode_seqs != self._num_decoding:
+        _, _, decode_seqs, _ = plan.numbers
+        if decode_seqs != self._num_decoding:
             return 1  # some decodes are paused, and which ones may change with every turn
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes(plan)
         if steps > 1 and plan.groups:
