@@ -1,7 +1,8 @@
 """How long an answer will be, judged by the answers seen before."""
 
-from bisect import bisect_left, insort
-from typing import ClassVar, Protocol
+from typing import Final, Protocol
+
+from penstock.core.heaps import bisect_left, insort
 
 
 class LengthPredictor(Protocol):
@@ -38,8 +39,8 @@ class HistoryLengths(LengthPredictor):
     and the window both bound that bias.
     """
 
-    WINDOW: ClassVar[int] = 512
-    PRIOR_COUNT: ClassVar[int] = 8
+    WINDOW: Final = 512
+    PRIOR_COUNT: Final = 8
 
     def __init__(self, prior_tokens: float = 256.0) -> None:
         self._prior_tokens = prior_tokens
@@ -48,17 +49,18 @@ class HistoryLengths(LengthPredictor):
     def observe(self, key: str, output_tokens: int) -> None:
         history = self._of_key.get(key)
         if history is None:
-            history = self._of_key[key] = _History([self._prior_tokens] * self.PRIOR_COUNT)
+            prior = [self._prior_tokens] * self.PRIOR_COUNT
+            history = self._of_key[key] = _History(prior)
         recent, ranked, place = history.recent, history.ranked, history.place
         tokens = float(output_tokens)
-        if len(recent) < self.WINDOW:
+        if len(recent) < HistoryLengths.WINDOW:
             recent.append(tokens)
         else:
             oldest = recent[place]
             del ranked[bisect_left(ranked, oldest)]
             history.total -= oldest
             recent[place] = tokens
-            history.place = place + 1 if place + 1 < self.WINDOW else 0
+            history.place = place + 1 if place + 1 < HistoryLengths.WINDOW else 0
         insort(ranked, tokens)
         history.total += tokens
 

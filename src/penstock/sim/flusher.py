@@ -1,6 +1,7 @@
 """The way of ended requests from the replicas' recorders to the columns of outcomes."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from penstock.metrics.table import RequestTable
 from penstock.sim.cluster import Cluster
@@ -11,10 +12,10 @@ from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
 
-_FLUSH_REQUESTS = 1 << 13
-_FLUSH_INSTANTS = 1 << 12
+_FLUSH_REQUESTS: Final = 1 << 13
+_FLUSH_INSTANTS: Final = 1 << 12
 """Instants between two counts of the ended requests."""
-_LOOKS = 10
+_LOOKS: Final = 10
 """How often at most ``lost`` is asked."""
 
 

@@ -21,8 +21,8 @@ from penstock.policy.schedule.sequence import Sequence
 from penstock.predict.length import LengthPredictor
 
 _ENDLESS_S: Final = float("inf")
-AMPLE = 4.0  # times the tightest group's allowed step
-_LEARN = 0.02  # weight of the newest step in running means
+AMPLE: Final = 4.0  # times the tightest group's allowed step
+_LEARN: Final = 0.02  # weight of the newest step in running means
 
 
 class PenstockPacing(PlainPacing):

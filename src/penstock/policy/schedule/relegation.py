@@ -1,11 +1,10 @@
 """Relegation of waiting requests that can no longer meet their deadline: they go behind all
 others."""
 
-from bisect import insort
 from collections import deque
-from heapq import heappop, heappush
 from typing import ClassVar, Final, Protocol
 
+from penstock.core.heaps import heappop, heappush, insort
 from penstock.core.value import Value
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
@@ -25,7 +24,7 @@ class Review(Value):
         self.shed: Final = shed
 
 
-NOTHING = Review([], [], [])
+NOTHING: Final = Review([], [], [])
 
 
 class Relegation(Protocol):

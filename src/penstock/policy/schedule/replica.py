@@ -6,6 +6,7 @@ give the same plans in a simulator, in an engine and on replay.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
@@ -19,15 +20,15 @@ from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, s
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
-from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
+from penstock.policy.schedule.pacing import UNBOUNDED, Decodes, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
 from penstock.policy.schedule.sequence import Sequence
 
-_ACCEPT = Accept()
+_ACCEPT: Final = Accept()
 
 
-class ReplicaScheduler:
+class ReplicaScheduler(Decodes):
     """Plans steps for one replica.
 
     ``add`` and ``abort`` may come at any time. ``plan`` may be called again before the last plan is
