@@ -1,4 +1,4 @@
-"""Functions of heapq and bisect, for code that calls them all the time.
+"""Functions of heapq and bisect for code that calls them all the time.
 
 Native code reads a final name at once. A name imported from Python it looks up at each call.
 """
@@ -11,5 +11,4 @@ heapify: Final = heapq.heapify
 heappop: Final = heapq.heappop
 heappush: Final = heapq.heappush
 heapreplace: Final = heapq.heapreplace
-bisect_left: Final = bisect.bisect_left
 insort: Final = bisect.insort

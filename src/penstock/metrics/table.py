@@ -131,6 +131,8 @@ class RequestTable:
     def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
         """Return the chosen rows, by position or mask."""
         if isinstance(rows, np.ndarray) and rows.dtype == np.bool_:
+            if rows.all():
+                return self
             rows = np.flatnonzero(rows)  # numpy would search the mask again for each column
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS},
                        tasks=self.tasks and self.tasks.take(rows),

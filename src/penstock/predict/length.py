@@ -2,8 +2,6 @@
 
 from typing import Final, Protocol
 
-from penstock.core.heaps import bisect_left, insort
-
 
 class LengthPredictor(Protocol):
     """Predicts output tokens per traffic key (a service class, an application)."""
@@ -29,6 +27,19 @@ class _History:
         self.place = 0
         self.ranked = list(prior)
         self.total: float = sum(prior)
+
+
+def _num_below(ranked: list[float], tokens: float) -> int:
+    """Return how many of ``ranked`` are smaller, as ``bisect_left`` does, which would box each
+    number that native code compares here."""
+    low, high = 0, len(ranked)
+    while low < high:
+        middle = (low + high) >> 1
+        if ranked[middle] < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 class HistoryLengths(LengthPredictor):
@@ -57,11 +68,11 @@ class HistoryLengths(LengthPredictor):
             recent.append(tokens)
         else:
             oldest = recent[place]
-            del ranked[bisect_left(ranked, oldest)]
+            del ranked[_num_below(ranked, oldest)]
             history.total -= oldest
             recent[place] = tokens
             history.place = place + 1 if place + 1 < HistoryLengths.WINDOW else 0
-        insort(ranked, tokens)
+        ranked.insert(_num_below(ranked, tokens), tokens)
         history.total += tokens
 
     def quantile(self, key: str, q: float) -> float:
