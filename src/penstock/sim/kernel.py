@@ -70,7 +70,7 @@ class _Match:
         self.second: _Match | None = None
 
 
-class _Tournament:
+class Tournament:
     """Finds the earliest of numbered contestants; of equals, the lowest number.
 
     This is the tree of winners (Knuth, volume 3, 5.2.3): a contestant that moves plays only the
@@ -136,7 +136,7 @@ class Kernel:
     def __init__(self, sources: Sequence[EventSource], arrivals: Arrivals) -> None:
         self._sources = list(sources)
         self._arrivals = arrivals
-        self._next = _Tournament(len(sources))
+        self._next = Tournament(len(sources))
         for number, source in enumerate(sources):
             self._next.move(number, source.due_ps)
         self.now_ps = 0
