@@ -64,6 +64,7 @@ class Dispatcher:
         self._specs = list(specs)
         self._on_refused = on_refused
         self._roles = roles
+        self._looks_into_queues = router.looks_into_queues
         self._keeps_accounts = router.learns or router.looks_into_queues
         self._open = [True] * len(specs)
         self._candidates: dict[tuple[str, str, str], list[int]] = {}
@@ -252,7 +253,7 @@ class Dispatcher:
                 index, spec.model, now_ps / PS_PER_S, replica.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
                 spec.speed, self._pending(index, generated),
-                self._queue(index, now_ps) if self._router.looks_into_queues else ())
+                self._queue(index, now_ps) if self._looks_into_queues else ())
         return seen
 
     def _pending(self, index: int, generated: int) -> float:
