@@ -30,8 +30,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
-    "core/decision.py", "core/request.py", "core/slo.py", "core/snapshot.py", "core/step.py",
-    "core/units.py", "core/value.py",
+    "core/decision.py", "core/heaps.py", "core/request.py", "core/slo.py", "core/snapshot.py",
+    "core/step.py", "core/units.py", "core/value.py",
     "engines/client/sse.py",
     "perf/step_time/calibration.py", "perf/step_time/decode_times.py",
     "perf/step_time/knee.py", "perf/step_time/linear.py",

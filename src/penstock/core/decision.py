@@ -39,7 +39,7 @@ class Reject:
 
 Admit = Accept | Relax | Reject
 ACCEPT = Accept()
-NOWHERE = -1
+NOWHERE: Final = -1
 _NO_TERMS: Mapping[str, float] = MappingProxyType({})
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 

@@ -42,13 +42,16 @@ class StepTime:
         return made_again(self)
 
 
-class Chunk(NamedTuple):
+class Chunk(Value):
     """A piece of one prompt: ``tokens`` of it, after ``past`` tokens already in the KV cache."""
 
-    request_id: int
-    tokens: int
-    past: int
-    last: bool
+    __match_args__ = ("request_id", "tokens", "past", "last")
+
+    def __init__(self, request_id: int, tokens: int, past: int, last: bool) -> None:
+        self.request_id: Final = request_id
+        self.tokens: Final = tokens
+        self.past: Final = past
+        self.last: Final = last
 
 
 class Drafted(NamedTuple):
@@ -67,6 +70,7 @@ class Drafted(NamedTuple):
 class StepPlan(Value):
     """The next step of one replica.
 
+    ``numbers`` are its ``features``, which native code keeps unboxed.
     ``decode_ids`` get one token each; they are not listed for a driver that follows the groups.
     ``joined`` and ``left`` tell an executor which sequences entered or left a decode group since
     the last plan: (request id, group). ``groups`` are the decode groups that run in this step.
@@ -78,7 +82,7 @@ class StepPlan(Value):
                       "preempted", "relegated", "restored", "shed", "drafted")
 
     def __init__(self, step: int, chunks: tuple[Chunk, ...], decode_ids: tuple[int, ...],
-                 features: StepFeatures, groups: tuple[int, ...] = (),
+                 features: tuple[int, float, int, int], groups: tuple[int, ...] = (),
                  joined: tuple[tuple[int, int], ...] = (), left: tuple[int, ...] = (),
                  preempted: tuple[int, ...] = (), relegated: tuple[int, ...] = (),
                  restored: tuple[int, ...] = (), shed: tuple[tuple[int, str], ...] = (),
@@ -86,7 +90,7 @@ class StepPlan(Value):
         self.step: Final = step
         self.chunks: Final = chunks
         self.decode_ids: Final = decode_ids
-        self.features: Final = features
+        self.numbers: Final = features
         self.groups: Final = groups
         self.joined: Final = joined
         self.left: Final = left
@@ -95,6 +99,11 @@ class StepPlan(Value):
         self.restored: Final = restored
         self.shed: Final = shed
         self.drafted: Final = drafted
+
+    @property
+    def features(self) -> StepFeatures:
+        """What determines the step's duration."""
+        return StepFeatures(*self.numbers)
 
     @property
     def tokens_by_request(self) -> dict[int, int]:
@@ -106,7 +115,8 @@ class StepPlan(Value):
     @property
     def num_tokens(self) -> int:
         """Prompt and decode tokens together."""
-        return self.features.prefill_tokens + self.features.decode_seqs
+        prefill_tokens, _, decode_seqs, _ = self.numbers
+        return prefill_tokens + decode_seqs
 
 
 class StepResult(Value):

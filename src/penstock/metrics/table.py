@@ -130,6 +130,10 @@ class RequestTable:
 
     def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
         """Return the chosen rows, by position or mask."""
+        if isinstance(rows, np.ndarray) and rows.dtype == np.bool_:
+            if rows.all():
+                return self
+            rows = np.flatnonzero(rows)  # numpy would search the mask again for each column
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS},
                        tasks=self.tasks and self.tasks.take(rows),
                        adapters=self.adapters and self.adapters.take(rows))
@@ -153,10 +157,13 @@ class RequestTable:
     def judged(self, slos: Mapping[str, Slo]) -> "RequestTable":
         """Return the same rows with ``met_slo`` computed from the targets of each class."""
         met = np.zeros(len(self), dtype=np.bool_)
+        finished, ttft_s, e2e_s = self.finished, self.ttft_s, self.e2e_s
         for index, name in enumerate(self.service_classes):
             rows = np.flatnonzero(self.class_index == index)
             if len(rows):
-                met[rows] = _met(self.take(rows), slos[name])
+                met[rows] = definitions.met_slo(
+                    slos[name], finished[rows], ttft_s[rows], e2e_s[rows],
+                    self.output_tokens[rows], self.num_late_tokens[rows])
         return replace(self, met_slo=met)
 
 
@@ -174,11 +181,6 @@ class Requests(Protocol):
     def blocks(self) -> Iterator[RequestTable]:
         """Yield the rows in blocks of consecutive ones, the same each time. There is at least one
         block."""
-
-
-def _met(table: RequestTable, slo: Slo) -> BoolColumn:
-    return definitions.met_slo(slo, table.finished, table.ttft_s, table.e2e_s,
-                               table.output_tokens, table.num_late_tokens)
 
 
 def concat(tables: Iterable[RequestTable]) -> RequestTable:

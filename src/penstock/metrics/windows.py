@@ -109,11 +109,12 @@ class _Windows:
         found = np.empty(len(rows))
         num_gaps = self.num_tokens[rows] - 1
         above = num_gaps // 100  # gaps that may exceed the percentile
+        widest = int(num_gaps.max(initial=1))
+        windows = sliding_window_view(np.concatenate((self.gaps_s, np.zeros(widest))), widest)
         for order in _alike(above, num_gaps):
             some, num = rows[order], num_gaps[order]
             least, width = int(num.min()), int(num.max())
-            padded = np.concatenate((self.gaps_s, np.zeros(width)))
-            gaps = sliding_window_view(padded, width)[self.first[some]]
+            gaps = windows[:, :width][self.first[some]]
             gaps[:, 0] = self.first_gaps_s(some)
             gaps[:, least:][np.arange(least, width) >= num[:, None]] = -np.inf
             rank = width - 1 - int(above[order[0]])

@@ -1,7 +1,6 @@
 """How long an answer will be, judged by the answers seen before."""
 
-from bisect import bisect_left, insort
-from typing import ClassVar, Protocol
+from typing import Final, Protocol
 
 
 class LengthPredictor(Protocol):
@@ -30,6 +29,19 @@ class _History:
         self.total: float = sum(prior)
 
 
+def _num_below(ranked: list[float], tokens: float) -> int:
+    """Return how many of ``ranked`` are smaller, as ``bisect_left`` does, which would box each
+    number that native code compares here."""
+    low, high = 0, len(ranked)
+    while low < high:
+        middle = (low + high) >> 1
+        if ranked[middle] < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 class HistoryLengths(LengthPredictor):
     """Quantiles of the latest finished outputs of each key.
 
@@ -38,8 +50,8 @@ class HistoryLengths(LengthPredictor):
     and the window both bound that bias.
     """
 
-    WINDOW: ClassVar[int] = 512
-    PRIOR_COUNT: ClassVar[int] = 8
+    WINDOW: Final = 512
+    PRIOR_COUNT: Final = 8
 
     def __init__(self, prior_tokens: float = 256.0) -> None:
         self._prior_tokens = prior_tokens
@@ -48,18 +60,19 @@ class HistoryLengths(LengthPredictor):
     def observe(self, key: str, output_tokens: int) -> None:
         history = self._of_key.get(key)
         if history is None:
-            history = self._of_key[key] = _History([self._prior_tokens] * self.PRIOR_COUNT)
+            prior = [self._prior_tokens] * self.PRIOR_COUNT
+            history = self._of_key[key] = _History(prior)
         recent, ranked, place = history.recent, history.ranked, history.place
         tokens = float(output_tokens)
-        if len(recent) < self.WINDOW:
+        if len(recent) < HistoryLengths.WINDOW:
             recent.append(tokens)
         else:
             oldest = recent[place]
-            del ranked[bisect_left(ranked, oldest)]
+            del ranked[_num_below(ranked, oldest)]
             history.total -= oldest
             recent[place] = tokens
-            history.place = place + 1 if place + 1 < self.WINDOW else 0
-        insort(ranked, tokens)
+            history.place = place + 1 if place + 1 < HistoryLengths.WINDOW else 0
+        ranked.insert(_num_below(ranked, tokens), tokens)
         history.total += tokens
 
     def quantile(self, key: str, q: float) -> float:

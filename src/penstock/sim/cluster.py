@@ -7,7 +7,7 @@ from penstock.core.request import Request
 from penstock.policy.scale.demand import DemandMeter
 from penstock.sim.dispatch import HOLD, REFUSED, Dispatcher
 from penstock.sim.handover import Handover
-from penstock.sim.kernel import NEVER_PS, NO_SOURCE, EventSource, Kernel
+from penstock.sim.kernel import NEVER_PS, NO_SOURCE, EventSource, Kernel, Observer
 from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.parts import Elsewhere
 from penstock.sim.replica import SimReplica
@@ -307,7 +307,7 @@ class Cluster:
         self._replicas[number].forget_shed()
         self._dispatcher.flushed(number)
 
-    def run(self, upcoming: Upcoming, on_instant: Callable[[int], None] | None = None,
+    def run(self, upcoming: Upcoming, observer: Observer | None = None,
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
         arrivals = RoutedRequests(upcoming, self._dispatcher, self._replicas, self._door,
@@ -323,6 +323,6 @@ class Cluster:
         for source in sources:
             source.on_ended = arrivals.ended
         kernel = Kernel(sources, arrivals)
-        kernel.run(on_instant, until_ps)
+        kernel.run(observer, until_ps)
         arrivals.close()
         self.now_ps = kernel.now_ps

@@ -1,7 +1,7 @@
 """The dispatcher between arrivals and replicas: snapshots for the router, and its learning."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from penstock.core.attestation import NOT_KNOWN, Confidentiality, attestation_violation, refusal
 from penstock.core.decision import Reject
@@ -18,12 +18,12 @@ from penstock.sim.kernel import NEVER_PS
 from penstock.sim.replica import SimReplica
 from penstock.sim.reuse import ReuseMeter
 
-NO_REPLICA = "no replica serves this model and class"
-REFUSED = -1
-HOLD = -2
+NO_REPLICA: Final = "no replica serves this model and class"
+REFUSED: Final = -1
+HOLD: Final = -2
 """Answer for a request that waits until a replica of its model serves."""
 # remaining share of a mean answer, for a request that has passed its predicted length
-_LEAST_LEFT = 0.25
+_LEAST_LEFT: Final = 0.25
 
 
 class ReplicaSpec(NamedTuple):
@@ -64,6 +64,7 @@ class Dispatcher:
         self._specs = list(specs)
         self._on_refused = on_refused
         self._roles = roles
+        self._looks_into_queues = router.looks_into_queues
         self._keeps_accounts = router.learns or router.looks_into_queues
         self._open = [True] * len(specs)
         self._candidates: dict[tuple[str, str, str], list[int]] = {}
@@ -252,7 +253,7 @@ class Dispatcher:
                 index, spec.model, now_ps / PS_PER_S, replica.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
                 spec.speed, self._pending(index, generated),
-                self._queue(index, now_ps) if self._router.looks_into_queues else ())
+                self._queue(index, now_ps) if self._looks_into_queues else ())
         return seen
 
     def _pending(self, index: int, generated: int) -> float:

@@ -1,19 +1,21 @@
 """The way of ended requests from the replicas' recorders to the columns of outcomes."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from penstock.metrics.table import RequestTable
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.drafts import TrueDrafts
+from penstock.sim.kernel import Observer
 from penstock.sim.multiplex.pools import SimulatedPool
 from penstock.sim.oracle import TrueLengths
 from penstock.sim.replica import SimReplica
 
-_FLUSH_REQUESTS = 1 << 13
-_FLUSH_INSTANTS = 1 << 12
+_FLUSH_REQUESTS: Final = 1 << 13
+_FLUSH_INSTANTS: Final = 1 << 12
 """Instants between two counts of the ended requests."""
-_LOOKS = 10
+_LOOKS: Final = 10
 """How often at most ``lost`` is asked."""
 
 
@@ -21,7 +23,7 @@ class Lost(Exception):  # noqa: N818 - no error: it ends a run that needs no mor
     """The caller knows enough."""
 
 
-class Flusher:
+class Flusher(Observer):
     """Moves ended requests from the recorders to the columns, to limit memory and to show them."""
 
     def __init__(self, cluster: Cluster, replicas: Sequence[SimReplica],

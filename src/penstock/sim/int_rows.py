@@ -1,7 +1,6 @@
 """Rows of whole numbers that grow at the end."""
 
-from collections.abc import Callable
-from struct import Struct
+from struct import pack
 from typing import Final
 
 import numpy as np
@@ -12,42 +11,36 @@ _BLOCK_ROWS: Final = 1 << 7
 
 
 def packed(numbers: list[int]) -> IntColumn:
-    """Return whole numbers in 8 bytes each. ``np.array`` would look for the type of each first."""
-    return np.fromiter(numbers, np.int64, len(numbers))
+    """Return whole numbers in 8 bytes each, read-only. ``np.array`` would look for the type of each
+    first, and ``np.fromiter`` makes an array of each."""
+    return np.frombuffer(pack(f"{len(numbers)}n", *numbers), np.intp)
 
 
 class IntRows:
-    """Rows of ``columns`` whole numbers each, which take 8 bytes.
+    """Rows of ``columns`` whole numbers each, which take 8 bytes."""
 
-    To append a row, call ``pack`` with ``block``, ``end`` and the numbers of the row, and then
-    ``grown``.
-    """
-
-    __slots__ = ("_blocks", "_columns", "_row_bytes", "block", "end", "pack")
+    __slots__ = ("_blocks", "_columns", "_latest", "_most")
 
     def __init__(self, columns: int) -> None:
-        row = Struct(f"{columns}n")  # read faster than q, and as long
-        self.pack: Callable[..., None] = row.pack_into
         self._columns = columns
-        self._row_bytes = row.size
+        self._most = columns * _BLOCK_ROWS
         self._blocks: list[IntColumn] = []
-        self.block = bytearray(_BLOCK_ROWS * row.size)
-        self.end = 0  # of the rows in ``block``, in bytes
+        self._latest: list[int] = []  # of rows that are in no block yet
 
-    def grown(self) -> None:
-        """Take note that a row was packed at ``end``."""
-        self.end += self._row_bytes
-        if self.end == len(self.block):
+    def add(self, row: tuple[int, ...]) -> None:
+        """Append a row."""
+        self._latest.extend(row)
+        if len(self._latest) == self._most:
             self._close()
 
     def _close(self) -> None:
         """Begin a new block."""
-        self._blocks.append(np.frombuffer(self.block[:self.end], np.intp))
-        self.end = 0
+        self._blocks.append(packed(self._latest))
+        self._latest = []
 
     def table(self) -> IntColumn:
         """Return all rows, as an array of shape (rows, columns)."""
-        if self.end or len(self._blocks) != 1:
+        if self._latest or len(self._blocks) != 1:
             self._close()
             self._blocks = [np.concatenate(self._blocks)]
         return self._blocks[0].reshape(-1, self._columns)

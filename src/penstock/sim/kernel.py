@@ -1,7 +1,6 @@
 """The event kernel: all events of a simulation in one order of time."""
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Final
 
 NEVER_PS: Final = (1 << 62) - 1
@@ -49,6 +48,83 @@ class Arrivals:
         raise NotImplementedError
 
 
+class Observer:
+    """Sees each instant of a simulation, once all of its events have been taken in."""
+
+    def on_instant(self, now_ps: int) -> None:
+        """Take note that an instant is over."""
+        raise NotImplementedError
+
+
+class _Match:
+    """A match between two winners of the round below: the winner's number, and when it is due. A
+    contestant is a match without rivals."""
+
+    __slots__ = ("above", "due_ps", "first", "number", "second")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.due_ps = NEVER_PS
+        self.above: _Match | None = None  # None for the final
+        self.first: _Match | None = None  # of lower numbers than ``second``
+        self.second: _Match | None = None
+
+
+class Tournament:
+    """Finds the earliest of numbered contestants; of equals, the lowest number.
+
+    This is the tree of winners (Knuth, volume 3, 5.2.3): a contestant that moves plays only the
+    matches on its way to the final again. Native code compares unboxed numbers, where a heap of
+    pairs would make an object of each.
+    """
+
+    __slots__ = ("_contestants", "_final")
+
+    def __init__(self, num_contestants: int) -> None:
+        self._contestants = [_Match(number) for number in range(num_contestants)]
+        matches = list(self._contestants)
+        while len(matches) > 1:
+            matches = [_match(matches[place:place + 2]) for place in range(0, len(matches), 2)]
+        self._final = matches[0] if matches else _Match(0)
+
+    @property
+    def due_ps(self) -> int:
+        """When the earliest is due, NEVER_PS where none is."""
+        return self._final.due_ps
+
+    @property
+    def number(self) -> int:
+        """The number of the earliest."""
+        return self._final.number
+
+    def move(self, number: int, due_ps: int) -> None:
+        """Let a contestant be due at another time."""
+        contestant = self._contestants[number]
+        if contestant.due_ps == due_ps:
+            return
+        contestant.due_ps = due_ps
+        match = contestant.above
+        while match is not None:
+            first, second = match.first, match.second
+            assert first is not None
+            assert second is not None
+            winner = first if first.due_ps <= second.due_ps else second
+            match.number = winner.number
+            match.due_ps = winner.due_ps
+            match = match.above
+
+
+def _match(rivals: list[_Match]) -> _Match:
+    """Return the match between two winners. A winner without a rival goes on to the next round."""
+    if len(rivals) == 1:
+        return rivals[0]
+    first, second = rivals
+    found = _Match(first.number)
+    found.first, found.second = first, second
+    first.above = second.above = found
+    return found
+
+
 class Kernel:
     """Runs event sources and their arrivals.
 
@@ -60,17 +136,14 @@ class Kernel:
     def __init__(self, sources: Sequence[EventSource], arrivals: Arrivals) -> None:
         self._sources = list(sources)
         self._arrivals = arrivals
-        self._queue: list[tuple[int, int]] = []  # (due, number of the source)
-        self._queued = [source.due_ps for source in sources]  # the latest queued time of each
+        self._next = Tournament(len(sources))
         for number, source in enumerate(sources):
-            if source.due_ps < NEVER_PS:
-                heappush(self._queue, (source.due_ps, number))
+            self._next.move(number, source.due_ps)
         self.now_ps = 0
 
-    def run(self, on_instant: Callable[[int], None] | None = None,
-            until_ps: int = NEVER_PS) -> None:
+    def run(self, observer: Observer | None = None, until_ps: int = NEVER_PS) -> None:
         """Simulate until nothing is due any more, or the clock passes ``until_ps``."""
-        arrivals, sources, queued = self._arrivals, self._sources, self._queued
+        arrivals, sources = self._arrivals, self._sources
         until_ps = min(until_ps, NEVER_PS)
         while True:
             due_ps = self._next_due()
@@ -89,12 +162,9 @@ class Kernel:
             for number in touched:
                 source = sources[number]
                 source.plan(now_ps)
-                if source.due_ps != queued[number]:
-                    queued[number] = source.due_ps
-                    if source.due_ps < NEVER_PS:
-                        heappush(self._queue, (source.due_ps, number))
-            if on_instant is not None:
-                on_instant(now_ps)
+                self._next.move(number, source.due_ps)
+            if observer is not None:
+                observer.on_instant(now_ps)
 
     def _stop(self, until_ps: int) -> None:
         """End at ``until_ps``, or at the last event if that was earlier."""
@@ -104,22 +174,22 @@ class Kernel:
             source.stop(until_ps)
 
     def _next_due(self) -> int:
-        queue = self._queue
-        while queue:
-            due_ps, number = queue[0]
-            if self._sources[number].due_ps == due_ps:
+        upcoming = self._next
+        while upcoming.due_ps < NEVER_PS:
+            number, due_ps = upcoming.number, upcoming.due_ps
+            now_due_ps = self._sources[number].due_ps
+            if now_due_ps == due_ps:
                 return due_ps
-            heappop(queue)  # the source's next event has changed since
-            if self._queued[number] == due_ps:
-                self._queued[number] = NEVER_PS
+            upcoming.move(number, now_due_ps)  # the source's next event has changed since
         return NEVER_PS
 
     def _commit_due(self, now_ps: int) -> list[int]:
         touched: list[int] = []
         while True:
-            _, number = heappop(self._queue)
-            self._queued[number] = NEVER_PS
-            self._sources[number].commit(now_ps)
+            number = self._next.number
+            source = self._sources[number]
+            source.commit(now_ps)
+            self._next.move(number, source.due_ps)
             touched.append(number)
-            if not self._queue or self._next_due() > now_ps:
+            if self._next_due() > now_ps:
                 return touched

@@ -2,9 +2,9 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from heapq import heappop, heappush
 from typing import Final
 
+from penstock.core.heaps import heappop, heappush
 from penstock.core.step import StepPlan
 
 _NUMBER_BITS: Final = 36

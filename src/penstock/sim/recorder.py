@@ -293,19 +293,19 @@ def _seconds(times_ps: list[int]) -> FloatColumn:
 
 def targets(requests: list[Request]) -> Targets:
     """Return per request: due time of the first token, pace, and its mode's place in ITL_MODES."""
-    slos: dict[int, tuple[float, float, int]] = {}
-    ttft_s, pace_s, modes = [], [], []
+    places: dict[int, int] = {}  # of each Slo among ``kinds``
+    kinds: list[tuple[float, float, int]] = []
+    kind: list[int] = []  # of each request
     for request in requests:
         slo = request.service_class.slo
-        found = slos.get(id(slo))
-        if found is None:
-            found = slos[id(slo)] = _numbers(slo)
-        ttft_s.append(found[0])
-        pace_s.append(found[1])
-        modes.append(found[2])
-    arrival_s = [request.arrival_s for request in requests]
-    return Targets(np.array(arrival_s, dtype=np.float64) + np.array(ttft_s, dtype=np.float64),
-                   np.array(pace_s, dtype=np.float64), np.array(modes, dtype=np.int64))
+        place = places.get(id(slo), -1)
+        if place < 0:
+            place = places[id(slo)] = len(kinds)
+            kinds.append(_numbers(slo))
+        kind.append(place)
+    numbers = np.array(kinds, dtype=np.float64).reshape(-1, 3)[packed(kind)]
+    arrival_s = np.fromiter([one.arrival_s for one in requests], np.float64, len(requests))
+    return Targets(arrival_s + numbers[:, 0], numbers[:, 1], numbers[:, 2].astype(np.int64))
 
 
 def _numbers(slo: Slo) -> tuple[float, float, int]:

@@ -341,10 +341,9 @@ class SimReplica:
         for request_id in finished:
             del self.requests[request_id]
         if self.recorder.samples.due(end_ps):
-            features, scheduler = plan.features, self.scheduler
-            self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
-                                      features.decode_seqs, scheduler.num_waiting,
-                                      scheduler.kv_used_tokens)
+            prefill_tokens, _, decode_seqs, _ = plan.numbers
+            self.recorder.samples.add(end_ps, self._duration_ps, prefill_tokens, decode_seqs,
+                                      self.scheduler.num_waiting, self.scheduler.kv_used_tokens)
         if self._inbox is not None:
             self._read(self._inbox.after_steps(steps, bool(plan.chunks), self._end_of(steps - 1),
                                                end_ps), end_ps)

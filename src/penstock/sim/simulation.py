@@ -147,7 +147,7 @@ def simulate(fleet: Fleet, traffic: Traffic, *, beliefs: Beliefs = NO_ERRORS,
             upcoming = Dependent(requests, traffic) \
                 if isinstance(traffic, Workload) and traffic.waits else InOrder(requests)
             with suppress(Lost):
-                parts.cluster.run(upcoming, flusher.on_instant, until_ps)
+                parts.cluster.run(upcoming, flusher, until_ps)
         flusher.flush()
     pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
     parts.outcomes.hand_over(end=True)

@@ -1,6 +1,6 @@
 """End times of a replica's decode turns, stored as runs of steps instead of tokens."""
 
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 
@@ -40,9 +40,7 @@ class TurnLog:
         if number < 0:
             number = self._groups[groups] = len(self._groups)
             self.open(max(groups))
-        runs = self._runs
-        runs.pack(runs.block, runs.end, num, start_ps, duration_ps, growth_ps, number)
-        runs.grown()
+        self._runs.add((num, start_ps, duration_ps, growth_ps, number))
         turns = self.turns
         for group in groups:
             turns[group] = turns[group] + num  # in native code faster than +=
@@ -133,19 +131,19 @@ class StepSamples:
 
     __slots__ = ("_next_ps", "_num_rows", "_period_ps", "_rows", "every_step")
 
-    WHOLE: ClassVar[int] = 4000
-    COLUMNS: ClassVar[int] = 6
+    WHOLE: Final = 4000
+    COLUMNS: Final = 6
 
     def __init__(self, period_ps: int) -> None:
         self._period_ps = period_ps
         self._next_ps = 0
-        self._rows = IntRows(self.COLUMNS)
+        self._rows = IntRows(StepSamples.COLUMNS)
         self._num_rows = 0
         self.every_step = True
 
     def due(self, end_ps: int) -> bool:
         """Return whether to record the step (or the run of steps) that ended at ``end_ps``."""
-        if self._num_rows >= self.WHOLE:
+        if self._num_rows >= StepSamples.WHOLE:
             self.every_step = False
             if end_ps < self._next_ps:
                 return False
@@ -155,10 +153,8 @@ class StepSamples:
     def add(self, end_ps: int, duration_ps: int, prefill_tokens: int, decode_seqs: int,
             num_waiting: int, kv_used_tokens: int) -> None:
         """Record a step (or the last of a run of steps) that is due."""
-        rows = self._rows
-        rows.pack(rows.block, rows.end, end_ps, duration_ps, prefill_tokens, decode_seqs,
-                  num_waiting, kv_used_tokens)
-        rows.grown()
+        self._rows.add((end_ps, duration_ps, prefill_tokens, decode_seqs, num_waiting,
+                        kv_used_tokens))
         self._num_rows += 1
 
     def columns(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

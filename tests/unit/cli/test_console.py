@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from penstock.cli.console import print_json, print_tables, progress
-from penstock.core.step import Chunk
+from penstock.core.step import Drafted
 from penstock.report.model.table import table
 
 
@@ -16,8 +16,8 @@ def test_brackets_in_texts_and_cells_are_no_markup(capsys):
 
 
 def test_json_takes_named_tuples(capsys):
-    print_json({"chunk": Chunk(1, 2, 3, last=True)})
-    assert orjson.loads(capsys.readouterr().out) == {"chunk": [1, 2, 3, True]}
+    print_json({"drafted": Drafted(1, 2, 3)})
+    assert orjson.loads(capsys.readouterr().out) == {"drafted": [1, 2, 3]}
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -4,15 +4,10 @@ import pytest
 from penstock.sim.int_rows import IntRows
 
 
-def add(rows, *numbers):
-    rows.pack(rows.block, rows.end, *numbers)
-    rows.grown()
-
-
 def filled(num_rows):
     rows = IntRows(2)
     for number in range(num_rows):
-        add(rows, number, -number << 40)
+        rows.add((number, -number << 40))
     return rows
 
 
@@ -27,14 +22,14 @@ def test_the_table_has_every_row_in_order(num_rows):
 def test_rows_are_appended_after_the_table_was_taken():
     rows = filled(5)
     rows.table()
-    add(rows, 5, 6)
+    rows.add((5, 6))
     assert rows.table()[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_first_rows_are_forgotten():
     rows = filled(5000)
     rows.drop_first(4998)
-    add(rows, 7, 8)
+    rows.add((7, 8))
     assert rows.table().tolist() == [[4998, -4998 << 40], [4999, -4999 << 40], [7, 8]]
 
 

@@ -29,7 +29,7 @@ class StepClock:
 
     def duration_ps(self, plan: StepPlan) -> int:
         """How long a step takes."""
-        prefill, work, seqs, context_tokens = plan.features
+        prefill, work, seqs, context_tokens = plan.numbers
         if not self.affine:
             factor = self._noise() if self._noise is not None else 1.0
             return max(1, to_ps(factor * self._model.seconds(prefill, work, seqs, context_tokens)))
@@ -44,7 +44,8 @@ class StepClock:
 
     def growth_ps(self, plan: StepPlan) -> int:
         """By how much the next copy of the step takes longer (affine models only)."""
-        return plan.features.decode_seqs * self.context_ps + self.chunk_growth_ps(plan)
+        _, _, decode_seqs, _ = plan.numbers
+        return decode_seqs * self.context_ps + self.chunk_growth_ps(plan)
 
     def chunk_growth_ps(self, plan: StepPlan) -> int:
         """The part of ``growth_ps`` that is of prompts."""
@@ -77,7 +78,7 @@ class DraftedClock(StepClock):
         clock = self._by_depth[depth]
         if not self.affine:
             return clock.duration_ps(plan)
-        prefill, work, seqs, _ = plan.features
+        prefill, work, seqs, _ = plan.numbers
         return clock.base_ps(prefill, work, seqs) + context_parts * self._parts_ps[depth]
 
     def growth_ps(self, plan: StepPlan) -> int:

@@ -11,22 +11,34 @@ from penstock.policy.route.protocol import PlainRouter
 _ENDLESS: Final = float("inf")
 
 
+class _Turns:
+    """The turn of a set of candidates."""
+
+    def __init__(self, ids: tuple[int, ...]) -> None:
+        self._ids = ids
+        self._turn = 0
+
+    def next(self) -> int:
+        """Return the number of the replica whose turn it is."""
+        turn = self._turn
+        self._turn = turn + 1
+        return self._ids[turn % len(self._ids)]
+
+
 class RoundRobin(PlainRouter):
     """Round robin over replicas, per set of candidates."""
 
     def __init__(self) -> None:
-        self._turn: dict[tuple[int, ...], int] = {}
+        self._turns: dict[tuple[int, ...], _Turns] = {}
         self._seen: Sequence[ReplicaSnapshot] = ()
-        self._ids: tuple[int, ...] = ()  # of ``_seen``
+        self._turns_of_seen = _Turns(())
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         if replicas is not self._seen:
+            ids = tuple([replica.replica_id for replica in replicas])
             self._seen = replicas
-            self._ids = tuple([replica.replica_id for replica in replicas])
-        ids = self._ids
-        turn = self._turn.get(ids, 0)
-        self._turn[ids] = turn + 1
-        return Route(ids[turn % len(ids)])
+            self._turns_of_seen = self._turns.setdefault(ids, _Turns(ids))
+        return Route(self._turns_of_seen.next())
 
 
 Load = tuple[float, float, int]

@@ -58,7 +58,7 @@ class AdaptableScheduler(ReplicaScheduler):
         self._prompts.rebuild(self._sequences.values())
         features = StepFeatures(
             sum([chunk.tokens for chunk in chunks]),
-            sum([chunk.tokens * (chunk.past + 0.5 * chunk.tokens) for chunk in chunks]),
+            sum([chunk.tokens * (chunk.past + 0.5 * chunk.tokens) for chunk in chunks], 0.0),
             len(decode_ids), context_tokens)
         return plan.replace(
             chunks=tuple(chunks), decode_ids=tuple(decode_ids), features=features,

@@ -1,8 +1,8 @@
 """Decode groups: sequences with equal targets that gain one token together at every turn."""
 
-from heapq import heapify, heappop, heappush
 from typing import Final
 
+from penstock.core.heaps import heapify, heappop, heappush
 from penstock.policy.schedule.sequence import Sequence
 
 _FEW_ENTRIES: Final = 64

@@ -1,6 +1,6 @@
 """When tokens are due: deadlines of prompts, pace of decodes, and which decodes a step runs."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from penstock.core.request import Request
 from penstock.core.slo import Slo
@@ -9,8 +9,8 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 
-NO_DEADLINE_S = 1e9
-UNBOUNDED = 1 << 60
+NO_DEADLINE_S: Final = 1e9
+UNBOUNDED: Final = 1 << 60
 
 
 class Decodes(Protocol):

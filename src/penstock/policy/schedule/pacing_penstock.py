@@ -21,8 +21,8 @@ from penstock.policy.schedule.sequence import Sequence
 from penstock.predict.length import LengthPredictor
 
 _ENDLESS_S: Final = float("inf")
-AMPLE = 4.0  # times the tightest group's allowed step
-_LEARN = 0.02  # weight of the newest step in running means
+AMPLE: Final = 4.0  # times the tightest group's allowed step
+_LEARN: Final = 0.02  # weight of the newest step in running means
 
 
 class PenstockPacing(PlainPacing):
@@ -214,7 +214,7 @@ class PenstockPacing(PlainPacing):
         self._lengths.observe(sequence.request.service_class.name, sequence.generated)
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
-        prefill, work, seqs, context_tokens = plan.features
+        prefill, work, seqs, context_tokens = plan.numbers
         observed_s = now_s - planned_s
         # A driver may report many steps without prompts at once, so they are not learned from: the
         # estimate must not depend on how a driver groups steps.

@@ -1,8 +1,8 @@
 """Prompts that are not fully computed, best first."""
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush, heapreplace
 
+from penstock.core.heaps import heapify, heappop, heappush, heapreplace
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.programs import Programs
 from penstock.policy.schedule.sequence import Sequence

@@ -1,26 +1,30 @@
 """Relegation of waiting requests that can no longer meet their deadline: they go behind all
 others."""
 
-from bisect import insort
 from collections import deque
-from heapq import heappop, heappush
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import ClassVar, Final, Protocol
 
+from penstock.core.heaps import heappop, heappush, insort
+from penstock.core.value import Value
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
 
 _FEW_ENTRIES: Final = 64
 
 
-class Review(NamedTuple):
+class Review(Value):
     """Changes of rank that a review decided: sequences to relegate, to restore and to shed."""
 
-    relegate: list[Sequence]
-    restore: list[Sequence]
-    shed: list[tuple[Sequence, str]]
+    __match_args__ = ("relegate", "restore", "shed")
+
+    def __init__(self, relegate: list[Sequence], restore: list[Sequence],
+                 shed: list[tuple[Sequence, str]]) -> None:
+        self.relegate: Final = relegate
+        self.restore: Final = restore
+        self.shed: Final = shed
 
 
-NOTHING = Review([], [], [])
+NOTHING: Final = Review([], [], [])
 
 
 class Relegation(Protocol):

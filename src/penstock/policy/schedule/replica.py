@@ -6,6 +6,7 @@ give the same plans in a simulator, in an engine and on replay.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
@@ -19,15 +20,15 @@ from penstock.policy.schedule.drafting import Drafting, decode_group, drafted, s
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.options import ReserveName
-from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
+from penstock.policy.schedule.pacing import UNBOUNDED, Decodes, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
 from penstock.policy.schedule.sequence import Sequence
 
-_ACCEPT = Accept()
+_ACCEPT: Final = Accept()
 
 
-class ReplicaScheduler:
+class ReplicaScheduler(Decodes):
     """Plans steps for one replica.
 
     ``add`` and ``abort`` may come at any time. ``plan`` may be called again before the last plan is
@@ -475,7 +476,8 @@ class ReplicaScheduler:
         if (self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed
                 or plan.preempted or (self.prompts_wait and self._relegation.time_dependent)):
             return 1
-        if plan.features.decode_seqs != self._num_decoding:
+        _, _, decode_seqs, _ = plan.numbers
+        if decode_seqs != self._num_decoding:
             return 1  # some decodes are paused, and which ones may change with every turn
         steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes(plan)
         if steps > 1 and plan.groups:

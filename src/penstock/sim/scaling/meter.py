@@ -61,7 +61,7 @@ class GroupMeter:
         """Count the gaps of so many copies of a step. Each copy takes ``growth_ps`` longer.
 
         Where decodes draft, a turn counts as the mean number of tokens that it gives."""
-        num_seqs = plan.features.decode_seqs
+        _, _, num_seqs, _ = plan.numbers
         if num_seqs:
             mean_s = (duration_ps + growth_ps * (num_steps - 1) / 2) / PS_PER_S
             num_tokens = num_seqs * num_steps
