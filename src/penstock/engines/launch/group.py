@@ -138,26 +138,36 @@ def notes_of(group: Group) -> list[str]:
         found.append(f"speculation: the weights that draft ({group.replicas.speculation.method}) "
                      "are not named by the file, so the command line leaves drafts out")
     if group.replicas.lora is not None:
-        at_start = [one.served_name for one in adapters_of_model(
-            group.fleet, group.replicas.model.name) if one.path is None]
-        if at_start:
-            found.append(f"adapters without a path are not loaded by this command line: "
-                         f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
-        wait_s = _schedule(group).adapter_wait_s
-        if policy in (STOCK, CHUNKED, WHOLE) and wait_s is not None and not group.is_inside and \
-                _adapter_wait_s(group) is None:
-            found.append(f"{group.engine} {group.defaults().version} has no adapter_wait_s: busy "
-                         f"adapters may keep a request waiting for longer than {wait_s:g} s")
+        found += _notes_of_adapters(group, policy)
     if group.options.kv_tiers:
         found.append("engine.kv_tiers is simulated alone: this command line starts no tiers below "
                      "the KV cache")
-    if group.options.version is None:
-        found.append(f"no version is stated, so flags and defaults are those of {group.engine} "
-                     f"{group.defaults().version}, the newest described")
-    elif not since(newest := engine_facts(group.engine).version, group.options.version):
-        found.append(f"{group.options.version} is not described yet, so flags and defaults are "
-                     f"those of {group.engine} {newest}")
+    return found + _notes_of_version(group)
+
+
+def _notes_of_adapters(group: Group, policy: str) -> list[str]:
+    found = []
+    at_start = [one.served_name for one in adapters_of_model(
+        group.fleet, group.replicas.model.name) if one.path is None]
+    if at_start:
+        found.append(f"adapters without a path are not loaded by this command line: "
+                     f"{', '.join(at_start[:5])}{' ...' if at_start[5:] else ''}")
+    wait_s = _schedule(group).adapter_wait_s
+    if policy in (STOCK, CHUNKED, WHOLE) and wait_s is not None and not group.is_inside and \
+            _adapter_wait_s(group) is None:
+        found.append(f"{group.engine} {group.defaults().version} has no adapter_wait_s: busy "
+                     f"adapters may keep a request waiting for longer than {wait_s:g} s")
     return found
+
+
+def _notes_of_version(group: Group) -> list[str]:
+    if group.options.version is None:
+        return [f"no version is stated, so flags and defaults are those of {group.engine} "
+                f"{group.defaults().version}, the newest described"]
+    newest = engine_facts(group.engine).version
+    return [] if since(newest, group.options.version) else [
+        f"{group.options.version} is not described yet, so flags and defaults are those of "
+        f"{group.engine} {newest}"]
 
 
 def _apart(group: Group) -> dict[Key, Setting]:
