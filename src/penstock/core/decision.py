@@ -38,7 +38,7 @@ class Reject:
 
 
 Admit = Accept | Relax | Reject
-ACCEPT = Accept()
+ACCEPT: Final = Accept()
 NOWHERE: Final = -1
 _NO_TERMS: Mapping[str, float] = MappingProxyType({})
 _NOBODY: Mapping[int, str] = MappingProxyType({})

@@ -107,6 +107,9 @@ def _partner_problems(path: tuple[str | int, ...], group: ReplicaGroup,
     if not others:
         yield Problem(path, f"{group.role}, but no replicas of {group.model.name} have role: "
                             f"{wanted}")
+    if group.lora is not None and others and all(other.lora is None for other in others):
+        yield Problem((*path[:-1], "lora"), f"takes adapters, but no replicas of the role {wanted} "
+                                            "do; expected lora for both roles")
     engines = {other.engine for other in others}
     if engines and _ANY not in engines and group.engine not in (_ANY, *engines):
         yield Problem((*path[:-1], "engine"),

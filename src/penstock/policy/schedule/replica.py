@@ -6,9 +6,8 @@ give the same plans in a simulator, in an engine and on replay.
 """
 
 from collections.abc import Iterable
-from typing import Final
 
-from penstock.core.decision import Accept, Reject
+from penstock.core.decision import ACCEPT, Accept, Reject
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import Chunk, StepPlan, StepResult
@@ -24,8 +23,6 @@ from penstock.policy.schedule.pacing import UNBOUNDED, Decodes, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
 from penstock.policy.schedule.sequence import Sequence
-
-_ACCEPT: Final = Accept()
 
 
 class ReplicaScheduler(Decodes):
@@ -144,7 +141,7 @@ class ReplicaScheduler(Decodes):
         self._pacing.admitted(sequence)
         self._relegation.admitted(sequence)
         self._prompts.wait(sequence)
-        return _ACCEPT
+        return ACCEPT
 
     def _group_index(self, request: Request) -> int:
         of = request.service_class

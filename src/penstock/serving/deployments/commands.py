@@ -33,7 +33,7 @@ class Command:
 
 _OF_SERVERS: Mapping[str, type] = MappingProxyType({
     "model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool,
-    "max_loras": int, "max_cpu_loras": int, "max_rank": int})
+    "max_loras": int, "max_cpu_loras": int, "max_rank": int, "evict": str})
 
 # Kind of engine -> its options -> kind of value.
 OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
@@ -47,7 +47,7 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
 
 _NEEDED = {"llamacpp": ("model",), vllm.NAME: ("model",), sglang.NAME: ("model",)}
 _OF_FILES = {"llamacpp"}
-_WORDS = {"role": (PREFILL, DECODE)}
+_WORDS = {"role": (PREFILL, DECODE), "evict": ("demand", "lru")}
 _LAYERS = {vllm.NAME: "VLLM_PP_LAYER_PARTITION", sglang.NAME: "SGLANG_PP_LAYER_PARTITION"}
 """Variables of the number of layers of each pipeline stage."""
 
@@ -201,7 +201,7 @@ def _share(cluster: Cluster, one: Deployment) -> dict[Key, Any]:
 
 def lora_of(options: Mapping[str, Any]) -> LoraOptions | None:
     """Return the room for adapters that an engine's options state, None without one."""
-    names = ("max_loras", "max_cpu_loras", "max_rank")
+    names = ("max_loras", "max_cpu_loras", "max_rank", "evict")
     stated = {name: options[name] for name in names if name in options}
     return LoraOptions(**stated) if stated else None
 

@@ -183,7 +183,7 @@ def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
 def _room(fleet: Fleet, group: ReplicaGroup, lora: LoraOptions) -> dict[str, Any]:
     wait_s = engine_adapter_wait_s(group.schedule or fleet.policies.schedule, group.engine, None)
     return {"max_loras": lora.max_loras, "max_cpu_loras": lora.most_loaded,
-            "max_rank": lora.max_rank,
+            "max_rank": lora.max_rank, "evict": lora.evict,
             **({} if wait_s is None else {"adapter_wait_s": wait_s})}
 
 
