@@ -194,7 +194,8 @@ def _compile(root: Path, folder: Path) -> Path:
         modules = mypycify([*options, *(f"penstock/{name}" for name in COMPILED)], opt_level="1",
                            debug_level="0", target_dir=str(folder / "c"), multi_file=True)
         for module in modules if os.name == "posix" else ():
-            module.extra_compile_args.append("-fvisibility=hidden")
+            # All modules share the list that mypyc made.
+            module.extra_compile_args = [*module.extra_compile_args, "-fvisibility=hidden"]
         distribution = Distribution({"name": "penstock", "ext_modules": modules})
         command = _parallel_build_ext()(distribution)
         command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "o")
