@@ -148,7 +148,10 @@ def test_no_file_tells_of_a_confidential_request_to_models_that_take_turns(
     text = text[:before] + TURNS.replace("BATCHING", batching) + text[after:]
     text = text.replace("confidential: true}]", "confidential: true,\n"
                         "  attestation: {simulated: [{until_s: 5}, {from_s: 8}]}}]", 1)
-    (folder / "turns.yaml").write_text(text.replace("policies: {route: least_loaded}\n", ""))
+    of_replicas = ("policies: {route: least_loaded}\n", "engine: {kv_tokens: 400000}\n")
+    for line in of_replicas:
+        text = text.replace(line, "")
+    (folder / "turns.yaml").write_text(text)
     fleet = load_fleet(folder / "turns.yaml")
     run = run_fleet(fleet, fleet_workload(fleet), 0)
     # Whoever was in one batch with them had the same end, and may know it.

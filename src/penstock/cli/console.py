@@ -41,7 +41,7 @@ def print_tables(blocks: "Iterable[Block]") -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document; named tuples become lists.
+    """Print one JSON document; values and named tuples become lists.
 
     In ASCII where stdout's encoding lacks characters, so that none is lost.
     """
@@ -49,8 +49,10 @@ def print_json(document: Any) -> None:
 
     import orjson
 
+    from penstock.core.value import plain_fields
+
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    text = orjson.dumps(document, default=list, option=options).decode()
+    text = orjson.dumps(document, default=plain_fields, option=options).decode()
     if not text.isascii() and not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
         text = f"{json.dumps(orjson.loads(text), indent=2)}\n"
     sys.stdout.write(printable(text))

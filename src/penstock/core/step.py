@@ -102,7 +102,7 @@ class StepPlan(Value):
 
     @property
     def features(self) -> StepFeatures:
-        """What determines the step's duration."""
+        """The numbers that determine the duration of the step."""
         return StepFeatures(*self.numbers)
 
     @property

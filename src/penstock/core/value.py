@@ -44,3 +44,8 @@ def made_again(value: Any) -> tuple[Any, ...]:
     frozen ones refuse.
     """
     return type(value), tuple(getattr(value, one.name) for one in fields(value) if one.init)
+
+
+def plain_fields(value: Any) -> list[Any]:
+    """Return the fields of a value or of a named tuple, for JSON, which knows only plain ones."""
+    return list(value.as_dict().values() if isinstance(value, Value) else value)

@@ -11,7 +11,7 @@ from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import Chunk, Drafted, StepFeatures, StepPlan, StepResult
-from penstock.core.value import Value
+from penstock.core.value import plain_fields
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.store import step_time_document
 
@@ -37,7 +37,8 @@ class Journal:
         self._write({"kind": "header", "version": VERSION, **header})
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._stream.write(orjson.dumps(record, default=_plain, option=orjson.OPT_APPEND_NEWLINE))
+        self._stream.write(orjson.dumps(record, default=plain_fields,
+                                        option=orjson.OPT_APPEND_NEWLINE))
 
     def add(self, request: Request, now_s: float) -> None:
         """A request was added."""
@@ -100,11 +101,6 @@ class Journal:
         self._write({"kind": "commit", "now_s": now_s, "duration_s": duration_s, "step": plan.step,
                      "features": plan.features, "finished": result.finished,
                      "num_steps": result.num_steps})
-
-
-def _plain(value: Any) -> list[Any]:
-    """Return the fields of a value or of a named tuple, since orjson takes plain tuples only."""
-    return list(value.as_dict().values() if isinstance(value, Value) else value)
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

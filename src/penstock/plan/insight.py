@@ -14,7 +14,7 @@ from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, ClassEstimate, estimate
 from penstock.plan.expected import all_alone
 from penstock.plan.plan import FleetPlan
-from penstock.plan.propose import Choice, format_fleet, pool_name, problem_of
+from penstock.plan.propose import Choice, Counts, format_fleet, pool_name, problem_of
 from penstock.plan.variants import variants_of
 
 LOOSER = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -64,6 +64,8 @@ def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
     choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
                for choice in plan.choices]
     rates, scores = dict(plan.checked.rates), {}
+    confirmed = {choice.demand.name: _of_candidates(choice, plan.checked.confirmed)
+                 for choice in choices}
     for choice in choices:
         name = choice.demand.name
         used = dict(plan.checked.counts[name])
@@ -71,15 +73,23 @@ def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
             scores[name, pool_name(name, variant)] = slowest_s(found.classes)
             if variant not in used:
                 rates[name, variant] = found.rate_per_s
-        for counts in plan.checked.confirmed[name]:
+        for counts in confirmed[name]:
             if choice.is_split(counts):  # the analytic model does not tell their latency
                 scores[name, pool_name(name, format_fleet(counts))] = NEVER_S
                 continue
             scores[name, pool_name(name, format_fleet(counts))] = max(
                 scores[name, pool_name(name, variant)] for variant, _ in counts)
-    problem = problem_of(plan.before, choices, rates, confirmed=plan.checked.confirmed)
+    problem = problem_of(plan.before, choices, rates, confirmed=confirmed)
     front = pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
     return front, max((scores[key] for key in plan.checked.solution.shares), default=NEVER_S)
+
+
+def _of_candidates(choice: Choice, confirmed: Mapping[str, dict[Counts, float]]
+                   ) -> dict[Counts, float]:
+    """Return the confirmed fleets of a demand whose variants are all still considered."""
+    known = {one.variant.name for one in choice.every}
+    return {counts: share for counts, share in confirmed[choice.demand.name].items()
+            if all(variant in known for variant, _ in counts)}
 
 
 def _alternatives(fleet: Fleet, choice: Choice) -> Iterator[Alternative]:

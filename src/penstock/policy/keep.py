@@ -20,6 +20,12 @@ class ArrivalRate:
         self._gap_s = inf
         self._last_s = -inf
 
+    def copy(self) -> "ArrivalRate":
+        """Return a rate that is learned on apart."""
+        found = ArrivalRate(self._learning)
+        found._gap_s, found._last_s = self._gap_s, self._last_s
+        return found
+
     def note(self, now_s: float) -> None:
         """Record an arrival."""
         gap_s, self._last_s = now_s - self._last_s, now_s
@@ -50,6 +56,13 @@ class Demand:
     def __init__(self) -> None:
         self._rates: dict[str, ArrivalRate] = {}
         self._now_s = -inf
+
+    def copy(self) -> "Demand":
+        """Return rates that are learned on apart."""
+        found = Demand()
+        found._rates = {adapter: rate.copy() for adapter, rate in self._rates.items()}
+        found._now_s = self._now_s
+        return found
 
     def note(self, adapter: str, now_s: float) -> None:
         """Record an arrival. Times before an earlier arrival count as the time of that one."""

@@ -141,7 +141,7 @@ class AdapterStore:
         """Return an empty store of the same room, for the next engine after one that has stopped,
         which goes on counting loads and demand."""
         found = AdapterStore(self.max_loras, self.most_loaded, self._overhead_ps, self._costs,
-                             self._usual, self._demand)
+                             self._usual, None if self._demand is None else self._demand.copy())
         found.num_copies, found.num_fetches = self.num_copies, self.num_fetches
         found.loaded_ps = self.loaded_ps
         return found
