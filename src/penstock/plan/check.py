@@ -197,8 +197,17 @@ class Search:
                 self._refute(choice, undercut, 1.0)
                 return
         enough = 2 * sum(count for _, count in counts) + 64
-        too_few = largest_count(lambda extra: not self._trials.judge(
-            choice, self._more(choice, counts, extra)).meets, enough, undercutting)
+        lasting = proposal.verdicts[demand.name].does_not_last
+
+        def misses(extra: int) -> bool:
+            more = self._more(choice, counts, extra)
+            return not (self._trials.judge(choice, more).meets
+                        and (not lasting or self._trials.lasts(choice, more)))
+
+        too_few = largest_count(misses, enough, undercutting)
+        if too_few >= enough and lasting:  # some of its requests are late on any replicas
+            self._trials.end_second_looks(choice)
+            return
         if too_few >= enough:  # more replicas may not help at all
             if self._rule_out(choice, counts):
                 return

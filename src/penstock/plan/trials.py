@@ -49,6 +49,7 @@ class Trials:
         self._seed = seed
         self._on_trial = on_trial
         self._again = again
+        self._looks_once: set[str] = set()
         self._lasting: set[tuple[str, Counts]] = set()
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
         self._idle_meets: dict[tuple[str, str], bool] = {}
@@ -69,7 +70,7 @@ class Trials:
         key = choice.demand.name, counts
         if key in self._lasting:
             return True
-        demand = self._again(choice.demand)
+        demand = None if choice.demand.name in self._looks_once else self._again(choice.demand)
         if self.sustains(choice, counts) and (demand is None or holds(
                 self._fleet, demand, groups_of(choice, counts), seed=self._seed + AGAIN)):
             self._lasting.add(key)
@@ -77,6 +78,17 @@ class Trials:
         self._note(choice, counts, 1.0, replace(self.judge(choice, counts), meets=False,
                                                 does_not_last=True))
         return False
+
+    def end_second_looks(self, choice: Choice) -> None:
+        """Have no more second looks at a demand, as no number of replicas carries its requests of
+        the other seed: some may be late even on an idle replica. What was refuted holds again where
+        lasting traffic does not saturate the replicas."""
+        name = choice.demand.name
+        self._looks_once.add(name)
+        for (demand, counts, share), verdict in self._known.items():
+            if demand == name and verdict.does_not_last and self.sustains(choice, counts):
+                self._known[demand, counts, share] = replace(verdict, meets=True,
+                                                             does_not_last=False)
 
     def sustains(self, choice: Choice, counts: Counts) -> bool:
         """Whether lasting traffic saturates no part of the replicas. A run that ends might hold
@@ -109,9 +121,9 @@ class Trials:
                 if name == demand and share == 1.0 and verdict.meets]
 
     def most_held(self, demand: str, counts: Counts) -> float:
-        """The largest share of a demand that these replicas carried in any trial."""
-        return max((trial.share for trial in self.done if trial.verdict.meets
-                    and (trial.demand, trial.counts) == (demand, counts)), default=0.0)
+        """The largest share of a demand that these replicas carried, as far as that lasts."""
+        return max((share for (name, fleet, share), verdict in self._known.items()
+                    if verdict.meets and (name, fleet) == (demand, counts)), default=0.0)
 
     def meets_idle(self, choice: Choice, variant: str) -> bool:
         """Whether one replica meets the objectives if requests come one by one."""

@@ -90,3 +90,14 @@ def test_what_holds_by_chance_alone_is_not_planned(monkeypatch):
     assert after.cost_per_hour > before.cost_per_hour
     assert tried[0] == before.checked.counts["llama-3-8b"]
     assert found.plan.num_seeds < AGAIN, "the seeds are others"
+
+
+def test_what_no_replicas_carry_with_another_seed_does_not_decide(monkeypatch):
+    """Some requests of the second look may be late even on idle replicas."""
+    found = fleet(traffic(rate_per_s=30, num_requests=60), accelerators=cards(a100_80gb=None),
+                  plan={"tensor": [1]})
+    before = plan_fleet(found, solve)
+    monkeypatch.setattr("penstock.plan.trials.holds", lambda *_, **__: False)
+    after = plan_fleet(found, solve)
+    assert after.served_in_full
+    assert after.checked.counts == before.checked.counts
