@@ -10,6 +10,8 @@ from penstock.plan.estimate import Candidate, bound_per_s
 from penstock.plan.propose import Choice, Counts
 from penstock.policy.route.roles import BOTH, DECODE, PREFILL
 
+_NEARLY = 1.0 - 1e-9
+
 Slowdown = Callable[[ReplicaGroup], float]
 """Function that returns step times of a group over those that the plan believes."""
 
@@ -25,6 +27,16 @@ def saturation_per_s(fleet: Fleet, choice: Choice, counts: Counts,
     found = [_total(choice, part, slowdown) for part in parts_of(fleet, choice, counts)]
     known = [one for one in found if one is not None]
     return min(known) if known and len(known) == len(found) else None
+
+
+def sustains(fleet: Fleet, choice: Choice, counts: Counts,
+             slowdown: Slowdown = lambda _group: 1.0) -> bool:
+    """Whether lasting traffic saturates no part of the replicas. A run that ends might hold while a
+    queue only grows."""
+    if not choice.demand.lasting:
+        return True
+    most_per_s = saturation_per_s(fleet, choice, counts, slowdown)
+    return most_per_s is None or most_per_s >= choice.demand.lasting_per_s * _NEARLY
 
 
 def _total(choice: Choice, part: Part, slowdown: Slowdown) -> float | None:

@@ -13,7 +13,7 @@ from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.deviation import deviation
 from penstock.plan.bisection import edge, largest_part
-from penstock.plan.carried import changed_part, saturation_per_s
+from penstock.plan.carried import changed_part, sustains
 from penstock.plan.demands import Demand
 from penstock.plan.headroom import MOST, meets_grown, most_growth
 from penstock.plan.judge import Verdict, chance, distinct, holds, judge, to_simulate
@@ -153,13 +153,9 @@ class _Worlds:
         return self._known[key]
 
     def _sustained(self, counts: Counts, sigmas: float) -> bool:
-        """Whether lasting traffic stays within the throughput bound of its replicas. A run that
-        ends might hold beyond the bound while its queue only grows."""
-        if not self._choice.demand.lasting:
-            return True
-        most_per_s = saturation_per_s(self._fleet, self._choice, counts,
-                                      lambda group: self._slowdown(group, sigmas))
-        return most_per_s is None or most_per_s >= self._choice.demand.lasting_per_s
+        """Whether lasting traffic saturates no part of the replicas with these step times."""
+        return sustains(self._fleet, self._choice, counts,
+                        lambda group: self._slowdown(group, sigmas))
 
     def _slowdown(self, group: ReplicaGroup, sigmas: float) -> float:
         """Step times at a deviation over those that the plan believed."""

@@ -24,8 +24,7 @@ class Demand:
     ``workloads`` has one workload per seed that has such requests; ``classes`` are the classes with
     traffic. Where ``exclusive``, the replicas take only these classes. ``lasting`` traffic states a
     rate and is meant to go on without end; the stated rate is ``growth`` times that of the first
-    seed, or less. Every request of the ``confidential_tenants`` is
-    confidential.
+    seed, or less. Every request of the ``confidential_tenants`` is confidential.
     """
 
     name: str

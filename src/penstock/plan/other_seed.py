@@ -17,7 +17,8 @@ _ENOUGH = 2000
 """Requests of the second look at lasting traffic, at least. A queue that grows slowly, and rare
 crowds, do not show in the few hundred requests of a short run."""
 
-_LONGEST_S = 1e6  # well within what the simulator's clock counts
+LONGEST_S = 1e6
+"""Longest traffic that a plan makes: well within what the simulator's clock counts."""
 
 
 class OtherSeed:
@@ -36,7 +37,7 @@ class OtherSeed:
         """Return a demand with its requests of the other seed, None where seeds change nothing."""
         if self._other is None:
             fleet, times = self._fleet, ceil(_ENOUGH / len(self._first))
-            if times > 1 and _goes_on(fleet) and times * self._first.duration_s < _LONGEST_S:
+            if times > 1 and _goes_on(fleet) and times * self._first.duration_s < LONGEST_S:
                 fleet = _longer(fleet, times)
             self._other = fleet_workload(fleet, fleet.run.seed + AGAIN)
         if len(distinct((self._first, self._other))) == 1:

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
 from penstock.plan.bisection import largest_count, largest_part
-from penstock.plan.carried import saturation_per_s
+from penstock.plan.carried import sustains
 from penstock.plan.demands import Demand
 from penstock.plan.judge import Verdict, holds, judge, spaced
-from penstock.plan.other_seed import AGAIN
+from penstock.plan.other_seed import AGAIN, LONGEST_S
 from penstock.plan.propose import Choice, Counts, groups_of
 
 _SHARE_STEPS = 5
-_NEARLY = 1.0 - 1e-9
-_LONGEST_S = 1e6  # well within what the simulator's clock counts
 
 LEAST_SHARE = 0.5**_SHARE_STEPS
 """The resolution of a search for the share that replicas carry, as a part of the first share."""
@@ -91,11 +89,8 @@ class Trials:
                                                              does_not_last=False)
 
     def sustains(self, choice: Choice, counts: Counts) -> bool:
-        """Whether lasting traffic saturates no part of the replicas. A run that ends might hold
-        while a queue only grows."""
-        demand = choice.demand
-        most_per_s = saturation_per_s(self._fleet, choice, counts) if demand.lasting else None
-        return most_per_s is None or most_per_s >= demand.lasting_per_s * _NEARLY
+        """Whether lasting traffic saturates no part of the replicas."""
+        return sustains(self._fleet, choice, counts)
 
     def _note(self, choice: Choice, counts: Counts, share: float, verdict: Verdict) -> None:
         self._known[choice.demand.name, counts, round(share, 6)] = verdict
@@ -131,7 +126,7 @@ class Trials:
         if key not in self._idle_meets:
             gap_s = 100.0 / choice.candidate(variant).rate_per_s
             slow = replace(choice.demand, workloads=tuple(
-                spaced(w, min(gap_s, _LONGEST_S / len(w))) for w in choice.demand.workloads))
+                spaced(w, min(gap_s, LONGEST_S / len(w))) for w in choice.demand.workloads))
             fleet = replace(self._fleet, run=replace(self._fleet.run, warmup_s=0.0))
             self._idle_meets[key] = judge(fleet, slow, groups_of(choice, ((variant, 1),)),
                                           seed=self._seed).meets
