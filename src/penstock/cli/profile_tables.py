@@ -13,11 +13,17 @@ _GIB = 1 << 30
 
 
 def show(record: "Record", *, as_json: bool) -> None:
-    """A profile's points as a table or as JSON; on stderr, what is not in it."""
+    """A profile's points as a table or as JSON; on stderr, what is not in it. Raises InputError if
+    every point failed, as with an engine that cannot load the model."""
     from penstock.cli.console import note, print_json, print_tables
+    from penstock.core.errors import InputError
     from penstock.perf.profiles.summary import summaries
 
     document = record.document
+    found = record.measurements
+    if found and all(one.outcome == "failed" for one in found):
+        raise InputError(f"{record.folder}: nothing was measured, every point failed: "
+                         f"{found[-1].reason[:300]}; give another --out when the cause is mended")
     points = summaries(record.measurements)
     if document["status"] == "out_of_time":
         note("out of time: the same command goes on with the points that are left")

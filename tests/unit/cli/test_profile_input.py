@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from penstock.cli.profile_input import _engine_values, whole_numbers
-from penstock.cli.profile_tables import point_document, profile_tables, said
+from penstock.cli.profile_tables import point_document, profile_tables, said, show
 from penstock.core.errors import InputError
+from penstock.engines.emulated.profiled import VirtualClock
+from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.perf.profiles.summary import summaries
+from penstock.perf.profiling.protocol import Room
+from penstock.profile.run import profile_model
+from support.scripted_profiling import ScriptedEngine, session
 
 WHOLE = ModelConfiguration("llama", (32,), "bf16", "bf16")
 
@@ -104,3 +109,14 @@ def test_a_point_as_json_has_its_interval() -> None:
         2.0, 1.0, 3.0, 3)
     assert found["layers_by_stage"] == [32]
     assert found["cache"] is None
+
+
+def test_a_profile_whose_points_all_failed_is_an_error(tmp_path: Path) -> None:
+    class Broken(ScriptedEngine):
+        def load(self, configuration: ModelConfiguration, room: Room) -> None:
+            raise ModuleNotFoundError("No module named 'flashinfer'")
+
+    record = profile_model(session(tmp_path, Broken(VirtualClock())), WHOLE, [8], [1, 4], 4)
+    with pytest.raises(InputError, match=r"nothing was measured.*No module named 'flashinfer'"):
+        show(record, as_json=True)
+    assert len(read_profile(tmp_path).measurements) == 2  # the rows with their reason are kept
