@@ -181,18 +181,23 @@ class Timed:
 async def one(session: aiohttp.ClientSession, url: str, prompt: list[int], output_tokens: int,
               model: str = MODEL) -> Timed:
     body = {"model": model, "prompt": prompt, "max_tokens": output_tokens, "temperature": 0,
-            "ignore_eos": True, "stream": True}
+            "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
     started_s = time.perf_counter()
-    times = []
+    times, num_tokens = [], 0
     async with session.post(f"{url}/v1/completions", json=body) as answer:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {(await answer.text())[:300]}")
         async for line in answer.content:
             if line.startswith(b"data: {"):
                 assert b'"error"' not in line[:20], line
-                times.append(time.perf_counter())
+                at_s = time.perf_counter()
+                event = json.loads(line[6:])
+                if event["choices"]:
+                    times.append(at_s)
+                else:
+                    num_tokens = event["usage"]["completion_tokens"]
     return Timed(times[0] - started_s, (times[-1] - times[0]) / max(1, output_tokens - 1),
-                 output_tokens, tuple(times))
+                 num_tokens, tuple(times))
 
 
 def ask(url: str, requests: Sequence[tuple[str, list[int]]], output_tokens: int) -> list[Timed]:
@@ -207,8 +212,8 @@ def ask(url: str, requests: Sequence[tuple[str, list[int]]], output_tokens: int)
 
 
 def prompts(setting: Setting, num: int, tokens: int, seed: int) -> list[list[int]]:
-    rng = Random(seed)
-    return [[rng.randrange(3, setting.vocabulary) for _ in range(tokens)] for _ in range(num)]
+    rng, vocabulary = Random(seed), setting.vocabulary
+    return [[rng.randrange(3, vocabulary) for _ in range(tokens)] for _ in range(num)]
 
 
 def median_ttft_ms(url: str, asked: Sequence[list[int]], output_tokens: int = 4) -> float:
@@ -277,19 +282,20 @@ def mixed(setting: Setting, url: str) -> dict[str, Any]:
     sizes = (64, 256) if setting.tiny else (512, 2048, 4096, 8000)
     num, context, tokens = (4, 100, 1800) if setting.tiny else (64, 1000, 1000)
 
+    beside = [(size, *prompts(setting, 1, size, 51 + 10 * repeat + size))
+              for repeat in range(3) for size in sizes]
+
     async def measured() -> tuple[list[Timed], list[tuple[int, float, float]]]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             running = [asyncio.create_task(one(session, url, prompt, tokens))
                        for prompt in prompts(setting, num, context, 50)]
             await asyncio.sleep(1 if setting.tiny else 3)  # their prompts are computed by then
             sent = []
-            for repeat in range(3):
-                for size in sizes:
-                    (prompt,) = prompts(setting, 1, size, 51 + 10 * repeat + size)
-                    started_s = time.perf_counter()
-                    await one(session, url, prompt, 1)
-                    sent.append((size, started_s, time.perf_counter()))
-                    await asyncio.sleep(0.1)
+            for size, prompt in beside:  # made before: work here would delay the tokens' times
+                started_s = time.perf_counter()
+                await one(session, url, prompt, 1)
+                sent.append((size, started_s, time.perf_counter()))
+                await asyncio.sleep(0.1)
             return await asyncio.gather(*running), sent
 
     decodes, sent = asyncio.run(measured())
