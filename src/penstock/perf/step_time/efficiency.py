@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from penstock.core.hardware import Accelerator
 
+_WIDE = ("bf16", "fp16", "fp32")
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
@@ -103,6 +104,27 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
         source=(f"{table['source']} for {family}{assumed}" if measured
                 else f"no measurement of {accelerator.name}: assumed shares of its peak rates"),
         measured=bool(measured))
+
+
+class Fastest(NamedTuple):
+    """Shares of a chip's peaks that hardly any large kernel call exceeds: of dense products, of
+    reading weights, of the attention of prompts, and of reading keys and values."""
+
+    products: float
+    weights: float
+    prompts: float
+    context: float
+
+
+def fastest_kernels(chip: str, number_format: str) -> Fastest:
+    """Return the shares of a chip, by its name, with weights in a format such as ``bf16``."""
+    table = _table()
+    default = table["default"]["fastest"]
+    measured = table["families"].get(_family(chip, table["families"]), {}).get("fastest", {})
+    wide = number_format in _WIDE
+    return Fastest(
+        measured.get("bf16" if wide else number_format, default["bf16" if wide else "low"]),
+        *(measured.get(name, default[name]) for name in Fastest._fields[1:]))
 
 
 def _gemm_fractions(measured: Mapping[str, Any], precision: str,

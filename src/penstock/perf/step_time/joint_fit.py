@@ -21,10 +21,10 @@ from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.perf.robust import fit_soft_l1
 from penstock.perf.step_time.rate_table import (
     GROUPS,
-    LEAST_RATES,
-    PRIOR,
     Deployment,
     RateTable,
+    least_rates,
+    prior_rates,
 )
 from penstock.perf.step_time.terms import DENSE_SHARPNESS, EXPERT_SHARPNESS, Rates
 
@@ -79,7 +79,9 @@ class JointFit:
                  base: RateTable | None = None) -> None:
         self._runs = runs
         self._logs = np.log(np.array(
-            [PRIOR if base is None else base.rates(run.of) for run in runs]).T)
+            [prior_rates(run.of.chip, run.of.format) if base is None else base.rates(run.of)
+             for run in runs]).T)
+        self._least = np.array([least_rates(run.of.chip, run.of.format) for run in runs]).T
         self._parts = np.concatenate([run.parts for run in runs], axis=1)
         self._run = np.repeat(np.arange(len(runs)), [run.parts.shape[1] for run in runs])
         self._weights = [np.concatenate([run.sums[at].weights for run in runs])
@@ -142,8 +144,7 @@ class JointFit:
     def _seconds(self, effects: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
         """Return the seconds of each kind of step, and their slopes in the logarithms of rates."""
         rates = self._rates(effects)
-        least = LEAST_RATES[:, None]
-        times = np.maximum(rates, least)[:, self._run] * self._parts
+        times = np.maximum(rates, self._least)[:, self._run] * self._parts
         slopes = times.copy()
         seconds = times[4:].sum(axis=0)
         for first, sharpness in ((0, DENSE_SHARPNESS), (2, EXPERT_SHARPNESS)):
@@ -152,7 +153,7 @@ class JointFit:
             joined = total**(1.0 / sharpness)
             seconds = seconds + joined
             slopes[first:first + 2] = joined * powers / total
-        return seconds, slopes * (rates > least)[:, self._run]
+        return seconds, slopes * (rates > self._least)[:, self._run]
 
     def _totals(self, seconds: FloatColumn) -> FloatColumn:
         sums = [self._sum(weights * seconds) for weights in self._weights]

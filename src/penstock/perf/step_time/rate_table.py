@@ -1,8 +1,8 @@
 """Rates of engines on accelerators: effects that were fitted on measurements, by what they are of.
 
-The logarithm of a rate is a prior from physics plus one effect for each group of a deployment: of
-all, of its chip, of its engine, of the chip with the engine, and so on. An unknown chip or engine
-has no effect of its own, and keeps the rate of all.
+The logarithm of a rate is a prior from the chip's kernels plus one effect for each group of a
+deployment: of all, of its chip, of its engine, of the chip with the engine, and so on. An unknown
+chip or engine has no effect of its own, and keeps the rate of all.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,26 @@ from math import exp, log
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
 
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
+from penstock.perf.step_time.efficiency import fastest_kernels
 from penstock.perf.step_time.terms import Rates
 
-PRIOR = Rates(
-    weights=1.25, dense_flops=1.7, experts=1.4, expert_flops=2.5, decode_attention=1.4,
-    prompt_attention=2.0, elementwise=1.0, link=1.7, layer_s=15e-6, prompt_layer_s=20e-6,
+VERSION = 2
+"""Version of files of rates: their effects come on top of ``prior_rates``."""
+
+_LEAST_ELEMENTWISE = 0.5
+"""Fused kernels save up to half of the element-wise traffic."""
+
+_USUAL = Rates(
+    weights=1.12, dense_flops=1.45, experts=1.4, expert_flops=2.15, decode_attention=1.3,
+    prompt_attention=1.3, elementwise=2.0, link=1.7, layer_s=15e-6, prompt_layer_s=20e-6,
     expert_layer_s=15e-6, linear_layer_s=20e-6, reduction_s=6e-6, step_s=500e-6,
     prompt_step_s=1e-3, sequence_s=10e-6)
-"""Rates of kernels that reach usual shares of the peaks, and usual times of launches."""
+"""Usual rates, in multiples of the least where there is one, and usual times of launches."""
 
 GROUPS: Mapping[str, float] = {
     "all": 1.0, "chip": 0.35, "engine": 0.35, "format": 0.3, "attention": 0.3, "chip+engine": 0.2,
@@ -39,10 +45,6 @@ SIDE_GROUPS: Mapping[str, float] = {
     "role+engine+version": 0.25, "role+engine+ranks": 0.3, "role+engine+experts": 0.25}
 """The same of replicas that compute only prompts or only answers, beside those of ``GROUPS``:
 engines plan, capture and overlap the steps of either otherwise than mixed steps."""
-
-LEAST_RATES = np.array([1.0] * 6 + [0.0] * (len(Rates._fields) - 6))
-"""No part that reads weights or keys, or multiplies, is faster than at the peak. Fused kernels move
-less than the element-wise traffic, and switches less than a ring."""
 
 
 class Deployment(NamedTuple):
@@ -80,6 +82,25 @@ def deployment(model: ModelSpec, accelerator: Accelerator, parallelism: Parallel
                       experts, role)
 
 
+@cache
+def least_rates(chip: str, number_format: str) -> Rates:
+    """Return the rates below which none of a chip is: a whole engine does not read or multiply
+    faster than nearly all large kernels that were timed alone. Switches send less than a ring, and
+    launches may overlap, so other rates have no such bound. Tokens choose experts unevenly, so that
+    a step reads fewer of them than in expectation: they may seem to be read at the peak."""
+    fastest = fastest_kernels(chip, number_format)
+    return Rates(1.0 / fastest.weights, 1.0 / fastest.products, 1.0, 1.0 / fastest.products,
+                 1.0 / fastest.context, 1.0 / fastest.prompts, _LEAST_ELEMENTWISE,
+                 *(0.0,) * (len(Rates._fields) - 7))
+
+
+@cache
+def prior_rates(chip: str, number_format: str) -> Rates:
+    """Return the rates of a chip before any measurement of an engine on it."""
+    return Rates(*(usual * (least or 1.0) for usual, least in
+                   zip(_USUAL, least_rates(chip, number_format), strict=True)))
+
+
 def _chip(accelerator: Accelerator) -> str:
     """Return the name without the size of the memory."""
     name = accelerator.name
@@ -113,7 +134,8 @@ class RateTable:
     def rates(self, of: Deployment) -> Rates:
         """Return the rates of a deployment."""
         found: list[float] = []
-        for name, prior, least in zip(Rates._fields, PRIOR, LEAST_RATES.tolist(), strict=True):
+        for name, prior, least in zip(Rates._fields, prior_rates(of.chip, of.format),
+                                      least_rates(of.chip, of.format), strict=True):
             groups = self.effects.get(name, {})
             value = exp(log(prior) + sum(effects.get(of.key(group), 0.0)
                                          for group, effects in groups.items()))
@@ -161,7 +183,13 @@ def _table(document: Any, where: str) -> RateTable:
         effects = {rate: {group: {str(key): float(value) for key, value in keys.items()}
                           for group, keys in groups.items()}
                    for rate, groups in document["effects"].items()}
-        return RateTable(effects, errors, str(document["source"]))
+        found = RateTable(effects, errors, str(document["source"]))
+        version = int(document.get("version", 1))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where}: no rates of engines ({error!r}); expected a file that "
                          "`penstock profile fit rates --out` wrote") from None
+    if version != VERSION:
+        raise InputError(f"{where}: version: expected {VERSION}, found {version}; rates of another "
+                         "version mean something else: fit them again with `penstock profile fit "
+                         "rates`")
+    return found

@@ -13,7 +13,7 @@ from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, Effects, JointFit, Run
 from penstock.perf.step_time.measured import family
-from penstock.perf.step_time.rate_table import SIDE_GROUPS, RateTable
+from penstock.perf.step_time.rate_table import SIDE_GROUPS, VERSION, RateTable
 from penstock.published.measured.express import express
 from penstock.published.measured.names import catalog
 from penstock.published.measured.observe import observe
@@ -105,8 +105,8 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
                       for point in stage.points})
     num_curves = sum(stage.num_curves for stage in stages)
     source = f"rates fitted on {num_points:,} measured points of {num_curves:,} curves"
-    return RatesFit({"source": source, "errors": errors, "effects": effects}, records,
-                    num_points, num_curves)
+    return RatesFit({"version": VERSION, "source": source, "errors": errors, "effects": effects},
+                    records, num_points, num_curves)
 
 
 def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,

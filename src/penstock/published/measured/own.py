@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.perf.step_time.rate_table import RateTable
+from penstock.perf.step_time.rate_table import VERSION, RateTable
 from penstock.published.measured.express import express
 from penstock.published.measured.predict import predict
 from penstock.published.measured.rows import Measured
@@ -135,7 +135,7 @@ def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
 
     The logarithm of measured over predicted TPOT is the deployment's deviation, of which the
     shipped errors are the prior (normal), plus a scatter of each point. The posterior mean goes on
-    every rate of the deployment's chip with its engine; no rate exceeds its peak. The scatter is
+    every rate of the deployment's chip with its engine; no rate passes its bound. The scatter is
     that of the points, with an assumed half of the prior counting as ``_PRIOR_POINTS`` points.
     Raises InputError where no point can be simulated.
     """
@@ -168,4 +168,5 @@ def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
     all_errors["tpot_s"][f"{family}, {of.engine}"] = [1.0 / reach, reach]
     return Correction(exp(mean), reach - 1.0, exp(_SIGMAS * prior) - 1.0,
                       tuple((row, value) for row, value, _ in known),
-                      {"source": source, "errors": all_errors, "effects": effects})
+                      {"version": VERSION, "source": source, "errors": all_errors,
+                       "effects": effects})

@@ -5,10 +5,17 @@ from math import log
 import numpy as np
 import pytest
 
+from penstock.perf.step_time.efficiency import fastest_kernels
 from penstock.perf.step_time.joint_fit import JointFit, Run, Sum
-from penstock.perf.step_time.rate_table import PRIOR, SIDE_GROUPS, Deployment, RateTable
+from penstock.perf.step_time.rate_table import (
+    SIDE_GROUPS,
+    Deployment,
+    RateTable,
+    prior_rates,
+)
 from penstock.perf.step_time.terms import Rates
 
+PRIOR = prior_rates("fast", "bf16")
 CHIPS = {"fast": 1.0, "slow": 1.6}
 
 
@@ -83,11 +90,28 @@ def test_an_outlier_moves_little() -> None:
     assert found == pytest.approx(1.5, rel=0.15)
 
 
-def test_no_rate_is_faster_than_the_peak() -> None:
-    effects = {"weights": {"all": {"all": log(0.1)}}, "step_s": {"all": {"all": log(0.1)}}}
-    rates = RateTable(effects, {}, "test").rates(deployment("fast"))
-    assert rates.weights == 1.0
+def test_no_rate_is_faster_than_kernels_that_were_timed_alone() -> None:
+    effects = {name: {"all": {"all": log(0.1)}}
+               for name in ("weights", "dense_flops", "prompt_attention", "experts", "step_s")}
+    rates = RateTable(effects, {}, "test").rates(deployment("h200"))
+    kernels = fastest_kernels("h200", "bf16")
+    assert rates.weights == 1.0 / kernels.weights > 1.1
+    assert rates.dense_flops == 1.0 / kernels.products > 1.15
+    assert rates.prompt_attention == 1.0 / kernels.prompts > 1.5
+    assert rates.experts == 1.0
     assert rates.step_s == pytest.approx(0.1 * PRIOR.step_s)
+
+
+def test_the_fit_itself_stays_behind_the_kernels() -> None:
+    twice_as_fast = [Run(run.of, run.parts, *(
+        Sum(one.weights, one.rest_s, 0.2 * one.measured_s) for one in run.sums))
+        for run in runs(np.random.default_rng(7), 40)]
+    fit = JointFit(twice_as_fast)
+    predicted = fit.predicted(fit.solve())[0]
+    least = RateTable({name: {"all": {"all": -9.0}} for name in Rates._fields}, {}, "")
+    for run, found_s in zip(twice_as_fast, predicted, strict=True):
+        bound_s = float((run.tpot.weights * seconds(least.rates(run.of), run.parts)).sum())
+        assert found_s >= bound_s
 
 
 def test_a_chip_without_measurements_has_the_rates_of_all() -> None:

@@ -73,7 +73,7 @@ def test_shipped_rates_cover_the_measured_engines() -> None:
 
 def test_own_rates_replace_the_shipped_ones(tmp_path: Path) -> None:
     path = tmp_path / "rates.yaml"
-    path.write_text("source: ours\n"
+    path.write_text("version: 2\nsource: ours\n"
                     "errors: {tpot_s: {all: [0.9, 1.1]}}\n"
                     "effects: {step_s: {all: {all: 2.0}}}\n")
     model, chip = CATALOG.model("llama-3.1-8b"), CATALOG.accelerator("h100-80gb")
@@ -83,7 +83,8 @@ def test_own_rates_replace_the_shipped_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "why"), [
     ("just text", "no rates of engines"), ("source: [", "is not YAML"),
-    ("errors: {}\neffects: {step_s: 3}\nsource: x", "no rates of engines")])
+    ("errors: {}\neffects: {step_s: 3}\nsource: x", "no rates of engines"),
+    ("errors: {}\neffects: {}\nsource: x", "version: expected 2, found 1; .* fit them again")])
 def test_broken_rates_are_one_clear_error(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "rates.yaml"
     path.write_text(text)
