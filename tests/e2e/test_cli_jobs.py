@@ -180,7 +180,12 @@ SHARED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], Path]] = {
     "routebalance": _routebalance, "sincere": _sincere, "vidur": _vidur}
 
 
-@pytest.mark.parametrize("system", SYSTEMS.names())
+LONG = ("inferno-loop", "maveriq", "maveriq-plans", "niyama", "sincere")
+
+
+@pytest.mark.parametrize("system", [
+    pytest.param(name, marks=[pytest.mark.long] if name in LONG else [])
+    for name in SYSTEMS.names()])
 def test_the_place_changes_no_reproduction(system: str, penstock, folder: Path,
                                            request: pytest.FixtureRequest,
                                            monkeypatch: pytest.MonkeyPatch) -> None:

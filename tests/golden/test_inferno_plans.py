@@ -73,7 +73,8 @@ TOTALS = {"v1_small": (35924.5, 43819, 0, 41857.75, 37929),
           "v2_large": (20439, 21855, 0, 21161, 20653.5)}
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.long] if "large" in name else []) for name in SAMPLES])
 def test_published_totals(samples, name) -> None:
     system, candidates = sample(samples, name)
     unlimited, greedy, left_out, single, multi = TOTALS[name]

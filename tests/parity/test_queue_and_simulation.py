@@ -65,7 +65,8 @@ def gap_percentile(journal, percentile: float) -> float:
 
 @pytest.mark.parametrize("varied", [False, True])
 @pytest.mark.parametrize("load", [0.3, 0.6])
-@pytest.mark.parametrize("case", [CHAT, CHUNKED], ids=["chat", "chunked"])
+@pytest.mark.parametrize("case", [pytest.param(CHAT, id="chat"), pytest.param(
+    CHUNKED, id="chunked", marks=pytest.mark.long)])
 def test_percentiles_at_moderate_load(case, load, varied, tmp_path) -> None:
     prompt, output, budget, slots, token_s, work_s = case
     scv = float(np.expm1(SPREAD**2)) if varied else 0.0

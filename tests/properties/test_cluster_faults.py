@@ -5,7 +5,8 @@ import pytest
 from support.cluster_schedule import KINDS, World, extra_changes
 
 
-@pytest.mark.parametrize("seed", range(14))
+@pytest.mark.parametrize("seed", [*range(5), *(
+    pytest.param(seed, marks=pytest.mark.long) for seed in range(5, 14))])
 def test_the_desired_state_is_reached_and_nobody_acts_twice(seed, tmp_path):
     world = World(seed)
     assert world.run(tmp_path) == []

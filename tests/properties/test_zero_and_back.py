@@ -23,7 +23,8 @@ run: {{seed: {seed}}}
 
 
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
-@pytest.mark.parametrize(("start_s", "seed", "hours"), [(30, 0, 8), (60, 1, 24), (120, 2, 8)])
+@pytest.mark.parametrize(("start_s", "seed", "hours"), [
+    (30, 0, 8), pytest.param(60, 1, 24, marks=pytest.mark.long), (120, 2, 8)])
 def test_a_request_an_hour_costs_less_than_a_tenth(start_s, seed, hours, arrivals):
     fleet = parse_fleet(FLEET.format(start_s=start_s, seed=seed, arrivals=arrivals,
                                      duration_s=3600 * hours))

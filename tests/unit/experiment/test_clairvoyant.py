@@ -1,6 +1,7 @@
 """What a clairvoyant needs, from below and from above."""
 
 import numpy as np
+import pytest
 
 from penstock.experiment.clairvoyant import BIN_S, Demand, clairvoyant, schedule
 from penstock.experiment.run import run_fleet
@@ -22,6 +23,7 @@ policies: {schedule: penstock, scale: static}
 """
 
 
+@pytest.mark.long
 def test_the_bound_lies_between_the_relaxation_and_a_fleet_that_never_changes() -> None:
     fleet = parse_fleet(FLEET)
     workload = fleet_workload(fleet)

@@ -112,7 +112,7 @@ def _held() -> tuple[int, int]:
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("policy", ["penstock", "sarathi"])
+@pytest.mark.parametrize("policy", [pytest.param("penstock", marks=pytest.mark.long), "sarathi"])
 def test_what_a_run_holds_does_not_grow_with_its_requests(
         tmp_path: Path, policy: str) -> None:
     """Turns are faster than the pace asks for, and deadlines are hours away."""

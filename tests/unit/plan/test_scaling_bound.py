@@ -38,7 +38,7 @@ def test_the_floor_is_held_all_the_time() -> None:
     assert bound(rate=0.5, floor=2) == pytest.approx(2 * 120 / 3600, rel=0.1)
 
 
-@pytest.mark.parametrize("rate", [5, 40, 80])
+@pytest.mark.parametrize("rate", [5, 40, pytest.param(80, marks=pytest.mark.long)])
 def test_no_fleet_that_meets_its_objectives_needs_less(rate: float) -> None:
     text = FLEET.format(percentile=90, rate=rate, floor=1)
     least = bound(90, rate, 1)

@@ -45,6 +45,7 @@ def test_vidur_agrees_on_the_shared_file(shared_data: Path) -> None:
     assert len(found.rows["requests.csv"]) == 5000
 
 
+@pytest.mark.long
 def test_niyama_on_few_requests_computes_every_figure(shared_data: Path) -> None:
     found = reproduce("niyama", shared_data / "niyama", Options(num_requests=400))
     chunks = [figure for figure in found.figures if figure.kind == "exact"]

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -164,10 +165,12 @@ class VllmEngine:
                 steps.append((ended_s, got))
         except Exception as error:
             raise _as_out_of_memory(error, self._torch) from error
-        times = batch_times([step for step in steps if step[1]] if self._looks_ahead else steps,
-                            batch, output_tokens)
-        return BatchTimes(times.first_token_s, times.end_s, times.step_s, None) \
-            if self._looks_ahead else times
+        if not self._looks_ahead:
+            return batch_times(steps, batch, output_tokens)
+        times = batch_times([step for step in steps if step[1]], batch, output_tokens)
+        # Calls do not show the steps. Prompts that fit into one step are computed in the first.
+        one_step = batch * prompt_tokens <= self._step_tokens
+        return replace(times, num_prefill_steps=1 if one_step else None)
 
     def memory(self) -> Memory:
         if not self._is_gpu:
@@ -182,6 +185,11 @@ class VllmEngine:
     @property
     def _kv_tokens(self) -> int | None:
         return None if self._engine is None else self._capacity[1]
+
+    @property
+    def _step_tokens(self) -> int:
+        """Tokens of a step of the loaded engine: a decode of each sequence fits in any case."""
+        return max(self._most_step_tokens, min(self._capacity[0], _MOST_BATCH))
 
     @property
     def _looks_ahead(self) -> bool:

@@ -157,6 +157,15 @@ def test_an_engine_that_plans_ahead_does_not_show_its_steps(
     assert (times.first_token_s, times.end_s) == (3.0, 5.0)
 
 
+def test_prompts_that_fit_into_one_step_are_one_step_of_an_engine_that_plans_ahead(
+        clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeLlm, "looks_ahead", True)
+    found = engine(clock, tmp_path, max_step_tokens=40)
+    found.load(WHOLE, ROOM)
+    assert found.run(2, 20, 3).num_prefill_steps == 1
+    assert found.run(3, 20, 3).num_prefill_steps is None
+
+
 def test_what_it_is_loaded_with(clock: VirtualClock, tmp_path: Path) -> None:
     found = engine(clock, tmp_path, seed=7)
     found.load(ModelConfiguration("small", (2,), "fp32", "fp32"), ROOM)

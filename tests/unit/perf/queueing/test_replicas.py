@@ -66,7 +66,7 @@ def test_prompts_alone_are_an_m_d_1_queue():
     assert one.saturation_per_s() == pytest.approx(10.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("gap_scv", [0.25, 3.0])
+@pytest.mark.parametrize("gap_scv", [0.25, pytest.param(3.0, marks=pytest.mark.long)])
 def test_bursts_and_unequal_prompts_wait_about_as_kingman_says(gap_scv):
     requests = mix([500.0, 1500.0], 1, gap_scv=gap_scv, num=100_000)
     one = queue(PROMPTS_ONLY, SMALL_STEPS, requests)

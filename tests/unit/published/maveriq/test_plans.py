@@ -136,6 +136,7 @@ def test_precision_limits_and_batches_of_ways(services: Services) -> None:
     assert 0.0 < by_ranks[1] < by_ranks[4], "ranks exchange more for each further request"
 
 
+@pytest.mark.long
 def test_the_busiest_cell_is_planned_better_than_any_system_ran_it(records: Records,
                                                                   services: Services) -> None:
     run = records.run(RunKey("MaverIQ", "min_cost", CELL))
