@@ -31,12 +31,13 @@ def resolve_adapters(path: Path, section: ModelSection, files: FileFinder) -> tu
         place = (*path, "adapters_from")
         source = FilePath(files.find(section.adapters_from, place))
         try:
-            found += _in_folder(source) if source.is_dir() else _in_file(source)
+            more = _in_folder(source) if source.is_dir() else _in_file(source)
         except (InputError, OSError) as error:
             raise PlacedError(place, str(error)) from None
-        if not found:
+        if not more:
             raise PlacedError(place, f"{source} has no adapters; expected folders with "
                                      f"{_CONFIG} in each")
+        found += more
     return tuple(found)
 
 

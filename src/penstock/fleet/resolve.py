@@ -10,6 +10,7 @@ from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
+from penstock.core.units import GIB
 from penstock.fleet.adapter_costs import slot_bytes
 from penstock.fleet.adapters import adapter_problems, resolve_adapters
 from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
@@ -74,7 +75,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         scaling=_scaling(document, files), kubernetes=kubernetes,
         disaggregation=resolve_disaggregation(document.disaggregation))
     for problem in (*disaggregation_problems(fleet), *energy_problems(fleet),
-                    *adapter_problems(fleet), *_prompt_problems(fleet), *budget_problems(fleet)):
+                    *adapter_problems(fleet), *_tier_problems(fleet), *_prompt_problems(fleet),
+                    *budget_problems(fleet)):
         raise PlacedError(*problem)
     return fleet
 
@@ -204,6 +206,19 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
                 yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the KV "
                                     f"cache of {spec.model} on {group.accelerator.name}, "
                                     f"{tokens:,} tokens")
+
+
+def _tier_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Yield tiers below the KV cache that have no room for one block."""
+    for group in (*fleet.replicas, *(fleet.sizing.groups if fleet.sizing.stated else ())):
+        engine = fleet.engine_of(group)
+        block_bytes = group.model.kv_bytes_per_token(group.kv_precision) * engine.block_tokens
+        for place, tier in enumerate(engine.kv_tiers):
+            if tier.gib * GIB < block_bytes:
+                yield Problem(("engine", "kv_tiers", place, "gib"),
+                              f"{tier.gib:g} has no room for a block of {group.model.name}: "
+                              f"expected at least {block_bytes / GIB:.3g}, "
+                              f"{engine.block_tokens} tokens")
 
 
 def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:

@@ -121,6 +121,8 @@ def _aiperf(rows: Iterator[Fields]) -> SessionFile:
         at_s = row.seconds(1e3, *_TIME) if row.first_of(_TIME) else None
         waits: tuple[Wait, ...] = ()
         if session in last:
+            if all(row.given.get(one) is not None for one in _DELAY):
+                raise row.fault(f"has {' and '.join(_DELAY)}; expected one of them")
             delay_s = row.seconds(1e3, *_DELAY) if row.first_of(_DELAY) else (
                 0.0 if at_s is None else None)
             waits = (Wait(last[session], delay_s),)

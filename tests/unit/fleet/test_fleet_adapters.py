@@ -65,6 +65,15 @@ def test_wrong_adapters_are_one_clear_error(adapters, lora, said):
     assert "\n" not in str(error.value)
 
 
+def test_an_empty_folder_is_an_error_beside_named_adapters(tmp_path):
+    (tmp_path / "none").mkdir()
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FLEET.replace(
+        "{name: llama-3-8b}", "{name: llama-3-8b, adapters: [{name: a}], adapters_from: none}"))
+    with pytest.raises(InputError, match=r"adapters_from: .* has no adapters; expected folders"):
+        load_fleet(file)
+
+
 def test_a_tenant_s_unknown_adapter_is_an_error():
     tenants = {"tenants": [{"name": "shop", "models": ["llama-3-8b", "sqll"]}]}
     with pytest.raises(InputError, match=r"gateway\.tenants\[0\]\.models\[1\]: unknown model "

@@ -153,3 +153,11 @@ def test_few_bytes_that_moved_are_not_none(number, size, said):
     moved = Transfers(num_transfers=number, num_bytes=size, held_tokens=0, mean_s=0.1,
                       longest_s=0.2)
     assert said in wording.arrivals(summary({}, transfers=moved))
+
+
+def test_one_request_is_one_request():
+    found = summary({})
+    for received, said in ((1, "1 request over"), (2, "2 requests over")):
+        several = replace(found, overall=replace(found.overall, received=received),
+                          arrival_window_s=None)
+        assert wording.arrivals(several).startswith(said)

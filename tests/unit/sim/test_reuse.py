@@ -133,7 +133,10 @@ def test_replicas_share_a_remote_store() -> None:
     ("prefix_caching: true, kv_tiers: [{name: disk, gib: 1, read_gb_per_s: 1}, "
      "{name: host, gib: 1, read_gb_per_s: 1}]", "expected each tier once, the fastest first"),
     ("prefix_caching: true, kv_tiers: [{name: tape, gib: 1, read_gb_per_s: 1}]", "host"),
-    ("prefix_caching: true, kv_tiers: [{name: host, gib: 0, read_gb_per_s: 1}]", "more than 0")])
+    ("prefix_caching: true, kv_tiers: [{name: host, gib: 0, read_gb_per_s: 1}]", "more than 0"),
+    ("prefix_caching: true, kv_tiers: [{name: host, gib: 0.001, read_gb_per_s: 1}]",
+     r"kv_tiers\[0\]\.gib: 0.001 has no room for a block of llama-3-8b: expected at least 0.00195, "
+     "16 tokens")])
 def test_wrong_tiers_are_refused(engine: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         parse_fleet(f"""

@@ -236,6 +236,7 @@ BROKEN = [
     (changed(DERIVED, 0, blocks=[[0]]), r"jsonl:1: blocks has '\[0\]'; expected pairs"),
     (changed(DERIVED, 0, blocks=[[0, 9]]), "jsonl:1: 9 blocks for 1100 prompt tokens; expected at"),
     (changed(DERIVED, 3, t_ms="soon"), "jsonl:4: t_ms is 'soon'; expected a number from 0"),
+    (changed(AIPERF, 1, delay_ms=7), "jsonl:2: has delay and delay_ms; expected one of them"),
     (changed(AGENTIC, 0, version=3), "jsonl:1: version is '3'; expected 1 or 2"),
     (changed(AGENTIC, 0, block_size=0), "jsonl:1: block_size is '0'; expected a whole number from"),
     (changed(AGENTIC, 3, dependencies=[{"request_id": "plan", "trigger": "maybe"}]),

@@ -304,7 +304,7 @@ def arrivals(summary: "RunSummary") -> str:
     """How many requests came, over what time and at what rate; runs of earlier versions do not
     know the time."""
     overall, over_s = summary.overall, summary.arrival_window_s
-    came = f"{count(overall.received)} requests"
+    came = f"{count(overall.received)} request{'s' * (overall.received != 1)}"
     if over_s is None:
         return f"{came} over {seconds(summary.window_s)}"
     unsent = f", {count(summary.unsent)} were not sent before the end" if summary.unsent else ""
