@@ -50,7 +50,7 @@ def test_the_page_says_what_the_plan_is():
                    "big served 34.2 %", "huge not served", "4 of 6", "+18 %", "+150 %",
                    "99.51 % in the worst seed", "2 more h100 would serve it in full",
                    "stop 3 x h100-bf16", "one more saves", "$0.830", "Not considered: 4",
-                   "model does not fit: lacks 44 GiB", "Optimality gap"):
+                   "model does not fit: lacks 44 GiB", "Gap of the search"):
         assert phrase in text
 
 

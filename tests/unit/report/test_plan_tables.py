@@ -31,7 +31,7 @@ def test_every_part_of_the_plan_is_told():
                   "Changes from what runs now", "Cheapest candidates", "Not considered"):
         assert title in text
     assert "2 more h100 would serve it in full" in text
-    assert "accelerators 5   headroom +18 %   optimality gap 0.24 %" in text
+    assert "accelerators 5   headroom +18 %   gap of the search 0.24 %" in text
     assert "3 demands, 4 candidates; 2 proposals simulated, 1 held." in text
 
 

@@ -44,7 +44,8 @@ def least(document: Document) -> list[str]:
     gap = ceil(100.0 * (found.get("gap") or 0.0) - 1e-9)
     return [f"Proven bound: with the step times believed, no schedule keeps the objectives on "
             f"fewer than {wording.count(found.get('accelerators'))} accelerators, or for less than "
-            f"{wording.money(found.get('cost_per_hour'))} an hour. Gap of this plan: {gap} %."]
+            f"{wording.money(found.get('cost_per_hour'))} an hour. {gap} % of this plan's cost "
+            "is above that."]
 
 
 def power(value_w: float | None) -> str:
@@ -249,9 +250,9 @@ def _optimum(optimum: Mapping[str, Any]) -> Fact:
     gap = optimum.get("gap")
     how = str(optimum.get("method") or "")
     if gap is None:
-        return Fact("Optimality gap", wording.ABSENT, how)
+        return Fact("Gap of the search", wording.ABSENT, how)
     # Rounded up: a gap must not look closed.
-    return Fact("Optimality gap", f"{ceil(gap * 1e4 - 1e-9) / 100:g} %",
+    return Fact("Gap of the search", f"{ceil(gap * 1e4 - 1e-9) / 100:g} %",
                 f"{how}; proven for the rates believed" if how else "for the rates believed")
 
 
