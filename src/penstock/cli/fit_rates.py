@@ -23,11 +23,12 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from penstock.published.measured.correct import Correction
     from penstock.published.measured.fit import RatesFit
-    from penstock.published.measured.own import Correction, OwnDeployment
+    from penstock.published.measured.own import OwnDeployment
 
 _PARTS = ("median", "p90", "bias")
-_POINT = ("file", "load", "measured_tpot_s", "predicted_tpot_s", "corrected_tpot_s")
+_POINT = ("file", "load", "metric", "measured_s", "shipped_s", "corrected_s")
 _METRICS = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"), ("output_tok_per_s", "tokens/s"))
 
 
@@ -94,7 +95,8 @@ def _deployment(model: str, gpu: str, engine: str, tensor: int, precision: str) 
 
 def _corrected(files: list[Path], at: "OwnDeployment") -> "Correction":
     from penstock.perf.step_time.rate_table import fitted_rates
-    from penstock.published.measured.own import corrected, read_own
+    from penstock.published.measured.correct import corrected
+    from penstock.published.measured.own import read_own
 
     return corrected([row for file in files for row in read_own(file, at)], fitted_rates())
 
@@ -104,17 +106,23 @@ def _tell_own(found: "Correction", *, as_json: bool) -> None:
     from penstock.report.model import wording
     from penstock.report.model.table import table
 
-    points = [(row.file, f"{row.load_kind} {row.load_value:g}", row.tpot_s, value,
-               found.factor * value) for row, value in found.points]
+    points = [(one.row.file, f"{one.row.load_kind} {one.row.load_value:g}", one.metric,
+               one.measured_s, one.shipped_s, one.corrected_s) for one in found.points]
     if as_json:
-        print_json({"factor": found.factor, "interval": found.interval,
-                    "interval_before": found.interval_before,
+        print_json({"factor": found.factor, "prompt_factor": found.prompt_factor,
+                    "intervals": {metric: one._asdict() for metric, one in found.intervals.items()},
                     "points": [dict(zip(_POINT, point, strict=True)) for point in points]})
         return
-    told = table("Own points: TPOT", ("file", "load", "measured", "shipped", "corrected"), [
-        (file, load, *map(wording.seconds, times_s)) for file, load, *times_s in points])
-    print_tables([told, f"Step times x {found.factor:.3f}; their 90 % interval is now "
-                        f"±{found.interval:.0%}, and was ±{found.interval_before:.0%}."])
+    titles = dict(_METRICS)
+    told = [table(f"Own points: {titles[metric]}",
+                  ("file", "load", "measured", "shipped", "corrected"),
+                  [(file, load, *map(wording.seconds, times_s))
+                   for file, load, of, *times_s in points if of == metric])
+            for metric in found.intervals]
+    intervals = "; ".join(f"{titles[metric]} ±{one.after:.0%}, was ±{one.before:.0%}"
+                          for metric, one in found.intervals.items())
+    print_tables([*told, f"Step times x {found.factor:.3f}, parts of prompts another "
+                         f"x {found.prompt_factor:.3f}. 90 % intervals: {intervals}."])
 
 
 def _write(document: Mapping[str, Any], path: Path) -> None:

@@ -133,14 +133,14 @@ class RateTable:
 
     def rates(self, of: Deployment) -> Rates:
         """Return the rates of a deployment."""
-        found: list[float] = []
-        for name, prior, least in zip(Rates._fields, prior_rates(of.chip, of.format),
-                                      least_rates(of.chip, of.format), strict=True):
-            groups = self.effects.get(name, {})
-            value = exp(log(prior) + sum(effects.get(of.key(group), 0.0)
-                                         for group, effects in groups.items()))
-            found.append(max(least, value))
-        return Rates(*found)
+        return Rates(*map(max, self.unbounded(of), least_rates(of.chip, of.format)))
+
+    def unbounded(self, of: Deployment) -> Rates:
+        """Return the rates of a deployment as they were fitted, which bounds may hold back."""
+        return Rates(*(
+            exp(log(prior) + sum(effects.get(of.key(group), 0.0)
+                                 for group, effects in self.effects.get(name, {}).items()))
+            for name, prior in prior_rates(of.chip, of.format)._asdict().items()))
 
     def knows(self, of: Deployment, group: str) -> bool:
         """Whether any measurement was of the deployment's key in a group."""

@@ -1,22 +1,15 @@
-"""A user's own measurements: results of load tools, and the shipped rates corrected by them."""
+"""A user's own measurements: results of load tools as points."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from penstock.core.errors import InputError
-from penstock.perf.step_time.rate_table import VERSION, RateTable
-from penstock.published.measured.express import express
-from penstock.published.measured.predict import predict
 from penstock.published.measured.rows import Measured
 
-_SIGMAS = 1.645  # an interval of 90 % reaches so far
-_PRIOR_POINTS = 4.0  # weight of the assumed scatter, in points
 _FRAMEWORKS = {"tensorrt-llm": "trtllm"}
 _EXPECTED = ("expected a result of `vllm bench serve --save-result`, of SGLang's bench_serving or "
              "of GuideLLM (JSON)")
@@ -32,22 +25,6 @@ class OwnDeployment:
     version: str = ""
     tensor: int = 1
     precision: str = "bf16"
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """Correction of the shipped step times of a deployment by its own points.
-
-    ``factor`` is on step times; the true ones are within ``interval`` of the corrected in 90 % of
-    cases, and were within ``interval_before`` of the shipped. ``points`` have measured and
-    predicted TPOT in seconds.
-    """
-
-    factor: float
-    interval: float
-    interval_before: float
-    points: tuple[tuple[Measured, float], ...]
-    document: Mapping[str, Any]
 
 
 def read_own(path: Path, at: OwnDeployment) -> list[Measured]:
@@ -128,45 +105,3 @@ def _row(path: Path, number: int, at: OwnDeployment, point: Mapping[str, Any]) -
         disaggregated=False, length_kind="dataset", notes="", num_gpus=float(at.tensor),
         tp=float(at.tensor), pp=1.0, ep=1.0, dp=1.0, e2e_s=None, is_median=False, own=True,
         **point)
-
-
-def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
-    """Correct the shipped rates of a deployment by its own points.
-
-    The logarithm of measured over predicted TPOT is the deployment's deviation, of which the
-    shipped errors are the prior (normal), plus a scatter of each point. The posterior mean goes on
-    every rate of the deployment's chip with its engine; no rate passes its bound. The scatter is
-    that of the points, with an assumed half of the prior counting as ``_PRIOR_POINTS`` points.
-    Raises InputError where no point can be simulated.
-    """
-    found = [(row, predict(row)) for row in rows]
-    known = [(row, one.metrics["tpot_s"].value, one.family) for row, one in found
-             if "tpot_s" in one.metrics and row.tpot_s]
-    if not known:
-        raise InputError(f"{rows[0].file}: no point can be simulated "
-                         f"({found[0][1].not_expressed or 'no TPOT'})")
-    point, family = express(known[0][0]), known[0][2]
-    of = point.deployment(point.group)
-    errors = table.error("tpot_s", family, of.engine)
-    prior = max(log(errors.high), -log(errors.low)) / _SIGMAS
-    ratios = np.array([log((row.tpot_s or 0.0) / value) for row, value, _ in known])
-    scatter = sqrt((_PRIOR_POINTS * (prior / 2.0) ** 2 + float(((ratios - ratios.mean()) ** 2
-                                                                 ).sum()))
-                   / (_PRIOR_POINTS + len(ratios) - 1.0))
-    precision = len(ratios) / scatter**2 + 1.0 / prior**2
-    mean = float(ratios.sum()) / scatter**2 / precision
-    left = min(prior, sqrt(1.0 / precision + scatter**2))
-    reach = exp(_SIGMAS * left)
-    source = f"{table.source}; corrected by {len(ratios)} own points"
-    effects = {name: {group: dict(keys) for group, keys in groups.items()}
-               for name, groups in table.effects.items()}
-    for groups in effects.values():
-        keys = groups.setdefault("chip+engine", {})
-        keys[of.key("chip+engine")] = keys.get(of.key("chip+engine"), 0.0) + mean
-    all_errors = {metric: {name: [one.low, one.high] for name, one in families.items()}
-                  for metric, families in table.errors.items()}
-    all_errors["tpot_s"][f"{family}, {of.engine}"] = [1.0 / reach, reach]
-    return Correction(exp(mean), reach - 1.0, exp(_SIGMAS * prior) - 1.0,
-                      tuple((row, value) for row, value, _ in known),
-                      {"version": VERSION, "source": source, "errors": all_errors,
-                       "effects": effects})

@@ -1,12 +1,14 @@
 """The prediction of a measured point: its fleet simulated under its own load."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.fleet.values import Fleet
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.measured import family
@@ -47,11 +49,13 @@ class Predicted:
     workers: str = ""
 
 
-def predict(row: Measured) -> Predicted:
-    """Return the prediction of a point, or why there is none."""
+def predict(row: Measured, rates: Path | None = None) -> Predicted:
+    """Return the prediction of a point, or why there is none. ``rates`` is a file of rates in place
+    of the shipped ones."""
     try:
         point = express(row)
-        table = simulate(point.fleet, point.workload).table
+        fleet = point.fleet if rates is None else _with_rates(point.fleet, rates)
+        table = simulate(fleet, point.workload).table
     except (NotExpressedError, InputError) as error:
         return Predicted(not_expressed=str(error))
     group = point.group
@@ -69,6 +73,14 @@ def predict(row: Measured) -> Predicted:
         + (", apart" if row.disaggregated else "")
         + ("" if group.speculation is None else ", drafts"),
         workers="" if not row.disaggregated else INFERRED if point.is_inferred else STATED)
+
+
+def _with_rates(fleet: Fleet, rates: Path) -> Fleet:
+    groups = []
+    for group in fleet.replicas:
+        assert isinstance(group.step_time, dict), "points have step times of kind measured"
+        groups.append(replace(group, step_time={**group.step_time, "rates": str(rates)}))
+    return replace(fleet, replicas=tuple(groups))
 
 
 def _observed(table: RequestTable, *, median: bool) -> dict[str, float]:
