@@ -56,9 +56,19 @@ def disaggregation_problems(fleet: Fleet) -> Iterator[Problem]:
         if group.min_prompt_tokens is not None and group.role != PREFILL:
             yield Problem(("replicas", i, "min_prompt_tokens"), f"stands at role: {group.role}; "
                           f"expected role: {PREFILL}")
+        if drafts_in_vain(group):
+            yield Problem(("replicas", i, "speculation"), f"drafts by ngram, but role: {PREFILL} "
+                          f"computes no answers; expected them at role: {DECODE} alone")
     for i, group in with_roles:
         yield from _partner_problems(("replicas", i, "role"), group, fleet.replicas)
     yield from _meeting_problems(fleet.replicas)
+
+
+def drafts_in_vain(group: ReplicaGroup) -> bool:
+    """Whether a group drafts from the text of answers that others compute. The heads and models of
+    other methods read prompts, too."""
+    return group.role == PREFILL and group.speculation is not None \
+        and group.speculation.method == "ngram"
 
 
 def _scaler_problems(fleet: Fleet) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.capacity import step_tokens
+from penstock.fleet.disaggregation import drafts_in_vain
 from penstock.fleet.values import Fleet
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.plan.demands import Demand
@@ -44,6 +45,8 @@ def with_role(variant: Variant, role: str, least_tokens: int | None) -> Variant:
     """Return a kind of replica with a role."""
     group = replace(variant.group, role=role,
                     min_prompt_tokens=least_tokens if role == PREFILL else None)
+    if drafts_in_vain(group):
+        group = replace(group, speculation=None)
     return replace(variant, name=variant_name(group), group=group)
 
 

@@ -51,6 +51,9 @@ def test_replicas_that_prefill_state_their_own_least_length():
      "replicas[0].engine: vllm, but replicas of the role decode have sglang; a KV cache moves"),
     ("role: prefill}", "role: prefill, lora: {max_loras: 2}}",
      "replicas[0].lora: takes adapters, but no replicas of the role decode do; expected lora for"),
+    ("role: prefill}", 'role: prefill, speculation: {method: ngram, tokens: 2, accepted_length: '
+     '{"1": 1.8, "2": 2.4}}}',
+     "replicas[0].speculation: drafts by ngram, but role: prefill computes no answers; expected"),
     ("role: prefill", "role: prefil", "replicas[0].role"),
     ("gb_per_s: 50", "gb_per_s: 0", "disaggregation.transfer.gb_per_s"),
     ("gb_per_s: 50", "gb_per_s: 1e-300",
