@@ -7,6 +7,7 @@ point. The posterior of this linear model goes on the rates of the deployment's 
 engine.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
@@ -119,9 +120,16 @@ def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
         exp(shift.steps), exp(shift.prompts),
         {metric: Interval(exp(_SIGMAS * prior[metric]) - 1.0, exp(_SIGMAS * left[metric]) - 1.0)
          for metric in METRICS if metric in left},
-        tuple(OwnPoint(one.row, one.metric, one.measured_s, one.predicted_s,
-                       one.predicted_s * exp(float(one.slopes @ mean))) for one in seen),
-        document)
+        _points(seen, document), document)
+
+
+def _points(seen: Sequence[_Seen], document: Mapping[str, Any]) -> tuple[OwnPoint, ...]:
+    """Return the measured times with those that the rates of a document predict."""
+    rows = list({id(one.row): one.row for one in seen}.values())
+    metrics = {id(row): found.metrics
+               for row, found in zip(rows, _predictions(rows, document), strict=True)}
+    return tuple(OwnPoint(one.row, one.metric, one.measured_s, one.predicted_s,
+                          metrics[id(one.row)][one.metric].value) for one in seen)
 
 
 def _deviation(errors: Errors) -> float:
@@ -177,11 +185,9 @@ def _seen(known: Sequence[tuple[Measured, Predicted]], table: RateTable,
 
 def _predictions(rows: Sequence[Measured], document: Mapping[str, Any]) -> list[Predicted]:
     """Return the predictions of points by the rates of a document."""
-    import yaml
-
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "rates.yaml"
-        path.write_text(yaml.safe_dump(dict(document)), encoding="utf-8")
+        path = Path(folder) / "rates.json"  # which is YAML, and sooner written
+        path.write_text(json.dumps(document), encoding="utf-8")
         return [predict(row, path) for row in rows]
 
 
