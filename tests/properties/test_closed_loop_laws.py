@@ -165,7 +165,7 @@ def test_turns_after_the_end_were_not_sent_and_are_told(tmp_path):
     fleet = parse_fleet(text + "run: {drain_s: 1}")
     run = run_fleet(fleet, fleet_workload(fleet), 0)
     assert (run.summary.overall.received, run.summary.unsent) == (1, 5)
-    assert "1 requests arrived" in arrivals(run.summary)
+    assert "1 request arrived" in arrivals(run.summary)
     assert "5 were not sent before the end" in arrivals(run.summary)
     assert run_fleet(parse_fleet(text), fleet_workload(fleet), 0).summary.unsent is None
 
