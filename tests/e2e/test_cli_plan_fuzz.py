@@ -10,9 +10,13 @@ from support.random_fleets import failed_estimates, random_text
 NUM_FLEETS = 25
 WITH_PAGE = 5
 MANY_REQUESTS = 300
+LONG = (11, 12, 19)
+"""Seeds of fleets with many proposals."""
 
 
-@pytest.mark.parametrize("seed", range(NUM_FLEETS))
+@pytest.mark.parametrize("seed", [
+    pytest.param(seed, marks=[pytest.mark.long] if seed in LONG else [])
+    for seed in range(NUM_FLEETS)])
 def test_a_random_fleet_is_planned_or_refused(penstock, folder, seed):
     (folder / "fleet.yaml").write_text(random_text(seed, small=True))
     page = [] if seed % WITH_PAGE == 0 else ["--no-report"]

@@ -52,6 +52,7 @@ def test_the_whole_code_trace_at_its_own_times(recorded, penstock, folder, share
     assert ((last > first) == (output > 1)).all()
 
 
+@pytest.mark.long
 def test_the_conversation_trace_at_other_rates(recorded, folder):
     file = "traces/azure2023_conv_first_half.csv.gz"
     own = recorded("simulate", file, "--replicas", 2, "--no-report").json

@@ -40,6 +40,7 @@ def sample(samples, name):
     return samples[name]
 
 
+@pytest.mark.long
 def test_every_record_of_the_folder_agrees(data) -> None:
     found = reproduce("inferno", data, Options())
     assert [record["name"] for record in found.records if not record["agrees"]] == []

@@ -28,7 +28,12 @@ def test_a_seed_is_one_schedule() -> None:
     assert [trace(seed) for seed in range(5)] == [trace(seed) for seed in range(5)]
 
 
-@pytest.mark.parametrize("name", BROKEN)
+LONG = ("forgets repeated requests", "takes a batch for written")
+"""Faults that show only after many schedules."""
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in BROKEN])
 def test_the_laws_find_a_broken_gateway(name) -> None:
     law = BROKEN[name].law
     with broken(name):

@@ -56,7 +56,11 @@ def sample_problem(inferno: Path, case: str) -> Problem:
     return Problem(tuple(pools), tuple(demands), Supply(cards))
 
 
-@pytest.mark.parametrize("case", CASES)
+LONG = ("new_small_cap50_multi", "old_small_cap25_multi", "old_small_cap50_multi")
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=[pytest.mark.long] if case in LONG else []) for case in CASES])
 def test_the_reference_cost_is_met_and_proven(inferno: Path, case: str) -> None:
     reference = read(inferno / "golden_milp_reference.json")[case]["cost"]
     problem = sample_problem(inferno, case)
