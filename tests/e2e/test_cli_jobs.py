@@ -23,6 +23,7 @@ from penstock.registry.sources import SYSTEMS
 from support.all_commands import commands
 from support.fingerprint_world import cuts_of, whole_runs, write
 from support.kernel_tables import write_tables
+from support.long_params import with_long
 from support.measured_rows import write_measured
 from support.places import answers
 
@@ -183,9 +184,7 @@ SHARED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], Path]] = {
 LONG = ("inferno-loop", "maveriq", "maveriq-plans", "niyama", "sincere")
 
 
-@pytest.mark.parametrize("system", [
-    pytest.param(name, marks=[pytest.mark.long] if name in LONG else [])
-    for name in SYSTEMS.names()])
+@pytest.mark.parametrize("system", with_long(SYSTEMS.names(), LONG))
 def test_the_place_changes_no_reproduction(system: str, penstock, folder: Path,
                                            request: pytest.FixtureRequest,
                                            monkeypatch: pytest.MonkeyPatch) -> None:

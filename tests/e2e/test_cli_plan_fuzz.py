@@ -5,6 +5,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.plan.estimate import FAILED
+from support.long_params import with_long
 from support.random_fleets import failed_estimates, random_text
 
 NUM_FLEETS = 25
@@ -14,9 +15,7 @@ LONG = (11, 12, 19)
 """Seeds of fleets with many proposals."""
 
 
-@pytest.mark.parametrize("seed", [
-    pytest.param(seed, marks=[pytest.mark.long] if seed in LONG else [])
-    for seed in range(NUM_FLEETS)])
+@pytest.mark.parametrize("seed", with_long(range(NUM_FLEETS), LONG))
 def test_a_random_fleet_is_planned_or_refused(penstock, folder, seed):
     (folder / "fleet.yaml").write_text(random_text(seed, small=True))
     page = [] if seed % WITH_PAGE == 0 else ["--no-report"]

@@ -1,9 +1,10 @@
 """Fleets whose number of replicas follows their load, from the command line."""
-
 import json
 import re
 
 import pytest
+
+from support.long_params import with_long
 
 FLEET = """\
 name: scaled
@@ -54,11 +55,13 @@ def test_every_life_of_a_slot_has_a_journal_that_replays(folder, penstock) -> No
         assert replayed.json["same"]
 
 
-@pytest.mark.parametrize("policy", ["{name: hpa, target: 16}", "penstock", "keda", *(
-    pytest.param(policy, marks=pytest.mark.long) for policy in (
-        "ray", "{name: kpa, target: 16}", "llm-d-slo", "wva-tokens", "block", "llm-d-tokens",
+LONG = ("ray", "{name: kpa, target: 16}", "llm-d-slo", "wva-tokens", "block", "llm-d-tokens",
         "{name: aibrix-apa, target: 16}", "{name: dynamo, optimization_target: sla}",
-        "{name: inferno, warm_up_cycles: 1}"))])
+        "{name: inferno, warm_up_cycles: 1}")
+
+
+@pytest.mark.parametrize("policy", with_long(
+    ("{name: hpa, target: 16}", "penstock", "keda", *LONG), LONG))
 def test_recorded_decisions_are_made_again_and_can_be_asked_of_others(folder, penstock, policy
                                                                       ) -> None:
     path = folder / "fleet.yaml"

@@ -3,10 +3,10 @@
 import pytest
 
 from support.cluster_schedule import KINDS, World, extra_changes
+from support.long_params import with_long
 
 
-@pytest.mark.parametrize("seed", [*range(5), *(
-    pytest.param(seed, marks=pytest.mark.long) for seed in range(5, 14))])
+@pytest.mark.parametrize("seed", with_long(range(14), range(5, 14)))
 def test_the_desired_state_is_reached_and_nobody_acts_twice(seed, tmp_path):
     world = World(seed)
     assert world.run(tmp_path) == []

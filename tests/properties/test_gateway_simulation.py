@@ -6,6 +6,7 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from support.broken_gateways import BROKEN, broken
+from support.long_params import with_long
 from support.scaled_examples import EXAMPLES
 from support.simulated_schedule import World
 
@@ -32,8 +33,7 @@ LONG = ("forgets repeated requests", "takes a batch for written")
 """Faults that show only after many schedules."""
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in BROKEN])
+@pytest.mark.parametrize("name", with_long(BROKEN, LONG))
 def test_the_laws_find_a_broken_gateway(name) -> None:
     law = BROKEN[name].law
     with broken(name):

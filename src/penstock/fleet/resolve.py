@@ -199,8 +199,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
                                 f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
                                 "another)")
-        sized = fleet.sizing.groups if fleet.sizing.stated else ()
-        for group in (*fleet.replicas, *sized):
+        for group in _stated_groups(fleet):
             tokens = kv_tokens(fleet, group)
             if _serves(group, spec) and longest > tokens:
                 yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the KV "
@@ -210,7 +209,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
 
 def _tier_problems(fleet: Fleet) -> Iterator[Problem]:
     """Yield tiers below the KV cache that have no room for one block."""
-    for group in (*fleet.replicas, *(fleet.sizing.groups if fleet.sizing.stated else ())):
+    for group in _stated_groups(fleet):
         engine = fleet.engine_of(group)
         block_bytes = group.model.kv_bytes_per_token(group.kv_precision) * engine.block_tokens
         for place, tier in enumerate(engine.kv_tiers):
@@ -219,6 +218,11 @@ def _tier_problems(fleet: Fleet) -> Iterator[Problem]:
                               f"{tier.gib:g} has no room for a block of {group.model.name}: "
                               f"expected at least {block_bytes / GIB:.3g}, "
                               f"{engine.block_tokens} tokens")
+
+
+def _stated_groups(fleet: Fleet) -> tuple[ReplicaGroup, ...]:
+    """Return the replicas that the file states, and the kinds whose number is to be found."""
+    return (*fleet.replicas, *(fleet.sizing.groups if fleet.sizing.stated else ()))
 
 
 def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:

@@ -169,7 +169,7 @@ class VllmEngine:
             return batch_times(steps, batch, output_tokens)
         times = batch_times([step for step in steps if step[1]], batch, output_tokens)
         # Calls do not show the steps. Prompts that fit into one step are computed in the first.
-        one_step = batch * prompt_tokens <= self._step_tokens
+        one_step = batch * prompt_tokens <= self._step_tokens(self._capacity[0])
         return replace(times, num_prefill_steps=1 if one_step else None)
 
     def memory(self) -> Memory:
@@ -185,11 +185,6 @@ class VllmEngine:
     @property
     def _kv_tokens(self) -> int | None:
         return None if self._engine is None else self._capacity[1]
-
-    @property
-    def _step_tokens(self) -> int:
-        """Tokens of a step of the loaded engine: a decode of each sequence fits in any case."""
-        return max(self._most_step_tokens, min(self._capacity[0], _MOST_BATCH))
 
     @property
     def _looks_ahead(self) -> bool:
@@ -225,7 +220,7 @@ class VllmEngine:
             "pipeline_parallel_size": configuration.pipeline,
             "max_model_len": min(room.max_sequence_tokens + 1, cut.spec.max_context_tokens),
             "max_num_seqs": min(room.max_batch, _MOST_BATCH),
-            "max_num_batched_tokens": max(self._most_step_tokens, min(room.max_batch, _MOST_BATCH)),
+            "max_num_batched_tokens": self._step_tokens(room.max_batch),
             "enable_prefix_caching": False, "seed": self._seed, "disable_log_stats": True,
             "gpu_memory_utilization": self._memory_fraction}
         per_token = cut.spec.kv_bytes_per_token(configuration.kv_precision)
@@ -242,6 +237,10 @@ class VllmEngine:
                           "kv_cache_memory_bytes": int(blocks * _BLOCK_TOKENS * per_token
                                                        / configuration.num_accelerators)}
         return arguments
+
+    def _step_tokens(self, max_batch: int) -> int:
+        """Most tokens of a step: a decode of each sequence fits in any case."""
+        return max(self._most_step_tokens, min(max_batch, _MOST_BATCH))
 
     def _check_capacity(self, batch: int, sequence_tokens: int) -> None:
         """Raises OutOfMemoryError for a batch that does not fit: vLLM would run its parts one after

@@ -142,6 +142,14 @@ class RateTable:
                                  for group, effects in self.effects.get(name, {}).items()))
             for name, prior in prior_rates(of.chip, of.format)._asdict().items()))
 
+    def document(self) -> dict[str, Any]:
+        """Return the table as files of rates have it."""
+        return {"version": VERSION, "source": self.source,
+                "errors": {metric: {family: [one.low, one.high] for family, one in families.items()}
+                           for metric, families in self.errors.items()},
+                "effects": {rate: {group: dict(keys) for group, keys in groups.items()}
+                            for rate, groups in self.effects.items()}}
+
     def knows(self, of: Deployment, group: str) -> bool:
         """Whether any measurement was of the deployment's key in a group."""
         return of.key(group) in self.effects.get("step_s", {}).get(group, {})

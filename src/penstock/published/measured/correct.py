@@ -19,7 +19,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.step_time.rate_table import VERSION, Deployment, Errors, RateTable
+from penstock.perf.step_time.rate_table import Deployment, Errors, RateTable
 from penstock.perf.step_time.terms import Rates
 from penstock.published.measured.express import express
 from penstock.published.measured.predict import Predicted, predict
@@ -74,10 +74,10 @@ class Correction:
 
 
 class _Seen(NamedTuple):
-    """A measured time: its logarithm over the predicted one, and the slopes of that prediction in
-    the logarithms of ``Shift``."""
+    """A measured time of the point at a ``place``: its logarithm over the predicted one, and the
+    slopes of that prediction in the logarithms of ``Shift``."""
 
-    row: Measured
+    place: int
     metric: str
     measured_s: float
     predicted_s: float
@@ -116,20 +116,13 @@ def corrected(rows: Sequence[Measured], table: RateTable) -> Correction:
     for metric, sigmas in left.items():
         reach = exp(_SIGMAS * sigmas)
         document["errors"][metric][f"{family}, {of.engine}"] = [1.0 / reach, reach]
+    after = _predictions([row for row, _ in known], document)
     return Correction(
         exp(shift.steps), exp(shift.prompts),
         {metric: Interval(exp(_SIGMAS * prior[metric]) - 1.0, exp(_SIGMAS * left[metric]) - 1.0)
          for metric in METRICS if metric in left},
-        _points(seen, document), document)
-
-
-def _points(seen: Sequence[_Seen], document: Mapping[str, Any]) -> tuple[OwnPoint, ...]:
-    """Return the measured times with those that the rates of a document predict."""
-    rows = list({id(one.row): one.row for one in seen}.values())
-    metrics = {id(row): found.metrics
-               for row, found in zip(rows, _predictions(rows, document), strict=True)}
-    return tuple(OwnPoint(one.row, one.metric, one.measured_s, one.predicted_s,
-                          metrics[id(one.row)][one.metric].value) for one in seen)
+        tuple(OwnPoint(known[one.place][0], one.metric, one.measured_s, one.predicted_s,
+                       after[one.place].metrics[one.metric].value) for one in seen), document)
 
 
 def _deviation(errors: Errors) -> float:
@@ -138,7 +131,7 @@ def _deviation(errors: Errors) -> float:
 
 def _scatter(errors: Sequence[float], prior: float) -> float:
     """Return the standard deviation of a metric's points around their mean."""
-    squares = sum((error - sum(errors) / len(errors))**2 for error in errors)
+    squares = len(errors) * float(np.var(errors)) if errors else 0.0
     return sqrt((_PRIOR_POINTS * (prior / 2.0)**2 + squares)
                 / (_PRIOR_POINTS + max(len(errors), 1) - 1.0))
 
@@ -178,7 +171,7 @@ def _seen(known: Sequence[tuple[Measured, Predicted]], table: RateTable,
             value = shipped.metrics[metric].value
             slopes = np.array([log(moved[place].metrics[metric].value / value) / _SLOWER
                                for moved in slower])
-            found.append(_Seen(row, metric, measured_s, value,
+            found.append(_Seen(place, metric, measured_s, value,
                                np.clip(slopes, 0.0, _LARGEST_SLOPE)))
     return found
 
@@ -194,14 +187,11 @@ def _predictions(rows: Sequence[Measured], document: Mapping[str, Any]) -> list[
 def _moved(table: RateTable, of: Deployment, shift: Shift) -> dict[str, Any]:
     """Return a table as a document, with the rates of a deployment moved from where they are, which
     may be at their bounds."""
-    effects = {name: {group: dict(keys) for group, keys in groups.items()}
-               for name, groups in table.effects.items()}
+    document = table.document()
     key = of.key("chip+engine")
     bounded, fitted = table.rates(of), table.unbounded(of)
     for name in Rates._fields:
-        keys = effects.setdefault(name, {}).setdefault("chip+engine", {})
+        keys = document["effects"].setdefault(name, {}).setdefault("chip+engine", {})
         keys[key] = (keys.get(key, 0.0) + log(getattr(bounded, name) / getattr(fitted, name))
                      + shift.steps + (shift.prompts if name in _OF_PROMPTS else 0.0))
-    errors = {metric: {name: [one.low, one.high] for name, one in families.items()}
-              for metric, families in table.errors.items()}
-    return {"version": VERSION, "source": table.source, "errors": errors, "effects": effects}
+    return document

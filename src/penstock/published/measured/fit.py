@@ -13,7 +13,7 @@ from penstock.experiment.workers import ALONE, Executor
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.step_time.joint_fit import SPREADS, Effects, JointFit, Run
 from penstock.perf.step_time.measured import family
-from penstock.perf.step_time.rate_table import SIDE_GROUPS, VERSION, RateTable
+from penstock.perf.step_time.rate_table import SIDE_GROUPS, Errors, RateTable
 from penstock.published.measured.express import express
 from penstock.published.measured.names import catalog
 from penstock.published.measured.observe import observe
@@ -85,7 +85,7 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
         raise InputError(f"{', '.join(map(str, folders))}: no point of a curve that was left out "
                          f"has {' or '.join(lacking)}, so the errors are unknown; expected points "
                          "of several curves with all of " + ", ".join(stages[0].ratios))
-    errors: dict[str, dict[str, list[float]]] = {}
+    errors: dict[str, dict[str, Errors]] = {}
     records: list[dict[str, Any]] = []
     effects: Effects = {}
     for stage in stages:
@@ -97,16 +97,15 @@ def fit_rates(folders: Sequence[Path], folds: int = 8, seed: int = 0,
             for metric, ratio in stage.ratios.items():
                 found = ratio[member & np.isfinite(ratio)]
                 if len(found) >= _FEWEST_POINTS or name == "all":
-                    errors.setdefault(metric, {})[name] = [
-                        round(float(q), 3) for q in np.quantile(found, _QUANTILES)]
+                    errors.setdefault(metric, {})[name] = Errors(*(
+                        round(float(q), 3) for q in np.quantile(found, _QUANTILES)))
                 record |= _errors_of(metric, found)
             records.append(record)
     num_points = len({(point.row.file, point.row.row) for stage in stages
                       for point in stage.points})
     num_curves = sum(stage.num_curves for stage in stages)
     source = f"rates fitted on {num_points:,} measured points of {num_curves:,} curves"
-    return RatesFit({"version": VERSION, "source": source, "errors": errors, "effects": effects},
-                    records, num_points, num_curves)
+    return RatesFit(RateTable(effects, errors, source).document(), records, num_points, num_curves)
 
 
 def held_out_ratios(folders: Sequence[Path], folds: int = 8, seed: int = 0,

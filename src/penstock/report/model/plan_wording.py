@@ -206,7 +206,7 @@ def headline(document: Document) -> str:
         return f"{cost} meet{one} every objective in simulation."
     are = "is" if left_out == 1 else "are"
     return (f"{cost} meet{one} every objective of what is served, but {left_out:,} of "
-            f"{_plural(len(demands), 'demand')} {are} not served in full.")
+            f"{wording.counted(len(demands), 'demand')} {are} not served in full.")
 
 
 def facts(document: Document) -> tuple[Fact, ...]:
@@ -262,9 +262,6 @@ def considered(document: Document) -> str:
     held = sum(bool(trial.get("meets")) for trial in trials)
     num_demands = len(listed(document, "demands"))
     num_candidates = len(listed(document, "candidates"))
-    return (f"{_plural(num_demands, 'demand')}, {_plural(num_candidates, 'candidate')}; "
-            f"{_plural(len(trials), 'proposal')} simulated, {held:,} held.")
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return (f"{wording.counted(num_demands, 'demand')}, "
+            f"{wording.counted(num_candidates, 'candidate')}; "
+            f"{wording.counted(len(trials), 'proposal')} simulated, {held:,} held.")

@@ -199,9 +199,14 @@ def verdict(meets: bool | None) -> str:
     return {True: "meets", False: "misses", None: "no requests"}[meets]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def replicas(number: int) -> str:
     """A number of replicas in words."""
-    return f"{number:,} replica{'' if number == 1 else 's'}"
+    return counted(number, "replica")
 
 
 _MOST_GROUPS = 3  # in a sentence
@@ -304,7 +309,7 @@ def arrivals(summary: "RunSummary") -> str:
     """How many requests came, over what time and at what rate; runs of earlier versions do not
     know the time."""
     overall, over_s = summary.overall, summary.arrival_window_s
-    came = f"{count(overall.received)} request{'s' * (overall.received != 1)}"
+    came = counted(overall.received, "request")
     if over_s is None:
         return f"{came} over {seconds(summary.window_s)}"
     unsent = f", {count(summary.unsent)} were not sent before the end" if summary.unsent else ""
@@ -318,8 +323,7 @@ def _transfers(found: "Transfers | None") -> str:
         return ""
     if found.mean_s is None:
         return "; no prompt moved to another replica"
-    prompts = f"{count(found.num_transfers)} prompt{'' if found.num_transfers == 1 else 's'}"
-    return (f"; {prompts} moved to the replicas that decoded them, "
+    return (f"; {counted(found.num_transfers, 'prompt')} moved to the replicas that decoded them, "
             f"{_significant(found.num_bytes / 1e9)} GB, in {seconds(found.mean_s)} on average and "
             f"{seconds(found.longest_s)} at most")
 

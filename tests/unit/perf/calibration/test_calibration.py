@@ -12,6 +12,7 @@ from penstock.perf.calibration.fit import fit, surprise
 from penstock.perf.calibration.latencies import chain_latencies
 from penstock.perf.calibration.values import CalibrationSettings, Prior
 from penstock.perf.queueing.parameters import IterationTimes
+from support.long_params import with_long
 from support.served_points import LOADS, PRIOR, TRUTH, inferno_latencies, served
 
 SETTINGS = CalibrationSettings()
@@ -69,8 +70,7 @@ def test_without_points_the_prior_holds():
     assert len(found.unidentified) == 3
 
 
-@pytest.mark.parametrize("seed", [
-    0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", with_long(range(3), (1, 2)))
 def test_noise_of_five_percent_leaves_the_parameters_within_ten(seed):
     rng = np.random.default_rng(seed)
     calibration = Calibration(PRIOR, inferno_latencies)

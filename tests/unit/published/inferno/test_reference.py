@@ -9,6 +9,7 @@ import pytest
 from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
+from support.long_params import with_long
 from support.plan_check import check
 
 SAMPLES = {"old": "v1", "new": "v2"}
@@ -59,8 +60,7 @@ def sample_problem(inferno: Path, case: str) -> Problem:
 LONG = ("new_small_cap50_multi", "old_small_cap25_multi", "old_small_cap50_multi")
 
 
-@pytest.mark.parametrize("case", [
-    pytest.param(case, marks=[pytest.mark.long] if case in LONG else []) for case in CASES])
+@pytest.mark.parametrize("case", with_long(CASES, LONG))
 def test_the_reference_cost_is_met_and_proven(inferno: Path, case: str) -> None:
     reference = read(inferno / "golden_milp_reference.json")[case]["cost"]
     problem = sample_problem(inferno, case)

@@ -12,6 +12,7 @@ from penstock.core.errors import InputError
 from penstock.core.step import StepFeatures
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import step_time
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.rate_table import fitted_rates
 from penstock.published.measured.correct import Correction, corrected
 from penstock.published.measured.own import OwnDeployment, read_own
@@ -65,28 +66,33 @@ def test_slow_first_tokens_are_of_prompts_and_leave_decodes_as_they_are(tmp_path
     assert found.prompt_factor > 1.15
     assert left(found, "ttft_s") < 0.04
     assert left(found, "tpot_s") < 0.03
-    shipped, own = (of(found, tmp_path, more) for more in (False, True))
+    shipped, own = shipped_and_own(H200, rates_of(found, tmp_path))
     assert own.seconds(*PROMPT) > 1.1 * shipped.seconds(*PROMPT)
     assert own.seconds(*DECODES) == pytest.approx(shipped.seconds(*DECODES), rel=0.05)
 
 
-def of(found: Correction, folder: Path, own: bool):
-    """The step times of a replica of H200 by the shipped or by the corrected rates."""
-    path = folder / f"rates-{found.factor}.yaml"
+def rates_of(found: Correction, folder: Path) -> Path:
+    """The corrected rates as a file."""
+    path = folder / "rates.yaml"
     path.write_text(yaml.safe_dump(dict(found.document)))
-    return step_time(parse_fleet(yaml.safe_dump({
-        "accelerators": [{"name": "h200"}], "models": [{"name": "llama-3.1-8b"}],
+    return path
+
+
+def shipped_and_own(at: OwnDeployment, rates: Path) -> list[StepTimeModel]:
+    """The step times of a replica by the shipped rates, and by those of a file."""
+    return [step_time(parse_fleet(yaml.safe_dump({
+        "accelerators": [{"name": at.accelerator}], "models": [{"name": at.model}],
         "service_classes": [{"name": "chat"}],
         "traffic": [{"trace": "azure-2023-conv", "rate_per_s": 1, "num_requests": 5}],
-        "replicas": [{}], "engine": {"name": "vllm", "version": "0.24.0",
-                                     **({"rates": str(path)} if own else {})}})).replicas[0])
+        "replicas": [{}], "engine": {"name": at.engine, "version": at.version, **more}})
+        ).replicas[0]) for more in ({}, {"rates": str(rates)})]
 
 
 def test_no_point_makes_rates_faster_than_their_bounds(tmp_path: Path) -> None:
     """The rate of prompts on H200 stands at its bound; a prefix cache would make it look faster."""
     cached = point(tmp_path, H200, ttft=0.3, max_concurrency=1, total_input_tokens=400_000)
     found = corrected([cached] * 20, fitted_rates())
-    shipped, own = (of(found, tmp_path, more) for more in (False, True))
+    shipped, own = shipped_and_own(H200, rates_of(found, tmp_path))
     assert own.seconds(*PROMPT) > 0.6 * shipped.seconds(*PROMPT)
     assert own.seconds(*PROMPT) >= own.bound_seconds(PROMPT)
 
@@ -99,15 +105,8 @@ def test_a_fleet_takes_the_corrected_rates(tmp_path: Path) -> None:
     out = tmp_path / "rates.yaml"
     assert main(["profile", "fit", "rates", str(path), "--model", "llama-3.1-8b", "--gpu",
                  "h100-80gb", "--engine", "vllm:0.19.0", "--out", str(out)]) == 0
-    times = []
-    for more in ({}, {"rates": str(out)}):
-        fleet = parse_fleet(yaml.safe_dump({
-            "accelerators": [{"name": "h100-80gb"}], "models": [{"name": "llama-3.1-8b"}],
-            "service_classes": [{"name": "chat"}],
-            "traffic": [{"trace": "azure-2023-conv", "rate_per_s": 1, "num_requests": 5}],
-            "replicas": [{}], "engine": {"name": "vllm", "version": "0.19.0", **more}}))
-        times.append(step_time(fleet.replicas[0]).predict(StepFeatures(256, 2.0**15, 16, 2**14)))
-    shipped, own = times
+    shipped, own = (model.predict(StepFeatures(256, 2.0**15, 16, 2**14))
+                    for model in shipped_and_own(H100, out))
     assert log(own.total_s / shipped.total_s) == pytest.approx(log(1.2), rel=0.25)
     assert own.high_s / own.total_s < shipped.high_s / shipped.total_s
     assert "20 own points" in own.source
